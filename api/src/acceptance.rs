@@ -1,0 +1,365 @@
+//! Accepting orders, many in one commit.
+//!
+//! Submissions wait in a bounded queue. An acceptor takes all that wait, decides each in memory, and stores the
+//! accepted with one statement; meanwhile the next ones gather, so that batches grow with the load and nobody
+//! waits for a timer. An answer is given after the commit.
+
+mod decision;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use ordermill_domain::orders::{OrderStatus, PaymentStep};
+use ordermill_pipeline::database::{Next, next_after};
+use ordermill_pipeline::log::{Entry, Origin};
+use ordermill_schemas::Event;
+use ordermill_schemas::orders::OrderPlaced;
+use ordermill_store::Journal;
+use ordermill_store::acceptance::{self, References, Submission};
+use ordermill_store::idempotency::{self, Kept, Request};
+use ordermill_store::orders::OrderRow;
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::config::ApiConfig;
+use crate::idempotency::{Answer, RunningKey, first_answer, in_use, replay};
+use crate::metrics::ApiMetrics;
+use crate::problem::Problem;
+use crate::request::RequestContext;
+use crate::routes::orders::view::OrderView;
+
+pub(crate) use decision::{Wanted, WantedLine, order_lines};
+
+/// One reads while the other commits.
+const ACCEPTORS: usize = 2;
+/// The status of an answer to an accepted order.
+const ACCEPTED: i16 = 202;
+
+/// A submission that waits for its decision.
+struct Pending {
+    request: Request,
+    /// Held while this is the first request of its key; absent where another one runs.
+    running: Option<RunningKey>,
+    wanted: Wanted,
+    context: RequestContext,
+    reply: oneshot::Sender<Result<Accepted, Problem>>,
+}
+
+impl Pending {
+    fn answer(self, result: Result<Accepted, Problem>) {
+        let Pending { running, reply, .. } = self;
+        // The key is free again before the client hears of it, so that it can be repeated at once. A client who
+        // has gone hears nothing, and finds the answer kept.
+        drop(running);
+        let _ = reply.send(result);
+    }
+}
+
+/// The answer to a submission.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    /// The answer as it is kept.
+    pub(crate) answer: Answer,
+    /// The order; absent where the answer was given before.
+    pub(crate) order_id: Option<Uuid>,
+}
+
+/// Where submissions wait.
+#[derive(Debug)]
+pub(crate) struct Acceptance {
+    queue: mpsc::Sender<Pending>,
+    metrics: ApiMetrics,
+}
+
+impl Acceptance {
+    /// Starts the acceptors; they end when everything is answered after `drained`.
+    pub(crate) fn start(
+        journal: &Journal,
+        config: &ApiConfig,
+        metrics: &ApiMetrics,
+        tasks: &TaskTracker,
+        drained: &CancellationToken,
+    ) -> Acceptance {
+        let (queue, submissions) = mpsc::channel(config.accept_queue_max.max(1));
+        let submissions = Arc::new(Mutex::new(submissions));
+        let deadline = SignedDuration::try_from(config.order_deadline).unwrap_or(SignedDuration::MAX);
+        let acceptor = Acceptor {
+            journal: journal.clone(),
+            metrics: metrics.clone(),
+            deadline,
+            batch_max: config.accept_batch_max.max(1),
+        };
+        for _ in 0..ACCEPTORS {
+            tasks.spawn(acceptor.clone().run(submissions.clone(), drained.clone()));
+        }
+        Acceptance { queue, metrics: metrics.clone() }
+    }
+
+    /// Has an order accepted.
+    ///
+    /// # Errors
+    /// `OVERLOADED` where too many wait already, and why the order or its key was refused.
+    pub(crate) async fn submit(
+        &self,
+        request: Request,
+        running: Option<RunningKey>,
+        wanted: Wanted,
+        context: RequestContext,
+    ) -> Result<Accepted, Problem> {
+        let (reply, answer) = oneshot::channel();
+        let pending = Pending { request, running, wanted, context, reply };
+        self.queue.try_send(pending).map_err(|_| Problem::overloaded())?;
+        self.metrics.accept_queue_orders.inc();
+        // No answer at all: the batch has panicked.
+        answer.await.unwrap_or_else(|_| Err(Problem::internal()))
+    }
+}
+
+/// Decides on batches of submissions.
+#[derive(Clone)]
+struct Acceptor {
+    journal: Journal,
+    metrics: ApiMetrics,
+    deadline: SignedDuration,
+    batch_max: usize,
+}
+
+impl Acceptor {
+    async fn run(self, queue: Arc<Mutex<mpsc::Receiver<Pending>>>, drained: CancellationToken) {
+        loop {
+            let mut batch = Vec::new();
+            let mut waiting = queue.lock().await;
+            let taken = tokio::select! {
+                taken = waiting.recv_many(&mut batch, self.batch_max) => taken,
+                () = drained.cancelled() => {
+                    waiting.close();
+                    waiting.recv_many(&mut batch, self.batch_max).await
+                }
+            };
+            drop(waiting);
+            if taken == 0 {
+                return;
+            }
+            self.metrics.accept_queue_orders.dec_by(i64::try_from(taken).unwrap_or(i64::MAX));
+            let acceptor = self.clone();
+            // A task of its own, so that a panic takes this batch with it but not the acceptor.
+            let decided = tokio::spawn(async move { acceptor.accept(batch).await });
+            if let Err(error) = decided.await {
+                tracing::error!(%error, "a batch of submissions ended without a result");
+            }
+        }
+    }
+
+    async fn accept(&self, mut batch: Vec<Pending>) {
+        // Nobody waits for these, and nothing has been begun.
+        batch.retain(|pending| !pending.reply.is_closed());
+        if batch.is_empty() {
+            return;
+        }
+        let (kept, references) = match self.read(&batch).await {
+            Ok(read) => read,
+            Err(error) => return refuse_all(batch, &Problem::from(error)),
+        };
+        let mut kept: HashMap<usize, Kept> = kept.into_iter().collect();
+        let now = self.journal.now();
+        let mut accepted = Vec::new();
+        for (index, pending) in batch.into_iter().enumerate() {
+            match self.decide(&pending, kept.remove(&index), &references, now) {
+                Ok(Decision::Accept(submission)) => accepted.push((*submission, pending)),
+                Ok(Decision::Replay(answer)) => pending.answer(Ok(Accepted { answer, order_id: None })),
+                Err(problem) => pending.answer(Err(problem)),
+            }
+        }
+        self.store(accepted, now).await;
+    }
+
+    /// What was answered before, and what the submissions refer to; at the same time, on two connections.
+    async fn read(&self, batch: &[Pending]) -> Result<(Vec<(usize, Kept)>, References), sqlx::Error> {
+        let requests: Vec<&Request> = batch.iter().map(|pending| &pending.request).collect();
+        let mut user_ids: Vec<Uuid> = batch.iter().map(|pending| pending.wanted.user_id).collect();
+        let lines = batch.iter().flat_map(|pending| &pending.wanted.lines);
+        let mut product_ids: Vec<Uuid> = lines.map(|line| line.product_id).collect();
+        for ids in [&mut user_ids, &mut product_ids] {
+            ids.sort_unstable();
+            ids.dedup();
+        }
+        let pool = &self.journal.pool;
+        tokio::try_join!(
+            idempotency::find_many(pool, &requests),
+            acceptance::references(pool, &user_ids, &product_ids),
+        )
+    }
+
+    fn decide(
+        &self,
+        pending: &Pending,
+        kept: Option<Kept>,
+        references: &References,
+        now: Timestamp,
+    ) -> Result<Decision, Problem> {
+        if let Some(kept) = kept {
+            return self.replay(kept, &pending.request).map(Decision::Replay);
+        }
+        if pending.running.is_none() {
+            return Err(in_use());
+        }
+        let (lines, quote) = decision::price(&pending.wanted, references)?;
+        let Wanted { user_id, payment_method, user_coupon_id, .. } = pending.wanted;
+        let deadline_at = now.checked_add(self.deadline).unwrap_or(Timestamp::MAX);
+        let order_id = Uuid::now_v7();
+        let placed =
+            Submission::placed(order_id, user_id, lines, payment_method, user_coupon_id, quote, deadline_at);
+        let view = OrderView::of(row_of(placed.clone(), now), now);
+        let answer = first_answer(ACCEPTED, Some(format!("/v1/orders/{order_id}")), &view)?;
+        let origin = pending.context.origin(pending.request.caller.clone());
+        let entry = self.entry(&placed, origin)?;
+        let submission = Submission { request: pending.request.clone(), answer, placed, entry };
+        Ok(Decision::Accept(Box::new(submission)))
+    }
+
+    fn replay(&self, kept: Kept, request: &Request) -> Result<Answer, Problem> {
+        let answer = replay(kept, request)?;
+        self.metrics.replays.inc();
+        Ok(answer)
+    }
+
+    fn entry(&self, placed: &OrderPlaced, origin: Origin) -> Result<Entry, serde_json::Error> {
+        let event = Event::from(placed.clone());
+        Entry::of_event(Uuid::now_v7(), &event, 1, origin, self.journal.partitions)
+    }
+
+    /// Stores what was accepted; where one of them breaks a rule of the database, each alone.
+    async fn store(&self, accepted: Vec<(Submission, Pending)>, now: Timestamp) {
+        if accepted.is_empty() {
+            return;
+        }
+        let (submissions, pending): (Vec<Submission>, Vec<Pending>) = accepted.into_iter().unzip();
+        match acceptance::accept(&self.journal.pool, &submissions, now).await {
+            Ok(stored) => {
+                self.journal.wake.wake();
+                self.metrics.accept_batch_orders.observe(stored.len() as f64);
+                let mut lost = Vec::new();
+                for (submission, pending) in submissions.into_iter().zip(pending) {
+                    if stored.contains(&submission.placed.order_id) {
+                        self.announce(submission, pending);
+                    } else {
+                        lost.push(pending);
+                    }
+                }
+                self.answer_lost(lost).await;
+            }
+            Err(error) if next_after(&error) == Next::Reject && submissions.len() > 1 => {
+                tracing::warn!(%error, orders = submissions.len(), "a batch was refused; trying each alone");
+                for alone in submissions.into_iter().zip(pending) {
+                    Box::pin(self.store(vec![alone], now)).await;
+                }
+            }
+            Err(error) => refuse_all(pending, &Problem::from(error)),
+        }
+    }
+
+    fn announce(&self, submission: Submission, pending: Pending) {
+        let order_id = submission.placed.order_id;
+        self.metrics.orders_accepted.inc();
+        tracing::debug!(
+            %order_id,
+            request_id = %pending.context.request_id,
+            trace_id = %pending.context.trace.trace_id(),
+            "order accepted"
+        );
+        let answer = Answer { first: submission.answer, is_replay: false };
+        pending.answer(Ok(Accepted { answer, order_id: Some(order_id) }));
+    }
+
+    /// Another process was first with these keys; its answers are the ones to give.
+    async fn answer_lost(&self, lost: Vec<Pending>) {
+        if lost.is_empty() {
+            return;
+        }
+        let requests: Vec<&Request> = lost.iter().map(|pending| &pending.request).collect();
+        let mut kept: HashMap<usize, Kept> = match idempotency::find_many(&self.journal.pool, &requests).await
+        {
+            Ok(kept) => kept.into_iter().collect(),
+            Err(error) => return refuse_all(lost, &Problem::from(error)),
+        };
+        for (index, pending) in lost.into_iter().enumerate() {
+            let kept = kept.remove(&index).ok_or_else(in_use);
+            let answer = kept.and_then(|kept| self.replay(kept, &pending.request));
+            pending.answer(answer.map(|answer| Accepted { answer, order_id: None }));
+        }
+    }
+}
+
+/// What becomes of a submission.
+enum Decision {
+    Accept(Box<Submission>),
+    Replay(Answer),
+}
+
+fn refuse_all(batch: Vec<Pending>, problem: &Problem) {
+    for pending in batch {
+        pending.answer(Err(problem.clone()));
+    }
+}
+
+/// The order as it will stand in its table.
+fn row_of(placed: OrderPlaced, now: Timestamp) -> OrderRow {
+    OrderRow {
+        order_id: placed.order_id,
+        user_id: placed.user_id,
+        status: OrderStatus::Pending,
+        failure: None,
+        lines: placed.lines,
+        subtotal: placed.subtotal,
+        discounts: placed.discounts,
+        total: placed.total,
+        payment_method: placed.payment_method,
+        payment: PaymentStep::NotDue,
+        paid: 0,
+        refunded: 0,
+        last_modification: None,
+        shipped: Vec::new(),
+        deadline_at: placed.deadline_at,
+        version: 1,
+        created_at: now,
+        updated_at: now,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderMap;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+    use crate::problem::Code;
+
+    #[tokio::test]
+    async fn who_finds_the_queue_full_is_turned_away_at_once() {
+        let (queue, _nobody_takes) = mpsc::channel(1);
+        let metrics = ApiMetrics::register(&mut Registry::default());
+        let acceptance = Arc::new(Acceptance { queue, metrics: metrics.clone() });
+        let submit = |acceptance: Arc<Acceptance>| async move {
+            let request = Request {
+                caller: String::new(),
+                route: String::new(),
+                key: String::new(),
+                body_hash: Vec::new(),
+            };
+            let payment_method = ordermill_schemas::orders::PaymentMethod::Balance;
+            let (lines, user_coupon_id) = (Vec::new(), None);
+            let wanted = Wanted { user_id: Uuid::nil(), lines, payment_method, user_coupon_id };
+            acceptance.submit(request, None, wanted, RequestContext::of(&HeaderMap::new())).await
+        };
+        let first = tokio::spawn(submit(acceptance.clone()));
+        while acceptance.queue.capacity() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(submit(acceptance).await.unwrap_err().code(), Code::Overloaded);
+        assert!(!first.is_finished());
+        assert_eq!(metrics.accept_queue_orders.get(), 1);
+    }
+}

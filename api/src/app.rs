@@ -1,0 +1,217 @@
+//! What the routes share.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use ordermill_pipeline::log::{self, Entry, Origin};
+use ordermill_pipeline::{database, follower};
+use ordermill_schemas::Event;
+use ordermill_store::Journal;
+use prometheus_client::registry::Registry;
+use sqlx::{Postgres, Transaction};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use crate::acceptance::Acceptance;
+use crate::auth::Identities;
+use crate::config::ApiConfig;
+use crate::idempotency::RunningKeys;
+use crate::metrics::ApiMetrics;
+use crate::problem::Problem;
+use crate::product_cache::ProductCache;
+use crate::readiness::Readiness;
+use crate::waiting::{Awaited, Waiting};
+use crate::watching::Watching;
+
+/// Why the front can't start. The texts say what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// Anybody could sign a callback.
+    #[error("the secret for the gateway's callbacks is empty; give the one that the gateway signs with")]
+    NoCallbackSecret,
+}
+
+/// The front's state and its tasks in the background. Cloning shares them.
+#[derive(Clone)]
+pub struct Api(Arc<Shared>);
+
+/// What the routes share.
+pub struct Shared {
+    pub(crate) journal: Journal,
+    pub(crate) config: ApiConfig,
+    pub(crate) metrics: ApiMetrics,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) identities: Identities,
+    pub(crate) running_keys: RunningKeys,
+    pub(crate) acceptance: Acceptance,
+    pub(crate) waiting: Waiting,
+    pub(crate) waiting_claims: Waiting,
+    pub(crate) watching: Watching,
+    pub(crate) product_cache: ProductCache,
+    pub(crate) readiness: Readiness,
+    tasks: TaskTracker,
+    /// No request will come any more.
+    drained: CancellationToken,
+}
+
+impl Deref for Api {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// An event that a request has decided upon: its id, itself, its ordinal in its aggregate's history.
+pub(crate) type NewEvent = (Uuid, Event, i32);
+
+impl Api {
+    /// Starts the tasks in the background; must be called in a runtime. `registry` is what `/metrics` shows, with
+    /// `metrics` among it. Waits and streams of clients end with `shutdown`.
+    ///
+    /// # Errors
+    /// [`ApiError`] where the configuration can't be served.
+    pub fn start(
+        journal: Journal,
+        config: ApiConfig,
+        metrics: ApiMetrics,
+        registry: Arc<Registry>,
+        shutdown: &CancellationToken,
+    ) -> Result<Api, ApiError> {
+        if config.callback_secret.is_empty() {
+            return Err(ApiError::NoCallbackSecret);
+        }
+        let (tasks, drained) = (TaskTracker::new(), CancellationToken::new());
+        let waiting_for = |what| Waiting::new(what, metrics.waiting_requests.clone(), shutdown.clone());
+        let (waiting, waiting_claims) = (waiting_for(Awaited::Orders), waiting_for(Awaited::Claims));
+        tasks.spawn(waiting.clone().run(journal.pool.clone()));
+        tasks.spawn(waiting_claims.clone().run(journal.pool.clone()));
+        let watching = Watching::new(config.streams_max, metrics.open_streams.clone(), shutdown.clone());
+        tasks.spawn(watching.clone().run(journal.pool.clone()));
+        let acceptance = Acceptance::start(&journal, &config, &metrics, &tasks, &drained);
+        let product_cache = ProductCache::new(metrics.product_cache_reads.clone());
+        tasks.spawn(follower::run(
+            journal.pool.clone(),
+            config.kafka.clone(),
+            journal.partitions,
+            Arc::new(product_cache.clone()),
+            shutdown.clone(),
+        ));
+        let readiness = Readiness::new(&journal, &config);
+        let (identities, running_keys) = (Identities::new(), RunningKeys::default());
+        let shared = Shared {
+            journal,
+            config,
+            metrics,
+            registry,
+            identities,
+            running_keys,
+            acceptance,
+            waiting,
+            waiting_claims,
+            watching,
+            product_cache,
+            readiness,
+            tasks,
+            drained,
+        };
+        Ok(Api(Arc::new(shared)))
+    }
+
+    /// Runs work that goes on when the client goes away, to its end or its roll-back.
+    ///
+    /// # Errors
+    /// Those of `work`, and `INTERNAL` where it panics.
+    pub(crate) async fn uninterrupted<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let task = self.tasks.spawn(work.in_current_span());
+        task.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "the work of a request ended without a result");
+            Err(Problem::internal())
+        })
+    }
+
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// Where no connection can be had.
+    pub(crate) async fn begin(&self) -> Result<Transaction<'static, Postgres>, Problem> {
+        Ok(database::begin(&self.journal.pool).await?)
+    }
+
+    /// Appends events to the log, in the transaction that made them true.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub(crate) async fn append(
+        &self,
+        transaction: &mut Transaction<'static, Postgres>,
+        events: Vec<NewEvent>,
+        origin: &Origin,
+        now: jiff::Timestamp,
+    ) -> Result<(), Problem> {
+        let partitions = self.journal.partitions;
+        let entries: Result<Vec<Entry>, _> = events
+            .into_iter()
+            .map(|(id, event, sequence)| Entry::of_event(id, &event, sequence, origin.clone(), partitions))
+            .collect();
+        Ok(log::append(transaction, entries?, now).await?)
+    }
+
+    /// Lets the work in the background come to its end. No request may come any more.
+    pub(crate) async fn close(&self) {
+        self.drained.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(self.config.shutdown_grace, self.tasks.wait()).await.is_err() {
+            tracing::warn!(tasks = self.tasks.len(), "cutting off work that has not finished");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::problem::Code;
+    use crate::testing::api_without_database;
+
+    #[tokio::test]
+    async fn work_goes_on_when_its_client_goes_away() {
+        let api = api_without_database();
+        let (go_on, gate) = oneshot::channel::<()>();
+        let (done, ended) = oneshot::channel();
+        let mut client = Box::pin(api.uninterrupted(async move {
+            gate.await.unwrap();
+            done.send(()).unwrap();
+            Ok(())
+        }));
+        // Begun, and waiting at the gate.
+        assert!(poll_once(client.as_mut()).await.is_none());
+        drop(client);
+        go_on.send(()).unwrap();
+        ended.await.unwrap();
+    }
+
+    async fn poll_once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
+        std::future::poll_fn(|context| {
+            let polled = std::pin::Pin::new(&mut future).poll(context);
+            std::task::Poll::Ready(match polled {
+                std::task::Poll::Ready(output) => Some(output),
+                std::task::Poll::Pending => None,
+            })
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn work_that_panics_is_a_bug_and_no_more() {
+        let api = api_without_database();
+        let result: Result<(), Problem> = api.uninterrupted(async { panic!("on purpose") }).await;
+        assert_eq!(result.unwrap_err().code(), Code::Internal);
+    }
+}

@@ -1,0 +1,53 @@
+//! What the front is told when it starts.
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use ordermill_pipeline::kafka::KafkaConfig;
+
+/// What the front is told when it starts.
+#[derive(Clone)]
+pub struct ApiConfig {
+    /// The one currency that all amounts are in, as ISO 4217 names it.
+    pub currency: String,
+    /// By whose days sales are ranked and counted.
+    pub time_zone: TimeZone,
+    /// How long an order has to come to rest before it is refused.
+    pub order_deadline: Duration,
+    /// The roles whose signs of life readiness asks for, like `relay` and `worker:orders`.
+    pub pipeline_roles: Vec<String>,
+    /// Where Kafka is; only readiness asks there.
+    pub kafka: KafkaConfig,
+    /// What the gateway signs its callbacks with.
+    pub callback_secret: String,
+    /// How many submissions may wait to be accepted; more are turned away.
+    pub accept_queue_max: usize,
+    /// How many submissions are accepted in one commit at most.
+    pub accept_batch_max: usize,
+    /// How many connections are served at once; more wait.
+    pub connections_max: usize,
+    /// How many streams of orders are open at once; more are turned away.
+    pub streams_max: usize,
+    /// How long requests under way have to finish after the stop.
+    pub shutdown_grace: Duration,
+}
+
+impl ApiConfig {
+    /// The defaults, for Kafka there, callbacks signed with that, and days of that zone.
+    #[must_use]
+    pub fn new(kafka: KafkaConfig, callback_secret: &str, time_zone: TimeZone) -> ApiConfig {
+        ApiConfig {
+            currency: "KRW".to_owned(),
+            time_zone,
+            order_deadline: Duration::from_secs(60),
+            pipeline_roles: Vec::new(),
+            kafka,
+            callback_secret: callback_secret.to_owned(),
+            accept_queue_max: 4_096,
+            accept_batch_max: 256,
+            connections_max: 8_192,
+            streams_max: 1_000,
+            shutdown_grace: Duration::from_secs(10),
+        }
+    }
+}

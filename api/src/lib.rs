@@ -1,0 +1,46 @@
+//! The HTTP front: thin and fast. It authenticates, checks shapes, writes state and event in one transaction,
+//! and answers; what takes longer is the workers' work, which a client may wait for.
+//!
+//! Architecture Invariant: nothing here talks to Kafka or to the gateway to serve a request; only readiness asks
+//! whether Kafka is there.
+//! Architecture Invariant: what a request has begun to write runs to its end or rolls back, whether its client is
+//! still there or not.
+
+mod acceptance;
+mod app;
+mod auth;
+mod body;
+mod canonical;
+mod config;
+mod etag;
+mod idempotency;
+mod keys;
+mod metrics;
+mod openapi;
+mod order_command;
+mod paging;
+mod path;
+mod prefer;
+mod problem;
+mod product_cache;
+mod readiness;
+mod request;
+mod routes;
+mod server;
+mod signature;
+mod validation;
+mod waiting;
+mod watching;
+
+#[cfg(test)]
+mod router_tests;
+#[cfg(test)]
+mod testing;
+
+pub use app::{Api, ApiError};
+pub use config::ApiConfig;
+pub use keys::{hash_key, new_api_key};
+pub use metrics::ApiMetrics;
+pub use openapi::openapi;
+pub use routes::router;
+pub use server::serve;

@@ -1,0 +1,142 @@
+//! What a client has an order do: lock it, decide, write order, event and answer in one transaction.
+
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use jiff::{SignedDuration, Timestamp};
+use ordermill_domain::decider::Decided;
+use ordermill_domain::orders::{Order, Orders, Refusal};
+use ordermill_store::orders::{self, OrderRow};
+use sqlx::{Postgres, Transaction};
+use uuid::Uuid;
+
+use crate::app::Api;
+use crate::auth::Caller;
+use crate::etag;
+use crate::idempotency::Answer;
+use crate::path;
+use crate::problem::{Code, Problem};
+use crate::request::RequestContext;
+
+/// When to ask how far an order is that has something to do, in seconds.
+pub(crate) const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
+
+/// An order that nobody else can change meanwhile.
+pub(crate) struct LockedOrder {
+    pub(crate) transaction: Transaction<'static, Postgres>,
+    before: Orders,
+    pub(crate) order: Order,
+    pub(crate) now: Timestamp,
+}
+
+impl Api {
+    /// Locks an order that the caller may act for.
+    ///
+    /// # Errors
+    /// `ORDER_NOT_FOUND`, or where the database fails.
+    pub(crate) async fn lock_order(&self, caller: Caller, order_id: Uuid) -> Result<LockedOrder, Problem> {
+        let mut transaction = self.begin().await?;
+        let before = orders::load(&mut transaction, &[order_id]).await?;
+        let order = before.orders.get(&order_id).filter(|order| caller.may_act_for(order.user_id)).cloned();
+        let order = order.ok_or_else(path::unknown::<path::Order>)?;
+        // Taken after the lock, so that times follow one another as the changes do.
+        Ok(LockedOrder { transaction, before, order, now: self.journal.now() })
+    }
+
+    /// Writes what was decided about a locked order; answers the order as it then is. The caller commits.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub(crate) async fn write_order(
+        &self,
+        locked: &mut LockedOrder,
+        decided: Option<Decided>,
+        caller: Caller,
+        context: &RequestContext,
+    ) -> Result<OrderRow, Problem> {
+        let order_id = locked.order.order_id;
+        if let Some(Decided { event, sequence }) = decided {
+            let mut after = Orders::default();
+            after.orders.insert(order_id, locked.order.clone());
+            orders::apply(&mut locked.transaction, &locked.before, &after, locked.now).await?;
+            let events = vec![(Uuid::now_v7(), event, sequence)];
+            let origin = context.origin(caller.name());
+            self.append(&mut locked.transaction, events, &origin, locked.now).await?;
+        }
+        let row = orders::find(&mut *locked.transaction, order_id).await?;
+        row.ok_or_else(path::unknown::<path::Order>)
+    }
+
+    /// Until when what begins now should have come to an end.
+    pub(crate) fn deadline(&self, now: Timestamp) -> Timestamp {
+        let deadline = SignedDuration::try_from(self.config.order_deadline).unwrap_or(SignedDuration::MAX);
+        now.checked_add(deadline).unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// Why an order does not do what it is asked for.
+pub(crate) fn refusal(refusal: Refusal) -> Problem {
+    match refusal {
+        Refusal::Busy => Problem::new(
+            Code::OrderBusy,
+            "the order's status does not allow this now; look at the order and try again when it has changed",
+        ),
+        Refusal::Shipped => {
+            Problem::new(Code::OrderShipped, "what was shipped can't be cancelled or changed")
+        }
+        Refusal::NotCancellable => {
+            Problem::new(Code::OrderNotCancellable, "the order was refused; nothing is held or paid for it")
+        }
+        Refusal::NothingToShip => Problem::new(
+            Code::NothingToShip,
+            "a line names a product that is not in the order, or more of it than is left to ship",
+        ),
+    }
+}
+
+/// The answer to a command, with the headers of an order.
+pub(crate) fn answer(answer: Answer) -> Response {
+    let version = version_in(&answer.first.body);
+    let mut response = answer.into_response();
+    response.headers_mut().insert(header::ETAG, etag::of_version(version));
+    response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_S);
+    response
+}
+
+/// Where an order is.
+pub(crate) fn location(order_id: Uuid) -> HeaderValue {
+    let path = format!("/v1/orders/{order_id}");
+    HeaderValue::try_from(path).unwrap_or(HeaderValue::from_static("/v1/orders"))
+}
+
+/// The version that a kept answer shows.
+fn version_in(body: &str) -> i32 {
+    #[derive(serde::Deserialize)]
+    struct Versioned {
+        version: i32,
+    }
+    serde_json::from_str(body).map_or(0, |Versioned { version }| version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kept_answer_tells_its_version() {
+        assert_eq!(version_in(r#"{"order_id":"x","version":7}"#), 7);
+        assert_eq!(version_in("[]"), 0);
+    }
+
+    #[test]
+    fn every_refusal_has_the_code_of_the_contract() {
+        for (given, code) in [
+            (Refusal::Busy, "ORDER_BUSY"),
+            (Refusal::Shipped, "ORDER_SHIPPED"),
+            (Refusal::NotCancellable, "ORDER_NOT_CANCELLABLE"),
+            (Refusal::NothingToShip, "NOTHING_TO_SHIP"),
+        ] {
+            let problem = refusal(given);
+            assert_eq!((problem.code().text(), problem.code().status().as_u16()), (code, 409));
+        }
+    }
+}

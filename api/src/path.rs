@@ -1,0 +1,109 @@
+//! Ids in paths. What is no id names nothing: 404 of the noun, like an id that nobody has.
+
+use std::marker::PhantomData;
+
+use axum::extract::{FromRequestParts, RawPathParams};
+use axum::http::request::Parts;
+use uuid::Uuid;
+
+use crate::problem::{Code, Problem};
+
+/// How long an id is in the one form that is accepted: five groups with hyphens.
+const ID_LENGTH: usize = 36;
+
+/// A kind of thing that paths name by id.
+pub(crate) trait Noun: Send {
+    /// The answer where there is none of that id.
+    const UNKNOWN: Code;
+    /// The same for people.
+    const DETAIL: &'static str;
+}
+
+macro_rules! nouns {
+    ($($Noun:ident $Code:ident $detail:literal;)*) => {
+        $(
+            #[doc = concat!("`", stringify!($Noun), "`s, by their ids in paths.")]
+            #[derive(Debug)]
+            pub(crate) struct $Noun;
+
+            impl Noun for $Noun {
+                const UNKNOWN: Code = Code::$Code;
+                const DETAIL: &'static str = $detail;
+            }
+        )*
+    };
+}
+
+nouns! {
+    User UserNotFound "there is no user of this id";
+    Product ProductNotFound "there is no product of this id";
+    Order OrderNotFound "there is no order of this id";
+    Shipment ShipmentNotFound "there is no shipment of this id";
+    Coupon CouponNotFound "there is no coupon of this id";
+    UserCoupon UserCouponNotFound "no user has a coupon of this id";
+}
+
+/// The answer where there is none of that noun.
+pub(crate) fn unknown<N: Noun>() -> Problem {
+    Problem::new(N::UNKNOWN, N::DETAIL)
+}
+
+/// The ids of a coupon and of a claim of it.
+#[derive(Debug)]
+pub(crate) struct ClaimId {
+    /// The coupon.
+    pub(crate) coupon_id: Uuid,
+    /// The claim.
+    pub(crate) claim_id: Uuid,
+}
+
+/// The answer where a coupon has no such claim, or it is another's.
+pub(crate) fn unknown_claim() -> Problem {
+    Problem::new(Code::ClaimNotFound, "the coupon has no claim of this id")
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ClaimId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<ClaimId, Problem> {
+        let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| unknown_claim())?;
+        let mut ids = params.iter().map(|(_, text)| parse(text));
+        let coupon_id = ids.next().flatten().ok_or_else(unknown::<Coupon>)?;
+        let claim_id = ids.next().flatten().ok_or_else(unknown_claim)?;
+        Ok(ClaimId { coupon_id, claim_id })
+    }
+}
+
+/// The first id in the path.
+#[derive(Debug)]
+pub(crate) struct Id<N>(pub(crate) Uuid, pub(crate) PhantomData<N>);
+
+impl<N: Noun, S: Send + Sync> FromRequestParts<S> for Id<N> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Id<N>, Problem> {
+        let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| unknown::<N>())?;
+        let text = params.iter().next().map_or("", |(_, text)| text);
+        parse(text).map(|id| Id(id, PhantomData)).ok_or_else(unknown::<N>)
+    }
+}
+
+/// An id in the one form that is accepted.
+pub(crate) fn parse(text: &str) -> Option<Uuid> {
+    if text.len() == ID_LENGTH { Uuid::try_parse(text).ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_has_one_form() {
+        let id = "0192f0c1-7a3e-7000-8000-0123456789ab";
+        assert_eq!(parse(id).map(|id| id.to_string()).as_deref(), Some(id));
+        assert!(parse(&id.to_uppercase()).is_some());
+        for wrong in ["", "1", "me", &id.replace('-', ""), &format!("{{{id}}}"), &id.replace('a', "g")] {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
+    }
+}

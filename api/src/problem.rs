@@ -1,0 +1,309 @@
+//! Answers that say what was wrong: `application/problem+json` (RFC 9457) with stable codes.
+//!
+//! A [`Problem`] travels through the layers as an extension of its response and is written out by
+//! [`crate::request::observe`], which knows the request's id.
+
+use std::borrow::Cow;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use ordermill_pipeline::consumer::HandlerError;
+use ordermill_pipeline::database::{Next, next_after};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// The media type of problems.
+pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
+/// What the `type` of every problem begins with; its code follows.
+const TYPE_URN: &str = "urn:ordermill:problem:";
+/// How long a client should stay away where there is something to wait for.
+const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
+
+macro_rules! codes {
+    ($($Variant:ident $status:ident $text:literal $title:literal;)*) => {
+        /// What was wrong, for programs. The texts are fixed for good; two variants may share one where the
+        /// same thing is wrong with a path and with a body.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub(crate) enum Code {
+            $(#[doc = $title] $Variant,)*
+        }
+
+        impl Code {
+            /// The text that clients see.
+            pub(crate) const fn text(self) -> &'static str {
+                match self { $(Code::$Variant => $text,)* }
+            }
+
+            /// The same for a person, whatever the request was.
+            pub(crate) const fn title(self) -> &'static str {
+                match self { $(Code::$Variant => $title,)* }
+            }
+
+            /// The HTTP status.
+            pub(crate) const fn status(self) -> StatusCode {
+                match self { $(Code::$Variant => StatusCode::$status,)* }
+            }
+
+            #[cfg(test)]
+            const ALL: &[Code] = &[$(Code::$Variant),*];
+        }
+    };
+}
+
+codes! {
+    InvalidJson BAD_REQUEST "INVALID_JSON" "The body is not the JSON that is asked for";
+    IdempotencyKeyMissing BAD_REQUEST "IDEMPOTENCY_KEY_MISSING" "A valid Idempotency-Key is needed";
+    Unauthenticated UNAUTHORIZED "UNAUTHENTICATED" "A valid API key is needed";
+    InvalidSignature UNAUTHORIZED "INVALID_SIGNATURE" "The signature is missing, wrong or too old";
+    Forbidden FORBIDDEN "FORBIDDEN" "Only for administrators";
+    NotFound NOT_FOUND "NOT_FOUND" "There is nothing at this path";
+    UserNotFound NOT_FOUND "USER_NOT_FOUND" "There is no such user";
+    ProductNotFound NOT_FOUND "PRODUCT_NOT_FOUND" "There is no such product";
+    OrderNotFound NOT_FOUND "ORDER_NOT_FOUND" "There is no such order";
+    CouponNotFound NOT_FOUND "COUPON_NOT_FOUND" "There is no such coupon";
+    ClaimNotFound NOT_FOUND "CLAIM_NOT_FOUND" "There is no such claim";
+    UserCouponNotFound NOT_FOUND "USER_COUPON_NOT_FOUND" "There is no such coupon of a user";
+    ShipmentNotFound NOT_FOUND "SHIPMENT_NOT_FOUND" "There is no such shipment";
+    MethodNotAllowed METHOD_NOT_ALLOWED "METHOD_NOT_ALLOWED" "This path does not take this method";
+    RequestTimeout REQUEST_TIMEOUT "REQUEST_TIMEOUT" "The request did not arrive in time";
+    EmailTaken CONFLICT "EMAIL_TAKEN" "The e-mail address belongs to another user";
+    CouponSoldOut CONFLICT "COUPON_SOLD_OUT" "There is none of this coupon left";
+    CouponNotClaimable CONFLICT "COUPON_NOT_CLAIMABLE" "The coupon can't be claimed now";
+    CouponAlreadyClaimed CONFLICT "COUPON_ALREADY_CLAIMED" "The user has claimed this coupon before";
+    CouponNotUsable CONFLICT "COUPON_NOT_USABLE" "The coupon is used for an order";
+    OrderBusy CONFLICT "ORDER_BUSY" "The order can't do that now";
+    OrderShipped CONFLICT "ORDER_SHIPPED" "The order was shipped, in part or whole";
+    OrderNotCancellable CONFLICT "ORDER_NOT_CANCELLABLE" "The order was refused, so there is nothing to cancel";
+    OutOfStock CONFLICT "OUT_OF_STOCK" "There are fewer units than that";
+    NothingToShip CONFLICT "NOTHING_TO_SHIP" "The order has less left to ship";
+    IdempotencyKeyInUse CONFLICT "IDEMPOTENCY_KEY_IN_USE" "The first request of this key still runs";
+    VersionMismatch PRECONDITION_FAILED "VERSION_MISMATCH" "The order has changed since";
+    PreconditionRequired PRECONDITION_REQUIRED "PRECONDITION_REQUIRED" "Say which version you have seen";
+    PayloadTooLarge PAYLOAD_TOO_LARGE "PAYLOAD_TOO_LARGE" "The body is too large";
+    UnsupportedMediaType UNSUPPORTED_MEDIA_TYPE "UNSUPPORTED_MEDIA_TYPE" "The body must be JSON";
+    ValidationFailed UNPROCESSABLE_ENTITY "VALIDATION_FAILED" "Some fields are out of range";
+    InvalidAmount UNPROCESSABLE_ENTITY "INVALID_AMOUNT" "The amount is out of range";
+    IdempotencyKeyReused UNPROCESSABLE_ENTITY "IDEMPOTENCY_KEY_REUSED" "The key was used for another body";
+    OrderedProductNotFound UNPROCESSABLE_ENTITY "PRODUCT_NOT_FOUND" "A product that was ordered is unknown";
+    ProductWithdrawn UNPROCESSABLE_ENTITY "PRODUCT_WITHDRAWN" "A product is not for sale any more";
+    Internal INTERNAL_SERVER_ERROR "INTERNAL" "Something is broken here";
+    Overloaded SERVICE_UNAVAILABLE "OVERLOADED" "Too busy, try again";
+    NotReady SERVICE_UNAVAILABLE "NOT_READY" "Not everything answers";
+}
+
+/// What is wrong with one field.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct FieldError {
+    /// Where it is, like `lines[2].quantity`.
+    #[schema(value_type = String, example = "lines[2].quantity")]
+    pub(crate) field: Cow<'static, str>,
+    /// What is wrong with it, for programs.
+    #[schema(value_type = String, example = "OUT_OF_RANGE")]
+    pub(crate) code: &'static str,
+    /// What is wrong with it, for people.
+    #[schema(value_type = String, example = "must be from 1 to 10000")]
+    pub(crate) detail: Cow<'static, str>,
+}
+
+/// An answer that says what was wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    code: Code,
+    detail: Cow<'static, str>,
+    errors: Vec<FieldError>,
+    claim_id: Option<Uuid>,
+}
+
+impl Problem {
+    /// What was wrong, for a program and for a person. No error text of the database may get in here.
+    pub(crate) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Problem {
+        Problem { code, detail: detail.into(), errors: Vec::new(), claim_id: None }
+    }
+
+    /// The same with what is wrong with each field.
+    pub(crate) fn with_errors(mut self, errors: Vec<FieldError>) -> Problem {
+        self.errors = errors;
+        self
+    }
+
+    /// The same with the claim that there is already.
+    pub(crate) fn with_claim(mut self, claim_id: Uuid) -> Problem {
+        self.claim_id = Some(claim_id);
+        self
+    }
+
+    /// A bug or a broken set-up; whoever answers this has logged why.
+    pub(crate) fn internal() -> Problem {
+        Problem::new(
+            Code::Internal,
+            "the request could not be served; quote the instance when you report this",
+        )
+    }
+
+    /// Too busy, and nothing is wrong with the request.
+    pub(crate) fn overloaded() -> Problem {
+        Problem::new(Code::Overloaded, "too busy just now; send the same again a little later")
+    }
+
+    /// The code.
+    pub(crate) fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The problem as the answer to the request of that id. What `response` already says in its headers stays.
+    pub(crate) fn write_to(&self, response: Response, request_id: Uuid) -> Response {
+        let body = ProblemBody {
+            r#type: format!("{TYPE_URN}{}", self.code.text()),
+            title: self.code.title(),
+            status: self.code.status().as_u16(),
+            detail: &self.detail,
+            code: self.code.text(),
+            instance: request_id,
+            errors: &self.errors,
+            claim_id: self.claim_id,
+        };
+        let body = serde_json::to_vec(&body).unwrap_or_default();
+        let (mut parts, _) = response.into_parts();
+        parts.status = self.code.status();
+        // The layers within have counted the bytes of the empty body.
+        parts.headers.remove(header::CONTENT_LENGTH);
+        parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        match self.code {
+            Code::Overloaded | Code::IdempotencyKeyInUse | Code::NotReady => {
+                parts.headers.insert(header::RETRY_AFTER, RETRY_AFTER_S);
+            }
+            Code::Unauthenticated => {
+                parts.headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            _ => {}
+        }
+        Response::from_parts(parts, Body::from(body))
+    }
+}
+
+/// The shape of a problem.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct ProblemBody<'a> {
+    /// A name for the kind of problem; it leads nowhere.
+    #[schema(example = "urn:ordermill:problem:VALIDATION_FAILED")]
+    r#type: String,
+    /// The kind of problem, for people.
+    title: &'a str,
+    /// The HTTP status.
+    #[schema(example = 422)]
+    status: u16,
+    /// What is wrong with this request, for people.
+    detail: &'a str,
+    /// The kind of problem, for programs.
+    #[schema(example = "VALIDATION_FAILED")]
+    code: &'a str,
+    /// The request's id, as in the header `X-Request-Id` and in the logs.
+    instance: Uuid,
+    /// What is wrong with each field, where fields are what is wrong.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(value_type = Vec<FieldError>, required = false)]
+    errors: &'a [FieldError],
+    /// The claim that there is already, where a coupon was claimed before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    claim_id: Option<Uuid>,
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.code.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<sqlx::Error> for Problem {
+    fn from(error: sqlx::Error) -> Problem {
+        Problem::from(&error)
+    }
+}
+
+impl From<&sqlx::Error> for Problem {
+    fn from(error: &sqlx::Error) -> Problem {
+        match next_after(error) {
+            Next::Retry => {
+                tracing::warn!(%error, "the database could not serve a request");
+                Problem::overloaded()
+            }
+            Next::Reject | Next::Bug => {
+                tracing::error!(%error, "the database refused a statement");
+                Problem::internal()
+            }
+        }
+    }
+}
+
+impl From<HandlerError> for Problem {
+    fn from(error: HandlerError) -> Problem {
+        match error.next() {
+            Next::Retry => {
+                tracing::warn!(%error, "the database could not serve a request");
+                Problem::overloaded()
+            }
+            Next::Reject | Next::Bug => {
+                tracing::error!(%error, "what was decided could not be written");
+                Problem::internal()
+            }
+        }
+    }
+}
+
+impl From<serde_json::Error> for Problem {
+    fn from(error: serde_json::Error) -> Problem {
+        tracing::error!(%error, "an answer or an event could not be written as JSON");
+        Problem::internal()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_problem_says_what_was_wrong_in_every_member_of_the_contract() {
+        let error = FieldError { field: "name".into(), code: "TOO_LONG", detail: "at most 200".into() };
+        let problem = Problem::new(Code::ValidationFailed, "some fields").with_errors(vec![error]);
+        let response = problem.write_to(problem.clone().into_response(), Uuid::nil());
+        assert_eq!(response.status(), 422);
+        assert_eq!(response.headers()[header::CONTENT_TYPE], MEDIA_TYPE);
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let expected = serde_json::json!({
+            "type": "urn:ordermill:problem:VALIDATION_FAILED",
+            "title": "Some fields are out of range",
+            "status": 422,
+            "detail": "some fields",
+            "code": "VALIDATION_FAILED",
+            "instance": "00000000-0000-0000-0000-000000000000",
+            "errors": [{"field": "name", "code": "TOO_LONG", "detail": "at most 200"}],
+        });
+        assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn whoever_should_come_back_is_told_when() {
+        for code in Code::ALL {
+            let problem = Problem::new(*code, "");
+            let response = problem.write_to(problem.clone().into_response(), Uuid::nil());
+            let has_retry_after = response.headers().contains_key(header::RETRY_AFTER);
+            let is_for_later = code.status() == 503 || *code == Code::IdempotencyKeyInUse;
+            assert_eq!(has_retry_after, is_for_later, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_database_that_is_away_is_no_bug_and_its_words_stay_here() {
+        let away = Problem::from(sqlx::Error::PoolTimedOut);
+        assert_eq!(away, Problem::overloaded());
+        let bug = Problem::from(sqlx::Error::ColumnNotFound("secret_column".to_owned()));
+        assert_eq!(bug, Problem::internal());
+    }
+}

@@ -1,0 +1,73 @@
+//! The routes, one file for each noun.
+
+pub(crate) mod balances;
+mod coupons;
+mod docs;
+mod operations;
+pub(crate) mod orders;
+mod payments;
+mod products;
+mod sales;
+mod shipments;
+mod users;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::app::Api;
+use crate::openapi::Document;
+use crate::request;
+
+/// Every route that the document describes. The full path stands at each, since nested routers of one prefix lose
+/// paths (utoipa issue 1459).
+pub(crate) fn documented() -> OpenApiRouter<Api> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .merge(users::routes())
+        .merge(balances::routes())
+        .merge(products::routes())
+        .merge(sales::routes())
+        .merge(orders::routes())
+        .merge(shipments::routes())
+        .merge(coupons::routes())
+        .merge(payments::routes())
+        .merge(operations::routes())
+}
+
+/// The routes with everything around them.
+pub fn router(api: Api) -> Router {
+    let (router, document) = documented().split_for_parts();
+    surround(router.merge(docs::routes(&document)), api)
+}
+
+/// What is around every route: answers where there is no route, and the layers.
+fn surround(router: Router<Api>, api: Api) -> Router {
+    router
+        .fallback(request::unknown_path)
+        .method_not_allowed_fallback(request::unknown_method)
+        .layer(CatchPanicLayer::custom(request::after_panic))
+        .layer(from_fn_with_state(api.clone(), request::observe))
+        .with_state(api)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+
+    use super::*;
+    use crate::testing::{api_without_database, ask};
+
+    async fn panics() {
+        panic!("on purpose")
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_answered_and_its_text_stays_here() {
+        let router = surround(Router::new().route("/panics", get(panics)), api_without_database());
+        let answer = ask(&router, "GET", "/panics", &[], "").await;
+        assert_eq!((answer.status, answer.code()), (500, "INTERNAL"));
+        assert!(!answer.text().contains("on purpose"));
+    }
+}

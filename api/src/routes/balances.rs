@@ -1,0 +1,283 @@
+//! Balances: the wallets that orders are paid from.
+
+use axum::Json as JsonAnswer;
+use axum::extract::State;
+use axum::response::Response;
+use jiff::Timestamp;
+use ordermill_schemas::Money;
+use ordermill_store::balances::{self, EntryRow};
+use ordermill_store::idempotency::Request;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use crate::app::Api;
+use crate::auth::Caller;
+use crate::body::{Json, whole};
+use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, Turn, first_answer};
+use crate::openapi::problems;
+use crate::paging::{Items, PageQuery};
+use crate::path::{self, Id};
+use crate::problem::{Code, FieldError, Problem};
+use crate::request::RequestContext;
+use crate::validation::limits;
+
+/// How many entries a page has unless the client says otherwise.
+const ENTRIES_DEFAULT: i64 = 5;
+
+/// The routes of balances.
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(charge)).routes(routes!(show)).routes(routes!(entries))
+}
+
+/// Money that a user puts in.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewCharge {
+    /// How much, in the minor unit.
+    #[serde(deserialize_with = "whole")]
+    #[schema(value_type = i64, example = 50_000, minimum = 1, maximum = 1_000_000_000)]
+    amount: Money,
+}
+
+impl NewCharge {
+    fn check(&self) -> Result<Money, Problem> {
+        if limits::CHARGE.contains(&self.amount) {
+            return Ok(self.amount);
+        }
+        let detail = format!("amount must be from {} to {}", limits::CHARGE.start(), limits::CHARGE.end());
+        let error =
+            FieldError { field: "amount".into(), code: "OUT_OF_RANGE", detail: detail.clone().into() };
+        Err(Problem::new(Code::InvalidAmount, detail).with_errors(vec![error]))
+    }
+}
+
+/// Money that was put in.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = BalanceCharge)]
+struct ChargeView {
+    /// The entry in the history.
+    entry_id: Uuid,
+    /// Always `CHARGED`.
+    #[schema(example = "CHARGED")]
+    kind: &'static str,
+    /// How much.
+    #[schema(value_type = i64, example = 50_000)]
+    amount: Money,
+    /// Available and held after it.
+    #[schema(value_type = i64, example = 50_000)]
+    balance_after: Money,
+    /// When.
+    created_at: Timestamp,
+}
+
+/// A balance.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Balance)]
+struct BalanceView {
+    /// Whose it is.
+    user_id: Uuid,
+    /// What can be spent.
+    #[schema(value_type = i64, example = 41_000)]
+    available: Money,
+    /// What is held for orders that are being paid.
+    #[schema(value_type = i64, example = 9_000)]
+    held: Money,
+    /// The currency, as ISO 4217 names it.
+    #[schema(example = "KRW")]
+    currency: String,
+    /// When it last changed.
+    updated_at: Timestamp,
+}
+
+/// What happened to a balance.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[schema(as = BalanceEntryKind)]
+#[expect(dead_code, reason = "names the words that the table uses, for the document")]
+enum EntryKind {
+    Charged,
+    Used,
+    Refunded,
+}
+
+/// An entry of a balance's history.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = BalanceEntry)]
+struct EntryView {
+    /// The entry.
+    entry_id: Uuid,
+    /// What happened.
+    #[schema(value_type = EntryKind)]
+    kind: String,
+    /// How much, always above 0.
+    #[schema(value_type = i64, example = 9_000)]
+    amount: Money,
+    /// Available and held after it.
+    #[schema(value_type = i64, example = 41_000)]
+    balance_after: Money,
+    /// The order, where it was for one.
+    #[schema(required = true)]
+    order_id: Option<Uuid>,
+    /// When.
+    created_at: Timestamp,
+}
+
+impl From<EntryRow> for EntryView {
+    fn from(row: EntryRow) -> EntryView {
+        EntryView {
+            entry_id: row.entry_id,
+            kind: row.kind,
+            amount: row.amount,
+            balance_after: row.balance_after,
+            order_id: row.order_id,
+            created_at: row.created_at,
+        }
+    }
+}
+
+problems! {
+    ChargeProblems: InvalidJson, IdempotencyKeyMissing, Unauthenticated, UserNotFound, RequestTimeout,
+    IdempotencyKeyInUse, PayloadTooLarge, UnsupportedMediaType, InvalidAmount, IdempotencyKeyReused
+}
+
+/// Put money in
+#[utoipa::path(
+    post,
+    path = "/v1/users/{user_id}/balance/charges",
+    operation_id = "charge_balance",
+    tag = "Users and balances",
+    params(
+        ("user_id" = Uuid, Path, description = "The user"),
+        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters, the same when the \
+                                                            request is repeated", min_length = 1, max_length = 255),
+    ),
+    request_body = NewCharge,
+    responses(
+        (status = 201, description = "Charged", body = ChargeView, headers(
+            ("Idempotency-Replayed" = String, description = "`true` where the request was repeated"),
+        )),
+        ChargeProblems,
+    ),
+    security(("api_key" = [])),
+)]
+async fn charge(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(user_id, _): Id<path::User>,
+    IdempotencyKey(key): IdempotencyKey,
+    context: RequestContext,
+    Json { value, hash }: Json<NewCharge>,
+) -> Result<Response, Problem> {
+    caller.acting_for(user_id)?;
+    let amount = value.check()?;
+    let route = format!("POST /v1/users/{user_id}/balance/charges");
+    let request = Request { caller: caller.name(), route, key, body_hash: hash };
+    let answer = match api.turn(request).await? {
+        Turn::Replay(answer) => answer,
+        Turn::First(turn) => {
+            api.uninterrupted(book(api.clone(), turn, caller, context, user_id, amount)).await?
+        }
+    };
+    Ok(answer.into_response())
+}
+
+/// Books the charge, its event and its answer, or nothing.
+async fn book(
+    api: Api,
+    turn: FirstTurn,
+    caller: Caller,
+    context: RequestContext,
+    user_id: Uuid,
+    amount: Money,
+) -> Result<Answer, Problem> {
+    let (entry_id, now) = (Uuid::now_v7(), api.journal.now());
+    let mut transaction = api.begin().await?;
+    let charged = balances::charge(&mut transaction, user_id, entry_id, amount, now).await?;
+    let charged = charged.ok_or_else(path::unknown::<path::User>)?;
+    let view = ChargeView {
+        entry_id,
+        kind: "CHARGED",
+        amount,
+        balance_after: charged.event.available + charged.event.held,
+        created_at: now,
+    };
+    let event = (entry_id, charged.event.into(), charged.sequence);
+    api.append(&mut transaction, vec![event], &context.origin(caller.name()), now).await?;
+    api.finish(turn, transaction, first_answer(201, None, &view)?, now).await
+}
+
+problems! { ShowProblems: Unauthenticated, UserNotFound }
+
+/// Show a balance
+#[utoipa::path(
+    get,
+    path = "/v1/users/{user_id}/balance",
+    operation_id = "get_balance",
+    tag = "Users and balances",
+    params(("user_id" = Uuid, Path, description = "The user")),
+    responses((status = 200, description = "The balance", body = BalanceView), ShowProblems),
+    security(("api_key" = [])),
+)]
+async fn show(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(user_id, _): Id<path::User>,
+) -> Result<JsonAnswer<BalanceView>, Problem> {
+    caller.acting_for(user_id)?;
+    let balance = balances::find(&api.journal.pool, user_id).await?;
+    let balance = balance.ok_or_else(path::unknown::<path::User>)?;
+    Ok(JsonAnswer(BalanceView {
+        user_id,
+        available: balance.available,
+        held: balance.held,
+        currency: api.config.currency.clone(),
+        updated_at: balance.updated_at,
+    }))
+}
+
+problems! { EntriesProblems: Unauthenticated, UserNotFound, ValidationFailed }
+
+/// List what happened to a balance, newest first
+///
+/// 5 entries unless `limit` says otherwise.
+#[utoipa::path(
+    get,
+    path = "/v1/users/{user_id}/balance/entries",
+    operation_id = "list_balance_entries",
+    tag = "Users and balances",
+    params(("user_id" = Uuid, Path, description = "The user"), PageQuery),
+    responses((status = 200, description = "A page of entries", body = Items<EntryView>), EntriesProblems),
+    security(("api_key" = [])),
+)]
+async fn entries(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(user_id, _): Id<path::User>,
+    query: PageQuery,
+) -> Result<JsonAnswer<Items<EntryView>>, Problem> {
+    caller.acting_for(user_id)?;
+    let page = query.page::<i32>(ENTRIES_DEFAULT)?;
+    let pool = &api.journal.pool;
+    balances::find(pool, user_id).await?.ok_or_else(path::unknown::<path::User>)?;
+    let rows = balances::entries(pool, user_id, page.after, page.rows()).await?;
+    Ok(JsonAnswer(Items::of_rows(rows, page.limit, |row| row.sequence, EntryView::from)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_amount_is_above_0_and_at_most_a_billion() {
+        for (amount, is_fine) in
+            [(i64::MIN, false), (0, false), (1, true), (1_000_000_000, true), (1_000_000_001, false)]
+        {
+            let checked = NewCharge { amount }.check();
+            assert_eq!(checked.is_ok(), is_fine, "{amount}");
+            assert!(checked.is_ok() || checked.is_err_and(|problem| problem.code() == Code::InvalidAmount));
+        }
+    }
+}

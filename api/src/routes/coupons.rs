@@ -1,0 +1,338 @@
+//! Coupons: putting them up, claiming them, and what users have.
+
+mod claims;
+mod user_coupons;
+
+use axum::Json as JsonAnswer;
+use axum::extract::State;
+use axum::response::Response;
+use jiff::Timestamp;
+use ordermill_domain::coupons::Coupon;
+use ordermill_schemas::Money;
+use ordermill_schemas::coupons::{CouponCreated, CouponDiscount};
+use ordermill_store::coupons::{self, CouponRow};
+use ordermill_store::idempotency::Request;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use crate::app::Api;
+use crate::auth::Admin;
+use crate::body::{Json, whole};
+use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, Turn, first_answer};
+use crate::openapi::problems;
+use crate::path::{self, Id};
+use crate::problem::Problem;
+use crate::request::RequestContext;
+use crate::validation::{Checks, limits};
+
+/// For how many days a coupon can be used unless it says otherwise.
+const VALID_DAYS: i64 = 30;
+
+/// The routes of coupons.
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(create))
+        .routes(routes!(show))
+        .merge(claims::routes())
+        .merge(user_coupons::routes())
+}
+
+/// How a coupon's value is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum DiscountType {
+    /// Percent of the subtotal, rounded down.
+    Percent,
+    /// An amount, at most the subtotal.
+    Fixed,
+}
+
+/// How much a coupon takes off.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = CouponDiscount)]
+pub(super) struct DiscountView {
+    /// How the value is meant.
+    r#type: DiscountType,
+    /// Percent from 1 to 100, or an amount in the minor unit.
+    #[serde(deserialize_with = "whole")]
+    #[schema(value_type = i64, example = 10)]
+    value: Money,
+}
+
+impl From<CouponDiscount> for DiscountView {
+    fn from(discount: CouponDiscount) -> DiscountView {
+        match discount {
+            CouponDiscount::Percent(value) => DiscountView { r#type: DiscountType::Percent, value },
+            CouponDiscount::Fixed(value) => DiscountView { r#type: DiscountType::Fixed, value },
+        }
+    }
+}
+
+/// A coupon to be put up.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewCoupon {
+    /// The name.
+    #[schema(example = "Spring", min_length = 1, max_length = 200)]
+    name: String,
+    /// How much it takes off.
+    discount: DiscountView,
+    /// How many there are.
+    #[serde(deserialize_with = "whole")]
+    #[schema(example = 100, minimum = 1, maximum = 1_000_000_000)]
+    quantity: i64,
+    /// For how many days it can be used once it is issued; 30 unless it says otherwise.
+    #[serde(default)]
+    #[schema(example = 30, minimum = 1, maximum = 3_650)]
+    valid_days: Option<i64>,
+    /// From when it can be claimed; at once unless it says otherwise.
+    #[serde(default)]
+    claimable_from: Option<Timestamp>,
+    /// Until when, exclusive; for ever unless it says otherwise.
+    #[serde(default)]
+    claimable_until: Option<Timestamp>,
+    /// The subtotal that an order needs for it, in the minor unit; any unless it says otherwise.
+    #[serde(default)]
+    #[schema(example = 10_000, minimum = 0, maximum = 1_000_000_000)]
+    min_subtotal: Option<i64>,
+}
+
+impl NewCoupon {
+    fn check(self) -> Result<CouponCreated, Problem> {
+        let mut checks = Checks::default();
+        let (valid_days, min_subtotal) =
+            (self.valid_days.unwrap_or(VALID_DAYS), self.min_subtotal.unwrap_or_default());
+        let value = self.discount.value;
+        checks.text("name", &self.name, &limits::NAME_LENGTH);
+        let discount = match self.discount.r#type {
+            DiscountType::Percent => {
+                checks.number("discount.value", value, &limits::PERCENT);
+                CouponDiscount::Percent(value)
+            }
+            DiscountType::Fixed => {
+                checks.number("discount.value", value, &limits::COUPON_AMOUNT);
+                CouponDiscount::Fixed(value)
+            }
+        };
+        checks.number("quantity", self.quantity, &limits::COUPON_QUANTITY);
+        checks.number("valid_days", valid_days, &limits::COUPON_DAYS);
+        checks.number("min_subtotal", min_subtotal, &limits::PRICE);
+        if let (Some(from), Some(until)) = (self.claimable_from, self.claimable_until)
+            && from >= until
+        {
+            checks.refuse("claimable_until", "OUT_OF_RANGE", "must be after claimable_from");
+        }
+        checks.finish()?;
+        Ok(CouponCreated {
+            coupon_id: Uuid::now_v7(),
+            name: self.name,
+            discount,
+            quantity: i32::try_from(self.quantity).unwrap_or(i32::MAX),
+            valid_days: i32::try_from(valid_days).unwrap_or(i32::MAX),
+            claimable_from: self.claimable_from.map(in_microseconds),
+            claimable_until: self.claimable_until.map(in_microseconds),
+            min_subtotal,
+        })
+    }
+}
+
+/// The time as the database keeps it, so that event and row say the same.
+fn in_microseconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time)
+}
+
+/// Whether a coupon can be claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum CouponStatus {
+    /// It can.
+    Open,
+    /// All are issued.
+    SoldOut,
+    /// It is outside of its dates.
+    Closed,
+}
+
+/// A coupon.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Coupon)]
+struct CouponView {
+    /// The coupon.
+    coupon_id: Uuid,
+    /// The name.
+    #[schema(example = "Spring")]
+    name: String,
+    /// How much it takes off.
+    discount: DiscountView,
+    /// How many there are.
+    #[schema(example = 100)]
+    quantity: i32,
+    /// How many of them are not issued yet.
+    #[schema(example = 42)]
+    remaining: i32,
+    /// For how many days it can be used once it is issued.
+    #[schema(example = 30)]
+    valid_days: i32,
+    /// From when it can be claimed.
+    #[schema(required = true)]
+    claimable_from: Option<Timestamp>,
+    /// Until when.
+    #[schema(required = true)]
+    claimable_until: Option<Timestamp>,
+    /// The subtotal that an order needs for it.
+    #[schema(value_type = i64, example = 10_000)]
+    min_subtotal: Money,
+    /// Whether it can be claimed.
+    status: CouponStatus,
+}
+
+impl CouponView {
+    /// The coupon as it is shown at that time.
+    fn of(row: CouponRow, now: Timestamp) -> CouponView {
+        let CouponRow { coupon_id, name, coupon } = row;
+        let status = match (coupon.is_sold_out(), coupon.is_claimable_at(now)) {
+            (true, _) => CouponStatus::SoldOut,
+            (false, true) => CouponStatus::Open,
+            (false, false) => CouponStatus::Closed,
+        };
+        CouponView {
+            coupon_id,
+            name,
+            discount: coupon.discount.into(),
+            quantity: coupon.quantity,
+            remaining: coupon.quantity - coupon.issued,
+            valid_days: coupon.valid_days,
+            claimable_from: coupon.claimable_from,
+            claimable_until: coupon.claimable_until,
+            min_subtotal: coupon.min_subtotal,
+            status,
+        }
+    }
+}
+
+problems! {
+    CreateProblems: InvalidJson, IdempotencyKeyMissing, Unauthenticated, Forbidden, RequestTimeout,
+    IdempotencyKeyInUse, PayloadTooLarge, UnsupportedMediaType, ValidationFailed, IdempotencyKeyReused
+}
+
+/// Put a coupon up to be claimed (administrators)
+#[utoipa::path(
+    post,
+    path = "/v1/coupons",
+    operation_id = "create_coupon",
+    tag = "Coupons",
+    params(
+        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters, the same when the \
+                                                            request is repeated", min_length = 1, max_length = 255),
+    ),
+    request_body = NewCoupon,
+    responses(
+        (status = 201, description = "Put up", body = CouponView, headers(
+            ("Location" = String, description = "The coupon"),
+            ("Idempotency-Replayed" = String, description = "`true` where the request was repeated"),
+        )),
+        CreateProblems,
+    ),
+    security(("api_key" = [])),
+)]
+async fn create(
+    State(api): State<Api>,
+    Admin(caller): Admin,
+    IdempotencyKey(key): IdempotencyKey,
+    context: RequestContext,
+    Json { value, hash }: Json<NewCoupon>,
+) -> Result<Response, Problem> {
+    let coupon = value.check()?;
+    let route = "POST /v1/coupons".to_owned();
+    let request = Request { caller: caller.name(), route, key, body_hash: hash };
+    let answer = match api.turn(request).await? {
+        Turn::Replay(answer) => answer,
+        Turn::First(turn) => api.uninterrupted(store(api.clone(), turn, context, coupon)).await?,
+    };
+    Ok(answer.into_response())
+}
+
+/// Stores the coupon with its event and the answer, or nothing.
+async fn store(
+    api: Api,
+    turn: FirstTurn,
+    context: RequestContext,
+    created: CouponCreated,
+) -> Result<Answer, Problem> {
+    let now = api.journal.now();
+    let mut transaction = api.begin().await?;
+    coupons::insert(&mut transaction, &created, now).await?;
+    let coupon_id = created.coupon_id;
+    let row = CouponRow { coupon_id, name: created.name.clone(), coupon: Coupon::created(&created) };
+    let events = vec![(Uuid::now_v7(), created.into(), 1)];
+    api.append(&mut transaction, events, &context.origin("admin".to_owned()), now).await?;
+    let location = Some(format!("/v1/coupons/{coupon_id}"));
+    api.finish(turn, transaction, first_answer(201, location, &CouponView::of(row, now))?, now).await
+}
+
+problems! { ShowProblems: CouponNotFound }
+
+/// Show a coupon
+#[utoipa::path(
+    get,
+    path = "/v1/coupons/{coupon_id}",
+    operation_id = "get_coupon",
+    tag = "Coupons",
+    params(("coupon_id" = Uuid, Path, description = "The coupon")),
+    responses((status = 200, description = "The coupon", body = CouponView), ShowProblems),
+)]
+async fn show(
+    State(api): State<Api>,
+    Id(coupon_id, _): Id<path::Coupon>,
+) -> Result<JsonAnswer<CouponView>, Problem> {
+    let row = coupons::find(&api.journal.pool, coupon_id).await?;
+    let row = row.ok_or_else(path::unknown::<path::Coupon>)?;
+    Ok(JsonAnswer(CouponView::of(row, api.journal.now())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn coupon(r#type: DiscountType, value: Money) -> NewCoupon {
+        NewCoupon {
+            name: "Spring".to_owned(),
+            discount: DiscountView { r#type, value },
+            quantity: 1,
+            valid_days: None,
+            claimable_from: None,
+            claimable_until: None,
+            min_subtotal: None,
+        }
+    }
+
+    #[test]
+    fn a_coupon_is_valid_for_30_days_unless_it_says_otherwise() {
+        let created = coupon(DiscountType::Percent, 100).check().unwrap();
+        assert_eq!((created.valid_days, created.min_subtotal), (30, 0));
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_refused() {
+        let second = |second| Some(Timestamp::from_second(second).unwrap());
+        for wrong in [
+            coupon(DiscountType::Percent, 0),
+            coupon(DiscountType::Percent, 101),
+            coupon(DiscountType::Fixed, 0),
+            NewCoupon { quantity: 0, ..coupon(DiscountType::Fixed, 1) },
+            NewCoupon { valid_days: Some(0), ..coupon(DiscountType::Fixed, 1) },
+            NewCoupon { min_subtotal: Some(-1), ..coupon(DiscountType::Fixed, 1) },
+            NewCoupon {
+                claimable_from: second(2),
+                claimable_until: second(2),
+                ..coupon(DiscountType::Fixed, 1)
+            },
+        ] {
+            assert!(wrong.clone().check().is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Claims of coupons, first come, first served.
+
+use axum::Json as JsonAnswer;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use jiff::Timestamp;
+use ordermill_domain::coupons::{Claim, ClaimState};
+use ordermill_schemas::coupons::{ClaimFailure, CouponClaimRequested};
+use ordermill_store::coupons::{self, ClaimRow, Requested};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use super::user_coupons::UserCouponView;
+use crate::app::Api;
+use crate::auth::Caller;
+use crate::body::Json;
+use crate::etag;
+use crate::openapi::problems;
+use crate::order_command::RETRY_AFTER_S;
+use crate::path::{self, ClaimId, Id};
+use crate::prefer::Prefer;
+use crate::problem::{Code, Problem};
+use crate::request::RequestContext;
+
+/// The routes of claims.
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(claim)).routes(routes!(show))
+}
+
+/// A claim to be made.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewClaim {
+    /// Who wants the coupon.
+    user_id: Uuid,
+}
+
+/// How far a claim is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum ClaimStatus {
+    /// Asked for, not decided.
+    Pending,
+    /// The user has got the coupon.
+    Issued,
+    /// The user has not.
+    Rejected,
+}
+
+/// A claim.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Claim)]
+struct ClaimView {
+    /// The claim.
+    claim_id: Uuid,
+    /// The coupon.
+    coupon_id: Uuid,
+    /// Who wants it.
+    user_id: Uuid,
+    /// How far it is. All but `PENDING` are resting.
+    status: ClaimStatus,
+    /// Why it was rejected, if it was: `COUPON_SOLD_OUT`, `COUPON_NOT_CLAIMABLE`.
+    #[schema(value_type = Option<Object>, required = true)]
+    failure: Option<ClaimFailure>,
+    /// The place among those issued, from 1, if it was.
+    #[schema(required = true)]
+    position: Option<i32>,
+    /// What the user has got.
+    #[schema(required = true)]
+    user_coupon: Option<UserCouponView>,
+    /// When it was asked for.
+    requested_at: Timestamp,
+}
+
+impl From<ClaimRow> for ClaimView {
+    fn from(row: ClaimRow) -> ClaimView {
+        let ClaimRow { claim_id, claim, user_coupon } = row;
+        let status = match claim.state {
+            ClaimState::Pending => ClaimStatus::Pending,
+            ClaimState::Issued => ClaimStatus::Issued,
+            ClaimState::Rejected => ClaimStatus::Rejected,
+        };
+        ClaimView {
+            claim_id,
+            coupon_id: claim.coupon_id,
+            user_id: claim.user_id,
+            status,
+            failure: claim.failure,
+            position: claim.position,
+            user_coupon: user_coupon.map(UserCouponView::from),
+            requested_at: claim.requested_at,
+        }
+    }
+}
+
+/// The tag of a claim: of what it shows, and of what has become of the coupon that it brought.
+fn tag(row: &ClaimRow) -> HeaderValue {
+    let coupon = row.user_coupon.as_ref().map(|row| &row.coupon);
+    let state = coupon.map_or("", |coupon| coupons::name_of(coupon.state));
+    let order = coupon.and_then(|coupon| coupon.order_id).map_or_else(String::new, |id| id.to_string());
+    HeaderValue::try_from(format!("\"{}{state}{order}\"", row.claim.sequence))
+        .unwrap_or(HeaderValue::from_static("\"\""))
+}
+
+problems! {
+    ClaimProblems: InvalidJson, Unauthenticated, CouponNotFound, UserNotFound, RequestTimeout, CouponSoldOut,
+    CouponNotClaimable, CouponAlreadyClaimed, PayloadTooLarge, UnsupportedMediaType
+}
+
+/// Claim a coupon
+///
+/// Who is accepted first is served first: claims of one coupon are decided in the order of the log. Each user has one
+/// claim of a coupon, so a repetition is refused, with `claim_id`.
+#[utoipa::path(
+    post,
+    path = "/v1/coupons/{coupon_id}/claims",
+    operation_id = "claim_coupon",
+    tag = "Coupons",
+    params(
+        ("coupon_id" = Uuid, Path, description = "The coupon"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds, at most 30",
+            example = "wait=10"),
+    ),
+    request_body = NewClaim,
+    responses(
+        (status = 202, description = "Asked for", body = ClaimView, headers(
+            ("Location" = String, description = "The claim"),
+            ("Retry-After" = String, description = "When to ask how far it is, in seconds"),
+            ("ETag" = String, description = "What is shown"),
+        )),
+        ClaimProblems,
+    ),
+    security(("api_key" = [])),
+)]
+async fn claim(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(coupon_id, _): Id<path::Coupon>,
+    prefer: Prefer,
+    context: RequestContext,
+    Json { value, .. }: Json<NewClaim>,
+) -> Result<Response, Problem> {
+    caller.acting_for(value.user_id)?;
+    let mut row = api.uninterrupted(request(api.clone(), caller, context, coupon_id, value.user_id)).await?;
+    if let Some(wait) = prefer.wait {
+        api.waiting_claims.until_rest(row.claim_id, wait).await;
+        // The claim stands whatever happens now: where it can't be read, it is shown as it was asked for.
+        if let Ok(Some(decided)) = coupons::find_claim(&api.journal.pool, coupon_id, row.claim_id).await {
+            row = decided;
+        }
+    }
+    let location = format!("/v1/coupons/{coupon_id}/claims/{}", row.claim_id);
+    let headers = [
+        (header::LOCATION, HeaderValue::try_from(location).unwrap_or(HeaderValue::from_static("/"))),
+        (header::ETAG, tag(&row)),
+        (header::RETRY_AFTER, RETRY_AFTER_S),
+    ];
+    Ok((StatusCode::ACCEPTED, headers, JsonAnswer(ClaimView::from(row))).into_response())
+}
+
+/// Writes the claim and its event, or nothing.
+async fn request(
+    api: Api,
+    caller: Caller,
+    context: RequestContext,
+    coupon_id: Uuid,
+    user_id: Uuid,
+) -> Result<ClaimRow, Problem> {
+    let mut transaction = api.begin().await?;
+    let found = coupons::find(&mut *transaction, coupon_id).await?;
+    let coupon = found.ok_or_else(path::unknown::<path::Coupon>)?.coupon;
+    let (claim_id, now) = (Uuid::now_v7(), api.journal.now());
+    let claim = Claim {
+        coupon_id,
+        user_id,
+        state: ClaimState::Pending,
+        failure: None,
+        position: None,
+        requested_at: now,
+        sequence: 1,
+    };
+    match coupons::request(&mut transaction, claim_id, &claim).await? {
+        Requested::Accepted => {}
+        Requested::NoUser => return Err(path::unknown::<path::User>()),
+        Requested::ClaimedAlready(known) => {
+            let detail = "a user gets one of each coupon; this user's claim is claim_id";
+            return Err(Problem::new(Code::CouponAlreadyClaimed, detail).with_claim(known));
+        }
+    }
+    // Told only to who has no claim yet: whoever has one is told of it, whatever became of the coupon since.
+    if !coupon.is_claimable_at(now) {
+        return Err(Problem::new(
+            Code::CouponNotClaimable,
+            "it is not between claimable_from and claimable_until",
+        ));
+    }
+    if coupon.is_sold_out() {
+        return Err(Problem::new(Code::CouponSoldOut, "all of this coupon are issued"));
+    }
+    let requested = CouponClaimRequested { claim_id, coupon_id, user_id, requested_at: now };
+    let events = vec![(Uuid::now_v7(), requested.into(), 1)];
+    api.append(&mut transaction, events, &context.origin(caller.name()), now).await?;
+    transaction.commit().await?;
+    api.journal.wake.wake();
+    Ok(ClaimRow { claim_id, claim, user_coupon: None })
+}
+
+problems! { ShowProblems: Unauthenticated, CouponNotFound, ClaimNotFound }
+
+/// Show a claim
+///
+/// With `Prefer: wait=N` the answer is held until the claim is decided or N seconds are over.
+#[utoipa::path(
+    get,
+    path = "/v1/coupons/{coupon_id}/claims/{claim_id}",
+    operation_id = "get_claim",
+    tag = "Coupons",
+    params(
+        ("coupon_id" = Uuid, Path, description = "The coupon"),
+        ("claim_id" = Uuid, Path, description = "The claim"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds, at most 30",
+            example = "wait=10"),
+        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of what the client has"),
+    ),
+    responses(
+        (status = 200, description = "The claim", body = ClaimView, headers(
+            ("ETag" = String, description = "What is shown"),
+        )),
+        (status = 304, description = "The client has this", headers(
+            ("ETag" = String, description = "What is shown"),
+        )),
+        ShowProblems,
+    ),
+    security(("api_key" = [])),
+)]
+async fn show(
+    State(api): State<Api>,
+    caller: Caller,
+    ClaimId { coupon_id, claim_id }: ClaimId,
+    prefer: Prefer,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let mut row = find(&api, caller, coupon_id, claim_id).await?;
+    if let Some(wait) = prefer.wait.filter(|_| row.claim.state == ClaimState::Pending) {
+        api.waiting_claims.until_rest(claim_id, wait).await;
+        row = find(&api, caller, coupon_id, claim_id).await?;
+    }
+    let tag = tag(&row);
+    let is_known = etag::is_known_to_client(&headers, &tag);
+    let headers = [(header::ETAG, tag)];
+    if is_known {
+        return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
+    }
+    Ok((headers, JsonAnswer(ClaimView::from(row))).into_response())
+}
+
+/// The claim, where the caller may see it.
+async fn find(api: &Api, caller: Caller, coupon_id: Uuid, claim_id: Uuid) -> Result<ClaimRow, Problem> {
+    let row = coupons::find_claim(&api.journal.pool, coupon_id, claim_id).await?;
+    row.filter(|row| caller.may_act_for(row.claim.user_id)).ok_or_else(path::unknown_claim)
+}

@@ -1,0 +1,227 @@
+//! The coupons that users have.
+
+use std::str::FromStr;
+
+use axum::Json as JsonAnswer;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use jiff::Timestamp;
+use ordermill_domain::coupons::{Coupons, UserCouponState};
+use ordermill_schemas::Money;
+use ordermill_store::coupons::{self, UserCouponRow, Wanted};
+use ordermill_store::users;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use super::DiscountView;
+use crate::app::Api;
+use crate::auth::{Admin, Caller};
+use crate::body::Json;
+use crate::openapi::problems;
+use crate::paging::{self, Items, PageQuery};
+use crate::path::{self, Id};
+use crate::problem::{Code, Problem};
+use crate::request::RequestContext;
+use crate::validation::{Checks, limits};
+
+/// How many a page has unless the client says otherwise.
+const COUPONS_DEFAULT: i64 = 20;
+
+/// The routes of users' coupons.
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(of_user)).routes(routes!(revoke))
+}
+
+/// A coupon that a user has.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = UserCoupon)]
+pub(super) struct UserCouponView {
+    /// The user's coupon, as an order names it.
+    user_coupon_id: Uuid,
+    /// The coupon.
+    coupon_id: Uuid,
+    /// The coupon's name.
+    #[schema(example = "Spring")]
+    name: String,
+    /// How much it takes off.
+    discount: DiscountView,
+    /// The subtotal that an order needs for it.
+    #[schema(value_type = i64, example = 10_000)]
+    min_subtotal: Money,
+    /// `ISSUED`, `USED`, `EXPIRED` or `REVOKED`.
+    #[schema(value_type = String, example = "ISSUED")]
+    status: &'static str,
+    /// When it was issued.
+    issued_at: Timestamp,
+    /// Until when it can be used.
+    expires_at: Timestamp,
+    /// When it was used, if it is.
+    #[schema(required = true)]
+    used_at: Option<Timestamp>,
+    /// The order that it is used for.
+    #[schema(required = true)]
+    order_id: Option<Uuid>,
+}
+
+impl From<UserCouponRow> for UserCouponView {
+    fn from(row: UserCouponRow) -> UserCouponView {
+        let UserCouponRow { user_coupon_id, name, coupon } = row;
+        UserCouponView {
+            user_coupon_id,
+            coupon_id: coupon.coupon_id,
+            name,
+            discount: coupon.discount.into(),
+            min_subtotal: coupon.min_subtotal,
+            status: coupons::name_of(coupon.state),
+            issued_at: coupon.issued_at,
+            expires_at: coupon.expires_at,
+            used_at: coupon.used_at,
+            order_id: coupon.order_id,
+        }
+    }
+}
+
+/// Which coupons a list is to have.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct StatusQuery {
+    /// Only coupons in this state: `ISSUED`, `USED`, `EXPIRED`, `REVOKED`.
+    status: Option<String>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for StatusQuery {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<StatusQuery, Problem> {
+        paging::parameters(parts, "status", "may stand in the query once")
+    }
+}
+
+impl StatusQuery {
+    fn check(&self, checks: &mut Checks) -> Option<UserCouponState> {
+        let status = self.status.as_deref()?;
+        let state = coupons::state_named(status);
+        if state.is_none() {
+            checks.refuse("status", "UNKNOWN_VALUE", "must be one of ISSUED, USED, EXPIRED, REVOKED");
+        }
+        state
+    }
+}
+
+/// Where a page ended: when the last coupon was issued, and which it was.
+struct Place(Timestamp, Uuid);
+
+impl FromStr for Place {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Place, ()> {
+        let (issued_at, id) = text.split_once(' ').ok_or(())?;
+        Ok(Place(issued_at.parse().map_err(|_| ())?, id.parse().map_err(|_| ())?))
+    }
+}
+
+problems! { OfUserProblems: Unauthenticated, UserNotFound, ValidationFailed }
+
+/// List the coupons that a user has, the newest first
+#[utoipa::path(
+    get,
+    path = "/v1/users/{user_id}/coupons",
+    operation_id = "list_user_coupons",
+    tag = "Coupons",
+    params(("user_id" = Uuid, Path, description = "The user"), StatusQuery, PageQuery),
+    responses((status = 200, description = "A page of coupons", body = Items<UserCouponView>), OfUserProblems),
+    security(("api_key" = [])),
+)]
+async fn of_user(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(user_id, _): Id<path::User>,
+    status: StatusQuery,
+    query: PageQuery,
+) -> Result<JsonAnswer<Items<UserCouponView>>, Problem> {
+    caller.acting_for(user_id)?;
+    let mut checks = Checks::default();
+    let state = status.check(&mut checks);
+    let page = query.check::<Place>(COUPONS_DEFAULT, &mut checks);
+    checks.finish()?;
+    let pool = &api.journal.pool;
+    users::find(pool, user_id).await?.ok_or_else(path::unknown::<path::User>)?;
+    let before = page.after.as_ref().map(|Place(issued_at, id)| (*issued_at, *id));
+    let rows = coupons::of_user(pool, user_id, state, before, page.rows()).await?;
+    let place = |row: &UserCouponRow| format!("{} {}", row.coupon.issued_at, row.user_coupon_id);
+    Ok(JsonAnswer(Items::of_rows(rows, page.limit, place, UserCouponView::from)))
+}
+
+/// A revocation.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Revocation {
+    /// Why.
+    #[schema(example = "Abuse", min_length = 1, max_length = 500)]
+    reason: String,
+}
+
+problems! {
+    RevokeProblems: InvalidJson, Unauthenticated, Forbidden, UserCouponNotFound, RequestTimeout, CouponNotUsable,
+    PayloadTooLarge, UnsupportedMediaType, ValidationFailed
+}
+
+/// Take a user's coupon away (administrators)
+///
+/// One that has expired or was taken away already stays as it is.
+#[utoipa::path(
+    post,
+    path = "/v1/user-coupons/{user_coupon_id}/revocation",
+    operation_id = "revoke_user_coupon",
+    tag = "Coupons",
+    params(("user_coupon_id" = Uuid, Path, description = "The user's coupon")),
+    request_body = Revocation,
+    responses((status = 200, description = "The user's coupon", body = UserCouponView), RevokeProblems),
+    security(("api_key" = [])),
+)]
+async fn revoke(
+    State(api): State<Api>,
+    Admin(caller): Admin,
+    Id(user_coupon_id, _): Id<path::UserCoupon>,
+    context: RequestContext,
+    Json { value, .. }: Json<Revocation>,
+) -> Result<JsonAnswer<UserCouponView>, Problem> {
+    let mut checks = Checks::default();
+    checks.text("reason", &value.reason, &limits::REASON_LENGTH);
+    checks.finish()?;
+    let work = take_away(api.clone(), caller, context, user_coupon_id, value.reason);
+    let row = api.uninterrupted(work).await?;
+    Ok(JsonAnswer(UserCouponView::from(row)))
+}
+
+/// Writes the revocation and its event, or nothing.
+async fn take_away(
+    api: Api,
+    caller: Caller,
+    context: RequestContext,
+    user_coupon_id: Uuid,
+    reason: String,
+) -> Result<UserCouponRow, Problem> {
+    let mut transaction = api.begin().await?;
+    let wanted = Wanted { user_coupon_ids: vec![user_coupon_id], ..Wanted::default() };
+    let before = coupons::load(&mut transaction, wanted, api.journal.now()).await?;
+    // Taken after the lock, so that times follow one another as the changes do.
+    let now = api.journal.now();
+    let mut after: Coupons = before.clone();
+    let decided = after.revoke(user_coupon_id, reason).map_err(|_| {
+        Problem::new(Code::CouponNotUsable, "the coupon is used for an order, so it can't be taken away")
+    })?;
+    if let Some(decided) = decided {
+        coupons::apply(&mut transaction, &before, &after).await?;
+        let events = vec![(Uuid::now_v7(), decided.event, decided.sequence)];
+        api.append(&mut transaction, events, &context.origin(caller.name()), now).await?;
+    }
+    let row = coupons::find_user_coupon(&mut *transaction, user_coupon_id).await?;
+    let row = row.ok_or_else(path::unknown::<path::UserCoupon>)?;
+    transaction.commit().await?;
+    api.journal.wake.wake();
+    Ok(row)
+}

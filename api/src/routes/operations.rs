@@ -1,0 +1,87 @@
+//! Health, readiness and figures.
+
+use axum::Json as JsonAnswer;
+use axum::extract::State;
+use axum::http::{HeaderName, header};
+use prometheus_client::encoding::text::encode;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::Api;
+use crate::openapi::problems;
+use crate::problem::{Code, Problem};
+
+/// What the figures are written in.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The routes of operation.
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(health)).routes(routes!(readiness)).routes(routes!(metrics))
+}
+
+/// One word on how it is.
+#[derive(Debug, Serialize, ToSchema)]
+struct Condition {
+    /// `ok` or `ready`.
+    #[schema(value_type = String, example = "ok")]
+    status: &'static str,
+}
+
+/// Does the process live?
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    operation_id = "health",
+    tag = "Operating",
+    responses((status = 200, description = "It does", body = Condition)),
+)]
+async fn health() -> JsonAnswer<Condition> {
+    JsonAnswer(Condition { status: "ok" })
+}
+
+problems! { ReadinessProblems: NotReady }
+
+/// Does everything answer that an order needs?
+///
+/// Database, broker, relay and workers. What does not is named in `errors`.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    operation_id = "readiness",
+    tag = "Operating",
+    responses((status = 200, description = "It does", body = Condition), ReadinessProblems),
+)]
+async fn readiness(State(api): State<Api>) -> Result<JsonAnswer<Condition>, Problem> {
+    let missing = api.readiness.missing().await;
+    if missing.is_empty() {
+        return Ok(JsonAnswer(Condition { status: "ready" }));
+    }
+    let names: Vec<&str> = missing.iter().map(|error| &*error.field).collect();
+    let detail = format!("no answer from {}", names.join(", "));
+    Err(Problem::new(Code::NotReady, detail).with_errors(missing))
+}
+
+problems! { MetricsProblems: }
+
+/// The figures, for Prometheus
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    operation_id = "metrics",
+    tag = "Operating",
+    responses(
+        (status = 200, description = "The figures", body = String,
+            content_type = "application/openmetrics-text"),
+        MetricsProblems,
+    ),
+)]
+async fn metrics(State(api): State<Api>) -> Result<([(HeaderName, &'static str); 1], String), Problem> {
+    let mut text = String::new();
+    encode(&mut text, &api.registry).map_err(|error| {
+        tracing::error!(%error, "the figures could not be written");
+        Problem::internal()
+    })?;
+    Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], text))
+}

@@ -1,0 +1,340 @@
+//! Orders: taking them, and showing how far they are.
+
+mod cancellation;
+mod list;
+mod modification;
+mod stream;
+pub(crate) mod timeline;
+pub(crate) mod view;
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use axum::Json as JsonAnswer;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use jiff::Timestamp;
+use ordermill_schemas::orders::PaymentMethod;
+use ordermill_store::idempotency::Request;
+use ordermill_store::orders::{self, OrderRow};
+use serde::Deserialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use self::timeline::{EventView, Timeline};
+use self::view::{OrderView, PaymentMethodName};
+use crate::acceptance::{Wanted, WantedLine};
+use crate::app::Api;
+use crate::auth::Caller;
+use crate::body::{Json, objects, whole};
+use crate::etag;
+use crate::idempotency::IdempotencyKey;
+use crate::openapi::problems;
+use crate::order_command::RETRY_AFTER_S;
+use crate::path::{self, Id};
+use crate::prefer::Prefer;
+use crate::problem::Problem;
+use crate::request::RequestContext;
+use crate::validation::{Checks, limits};
+
+/// The version of an order that has just been accepted.
+const FIRST_VERSION: i32 = 1;
+/// Says which preference was followed (RFC 7240).
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+/// The routes of orders.
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(place))
+        .routes(routes!(show))
+        .routes(routes!(events))
+        .merge(cancellation::routes())
+        .merge(stream::routes())
+        .merge(list::routes())
+        .merge(modification::routes())
+}
+
+/// An order to be placed.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewOrder {
+    /// Who buys.
+    user_id: Uuid,
+    /// What, each product once.
+    #[serde(deserialize_with = "objects")]
+    #[schema(min_items = 1, max_items = 50)]
+    lines: Vec<NewOrderLine>,
+    /// How it is to be paid; from the balance unless it says otherwise.
+    #[serde(default)]
+    #[schema(value_type = PaymentMethodName, required = false, default = "BALANCE")]
+    payment_method: Option<PaymentMethod>,
+    /// A coupon of the user's to be used.
+    #[serde(default)]
+    user_coupon_id: Option<Uuid>,
+}
+
+/// A line of it.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewOrderLine {
+    /// The product.
+    product_id: Uuid,
+    /// How many.
+    #[serde(deserialize_with = "whole")]
+    #[schema(example = 2, minimum = 1, maximum = 10_000)]
+    quantity: i64,
+}
+
+impl NewOrder {
+    fn check(self) -> Result<Wanted, Problem> {
+        let mut checks = Checks::default();
+        let lines = check_lines(&mut checks, &self.lines);
+        checks.finish()?;
+        let payment_method = self.payment_method.unwrap_or(PaymentMethod::Balance);
+        let (user_id, user_coupon_id) = (self.user_id, self.user_coupon_id);
+        Ok(Wanted { user_id, lines, payment_method, user_coupon_id })
+    }
+}
+
+/// Checks the lines of an order. Where there are too many, none is looked at.
+fn check_lines(checks: &mut Checks, lines: &[NewOrderLine]) -> Vec<WantedLine> {
+    let mut wanted = Vec::new();
+    if !limits::ORDER_LINES.contains(&lines.len()) {
+        let (least, most) = (limits::ORDER_LINES.start(), limits::ORDER_LINES.end());
+        checks.refuse("lines", "LENGTH_OUT_OF_RANGE", format!("must have {least} to {most} lines"));
+        return wanted;
+    }
+    let mut seen = HashSet::new();
+    for (index, line) in lines.iter().enumerate() {
+        if !seen.insert(line.product_id) {
+            let detail = "this product has a line already; add the quantities up";
+            checks.refuse(format!("lines[{index}].product_id"), "DUPLICATE_PRODUCT", detail);
+        }
+        checks.number(format!("lines[{index}].quantity"), line.quantity, &limits::QUANTITY);
+        let quantity = i32::try_from(line.quantity).unwrap_or_default();
+        wanted.push(WantedLine { product_id: line.product_id, quantity });
+    }
+    wanted
+}
+
+problems! {
+    PlaceProblems: InvalidJson, IdempotencyKeyMissing, Unauthenticated, UserNotFound, RequestTimeout,
+    IdempotencyKeyInUse, PayloadTooLarge, UnsupportedMediaType, ValidationFailed, IdempotencyKeyReused,
+    OrderedProductNotFound, ProductWithdrawn
+}
+
+/// Place an order
+///
+/// Stock and payment are decided by the workers; their refusal is the order's `failure`, not this answer's. With
+/// `Prefer: wait=N` the answer is held until the order has come to rest or N seconds are over. An answer that is
+/// given again to a repeated key is the first one, without the wait.
+#[utoipa::path(
+    post,
+    path = "/v1/orders",
+    operation_id = "place_order",
+    tag = "Orders",
+    params(
+        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters, the same when the \
+                                                            request is repeated", min_length = 1, max_length = 255),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds, at most 30",
+            example = "wait=10"),
+    ),
+    request_body = NewOrder,
+    responses(
+        (status = 202, description = "Accepted", body = OrderView, headers(
+            ("Location" = String, description = "The order"),
+            ("Retry-After" = String, description = "When to ask how far it is, in seconds"),
+            ("ETag" = String, description = "The order's version"),
+            ("Idempotency-Replayed" = String, description = "`true` where the request was repeated"),
+        )),
+        PlaceProblems,
+    ),
+    security(("api_key" = [])),
+)]
+async fn place(
+    State(api): State<Api>,
+    caller: Caller,
+    IdempotencyKey(key): IdempotencyKey,
+    prefer: Prefer,
+    context: RequestContext,
+    Json { value, hash }: Json<NewOrder>,
+) -> Result<Response, Problem> {
+    let wanted = value.check()?;
+    caller.acting_for(wanted.user_id)?;
+    let request =
+        Request { caller: caller.name(), route: "POST /v1/orders".to_owned(), key, body_hash: hash };
+    let running = api.running_keys.claim(&request);
+    let accepted = api.acceptance.submit(request, running, wanted, context).await?;
+    if let Some(order_id) = accepted.order_id {
+        note_order(order_id);
+    }
+    let (mut response, version) = (accepted.answer.into_response(), FIRST_VERSION);
+    response.headers_mut().insert(header::ETAG, etag::of_version(version));
+    response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_S);
+    match accepted.order_id {
+        Some(order_id) => waited(&api, order_id, prefer, response).await,
+        None => Ok(response),
+    }
+}
+
+/// The answer to what has begun, once the order rests, where the client would like to wait for that.
+async fn waited(api: &Api, order_id: Uuid, prefer: Prefer, response: Response) -> Result<Response, Problem> {
+    let Some(wait) = prefer.wait else { return Ok(response) };
+    api.waiting.until_rest(order_id, wait).await;
+    // It has begun whatever happens now: where the order can't be read, the first answer stands.
+    let Ok(Some(row)) = orders::find(&api.journal.pool, order_id).await else { return Ok(response) };
+    Ok(after_wait(response, row, wait, api.journal.now())?)
+}
+
+/// The order as it is after a wait.
+fn after_wait(
+    first: Response,
+    row: OrderRow,
+    wait: Duration,
+    now: Timestamp,
+) -> Result<Response, serde_json::Error> {
+    let etag = etag::of_version(row.version);
+    let body = serde_json::to_vec(&OrderView::of(row, now))?;
+    let (mut parts, _) = first.into_parts();
+    parts.headers.insert(header::ETAG, etag);
+    parts.headers.insert(PREFERENCE_APPLIED, applied(wait));
+    Ok(Response::from_parts(parts, body.into()))
+}
+
+/// Has every further log line of the request name the order.
+pub(crate) fn note_order(order_id: Uuid) {
+    tracing::Span::current().record("order_id", tracing::field::display(order_id));
+}
+
+fn applied(wait: Duration) -> HeaderValue {
+    HeaderValue::try_from(format!("wait={}", wait.as_secs())).unwrap_or(HeaderValue::from_static("wait"))
+}
+
+problems! { ShowProblems: Unauthenticated, OrderNotFound }
+
+/// Show an order
+///
+/// With `Prefer: wait=N` the answer is held until the order has come to rest or N seconds are over.
+#[utoipa::path(
+    get,
+    path = "/v1/orders/{order_id}",
+    operation_id = "get_order",
+    tag = "Orders",
+    params(
+        ("order_id" = Uuid, Path, description = "The order"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds, at most 30",
+            example = "wait=10"),
+        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of what the client has",
+            example = "\"1\""),
+    ),
+    responses(
+        (status = 200, description = "The order", body = OrderView, headers(
+            ("ETag" = String, description = "The order's version"),
+        )),
+        (status = 304, description = "The client has this version", headers(
+            ("ETag" = String, description = "The order's version"),
+        )),
+        ShowProblems,
+    ),
+    security(("api_key" = [])),
+)]
+async fn show(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(order_id, _): Id<path::Order>,
+    prefer: Prefer,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let mut order = find(&api, caller, order_id).await?;
+    let mut response_headers = HeaderMap::new();
+    if let Some(wait) = prefer.wait {
+        if !order.status.is_resting() {
+            api.waiting.until_rest(order_id, wait).await;
+            order = find(&api, caller, order_id).await?;
+        }
+        response_headers.insert(PREFERENCE_APPLIED, applied(wait));
+    }
+    let etag = etag::of_version(order.version);
+    let is_known = etag::is_known_to_client(&headers, &etag);
+    response_headers.insert(header::ETAG, etag);
+    if is_known {
+        return Ok((StatusCode::NOT_MODIFIED, response_headers).into_response());
+    }
+    Ok((response_headers, JsonAnswer(OrderView::of(order, api.journal.now()))).into_response())
+}
+
+/// The order, where the caller may see it.
+async fn find(api: &Api, caller: Caller, order_id: Uuid) -> Result<OrderRow, Problem> {
+    note_order(order_id);
+    let order = orders::find(&api.journal.pool, order_id).await?;
+    order.filter(|order| caller.may_act_for(order.user_id)).ok_or_else(path::unknown::<path::Order>)
+}
+
+problems! { EventsProblems: Unauthenticated, OrderNotFound }
+
+/// Show an order's timeline, oldest first
+#[utoipa::path(
+    get,
+    path = "/v1/orders/{order_id}/events",
+    operation_id = "get_order_events",
+    tag = "Orders",
+    params(("order_id" = Uuid, Path, description = "The order")),
+    responses((status = 200, description = "The timeline", body = Timeline), EventsProblems),
+    security(("api_key" = [])),
+)]
+async fn events(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(order_id, _): Id<path::Order>,
+) -> Result<JsonAnswer<Timeline>, Problem> {
+    find(&api, caller, order_id).await?;
+    let rows = ordermill_store::timeline::of_order(&api.journal.pool, order_id).await?;
+    let items = (1..).zip(rows).map(|(sequence, row)| EventView::of(sequence, row)).collect();
+    Ok(JsonAnswer(Timeline { items }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::Code;
+
+    fn line(product: u128, quantity: i64) -> NewOrderLine {
+        NewOrderLine { product_id: Uuid::from_u128(product), quantity }
+    }
+
+    fn order(lines: Vec<NewOrderLine>) -> NewOrder {
+        NewOrder { user_id: Uuid::nil(), lines, payment_method: None, user_coupon_id: None }
+    }
+
+    fn refusal(order: NewOrder) -> String {
+        let problem = order.check().unwrap_err();
+        assert_eq!(problem.code(), Code::ValidationFailed);
+        format!("{problem:?}")
+    }
+
+    #[test]
+    fn an_order_is_paid_from_the_balance_unless_it_says_otherwise() {
+        let wanted = order(vec![line(1, 1), line(2, 10_000)]).check().unwrap();
+        assert_eq!(wanted.payment_method, PaymentMethod::Balance);
+        assert_eq!(wanted.lines[1].quantity, 10_000);
+        let by_card = NewOrder { payment_method: Some(PaymentMethod::Card), ..order(vec![line(1, 1)]) };
+        assert_eq!(by_card.check().unwrap().payment_method, PaymentMethod::Card);
+    }
+
+    #[test]
+    fn an_order_has_1_to_50_lines() {
+        assert!(order((1..=50).map(|product| line(product, 1)).collect()).check().is_ok());
+        refusal(order(Vec::new()));
+        refusal(order((1..=51).map(|product| line(product, 1)).collect()));
+    }
+
+    #[test]
+    fn every_line_that_is_out_of_range_is_named() {
+        let problem = refusal(order(vec![line(1, 0), line(2, 1), line(1, 10_001), line(3, i64::MAX)]));
+        let fields = "lines[0].quantity, lines[2].product_id, lines[2].quantity, lines[3].quantity";
+        assert!(problem.contains(fields), "{problem}");
+    }
+}

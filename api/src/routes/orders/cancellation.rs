@@ -1,0 +1,140 @@
+//! Cancelling an order.
+
+use axum::extract::State;
+use axum::response::Response;
+use ordermill_store::idempotency::Request;
+use serde::Deserialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use super::view::OrderView;
+use super::{note_order, waited};
+use crate::app::Api;
+use crate::auth::Caller;
+use crate::body::Json;
+use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, Turn, first_answer};
+use crate::openapi::problems;
+use crate::order_command::{self, refusal};
+use crate::path::{self, Id};
+use crate::prefer::Prefer;
+use crate::problem::Problem;
+use crate::request::RequestContext;
+use crate::validation::{Checks, limits};
+
+/// The route of cancellations.
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(cancel))
+}
+
+/// A cancellation.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Cancellation {
+    /// Why, for the order's timeline.
+    #[serde(default)]
+    #[schema(example = "Ordered by mistake", min_length = 1, max_length = 500)]
+    reason: Option<String>,
+}
+
+impl Cancellation {
+    fn check(self) -> Result<Option<String>, Problem> {
+        let mut checks = Checks::default();
+        if let Some(reason) = &self.reason {
+            checks.text("reason", reason, &limits::REASON_LENGTH);
+        }
+        checks.finish()?;
+        Ok(self.reason)
+    }
+}
+
+problems! {
+    CancelProblems: InvalidJson, IdempotencyKeyMissing, Unauthenticated, OrderNotFound, RequestTimeout, OrderBusy,
+    OrderShipped, OrderNotCancellable, IdempotencyKeyInUse, PayloadTooLarge, UnsupportedMediaType,
+    ValidationFailed, IdempotencyKeyReused
+}
+
+/// Cancel an order
+///
+/// What was paid is paid back and the stock can be ordered again; then the order is `CANCELLED`. An order that is
+/// cancelled already stays as it is, whoever asks again.
+#[utoipa::path(
+    post,
+    path = "/v1/orders/{order_id}/cancellation",
+    operation_id = "cancel_order",
+    tag = "Orders",
+    params(
+        ("order_id" = Uuid, Path, description = "The order"),
+        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters, the same when the \
+                                                            request is repeated", min_length = 1, max_length = 255),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds, at most 30",
+            example = "wait=10"),
+    ),
+    request_body = Cancellation,
+    responses(
+        (status = 202, description = "Being cancelled, or cancelled already", body = OrderView, headers(
+            ("Location" = String, description = "The order"),
+            ("Retry-After" = String, description = "When to ask how far it is, in seconds"),
+            ("ETag" = String, description = "The order's version"),
+            ("Idempotency-Replayed" = String, description = "`true` where the request was repeated"),
+        )),
+        CancelProblems,
+    ),
+    security(("api_key" = [])),
+)]
+async fn cancel(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(order_id, _): Id<path::Order>,
+    IdempotencyKey(key): IdempotencyKey,
+    prefer: Prefer,
+    context: RequestContext,
+    Json { value, hash }: Json<Cancellation>,
+) -> Result<Response, Problem> {
+    note_order(order_id);
+    let reason = value.check()?;
+    let route = format!("POST /v1/orders/{order_id}/cancellation");
+    let request = Request { caller: caller.name(), route, key, body_hash: hash };
+    let answer = match api.turn(request).await? {
+        Turn::Replay(answer) => answer,
+        Turn::First(turn) => {
+            let work = begin(api.clone(), turn, caller, context, order_id, reason);
+            api.uninterrupted(work).await?
+        }
+    };
+    let is_replay = answer.is_replay;
+    let response = order_command::answer(answer);
+    if is_replay { Ok(response) } else { waited(&api, order_id, prefer, response).await }
+}
+
+/// Begins the cancellation, with its event and its answer, or nothing.
+async fn begin(
+    api: Api,
+    turn: FirstTurn,
+    caller: Caller,
+    context: RequestContext,
+    order_id: Uuid,
+    reason: Option<String>,
+) -> Result<Answer, Problem> {
+    let mut locked = api.lock_order(caller, order_id).await?;
+    let deadline_at = api.deadline(locked.now);
+    let decided = locked.order.cancel(reason, deadline_at).map_err(refusal)?;
+    let row = api.write_order(&mut locked, decided, caller, &context).await?;
+    let location = Some(format!("/v1/orders/{order_id}"));
+    let answer = first_answer(202, location, &OrderView::of(row, locked.now))?;
+    api.finish(turn, locked.transaction, answer, locked.now).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_may_be_missing_but_not_blank_or_endless() {
+        let reason = |text: &str| Cancellation { reason: Some(text.to_owned()) }.check();
+        assert_eq!(Cancellation::default().check().unwrap(), None);
+        assert_eq!(reason("mistake").unwrap().as_deref(), Some("mistake"));
+        assert!(reason(" ").is_err() && reason(&"x".repeat(501)).is_err() && reason("a\0b").is_err());
+    }
+}

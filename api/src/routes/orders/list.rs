@@ -1,0 +1,195 @@
+//! Lists of orders: a user's own, and everybody's for administrators.
+
+use axum::Json as JsonAnswer;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use jiff::Timestamp;
+use ordermill_store::order_lists::{self, Statuses, shown_statuses};
+use ordermill_store::orders::OrderRow;
+use ordermill_store::users;
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use super::view::OrderView;
+use crate::app::Api;
+use crate::auth::{Admin, Caller};
+use crate::openapi::problems;
+use crate::paging::{self, Items, Page, PageQuery};
+use crate::path::{self, Id};
+use crate::problem::Problem;
+use crate::validation::Checks;
+
+/// How many orders a page has unless the client says otherwise.
+const ORDERS_DEFAULT: i64 = 20;
+
+/// The routes of lists.
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(of_user)).routes(routes!(of_everybody))
+}
+
+/// Which orders a list is to have.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct StatusQuery {
+    /// Only orders that are shown with this status.
+    #[param(schema_with = status_schema)]
+    status: Option<String>,
+}
+
+/// Which orders an administrator's list is to have, besides their status.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct OverdueQuery {
+    /// `true`: only orders whose deadline has passed while they do not rest. `false`: only the others.
+    #[param(value_type = Option<bool>)]
+    overdue: Option<String>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for StatusQuery {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<StatusQuery, Problem> {
+        paging::parameters(parts, "status", "may stand in the query once")
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for OverdueQuery {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<OverdueQuery, Problem> {
+        paging::parameters(parts, "overdue", "may stand in the query once")
+    }
+}
+
+fn status_schema() -> Object {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(shown_statuses())).build()
+}
+
+impl StatusQuery {
+    /// The statuses that are asked for; all where none is.
+    fn check(&self, checks: &mut Checks) -> Statuses {
+        let Some(status) = &self.status else { return Statuses::all() };
+        Statuses::shown_as(status).unwrap_or_else(|| {
+            let known: Vec<&str> = shown_statuses().collect();
+            checks.refuse("status", "UNKNOWN_VALUE", format!("must be one of {}", known.join(", ")));
+            Statuses::all()
+        })
+    }
+}
+
+impl OverdueQuery {
+    fn check(&self, checks: &mut Checks) -> Option<bool> {
+        let overdue = self.overdue.as_deref()?;
+        let parsed = overdue.parse().ok();
+        if parsed.is_none() {
+            checks.refuse("overdue", "UNKNOWN_VALUE", "must be true or false");
+        }
+        parsed
+    }
+}
+
+problems! { OfUserProblems: Unauthenticated, UserNotFound, ValidationFailed }
+
+/// List a user's orders, newest first
+#[utoipa::path(
+    get,
+    path = "/v1/users/{user_id}/orders",
+    operation_id = "list_user_orders",
+    tag = "Orders",
+    params(("user_id" = Uuid, Path, description = "The user"), StatusQuery, PageQuery),
+    responses((status = 200, description = "A page of orders", body = Items<OrderView>), OfUserProblems),
+    security(("api_key" = [])),
+)]
+async fn of_user(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(user_id, _): Id<path::User>,
+    status: StatusQuery,
+    query: PageQuery,
+) -> Result<JsonAnswer<Items<OrderView>>, Problem> {
+    caller.acting_for(user_id)?;
+    let mut checks = Checks::default();
+    let statuses = status.check(&mut checks);
+    let page = query.check(ORDERS_DEFAULT, &mut checks);
+    checks.finish()?;
+    let (pool, now) = (&api.journal.pool, api.journal.now());
+    users::find(pool, user_id).await?.ok_or_else(path::unknown::<path::User>)?;
+    let rows = order_lists::of_user(pool, user_id, &statuses, page.after, page.rows()).await?;
+    Ok(shown(rows, &page, now))
+}
+
+problems! { OfEverybodyProblems: Unauthenticated, Forbidden, ValidationFailed }
+
+/// List everybody's orders, newest first (administrators)
+#[utoipa::path(
+    get,
+    path = "/v1/orders",
+    operation_id = "list_orders",
+    tag = "Orders",
+    params(StatusQuery, OverdueQuery, PageQuery),
+    responses((status = 200, description = "A page of orders", body = Items<OrderView>), OfEverybodyProblems),
+    security(("api_key" = [])),
+)]
+async fn of_everybody(
+    State(api): State<Api>,
+    Admin(_caller): Admin,
+    status: StatusQuery,
+    overdue: OverdueQuery,
+    query: PageQuery,
+) -> Result<JsonAnswer<Items<OrderView>>, Problem> {
+    let mut checks = Checks::default();
+    let statuses = status.check(&mut checks);
+    let overdue = overdue.check(&mut checks);
+    let page = query.check(ORDERS_DEFAULT, &mut checks);
+    checks.finish()?;
+    let (pool, now) = (&api.journal.pool, api.journal.now());
+    let rows = order_lists::of_everybody(pool, &statuses, overdue, now, page.after, page.rows()).await?;
+    Ok(shown(rows, &page, now))
+}
+
+/// The page as a client sees it at that time; the next one begins below its last order.
+fn shown(rows: Vec<OrderRow>, page: &Page<Uuid>, now: Timestamp) -> JsonAnswer<Items<OrderView>> {
+    JsonAnswer(Items::of_rows(rows, page.limit, |row| row.order_id, |row| OrderView::of(row, now)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statuses(status: Option<&str>) -> Result<Statuses, Problem> {
+        let mut checks = Checks::default();
+        let statuses = StatusQuery { status: status.map(str::to_owned) }.check(&mut checks);
+        checks.finish().map(|()| statuses)
+    }
+
+    fn overdue(overdue: Option<&str>) -> Result<Option<bool>, Problem> {
+        let mut checks = Checks::default();
+        let overdue = OverdueQuery { overdue: overdue.map(str::to_owned) }.check(&mut checks);
+        checks.finish().map(|()| overdue)
+    }
+
+    #[test]
+    fn a_status_is_one_that_clients_know_or_none() {
+        assert_eq!(statuses(None), Ok(Statuses::all()));
+        for known in shown_statuses() {
+            assert_eq!(statuses(Some(known)).ok(), Statuses::shown_as(known), "{known}");
+        }
+        for unknown in ["", "REJECTING", "pending", "PENDING,CONFIRMED", "ALL"] {
+            let problem = format!("{:?}", statuses(Some(unknown)).unwrap_err());
+            assert!(problem.contains("must be one of PENDING, CONFIRMED, "), "{unknown}: {problem}");
+        }
+    }
+
+    #[test]
+    fn overdue_is_true_or_false_or_not_asked_for() {
+        assert_eq!(overdue(None), Ok(None));
+        assert_eq!((overdue(Some("true")), overdue(Some("false"))), (Ok(Some(true)), Ok(Some(false))));
+        for wrong in ["", "1", "TRUE", "yes"] {
+            assert!(overdue(Some(wrong)).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Replacing an order's lines.
+
+use std::collections::HashMap;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use ordermill_domain::orders::{Order, Replacement};
+use ordermill_domain::pricing;
+use ordermill_schemas::orders::OrderLine;
+use ordermill_store::acceptance::{self, References};
+use serde::Deserialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use super::view::OrderView;
+use super::{NewOrderLine, check_lines, note_order, waited};
+use crate::acceptance::{WantedLine, order_lines};
+use crate::app::Api;
+use crate::auth::Caller;
+use crate::body::{Json, objects};
+use crate::etag;
+use crate::openapi::problems;
+use crate::order_command::{self, LockedOrder, RETRY_AFTER_S, refusal};
+use crate::path::{self, Id};
+use crate::prefer::Prefer;
+use crate::problem::{Code, Problem};
+use crate::request::RequestContext;
+use crate::validation::Checks;
+
+/// The route of modifications.
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(modify))
+}
+
+/// What an order is to have instead of its lines.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Modification {
+    /// The lines, each product once. A product that the order has keeps its price.
+    #[serde(deserialize_with = "objects")]
+    #[schema(min_items = 1, max_items = 50)]
+    lines: Vec<NewOrderLine>,
+}
+
+impl Modification {
+    fn check(self) -> Result<Vec<WantedLine>, Problem> {
+        let mut checks = Checks::default();
+        let lines = check_lines(&mut checks, &self.lines);
+        checks.finish()?;
+        Ok(lines)
+    }
+}
+
+problems! {
+    ModifyProblems: InvalidJson, Unauthenticated, OrderNotFound, RequestTimeout, OrderBusy, OrderShipped,
+    VersionMismatch, PayloadTooLarge, UnsupportedMediaType, ValidationFailed, OrderedProductNotFound,
+    ProductWithdrawn, PreconditionRequired
+}
+
+/// Replace an order's lines
+///
+/// Stock and payment are asked for the difference by the workers. Where one of them refuses, the order stays exactly as
+/// it was, and `last_modification` says why.
+#[utoipa::path(
+    patch,
+    path = "/v1/orders/{order_id}",
+    operation_id = "modify_order",
+    tag = "Orders",
+    params(
+        ("order_id" = Uuid, Path, description = "The order"),
+        ("If-Match" = String, Header, description = "The `ETag` of the order as the client has seen it",
+            example = "\"3\""),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds, at most 30",
+            example = "wait=10"),
+    ),
+    request_body = Modification,
+    responses(
+        (status = 202, description = "Being modified", body = OrderView, headers(
+            ("Location" = String, description = "The order"),
+            ("Retry-After" = String, description = "When to ask how far it is, in seconds"),
+            ("ETag" = String, description = "The order's version"),
+        )),
+        ModifyProblems,
+    ),
+    security(("api_key" = [])),
+)]
+async fn modify(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(order_id, _): Id<path::Order>,
+    prefer: Prefer,
+    context: RequestContext,
+    headers: HeaderMap,
+    Json { value, .. }: Json<Modification>,
+) -> Result<Response, Problem> {
+    note_order(order_id);
+    let wanted = value.check()?;
+    let work = begin(api.clone(), caller, context, headers, order_id, wanted);
+    let response = api.uninterrupted(work).await?;
+    waited(&api, order_id, prefer, response).await
+}
+
+/// Begins the modification, with its event, or nothing.
+async fn begin(
+    api: Api,
+    caller: Caller,
+    context: RequestContext,
+    headers: HeaderMap,
+    order_id: Uuid,
+    wanted: Vec<WantedLine>,
+) -> Result<Response, Problem> {
+    let mut locked = api.lock_order(caller, order_id).await?;
+    let expected = etag::is_expected_by_client(&headers, &etag::of_version(locked.order.version));
+    let is_current = expected.ok_or_else(|| {
+        let detail = "send the order's ETag in If-Match, so that nothing is replaced that you have not seen";
+        Problem::new(Code::PreconditionRequired, detail)
+    })?;
+    // What the order can't do at all is told before what the client could do better.
+    locked.order.may_modify().map_err(refusal)?;
+    if !is_current {
+        let detail = format!("the order is at version {} by now; look at it again", locked.order.version);
+        return Err(Problem::new(Code::VersionMismatch, detail));
+    }
+    let replacement = replacement(&mut locked, &wanted).await?;
+    let deadline_at = api.deadline(locked.now);
+    let decided = locked.order.modify(replacement, deadline_at).map_err(refusal)?;
+    let row = api.write_order(&mut locked, Some(decided), caller, &context).await?;
+    let now = locked.now;
+    locked.transaction.commit().await?;
+    api.journal.wake.wake();
+    let headers = [
+        (header::LOCATION, order_command::location(order_id)),
+        (header::ETAG, etag::of_version(row.version)),
+        (header::RETRY_AFTER, RETRY_AFTER_S),
+    ];
+    Ok((StatusCode::ACCEPTED, headers, axum::Json(OrderView::of(row, now))).into_response())
+}
+
+/// The lines that are wanted, with what they cost.
+async fn replacement(locked: &mut LockedOrder, wanted: &[WantedLine]) -> Result<Replacement, Problem> {
+    let kept = kept_lines(&locked.order);
+    let new: Vec<Uuid> = wanted
+        .iter()
+        .map(|line| line.product_id)
+        .filter(|product_id| !kept.contains_key(product_id))
+        .collect();
+    let references = if new.is_empty() {
+        References::default()
+    } else {
+        acceptance::references(&mut *locked.transaction, &[], &new).await?
+    };
+    let lines = order_lines(wanted, &references, &kept)?;
+    let quote = pricing::quote(&lines, locked.order.payment_method, locked.order.coupon.as_ref());
+    Ok(Replacement { lines, quote })
+}
+
+/// The order's own lines by product: what it keeps, it keeps at its price.
+fn kept_lines(order: &Order) -> HashMap<Uuid, OrderLine> {
+    order.lines.iter().map(|line| (line.product_id, line.clone())).collect()
+}

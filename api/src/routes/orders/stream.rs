@@ -1,0 +1,130 @@
+//! An order as it changes: Server-Sent Events (WHATWG HTML, 9.2).
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::stream;
+use ordermill_pipeline::clock::Clock;
+use ordermill_store::orders::OrderRow;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::view::OrderView;
+use crate::app::Api;
+use crate::auth::Caller;
+use crate::openapi::problems;
+use crate::path::{self, Id};
+use crate::problem::Problem;
+use crate::watching::Watch;
+
+/// How long nothing is sent at most: proxies cut connections that are silent for long.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// The name of the one kind of event.
+const EVENT_NAME: &str = "order";
+/// The version that a client saw last, when it comes again.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// Keeps nginx and its like from holding events back until they have enough of them.
+const UNBUFFERED: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+
+/// The route of streams.
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(follow))
+}
+
+problems! { StreamProblems: Unauthenticated, OrderNotFound }
+
+/// Follow an order
+///
+/// Server-Sent Events: `event: order`, `id` is the version, `data` the order as `get_order` shows it. The first comes
+/// at once, then one for each change; versions that follow one another closely may be left out, the last one never
+/// is. The stream ends at a final state, from which nothing can follow. It also ends when the server stops or after
+/// an hour; come again with `Last-Event-ID`, and what was seen is not sent again.
+#[utoipa::path(
+    get,
+    path = "/v1/orders/{order_id}/stream",
+    operation_id = "stream_order",
+    tag = "Orders",
+    params(
+        ("order_id" = Uuid, Path, description = "The order"),
+        ("Last-Event-ID" = Option<i32>, Header, description = "The version that the client has", example = 1),
+    ),
+    responses(
+        (status = 200, description = "The order, as it is and as it changes", body = String,
+            content_type = "text/event-stream", example = "id: 1\nevent: order\ndata: {\"status\":\"PENDING\"}\n\n"),
+        (status = 204, description = "The client has the final state: do not come again"),
+        StreamProblems,
+    ),
+    security(("api_key" = [])),
+)]
+async fn follow(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(order_id, _): Id<path::Order>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let order = super::find(&api, caller, order_id).await?;
+    let is_known = last_event_id(&headers) == Some(order.version);
+    if is_known && order.status.is_final() {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let watch = api.watching.enter(order_id, order.version)?;
+    let first = (!is_known).then_some(order);
+    let follower = Follower { first, watch, clock: api.journal.clock.clone(), is_over: false };
+    let events = Sse::new(stream::unfold(follower, Follower::next));
+    Ok(([UNBUFFERED], events.keep_alive(KeepAlive::new().interval(KEEP_ALIVE))).into_response())
+}
+
+/// What is no version of ours is none that the client has.
+fn last_event_id(headers: &HeaderMap) -> Option<i32> {
+    headers.get(LAST_EVENT_ID)?.to_str().ok()?.parse().ok()
+}
+
+/// Where a stream is.
+struct Follower {
+    /// The order as the stream found it, until it is sent.
+    first: Option<OrderRow>,
+    watch: Watch,
+    clock: Clock,
+    /// The final state was sent.
+    is_over: bool,
+}
+
+impl Follower {
+    /// The next event, with what follows it; `None` at the end.
+    async fn next(mut self) -> Option<(Result<Event, axum::Error>, Follower)> {
+        if self.is_over {
+            return None;
+        }
+        let order = match self.first.take() {
+            Some(order) => order,
+            None => self.watch.next().await?,
+        };
+        self.is_over = order.status.is_final();
+        let id = order.version.to_string();
+        let event = Event::default().event(EVENT_NAME).id(id);
+        Some((event.json_data(OrderView::of(order, self.clock.now())), self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_has_the_version_that_it_names() {
+        let known = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(LAST_EVENT_ID, value.parse().unwrap());
+            last_event_id(&headers)
+        };
+        assert_eq!(known("3"), Some(3));
+        for none in ["", "x", "3.0", "99999999999", "\"3\""] {
+            assert_eq!(known(none), None, "{none:?}");
+        }
+        assert_eq!(last_event_id(&HeaderMap::new()), None);
+    }
+}

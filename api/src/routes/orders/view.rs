@@ -1,0 +1,411 @@
+//! An order as a client sees it.
+
+use jiff::Timestamp;
+use ordermill_domain::orders::{LastModification, OrderStatus, PaymentStep};
+use ordermill_schemas::Money;
+use ordermill_schemas::orders::{Discount, Failure, OrderLine, PaymentMethod};
+use ordermill_store::orders::OrderRow;
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// An order.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Order)]
+pub(crate) struct OrderView {
+    /// The order.
+    order_id: Uuid,
+    /// Who buys.
+    user_id: Uuid,
+    /// Where it is in its life. All but `PENDING`, `MODIFYING` and `CANCELLING` are resting.
+    status: StatusView,
+    /// Why it was refused, if it was.
+    #[schema(value_type = Option<FailureSchema>, required = true)]
+    failure: Option<Failure>,
+    /// What was ordered.
+    lines: Vec<LineView>,
+    /// The sum of the lines.
+    #[schema(value_type = i64, example = 18_000)]
+    subtotal: Money,
+    /// What is taken off, and what for.
+    #[schema(value_type = Vec<DiscountSchema>)]
+    discounts: Vec<Discount>,
+    /// What is to be paid.
+    #[schema(value_type = i64, example = 18_000)]
+    total: Money,
+    /// How and how far it is paid.
+    payment: PaymentView,
+    /// What became of the last modification, where there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    last_modification: Option<LastModificationView>,
+    /// Whether its deadline had passed, as of this answer, while it did not rest.
+    overdue: bool,
+    /// Counts what is visible here, but for `overdue`, which time alone changes; the `ETag`.
+    #[schema(example = 1)]
+    version: i32,
+    /// When it was accepted.
+    created_at: Timestamp,
+    /// When it last changed visibly.
+    updated_at: Timestamp,
+}
+
+/// Where an order is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[schema(as = OrderStatus)]
+enum StatusView {
+    /// Accepted; stock and payment are being arranged, or what was arranged is being given back.
+    Pending,
+    /// Paid and deducted from stock.
+    Confirmed,
+    /// Refused, and nothing is held for it.
+    Rejected,
+    /// Other lines are being put in the place of its lines, or given up.
+    Modifying,
+    /// Cancelled; stock and money are being given back.
+    Cancelling,
+    /// Cancelled, and stock and money are back.
+    Cancelled,
+    /// A part of it was shipped.
+    PartiallyShipped,
+    /// All of it was shipped.
+    Shipped,
+    /// All of it has arrived.
+    Delivered,
+}
+
+impl From<OrderStatus> for StatusView {
+    fn from(status: OrderStatus) -> StatusView {
+        match status {
+            // A refusal is shown when everything has been given back, not before.
+            OrderStatus::Pending | OrderStatus::Rejecting => StatusView::Pending,
+            OrderStatus::Confirmed => StatusView::Confirmed,
+            OrderStatus::Rejected => StatusView::Rejected,
+            OrderStatus::Modifying
+            | OrderStatus::ModificationApplying
+            | OrderStatus::ModificationRefusing => StatusView::Modifying,
+            OrderStatus::Cancelling => StatusView::Cancelling,
+            OrderStatus::Cancelled => StatusView::Cancelled,
+            OrderStatus::PartiallyShipped => StatusView::PartiallyShipped,
+            OrderStatus::Shipped => StatusView::Shipped,
+            OrderStatus::Delivered => StatusView::Delivered,
+        }
+    }
+}
+
+/// What became of a modification.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LastModification)]
+struct LastModificationView {
+    /// Whether the order has the lines that were wanted.
+    status: ModificationStatusView,
+    /// Why not, where it has not.
+    #[schema(value_type = Option<FailureSchema>, required = true)]
+    failure: Option<Failure>,
+}
+
+/// Whether a modification was carried out.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[schema(as = ModificationStatus)]
+enum ModificationStatusView {
+    /// It was.
+    Applied,
+    /// It was not, and the order is as it was before.
+    Refused,
+}
+
+impl From<LastModification> for LastModificationView {
+    fn from(last: LastModification) -> LastModificationView {
+        match last {
+            LastModification::Applied => {
+                LastModificationView { status: ModificationStatusView::Applied, failure: None }
+            }
+            LastModification::Refused { failure } => {
+                LastModificationView { status: ModificationStatusView::Refused, failure: Some(failure) }
+            }
+        }
+    }
+}
+
+/// A line of an order.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OrderLine)]
+struct LineView {
+    /// The product.
+    product_id: Uuid,
+    /// Its name when it was ordered.
+    #[schema(example = "Green tea")]
+    name: String,
+    /// Its price when it was ordered.
+    #[schema(value_type = i64, example = 9_000)]
+    unit_price: Money,
+    /// How many were ordered.
+    #[schema(example = 2)]
+    quantity: i32,
+    /// How many of them were shipped.
+    #[schema(example = 0)]
+    shipped_quantity: i32,
+}
+
+/// How and how far an order is paid.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = OrderPayment)]
+struct PaymentView {
+    /// How.
+    #[schema(value_type = PaymentMethodName)]
+    method: PaymentMethod,
+    /// How far.
+    status: PaymentStatusView,
+    /// What was paid.
+    #[schema(value_type = i64, example = 0)]
+    paid: Money,
+    /// What was paid back.
+    #[schema(value_type = i64, example = 0)]
+    refunded: Money,
+}
+
+/// How far an order is paid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[schema(as = PaymentStatus)]
+enum PaymentStatusView {
+    /// It is not decided yet.
+    Pending,
+    /// Paid.
+    Completed,
+    /// Not paid, and it will not be.
+    Failed,
+    /// Paid, and a part of it paid back.
+    PartiallyRefunded,
+    /// Paid, and all of it paid back.
+    Refunded,
+}
+
+/// How an order can be paid.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[schema(as = PaymentMethod)]
+#[expect(dead_code, reason = "the document's name for the events' type")]
+pub(crate) enum PaymentMethodName {
+    Balance,
+    Card,
+    BankTransfer,
+}
+
+/// Why an order was refused.
+#[derive(Serialize, ToSchema)]
+#[schema(as = OrderFailure)]
+struct FailureSchema {
+    /// For programs.
+    code: FailureCodeName,
+    /// For people.
+    detail: String,
+}
+
+/// Why an order was refused, for programs.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[schema(as = OrderFailureCode)]
+#[expect(dead_code, reason = "the document's name for the events' type")]
+enum FailureCodeName {
+    OutOfStock,
+    InsufficientBalance,
+    CouponNotUsable,
+    PaymentDeclined,
+    PaymentUnavailable,
+    DeadlineExceeded,
+}
+
+/// A part of the discount.
+#[derive(Serialize, ToSchema)]
+#[schema(as = OrderDiscount)]
+struct DiscountSchema {
+    /// What it is given for.
+    kind: DiscountKindName,
+    /// How much.
+    #[schema(value_type = i64)]
+    amount: Money,
+    /// The coupon, where it is given for one.
+    #[schema(nullable = false)]
+    user_coupon_id: Option<Uuid>,
+}
+
+/// What a discount is given for.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[schema(as = OrderDiscountKind)]
+#[expect(dead_code, reason = "the document's name for the events' type")]
+enum DiscountKindName {
+    Coupon,
+    PaymentMethod,
+}
+
+impl OrderView {
+    /// The order as it is shown at that time.
+    pub(crate) fn of(row: OrderRow, now: Timestamp) -> OrderView {
+        let status = StatusView::from(row.status);
+        let (payment, overdue) = (payment(&row), row.is_overdue(now));
+        let shipped = |product_id| {
+            row.shipped.iter().find(|line| line.product_id == product_id).map_or(0, |line| line.quantity)
+        };
+        let lines = row.lines.iter().map(|line| LineView::new(line, shipped(line.product_id))).collect();
+        OrderView {
+            order_id: row.order_id,
+            user_id: row.user_id,
+            status,
+            failure: row.failure.filter(|_| status == StatusView::Rejected),
+            lines,
+            subtotal: row.subtotal,
+            discounts: row.discounts,
+            total: row.total,
+            payment,
+            last_modification: row.last_modification.map(LastModificationView::from),
+            overdue,
+            version: row.version,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
+impl LineView {
+    fn new(line: &OrderLine, shipped_quantity: i32) -> LineView {
+        LineView {
+            product_id: line.product_id,
+            name: line.name.clone(),
+            unit_price: line.unit_price,
+            quantity: line.quantity,
+            shipped_quantity,
+        }
+    }
+}
+
+fn payment(row: &OrderRow) -> PaymentView {
+    let status = match row.payment {
+        PaymentStep::Refunded => PaymentStatusView::Refunded,
+        PaymentStep::Completed if row.refunded > 0 => PaymentStatusView::PartiallyRefunded,
+        PaymentStep::Completed => PaymentStatusView::Completed,
+        PaymentStep::Failed => PaymentStatusView::Failed,
+        // Refused before it came to paying: it will never be paid.
+        PaymentStep::NotDue | PaymentStep::Due if row.status == OrderStatus::Rejected => {
+            PaymentStatusView::Failed
+        }
+        PaymentStep::NotDue | PaymentStep::Due => PaymentStatusView::Pending,
+    };
+    PaymentView { method: row.payment_method, status, paid: row.paid, refunded: row.refunded }
+}
+
+#[cfg(test)]
+mod tests {
+    use ordermill_schemas::orders::{DiscountKind, FailureCode};
+    use serde_json::json;
+
+    use super::*;
+
+    const DEADLINE: Timestamp = Timestamp::constant(60, 0);
+
+    fn row(status: OrderStatus, payment: PaymentStep) -> OrderRow {
+        let failure = Failure { code: FailureCode::OutOfStock, detail: "none left".to_owned() };
+        let is_refused = matches!(status, OrderStatus::Rejecting | OrderStatus::Rejected);
+        OrderRow {
+            order_id: Uuid::from_u128(1),
+            user_id: Uuid::from_u128(2),
+            status,
+            failure: is_refused.then_some(failure),
+            lines: vec![OrderLine {
+                product_id: Uuid::from_u128(3),
+                name: "Green tea".to_owned(),
+                category: "FOOD".to_owned(),
+                unit_price: 1_000,
+                quantity: 2,
+            }],
+            subtotal: 2_000,
+            discounts: vec![Discount {
+                kind: DiscountKind::PaymentMethod,
+                amount: 100,
+                user_coupon_id: None,
+            }],
+            total: 1_900,
+            payment_method: PaymentMethod::BankTransfer,
+            payment,
+            paid: if payment >= PaymentStep::Completed { 1_900 } else { 0 },
+            refunded: if payment == PaymentStep::Refunded { 1_900 } else { 0 },
+            last_modification: None,
+            shipped: Vec::new(),
+            version: 1,
+            deadline_at: DEADLINE,
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn shown(status: OrderStatus, payment: PaymentStep) -> serde_json::Value {
+        shown_at(DEADLINE, status, payment)
+    }
+
+    fn shown_at(now: Timestamp, status: OrderStatus, payment: PaymentStep) -> serde_json::Value {
+        serde_json::to_value(OrderView::of(row(status, payment), now)).unwrap()
+    }
+
+    #[test]
+    fn an_order_has_exactly_the_members_of_the_contract() {
+        let expected = json!({
+            "order_id": Uuid::from_u128(1),
+            "user_id": Uuid::from_u128(2),
+            "status": "PENDING",
+            "failure": null,
+            "lines": [{
+                "product_id": Uuid::from_u128(3),
+                "name": "Green tea",
+                "unit_price": 1_000,
+                "quantity": 2,
+                "shipped_quantity": 0,
+            }],
+            "subtotal": 2_000,
+            "discounts": [{"kind": "PAYMENT_METHOD", "amount": 100}],
+            "total": 1_900,
+            "payment": {"method": "BANK_TRANSFER", "status": "PENDING", "paid": 0, "refunded": 0},
+            "overdue": false,
+            "version": 1,
+            "created_at": "1970-01-01T00:00:00Z",
+            "updated_at": "1970-01-01T00:00:00Z",
+        });
+        assert_eq!(shown(OrderStatus::Pending, PaymentStep::NotDue), expected);
+    }
+
+    #[test]
+    fn a_refusal_is_shown_when_everything_has_been_given_back() {
+        let rejecting = shown(OrderStatus::Rejecting, PaymentStep::NotDue);
+        assert_eq!((&rejecting["status"], &rejecting["failure"]), (&json!("PENDING"), &json!(null)));
+        let rejected = shown(OrderStatus::Rejected, PaymentStep::NotDue);
+        assert_eq!(rejected["status"], "REJECTED");
+        assert_eq!(rejected["failure"], json!({"code": "OUT_OF_STOCK", "detail": "none left"}));
+    }
+
+    #[test]
+    fn an_order_is_overdue_when_its_deadline_has_passed_and_it_does_not_rest() {
+        let late = DEADLINE + jiff::SignedDuration::from_micros(1);
+        for (now, status, is_overdue) in [
+            (DEADLINE, OrderStatus::Pending, false),
+            (late, OrderStatus::Pending, true),
+            (late, OrderStatus::Rejecting, true),
+            (late, OrderStatus::Rejected, false),
+            (late, OrderStatus::Confirmed, false),
+        ] {
+            let shown = shown_at(now, status, PaymentStep::NotDue);
+            assert_eq!(shown["overdue"], is_overdue, "{status:?} at {now}");
+        }
+    }
+
+    #[test]
+    fn what_is_paid_is_shown_as_paid_and_a_refused_order_will_not_be() {
+        let payment = |status, step| shown(status, step)["payment"].clone();
+        let completed = payment(OrderStatus::Confirmed, PaymentStep::Completed);
+        assert_eq!((&completed["status"], &completed["paid"]), (&json!("COMPLETED"), &json!(1_900)));
+        assert_eq!(payment(OrderStatus::Pending, PaymentStep::Due)["status"], "PENDING");
+        assert_eq!(payment(OrderStatus::Rejecting, PaymentStep::Failed)["status"], "FAILED");
+        assert_eq!(payment(OrderStatus::Rejected, PaymentStep::NotDue)["status"], "FAILED");
+    }
+}

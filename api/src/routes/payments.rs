@@ -1,0 +1,109 @@
+//! What the payment gateway tells us.
+
+use axum::Json as JsonAnswer;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName};
+use jiff::Timestamp;
+use ordermill_schemas::Money;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use crate::app::Api;
+use crate::body;
+use crate::openapi::problems;
+use crate::problem::{Code, Problem};
+use crate::signature;
+
+/// The header with the gateway's signature.
+const SIGNATURE: HeaderName = HeaderName::from_static("ordermill-signature");
+
+/// The routes of payments.
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(callback))
+}
+
+/// How the gateway decided a charge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum ChargeStatus {
+    /// Charged.
+    Approved,
+    /// Not charged.
+    Declined,
+    /// Taken back, or never to be charged.
+    Voided,
+}
+
+/// A decision of the gateway. The ids of charges are the gateway's to choose for charges that are not ours.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Callback {
+    /// The same where the callback is sent twice.
+    event_id: Uuid,
+    /// The charge.
+    charge_id: String,
+    /// The order that it is for.
+    reference: String,
+    /// How it was decided.
+    status: ChargeStatus,
+    /// How much was approved.
+    #[serde(deserialize_with = "body::whole")]
+    #[schema(value_type = i64)]
+    approved_amount: Money,
+    /// When.
+    at: Timestamp,
+}
+
+/// The callback has arrived.
+#[derive(Debug, Serialize, ToSchema)]
+struct Received {
+    /// Always true.
+    received: bool,
+}
+
+problems! { CallbackProblems: InvalidJson, InvalidSignature, RequestTimeout, PayloadTooLarge }
+
+/// Tell of a charge's decision (the payment gateway)
+///
+/// A repeated callback has no effect.
+#[utoipa::path(
+    post,
+    path = "/v1/payments/callbacks",
+    operation_id = "receive_payment_callback",
+    tag = "Gateway callbacks",
+    params(
+        ("Ordermill-Signature" = String, Header, description = "`t=<unix seconds>,v1=<hex HMAC-SHA256 of \
+                                                                \"t.body\">`, at most 300 seconds off"),
+    ),
+    request_body = Callback,
+    responses((status = 200, description = "Received", body = Received), CallbackProblems),
+)]
+async fn callback(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<JsonAnswer<Received>, Problem> {
+    // The signature is of the bytes, so nothing is read out of them before they are known to be the gateway's.
+    let bytes = body::read(body).await?;
+    let header = headers.get(SIGNATURE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    signature::verify(api.config.callback_secret.as_bytes(), header, &bytes, api.journal.now())
+        .map_err(|error| Problem::new(Code::InvalidSignature, error.to_string()))?;
+    let callback: Callback = body::parse(&bytes)?;
+    api.metrics.payment_callbacks.inc();
+    // The executor learns of every decision by the answer to its charge or by asking; a callback only tells it
+    // once more. So there is nothing to do here that could be done twice.
+    tracing::debug!(
+        order_id = callback.reference,
+        event_id = %callback.event_id,
+        charge_id = callback.charge_id,
+        status = ?callback.status,
+        approved_amount = callback.approved_amount,
+        at = %callback.at,
+        "callback of the gateway"
+    );
+    Ok(JsonAnswer(Received { received: true }))
+}

@@ -1,0 +1,325 @@
+//! Products.
+
+mod change;
+mod list;
+mod stock;
+
+use axum::Json as JsonAnswer;
+use axum::extract::State;
+use axum::response::Response;
+use jiff::Timestamp;
+use ordermill_schemas::Money;
+use ordermill_schemas::products::ProductCreated;
+use ordermill_schemas::stock::StockAdjusted;
+use ordermill_store::idempotency::Request;
+use ordermill_store::products::{self, ProductRow};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use crate::app::{Api, NewEvent};
+use crate::auth::Admin;
+use crate::body::{Json, whole};
+use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, Turn, first_answer};
+use crate::openapi::problems;
+use crate::path::{self, Id};
+use crate::problem::Problem;
+use crate::product_cache::Found;
+use crate::request::RequestContext;
+use crate::validation::{Checks, limits};
+
+/// Why the first units of a product came.
+const FIRST_STOCK: &str = "first stock";
+
+/// The routes of products.
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(create))
+        .routes(routes!(show))
+        .merge(list::routes())
+        .merge(change::routes())
+        .merge(stock::routes())
+}
+
+/// A product to be added.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewProduct {
+    /// The name.
+    #[schema(example = "Green tea", min_length = 1, max_length = 200)]
+    name: String,
+    /// What it is; may be empty.
+    #[schema(example = "First flush, 100 g", max_length = 10_000)]
+    description: String,
+    /// The category, in any case; it is kept in upper case.
+    #[schema(example = "food", min_length = 1, max_length = 64)]
+    category: String,
+    /// The price, in the minor unit.
+    #[serde(deserialize_with = "whole")]
+    #[schema(value_type = i64, example = 9_000, minimum = 0, maximum = 1_000_000_000)]
+    price: Money,
+    /// How many there are.
+    #[serde(deserialize_with = "whole")]
+    #[schema(example = 100, minimum = 0, maximum = 1_000_000_000)]
+    stock: i64,
+}
+
+impl NewProduct {
+    /// The same with its category in upper case.
+    fn check(mut self) -> Result<NewProduct, Problem> {
+        self.category = self.category.to_uppercase();
+        let mut checks = Checks::default();
+        checks.text("name", &self.name, &limits::NAME_LENGTH);
+        checks.text("description", &self.description, &limits::DESCRIPTION_LENGTH);
+        checks.text("category", &self.category, &limits::CATEGORY_LENGTH);
+        checks.number("price", self.price, &limits::PRICE);
+        checks.number("stock", self.stock, &limits::STOCK);
+        checks.finish()?;
+        Ok(self)
+    }
+}
+
+/// Whether a product can be ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(super) enum ProductStatus {
+    /// It can.
+    OnSale,
+    /// It can when there is stock again.
+    SoldOut,
+    /// It can't.
+    Withdrawn,
+}
+
+impl ProductStatus {
+    /// The status of a product that was withdrawn or not and has that much stock.
+    pub(super) fn of(withdrawn: bool, stock: i64) -> ProductStatus {
+        match (withdrawn, stock) {
+            (true, _) => ProductStatus::Withdrawn,
+            (false, 1..) => ProductStatus::OnSale,
+            (false, _) => ProductStatus::SoldOut,
+        }
+    }
+}
+
+/// A product.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Product)]
+struct ProductView {
+    /// The product.
+    product_id: Uuid,
+    /// The name.
+    #[schema(example = "Green tea")]
+    name: String,
+    /// What it is.
+    #[schema(example = "First flush, 100 g")]
+    description: String,
+    /// The category, in upper case.
+    #[schema(example = "FOOD")]
+    category: String,
+    /// The price, in the minor unit.
+    #[schema(value_type = i64, example = 9_000)]
+    price: Money,
+    /// How many can still be ordered.
+    #[schema(example = 100)]
+    stock: i64,
+    /// Whether it can be ordered.
+    status: ProductStatus,
+    /// When it was added.
+    created_at: Timestamp,
+    /// When its description or price was last changed, or when it was withdrawn or put on sale again.
+    updated_at: Timestamp,
+}
+
+impl From<ProductRow> for ProductView {
+    fn from(row: ProductRow) -> ProductView {
+        let status = ProductStatus::of(row.withdrawn, row.stock);
+        ProductView {
+            product_id: row.product_id,
+            name: row.name,
+            description: row.description,
+            category: row.category,
+            price: row.price,
+            stock: row.stock,
+            status,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
+problems! {
+    CreateProblems: InvalidJson, IdempotencyKeyMissing, Unauthenticated, Forbidden, RequestTimeout,
+    IdempotencyKeyInUse, PayloadTooLarge, UnsupportedMediaType, ValidationFailed, IdempotencyKeyReused
+}
+
+/// Add a product (administrators)
+#[utoipa::path(
+    post,
+    path = "/v1/products",
+    operation_id = "create_product",
+    tag = "Products",
+    params(
+        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters, the same when the \
+                                                            request is repeated", min_length = 1, max_length = 255),
+    ),
+    request_body = NewProduct,
+    responses(
+        (status = 201, description = "Added", body = ProductView, headers(
+            ("Location" = String, description = "The product"),
+            ("Idempotency-Replayed" = String, description = "`true` where the request was repeated"),
+        )),
+        CreateProblems,
+    ),
+    security(("api_key" = [])),
+)]
+async fn create(
+    State(api): State<Api>,
+    Admin(caller): Admin,
+    IdempotencyKey(key): IdempotencyKey,
+    context: RequestContext,
+    Json { value, hash }: Json<NewProduct>,
+) -> Result<Response, Problem> {
+    let product = value.check()?;
+    let route = "POST /v1/products".to_owned();
+    let request = Request { caller: caller.name(), route, key, body_hash: hash };
+    let answer = match api.turn(request).await? {
+        Turn::Replay(answer) => answer,
+        Turn::First(turn) => api.uninterrupted(store(api.clone(), turn, context, product)).await?,
+    };
+    Ok(answer.into_response())
+}
+
+/// Stores the product with its first stock, their events and the answer, or nothing.
+async fn store(
+    api: Api,
+    turn: FirstTurn,
+    context: RequestContext,
+    product: NewProduct,
+) -> Result<Answer, Problem> {
+    let (product_id, now) = (Uuid::now_v7(), api.journal.now());
+    let NewProduct { name, description, category, price, stock } = product;
+    let created = ProductCreated { product_id, name, description, category, price };
+    let mut transaction = api.begin().await?;
+    products::insert(&mut transaction, &created, stock, now).await?;
+    let view = ProductView::from(row_of(&created, stock, now));
+    let mut events: Vec<NewEvent> = vec![(Uuid::now_v7(), created.into(), 1)];
+    if stock > 0 {
+        let adjusted = StockAdjusted { product_id, delta: stock, reason: FIRST_STOCK.to_owned() };
+        events.push((Uuid::now_v7(), adjusted.into(), 1));
+    }
+    api.append(&mut transaction, events, &context.origin("admin".to_owned()), now).await?;
+    let location = Some(format!("/v1/products/{product_id}"));
+    api.finish(turn, transaction, first_answer(201, location, &view)?, now).await
+}
+
+/// The product as it will stand in its tables.
+fn row_of(created: &ProductCreated, stock: i64, now: Timestamp) -> ProductRow {
+    ProductRow {
+        product_id: created.product_id,
+        name: created.name.clone(),
+        description: created.description.clone(),
+        category: created.category.clone(),
+        price: created.price,
+        stock,
+        withdrawn: false,
+        sequence: 1,
+        created_at: now,
+        updated_at: now,
+    }
+}
+
+problems! { ShowProblems: ProductNotFound }
+
+/// Show a product
+///
+/// `stock` is exact as of the request.
+#[utoipa::path(
+    get,
+    path = "/v1/products/{product_id}",
+    operation_id = "get_product",
+    tag = "Products",
+    params(("product_id" = Uuid, Path, description = "The product")),
+    responses((status = 200, description = "The product", body = ProductView), ShowProblems),
+)]
+async fn show(
+    State(api): State<Api>,
+    Id(product_id, _): Id<path::Product>,
+) -> Result<JsonAnswer<ProductView>, Problem> {
+    let product = find(&api, product_id).await?;
+    product.map(|row| JsonAnswer(row.into())).ok_or_else(path::unknown::<path::Product>)
+}
+
+/// A product, with what rarely changes from memory where that is sound. The stock is always read.
+async fn find(api: &Api, product_id: Uuid) -> Result<Option<ProductRow>, sqlx::Error> {
+    let pool = &api.journal.pool;
+    match api.product_cache.find(product_id) {
+        Found::Known(known) => {
+            let stock = ordermill_store::stock::on_hand(pool, product_id).await?;
+            Ok(stock.map(|stock| ProductRow { stock, ..ProductRow::clone(&known) }))
+        }
+        Found::Unknown(ticket) => {
+            let row = products::find(pool, product_id).await?;
+            if let Some(row) = &row {
+                api.product_cache.keep(&ticket, row);
+            }
+            Ok(row)
+        }
+        Found::Bypassed => products::find(pool, product_id).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tea() -> NewProduct {
+        NewProduct {
+            name: "Green tea".to_owned(),
+            description: String::new(),
+            category: "straße".to_owned(),
+            price: 9_000,
+            stock: 0,
+        }
+    }
+
+    #[test]
+    fn a_category_is_kept_in_upper_case_and_measured_so() {
+        assert_eq!(tea().check().unwrap().category, "STRASSE");
+        let grows = NewProduct { category: "ß".repeat(33), ..tea() };
+        assert!(grows.check().is_err());
+    }
+
+    #[test]
+    fn every_field_that_is_out_of_range_is_named() {
+        let wrong = NewProduct {
+            name: String::new(),
+            description: "\0".to_owned(),
+            category: " ".to_owned(),
+            price: -1,
+            stock: 1_000_000_001,
+        };
+        let problem = format!("{:?}", wrong.check().unwrap_err());
+        assert!(problem.contains("out of range: name, description, category, price, stock"), "{problem}");
+    }
+
+    #[test]
+    fn the_status_says_whether_it_can_be_ordered() {
+        let created = ProductCreated {
+            product_id: Uuid::nil(),
+            name: String::new(),
+            description: String::new(),
+            category: String::new(),
+            price: 1,
+        };
+        let status = |stock, withdrawn| {
+            ProductView::from(ProductRow { withdrawn, ..row_of(&created, stock, Timestamp::UNIX_EPOCH) })
+                .status
+        };
+        assert_eq!(status(1, false), ProductStatus::OnSale);
+        assert_eq!(status(0, false), ProductStatus::SoldOut);
+        assert_eq!(status(1, true), ProductStatus::Withdrawn);
+    }
+}

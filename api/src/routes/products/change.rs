@@ -1,0 +1,200 @@
+//! Changing what a product is, what it costs and whether it can be ordered.
+
+use axum::Json as JsonAnswer;
+use axum::extract::State;
+use ordermill_schemas::Money;
+use ordermill_schemas::products::ProductChanged;
+use ordermill_store::products;
+use serde::Deserialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use super::ProductView;
+use crate::app::Api;
+use crate::auth::Admin;
+use crate::body::{Json, present, present_whole};
+use crate::openapi::problems;
+use crate::path::{self, Id};
+use crate::problem::Problem;
+use crate::request::RequestContext;
+use crate::validation::{Checks, limits};
+
+/// The route of changes.
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(change))
+}
+
+/// What is to become of a product; what is left out stays. At least one member must be there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+struct ProductChange {
+    /// The name.
+    #[serde(deserialize_with = "present")]
+    #[schema(value_type = String, required = false, min_length = 1, max_length = 200)]
+    name: Option<String>,
+    /// What it is; may be empty.
+    #[serde(deserialize_with = "present")]
+    #[schema(value_type = String, required = false, max_length = 10_000)]
+    description: Option<String>,
+    /// The category, in any case; it is kept in upper case.
+    #[serde(deserialize_with = "present")]
+    #[schema(value_type = String, required = false, min_length = 1, max_length = 64)]
+    category: Option<String>,
+    /// The price, in the minor unit. Orders that were accepted keep theirs.
+    #[serde(deserialize_with = "present_whole")]
+    #[schema(value_type = i64, required = false, example = 8_500, minimum = 0, maximum = 1_000_000_000)]
+    price: Option<Money>,
+    /// `true`: it can't be ordered any more. `false`: it can again.
+    #[serde(deserialize_with = "present")]
+    #[schema(value_type = bool, required = false)]
+    withdrawn: Option<bool>,
+}
+
+impl ProductChange {
+    /// The same with its category in upper case.
+    fn check(mut self) -> Result<ProductChange, Problem> {
+        let mut checks = Checks::default();
+        if self == ProductChange::default() {
+            let detail = "must have at least one of name, description, category, price, withdrawn";
+            checks.refuse("body", "EMPTY", detail);
+        }
+        self.category = self.category.map(|category| category.to_uppercase());
+        if let Some(name) = &self.name {
+            checks.text("name", name, &limits::NAME_LENGTH);
+        }
+        if let Some(description) = &self.description {
+            checks.text("description", description, &limits::DESCRIPTION_LENGTH);
+        }
+        if let Some(category) = &self.category {
+            checks.text("category", category, &limits::CATEGORY_LENGTH);
+        }
+        if let Some(price) = self.price {
+            checks.number("price", price, &limits::PRICE);
+        }
+        checks.finish()?;
+        Ok(self)
+    }
+
+    /// The product as it is to be.
+    fn applied_to(self, product: &ProductChanged) -> ProductChanged {
+        let product = product.clone();
+        ProductChanged {
+            product_id: product.product_id,
+            name: self.name.unwrap_or(product.name),
+            description: self.description.unwrap_or(product.description),
+            category: self.category.unwrap_or(product.category),
+            price: self.price.unwrap_or(product.price),
+            withdrawn: self.withdrawn.unwrap_or(product.withdrawn),
+        }
+    }
+}
+
+problems! {
+    ChangeProblems: InvalidJson, Unauthenticated, Forbidden, ProductNotFound, RequestTimeout, PayloadTooLarge,
+    UnsupportedMediaType, ValidationFailed
+}
+
+/// Change a product (administrators)
+///
+/// What is left out stays as it is. The same limits hold as for a new product.
+#[utoipa::path(
+    patch,
+    path = "/v1/products/{product_id}",
+    operation_id = "change_product",
+    tag = "Products",
+    params(("product_id" = Uuid, Path, description = "The product")),
+    request_body = ProductChange,
+    responses((status = 200, description = "The product as it is now", body = ProductView), ChangeProblems),
+    security(("api_key" = [])),
+)]
+async fn change(
+    State(api): State<Api>,
+    Admin(_caller): Admin,
+    Id(product_id, _): Id<path::Product>,
+    context: RequestContext,
+    Json { value, .. }: Json<ProductChange>,
+) -> Result<JsonAnswer<ProductView>, Problem> {
+    let wanted = value.check()?;
+    let view = api.uninterrupted(store(api.clone(), context, product_id, wanted)).await?;
+    Ok(JsonAnswer(view))
+}
+
+/// Stores the change with its event, or nothing. What changes nothing has no event.
+async fn store(
+    api: Api,
+    context: RequestContext,
+    product_id: Uuid,
+    wanted: ProductChange,
+) -> Result<ProductView, Problem> {
+    let mut transaction = api.begin().await?;
+    let locked = products::lock(&mut transaction, product_id).await?;
+    let (before, sequence) = locked.ok_or_else(path::unknown::<path::Product>)?;
+    let after = wanted.applied_to(&before);
+    let now = api.journal.now();
+    if after != before {
+        let sequence = sequence + 1;
+        products::change(&mut transaction, &after, sequence, now).await?;
+        let event = (Uuid::now_v7(), after.into(), sequence);
+        api.append(&mut transaction, vec![event], &context.origin("admin".to_owned()), now).await?;
+    }
+    let row = products::find(&mut *transaction, product_id).await?;
+    let row = row.ok_or_else(path::unknown::<path::Product>)?;
+    transaction.commit().await?;
+    api.journal.wake.wake();
+    api.product_cache.wrote(&row);
+    Ok(row.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> Result<ProductChange, serde_json::Error> {
+        serde_json::from_str(body)
+    }
+
+    fn tea() -> ProductChanged {
+        ProductChanged {
+            product_id: Uuid::nil(),
+            name: "Green tea".to_owned(),
+            description: "First flush".to_owned(),
+            category: "FOOD".to_owned(),
+            price: 9_000,
+            withdrawn: false,
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_stays_as_it_is() {
+        let change = read(r#"{"price": 0, "withdrawn": true}"#).unwrap().check().unwrap();
+        assert_eq!(change.applied_to(&tea()), ProductChanged { price: 0, withdrawn: true, ..tea() });
+        let change = read(r#"{"description": "", "category": "straße", "name": "Tea"}"#).unwrap();
+        let (name, category) = ("Tea".to_owned(), "STRASSE".to_owned());
+        let expected = ProductChanged { name, description: String::new(), category, ..tea() };
+        assert_eq!(change.check().unwrap().applied_to(&tea()), expected);
+    }
+
+    #[test]
+    fn a_category_that_differs_in_case_only_changes_nothing() {
+        let change = read(r#"{"category": "food"}"#).unwrap().check().unwrap();
+        assert_eq!(change.applied_to(&tea()), tea());
+    }
+
+    #[test]
+    fn a_change_says_what_is_to_change() {
+        let problem = format!("{:?}", read("{}").unwrap().check().unwrap_err());
+        assert!(problem.contains("EMPTY"), "{problem}");
+        for member in ["name", "description", "category", "price", "withdrawn"] {
+            assert!(read(&format!(r#"{{"{member}": null}}"#)).is_err(), "{member}");
+        }
+    }
+
+    #[test]
+    fn every_field_that_is_out_of_range_is_named() {
+        let wrong = r#"{"name": " ", "description": "\u0000", "category": "", "price": 1000000001}"#;
+        let problem = format!("{:?}", read(wrong).unwrap().check().unwrap_err());
+        assert!(problem.contains("out of range: name, description, category, price\""), "{problem}");
+    }
+}

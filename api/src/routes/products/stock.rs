@@ -1,0 +1,147 @@
+//! Goods that came or went.
+
+use axum::extract::State;
+use axum::response::Response;
+use ordermill_schemas::stock::StockAdjusted;
+use ordermill_store::idempotency::Request;
+use ordermill_store::{products, stock};
+use serde::Deserialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use super::ProductView;
+use crate::app::Api;
+use crate::auth::Admin;
+use crate::body::{Json, whole};
+use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, Turn, first_answer};
+use crate::openapi::problems;
+use crate::path::{self, Id};
+use crate::problem::{Code, Problem};
+use crate::request::RequestContext;
+use crate::validation::{Checks, limits};
+
+/// The route of adjustments.
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(adjust))
+}
+
+/// Goods that came or went.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Adjustment {
+    /// How many came (above 0) or went (below 0); not 0.
+    #[serde(deserialize_with = "whole")]
+    #[schema(example = 50, minimum = -1_000_000_000, maximum = 1_000_000_000)]
+    delta: i64,
+    /// Why.
+    #[schema(example = "delivery of May 3rd", min_length = 1, max_length = 500)]
+    reason: String,
+}
+
+impl Adjustment {
+    fn check(self) -> Result<Adjustment, Problem> {
+        let mut checks = Checks::default();
+        if self.delta == 0 {
+            checks.refuse("delta", "OUT_OF_RANGE", "must not be 0");
+        }
+        checks.number("delta", self.delta, &limits::STOCK_DELTA);
+        checks.text("reason", &self.reason, &limits::REASON_LENGTH);
+        checks.finish()?;
+        Ok(self)
+    }
+}
+
+problems! {
+    AdjustProblems: InvalidJson, IdempotencyKeyMissing, Unauthenticated, Forbidden, ProductNotFound, RequestTimeout,
+    OutOfStock, IdempotencyKeyInUse, PayloadTooLarge, UnsupportedMediaType, ValidationFailed, IdempotencyKeyReused
+}
+
+/// Add to a product's stock, or take from it (administrators)
+///
+/// Only what can still be ordered can be taken away, not what is held for orders.
+#[utoipa::path(
+    post,
+    path = "/v1/products/{product_id}/stock",
+    operation_id = "adjust_stock",
+    tag = "Products",
+    params(
+        ("product_id" = Uuid, Path, description = "The product"),
+        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters, the same when the \
+                                                            request is repeated", min_length = 1, max_length = 255),
+    ),
+    request_body = Adjustment,
+    responses(
+        (status = 200, description = "The product as it is now", body = ProductView, headers(
+            ("Idempotency-Replayed" = String, description = "`true` where the request was repeated"),
+        )),
+        AdjustProblems,
+    ),
+    security(("api_key" = [])),
+)]
+async fn adjust(
+    State(api): State<Api>,
+    Admin(caller): Admin,
+    Id(product_id, _): Id<path::Product>,
+    IdempotencyKey(key): IdempotencyKey,
+    context: RequestContext,
+    Json { value, hash }: Json<Adjustment>,
+) -> Result<Response, Problem> {
+    let Adjustment { delta, reason } = value.check()?;
+    let route = format!("POST /v1/products/{product_id}/stock");
+    let request = Request { caller: caller.name(), route, key, body_hash: hash };
+    let adjusted = StockAdjusted { product_id, delta, reason };
+    let answer = match api.turn(request).await? {
+        Turn::Replay(answer) => answer,
+        Turn::First(turn) => api.uninterrupted(store(api.clone(), turn, context, adjusted)).await?,
+    };
+    Ok(answer.into_response())
+}
+
+/// Stores the adjustment, its event and the answer, or nothing.
+async fn store(
+    api: Api,
+    turn: FirstTurn,
+    context: RequestContext,
+    adjusted: StockAdjusted,
+) -> Result<Answer, Problem> {
+    let StockAdjusted { product_id, delta, .. } = adjusted;
+    let mut transaction = api.begin().await?;
+    let shelf = stock::lock(&mut transaction, product_id).await?;
+    let shelf = shelf.ok_or_else(path::unknown::<path::Product>)?;
+    if shelf.on_hand.saturating_add(delta) < 0 {
+        let detail = format!("only {} can be taken away", shelf.on_hand);
+        return Err(Problem::new(Code::OutOfStock, detail));
+    }
+    let now = api.journal.now();
+    stock::adjust(&mut transaction, product_id, delta, now).await?;
+    let event = (Uuid::now_v7(), adjusted.into(), shelf.sequence + 1);
+    api.append(&mut transaction, vec![event], &context.origin("admin".to_owned()), now).await?;
+    let row = products::find(&mut *transaction, product_id).await?;
+    let view = ProductView::from(row.ok_or_else(path::unknown::<path::Product>)?);
+    api.finish(turn, transaction, first_answer(200, None, &view)?, now).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong_with(delta: i64, reason: &str) -> Option<String> {
+        let adjustment = Adjustment { delta, reason: reason.to_owned() };
+        adjustment.check().err().map(|problem| format!("{problem:?}"))
+    }
+
+    #[test]
+    fn units_come_or_go_and_somebody_says_why() {
+        for delta in [1, -1, 1_000_000_000, -1_000_000_000] {
+            assert_eq!(wrong_with(delta, "counted"), None, "{delta}");
+        }
+        for delta in [0, 1_000_000_001, -1_000_000_001, i64::MAX, i64::MIN] {
+            assert!(wrong_with(delta, "counted").unwrap().contains("out of range: delta\""), "{delta}");
+        }
+        for reason in ["", " ", "a\0b", &"r".repeat(501)] {
+            assert!(wrong_with(1, reason).unwrap().contains("out of range: reason\""), "{reason}");
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Shipments: sending parts of an order off, and their arrival.
+
+use std::collections::HashSet;
+
+use axum::Json as JsonAnswer;
+use axum::extract::State;
+use axum::response::Response;
+use jiff::Timestamp;
+use ordermill_schemas::stock::StockLine;
+use ordermill_store::idempotency::Request;
+use ordermill_store::shipments::{self, ShipmentRow};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use crate::app::Api;
+use crate::auth::{Admin, Caller};
+use crate::body::{Json, objects, whole};
+use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, Turn, first_answer};
+use crate::openapi::problems;
+use crate::order_command::refusal;
+use crate::path::{self, Id};
+use crate::problem::Problem;
+use crate::request::RequestContext;
+use crate::routes::orders::note_order;
+use crate::validation::{Checks, limits};
+
+/// The routes of shipments.
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(ship)).routes(routes!(deliver))
+}
+
+/// A shipment to be sent off.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewShipment {
+    /// What is in it, each product once.
+    #[serde(deserialize_with = "objects")]
+    #[schema(min_items = 1, max_items = 50)]
+    lines: Vec<ShipmentLine>,
+    /// The carrier's number for it.
+    #[serde(default)]
+    #[schema(example = "6112 0000 4711", min_length = 1, max_length = 100)]
+    tracking_number: Option<String>,
+}
+
+/// A line of it.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ShipmentLine {
+    /// The product.
+    product_id: Uuid,
+    /// How many.
+    #[serde(deserialize_with = "whole")]
+    #[schema(example = 1, minimum = 1, maximum = 10_000)]
+    quantity: i64,
+}
+
+impl NewShipment {
+    fn check(self) -> Result<(Vec<StockLine>, Option<String>), Problem> {
+        let mut checks = Checks::default();
+        if !limits::ORDER_LINES.contains(&self.lines.len()) {
+            let (least, most) = (limits::ORDER_LINES.start(), limits::ORDER_LINES.end());
+            checks.refuse("lines", "LENGTH_OUT_OF_RANGE", format!("must have {least} to {most} lines"));
+        }
+        let mut seen = HashSet::new();
+        let mut lines = Vec::new();
+        for (index, line) in self.lines.iter().enumerate().take(*limits::ORDER_LINES.end()) {
+            if !seen.insert(line.product_id) {
+                let detail = "this product has a line already; add the quantities up";
+                checks.refuse(format!("lines[{index}].product_id"), "DUPLICATE_PRODUCT", detail);
+            }
+            checks.number(format!("lines[{index}].quantity"), line.quantity, &limits::QUANTITY);
+            let quantity = i32::try_from(line.quantity).unwrap_or_default();
+            lines.push(StockLine { product_id: line.product_id, quantity });
+        }
+        if let Some(number) = &self.tracking_number {
+            checks.text("tracking_number", number, &limits::TRACKING_NUMBER_LENGTH);
+        }
+        checks.finish()?;
+        Ok((lines, self.tracking_number))
+    }
+}
+
+/// Whether a shipment has arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum ShipmentStatus {
+    /// It is on its way.
+    Shipped,
+    /// It has.
+    Delivered,
+}
+
+/// A shipment.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Shipment)]
+struct ShipmentView {
+    /// The shipment.
+    shipment_id: Uuid,
+    /// The order that it is a part of.
+    order_id: Uuid,
+    /// Whether it has arrived.
+    status: ShipmentStatus,
+    /// What is in it.
+    lines: Vec<ShipmentLine>,
+    /// The carrier's number for it.
+    #[schema(required = true)]
+    tracking_number: Option<String>,
+    /// When it left.
+    created_at: Timestamp,
+}
+
+impl From<ShipmentRow> for ShipmentView {
+    fn from(row: ShipmentRow) -> ShipmentView {
+        let line = |line: StockLine| ShipmentLine {
+            product_id: line.product_id,
+            quantity: i64::from(line.quantity),
+        };
+        let is_delivered = row.delivered_at.is_some();
+        ShipmentView {
+            shipment_id: row.shipment_id,
+            order_id: row.order_id,
+            status: if is_delivered { ShipmentStatus::Delivered } else { ShipmentStatus::Shipped },
+            lines: row.lines.into_iter().map(line).collect(),
+            tracking_number: row.tracking_number,
+            created_at: row.created_at,
+        }
+    }
+}
+
+problems! {
+    ShipProblems: InvalidJson, IdempotencyKeyMissing, Unauthenticated, Forbidden, OrderNotFound, RequestTimeout,
+    OrderBusy, NothingToShip, IdempotencyKeyInUse, PayloadTooLarge, UnsupportedMediaType, ValidationFailed,
+    IdempotencyKeyReused
+}
+
+/// Send a part or all of an order off (administrators)
+#[utoipa::path(
+    post,
+    path = "/v1/orders/{order_id}/shipments",
+    operation_id = "ship_order",
+    tag = "Orders",
+    params(
+        ("order_id" = Uuid, Path, description = "The order"),
+        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters, the same when the \
+                                                            request is repeated", min_length = 1, max_length = 255),
+    ),
+    request_body = NewShipment,
+    responses(
+        (status = 201, description = "On its way", body = ShipmentView, headers(
+            ("Idempotency-Replayed" = String, description = "`true` where the request was repeated"),
+        )),
+        ShipProblems,
+    ),
+    security(("api_key" = [])),
+)]
+async fn ship(
+    State(api): State<Api>,
+    Admin(caller): Admin,
+    Id(order_id, _): Id<path::Order>,
+    IdempotencyKey(key): IdempotencyKey,
+    context: RequestContext,
+    Json { value, hash }: Json<NewShipment>,
+) -> Result<Response, Problem> {
+    note_order(order_id);
+    let (lines, tracking_number) = value.check()?;
+    let route = format!("POST /v1/orders/{order_id}/shipments");
+    let request = Request { caller: caller.name(), route, key, body_hash: hash };
+    let answer = match api.turn(request).await? {
+        Turn::Replay(answer) => answer,
+        Turn::First(turn) => {
+            let work = send_off(api.clone(), turn, caller, context, order_id, lines, tracking_number);
+            api.uninterrupted(work).await?
+        }
+    };
+    Ok(answer.into_response())
+}
+
+/// Writes the shipment, the order's new status, the event and the answer, or nothing.
+async fn send_off(
+    api: Api,
+    turn: FirstTurn,
+    caller: Caller,
+    context: RequestContext,
+    order_id: Uuid,
+    lines: Vec<StockLine>,
+    tracking_number: Option<String>,
+) -> Result<Answer, Problem> {
+    let mut locked = api.lock_order(caller, order_id).await?;
+    let shipment = ShipmentRow {
+        shipment_id: Uuid::now_v7(),
+        order_id,
+        lines,
+        tracking_number,
+        created_at: locked.now,
+        delivered_at: None,
+    };
+    let (lines, tracking_number) = (shipment.lines.clone(), shipment.tracking_number.clone());
+    let decided = locked.order.ship(shipment.shipment_id, lines, tracking_number).map_err(refusal)?;
+    api.write_order(&mut locked, Some(decided), caller, &context).await?;
+    shipments::insert(&mut locked.transaction, &shipment).await?;
+    let answer = first_answer(201, None, &ShipmentView::from(shipment))?;
+    api.finish(turn, locked.transaction, answer, locked.now).await
+}
+
+problems! { DeliverProblems: Unauthenticated, Forbidden, ShipmentNotFound }
+
+/// A shipment has arrived (administrators)
+///
+/// The order is `DELIVERED` when all its lines are. A shipment that has arrived already stays as it is.
+#[utoipa::path(
+    post,
+    path = "/v1/shipments/{shipment_id}/delivery",
+    operation_id = "deliver_shipment",
+    tag = "Orders",
+    params(("shipment_id" = Uuid, Path, description = "The shipment")),
+    responses((status = 200, description = "The shipment", body = ShipmentView), DeliverProblems),
+    security(("api_key" = [])),
+)]
+async fn deliver(
+    State(api): State<Api>,
+    Admin(caller): Admin,
+    Id(shipment_id, _): Id<path::Shipment>,
+    context: RequestContext,
+) -> Result<JsonAnswer<ShipmentView>, Problem> {
+    let shipment = api.uninterrupted(arrive(api.clone(), caller, context, shipment_id)).await?;
+    Ok(JsonAnswer(ShipmentView::from(shipment)))
+}
+
+/// Writes the arrival, the order's new status and the event, or nothing.
+async fn arrive(
+    api: Api,
+    caller: Caller,
+    context: RequestContext,
+    shipment_id: Uuid,
+) -> Result<ShipmentRow, Problem> {
+    let unknown = path::unknown::<path::Shipment>;
+    let order_id = shipments::order_of(&api.journal.pool, shipment_id).await?.ok_or_else(unknown)?;
+    note_order(order_id);
+    let mut locked = api.lock_order(caller, order_id).await?;
+    let shipment = shipments::find(&mut locked.transaction, shipment_id).await?.ok_or_else(unknown)?;
+    if shipment.delivered_at.is_some() {
+        return Ok(shipment);
+    }
+    let decided = locked.order.deliver(shipment_id).map_err(refusal)?;
+    api.write_order(&mut locked, Some(decided), caller, &context).await?;
+    shipments::deliver(&mut locked.transaction, shipment_id, locked.now).await?;
+    locked.transaction.commit().await?;
+    api.journal.wake.wake();
+    Ok(ShipmentRow { delivered_at: Some(locked.now), ..shipment })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shipment(lines: &[(u128, i64)], tracking_number: Option<&str>) -> NewShipment {
+        let line = |(product, quantity): &(u128, i64)| ShipmentLine {
+            product_id: Uuid::from_u128(*product),
+            quantity: *quantity,
+        };
+        let tracking_number = tracking_number.map(str::to_owned);
+        NewShipment { lines: lines.iter().map(line).collect(), tracking_number }
+    }
+
+    #[test]
+    fn a_shipment_has_lines_of_different_products_and_perhaps_a_tracking_number() {
+        assert!(shipment(&[(1, 1), (2, 10_000)], Some("6112")).check().is_ok());
+        assert!(shipment(&[(1, 1)], None).check().is_ok());
+        for wrong in [
+            shipment(&[], None),
+            shipment(&[(1, 0)], None),
+            shipment(&[(1, 1), (1, 1)], None),
+            shipment(&[(1, 10_001)], None),
+            shipment(&[(1, 1)], Some(" ")),
+            shipment(&[(1, 1)], Some(&"9".repeat(101))),
+        ] {
+            assert!(wrong.clone().check().is_err(), "{wrong:?}");
+        }
+    }
+}

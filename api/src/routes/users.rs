@@ -1,0 +1,221 @@
+//! Signing up, and being forgotten.
+
+use axum::Json as JsonAnswer;
+use axum::extract::State;
+use axum::http::{HeaderName, StatusCode, header};
+use jiff::Timestamp;
+use ordermill_schemas::balances::BalanceOpened;
+use ordermill_store::users::{self, User};
+use ordermill_store::{balances, keys};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use crate::app::Api;
+use crate::auth::Caller;
+use crate::body::Json;
+use crate::keys::new_api_key;
+use crate::openapi::problems;
+use crate::path::{self, Id};
+use crate::problem::{Code, Problem};
+use crate::request::RequestContext;
+use crate::validation::{Checks, limits};
+
+/// The routes of users.
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(sign_up)).routes(routes!(show)).routes(routes!(erase))
+}
+
+/// Somebody who signs up.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewUser {
+    /// The name.
+    #[schema(example = "Kim Minji", min_length = 1, max_length = 200)]
+    name: String,
+    /// The e-mail address. It is kept in lower case: two that differ only in case are one.
+    #[schema(example = "minji@example.com", format = Email, max_length = 254)]
+    email: String,
+}
+
+impl NewUser {
+    /// The name, and the address in lower case.
+    fn check(self) -> Result<(String, String), Problem> {
+        let email = self.email.to_lowercase();
+        let mut checks = Checks::default();
+        checks.text("name", &self.name, &limits::NAME_LENGTH);
+        checks.email("email", &email);
+        checks.finish()?;
+        Ok((self.name, email))
+    }
+}
+
+/// A user.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = User)]
+struct UserView {
+    /// The user.
+    user_id: Uuid,
+    /// The name.
+    #[schema(example = "Kim Minji")]
+    name: String,
+    /// The e-mail address, in lower case.
+    #[schema(example = "minji@example.com")]
+    email: String,
+    /// When the user signed up.
+    created_at: Timestamp,
+}
+
+impl From<User> for UserView {
+    fn from(user: User) -> UserView {
+        UserView { user_id: user.user_id, name: user.name, email: user.email, created_at: user.created_at }
+    }
+}
+
+/// A user with the key that is shown this once.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SignedUp)]
+struct SignedUpView {
+    #[serde(flatten)]
+    user: UserView,
+    /// The user's API key. It is stored nowhere and never shown again.
+    #[schema(example = "om_6b1f…")]
+    api_key: String,
+}
+
+type SignedUp = (StatusCode, [(HeaderName, String); 1], JsonAnswer<SignedUpView>);
+
+problems! { SignUpProblems: InvalidJson, RequestTimeout, EmailTaken, PayloadTooLarge, UnsupportedMediaType, ValidationFailed }
+
+/// Sign up
+///
+/// Opens a balance of 0, too.
+#[utoipa::path(
+    post,
+    path = "/v1/users",
+    operation_id = "sign_up",
+    tag = "Users and balances",
+    request_body = NewUser,
+    responses(
+        (status = 201, description = "Signed up", body = SignedUpView, headers(
+            ("Location" = String, description = "The user"),
+        )),
+        SignUpProblems,
+    ),
+)]
+async fn sign_up(
+    State(api): State<Api>,
+    context: RequestContext,
+    Json { value, .. }: Json<NewUser>,
+) -> Result<SignedUp, Problem> {
+    let (name, email) = value.check()?;
+    let (api_key, key_hash) = new_api_key().map_err(|error| {
+        tracing::error!(%error, "no randomness for a key");
+        Problem::internal()
+    })?;
+    let user = User { user_id: Uuid::now_v7(), name, email, created_at: api.journal.now() };
+    let user = api.uninterrupted(store(api.clone(), context, user, key_hash)).await?;
+    let location = format!("/v1/users/{}", user.user_id);
+    let view = SignedUpView { user: user.into(), api_key };
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], JsonAnswer(view)))
+}
+
+/// Stores the user, the key and the opened balance, or nothing.
+async fn store(api: Api, context: RequestContext, user: User, key_hash: Vec<u8>) -> Result<User, Problem> {
+    let (user_id, now) = (user.user_id, user.created_at);
+    let mut transaction = api.begin().await?;
+    if !users::insert(&mut transaction, &user).await? {
+        transaction.rollback().await?;
+        return Err(Problem::new(Code::EmailTaken, "another user has this e-mail address"));
+    }
+    keys::insert_customer(&mut transaction, user_id, &key_hash, now).await?;
+    balances::open(&mut transaction, user_id, now).await?;
+    let opened = (Uuid::now_v7(), BalanceOpened { user_id }.into(), 1);
+    let origin = context.origin(format!("user:{user_id}"));
+    api.append(&mut transaction, vec![opened], &origin, now).await?;
+    transaction.commit().await?;
+    api.journal.wake.wake();
+    Ok(user)
+}
+
+problems! { ShowProblems: Unauthenticated, UserNotFound }
+
+/// Show a user
+#[utoipa::path(
+    get,
+    path = "/v1/users/{user_id}",
+    operation_id = "get_user",
+    tag = "Users and balances",
+    params(("user_id" = Uuid, Path, description = "The user")),
+    responses((status = 200, description = "The user", body = UserView), ShowProblems),
+    security(("api_key" = [])),
+)]
+async fn show(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(user_id, _): Id<path::User>,
+) -> Result<JsonAnswer<UserView>, Problem> {
+    caller.acting_for(user_id)?;
+    let user = users::find(&api.journal.pool, user_id).await?;
+    user.map(|user| JsonAnswer(user.into())).ok_or_else(path::unknown::<path::User>)
+}
+
+problems! { EraseProblems: Unauthenticated, UserNotFound }
+
+/// Erase a user
+///
+/// Name and e-mail address are erased and all keys revoked; orders and balance stay under the id. Nobody sees the user
+/// again, and the address can sign up anew.
+#[utoipa::path(
+    delete,
+    path = "/v1/users/{user_id}",
+    operation_id = "erase_user",
+    tag = "Users and balances",
+    params(("user_id" = Uuid, Path, description = "The user")),
+    responses((status = 204, description = "Erased"), EraseProblems),
+    security(("api_key" = [])),
+)]
+async fn erase(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(user_id, _): Id<path::User>,
+) -> Result<StatusCode, Problem> {
+    caller.acting_for(user_id)?;
+    api.uninterrupted(forget(api.clone(), user_id)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Erases the user and revokes the keys, or nothing. It needs no event: who a user is stands in none.
+async fn forget(api: Api, user_id: Uuid) -> Result<(), Problem> {
+    let now = api.journal.now();
+    let mut transaction = api.begin().await?;
+    if !users::erase(&mut transaction, user_id, now).await? {
+        transaction.rollback().await?;
+        return Err(path::unknown::<path::User>());
+    }
+    let key_hashes = keys::revoke_of(&mut transaction, user_id, now).await?;
+    transaction.commit().await?;
+    api.identities.revoke(key_hashes).await;
+    tracing::info!(%user_id, "a user was erased");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_addresses_that_differ_in_case_are_one() {
+        let user = NewUser { name: "Kim".to_owned(), email: "Minji@Example.COM".to_owned() };
+        assert_eq!(user.check(), Ok(("Kim".to_owned(), "minji@example.com".to_owned())));
+    }
+
+    #[test]
+    fn name_and_address_are_both_checked() {
+        let user = NewUser { name: " ".to_owned(), email: "nobody".to_owned() };
+        let problem = format!("{:?}", user.check().unwrap_err());
+        assert!(problem.contains("out of range: name, email"), "{problem}");
+    }
+}

@@ -1,0 +1,95 @@
+//! What tests of the router share: a front whose database and broker are not there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request};
+use jiff::tz::TimeZone;
+use ordermill_pipeline::clock::Clock;
+use ordermill_pipeline::kafka::KafkaConfig;
+use ordermill_pipeline::wake::Wake;
+use ordermill_store::Journal;
+use prometheus_client::registry::Registry;
+use serde_json::Value;
+use sqlx::postgres::PgPoolOptions;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use crate::{Api, ApiConfig, ApiMetrics};
+
+/// The secret that callbacks are signed with.
+pub(crate) const CALLBACK_SECRET: &str = "secret";
+/// Nothing listens there.
+const NOWHERE: &str = "127.0.0.1:1";
+
+/// What a front needs.
+pub(crate) struct Parts {
+    pub(crate) journal: Journal,
+    pub(crate) config: ApiConfig,
+    pub(crate) metrics: ApiMetrics,
+    pub(crate) registry: Arc<Registry>,
+}
+
+/// The parts of a front whose database and broker do not answer.
+pub(crate) fn parts_without_database() -> Parts {
+    let pool = PgPoolOptions::new()
+        .acquire_timeout(Duration::from_millis(100))
+        .connect_lazy(&format!("postgres://nobody@{NOWHERE}/nothing"))
+        .unwrap();
+    let journal = Journal { pool, clock: Clock::system(), wake: Wake::default(), partitions: 12 };
+    let mut registry = Registry::with_prefix("ordermill");
+    let metrics = ApiMetrics::register(&mut registry);
+    let config = ApiConfig::new(KafkaConfig::new(NOWHERE, ""), CALLBACK_SECRET, TimeZone::UTC);
+    Parts { journal, config, metrics, registry: Arc::new(registry) }
+}
+
+/// A front whose database and broker do not answer.
+pub(crate) fn api_without_database() -> Api {
+    let Parts { journal, config, metrics, registry } = parts_without_database();
+    Api::start(journal, config, metrics, registry, &CancellationToken::new()).unwrap()
+}
+
+/// What the front answered.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Received {
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// The code of a problem, in the form that tests compare with.
+    pub(crate) fn code(&self) -> &'static str {
+        assert_eq!(self.headers["content-type"], "application/problem+json", "{}", self.text());
+        Box::leak(self.json()["code"].as_str().unwrap().to_owned().into_boxed_str())
+    }
+}
+
+/// Sends a request through the router.
+pub(crate) async fn ask(
+    router: &Router,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Received {
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Body::from(body.to_owned())).unwrap();
+    let response = router.clone().oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap().to_vec();
+    Received { status: parts.status.as_u16(), headers: parts.headers, body }
+}

@@ -1,0 +1,18 @@
+//! The rules of the shop, pure: state and input in, events out.
+//!
+//! One file per capability. A decider never fails, waits or looks at the clock; it accepts any event
+//! twice, late or after a replay, since it decides by what its state says about the business key (the
+//! order, the charge) and not by how often it was asked.
+//!
+//! Architecture Invariant: this crate depends on nothing that could do input or output.
+
+pub mod coupons;
+pub mod decider;
+pub mod orders;
+pub mod payments;
+pub mod pricing;
+pub mod sales;
+pub mod stock;
+
+#[cfg(test)]
+mod saga_tests;

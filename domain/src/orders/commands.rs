@@ -1,0 +1,172 @@
+//! What a client or the clock asks of an order: cancel, modify, ship, deliver, give up.
+
+use jiff::Timestamp;
+use ordermill_schemas::Event;
+use ordermill_schemas::orders::{
+    Failure, FailureCode, OrderCancelling, OrderDelivered, OrderLine, OrderModificationRefusing,
+    OrderModifying, OrderPartiallyShipped, OrderRejecting, OrderShipmentDelivered, OrderShipped,
+};
+use ordermill_schemas::stock::StockLine;
+use uuid::Uuid;
+
+use super::{Order, OrderStatus};
+use crate::decider::Decided;
+use crate::pricing::Quote;
+
+/// Why an order can't do what it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is not in a status to do it from; it may be later.
+    Busy,
+    /// A part of it was shipped.
+    Shipped,
+    /// It was never confirmed, so there is nothing to cancel.
+    NotCancellable,
+    /// It has less left to ship than is asked for.
+    NothingToShip,
+}
+
+/// The lines that an order is to have instead of its own, and what they cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replacement {
+    /// The lines, each product once.
+    pub lines: Vec<OrderLine>,
+    /// What they cost.
+    pub quote: Quote,
+}
+
+impl Order {
+    /// Cancels the order; nothing where it is cancelled already.
+    ///
+    /// # Errors
+    /// [`Refusal`] where it was shipped, was refused, or is busy.
+    pub fn cancel(
+        &mut self,
+        reason: Option<String>,
+        deadline_at: Timestamp,
+    ) -> Result<Option<Decided>, Refusal> {
+        match self.status {
+            OrderStatus::Confirmed => {
+                let (order_id, user_id, round) = (self.order_id, self.user_id, self.round + 1);
+                let cancelling = OrderCancelling { order_id, user_id, round, reason, deadline_at };
+                Ok(Some(self.record(cancelling.into())))
+            }
+            OrderStatus::Cancelling | OrderStatus::Cancelled => Ok(None),
+            OrderStatus::PartiallyShipped | OrderStatus::Shipped | OrderStatus::Delivered => {
+                Err(Refusal::Shipped)
+            }
+            OrderStatus::Rejected => Err(Refusal::NotCancellable),
+            OrderStatus::Pending
+            | OrderStatus::Rejecting
+            | OrderStatus::Modifying
+            | OrderStatus::ModificationApplying
+            | OrderStatus::ModificationRefusing => Err(Refusal::Busy),
+        }
+    }
+
+    /// Begins to replace the order's lines.
+    ///
+    /// # Errors
+    /// [`Refusal`] where it was shipped, or is not confirmed.
+    pub fn modify(&mut self, wanted: Replacement, deadline_at: Timestamp) -> Result<Decided, Refusal> {
+        self.may_modify()?;
+        let modifying = OrderModifying {
+            order_id: self.order_id,
+            user_id: self.user_id,
+            round: self.round + 1,
+            lines: wanted.lines,
+            subtotal: wanted.quote.subtotal,
+            discounts: wanted.quote.discounts,
+            total: wanted.quote.total,
+            deadline_at,
+        };
+        Ok(self.record(modifying.into()))
+    }
+
+    /// Whether the order's lines can be replaced at all now, whatever by.
+    ///
+    /// # Errors
+    /// [`Refusal`] where it was shipped, or is not confirmed.
+    pub fn may_modify(&self) -> Result<(), Refusal> {
+        match self.status {
+            OrderStatus::Confirmed => Ok(()),
+            OrderStatus::PartiallyShipped | OrderStatus::Shipped | OrderStatus::Delivered => {
+                Err(Refusal::Shipped)
+            }
+            _ => Err(Refusal::Busy),
+        }
+    }
+
+    /// Ships lines of the order, each product once.
+    ///
+    /// # Errors
+    /// [`Refusal`] where less is left of a line, or the order is not confirmed or partially shipped.
+    pub fn ship(
+        &mut self,
+        shipment_id: Uuid,
+        lines: Vec<StockLine>,
+        tracking_number: Option<String>,
+    ) -> Result<Decided, Refusal> {
+        if !matches!(self.status, OrderStatus::Confirmed | OrderStatus::PartiallyShipped) {
+            return Err(Refusal::Busy);
+        }
+        let asked =
+            |product_id| lines.iter().filter(|l| l.product_id == product_id).map(|l| l.quantity).sum();
+        let left = |line: &OrderLine| line.quantity - self.shipped_quantity(line.product_id);
+        let is_ours = |asked: &StockLine| self.lines.iter().any(|line| line.product_id == asked.product_id);
+        let is_covered = self.lines.iter().all(|line| left(line) >= asked(line.product_id));
+        if lines.is_empty() || !lines.iter().all(|line| line.quantity > 0 && is_ours(line)) || !is_covered {
+            return Err(Refusal::NothingToShip);
+        }
+        let is_complete = self.lines.iter().all(|line| left(line) == asked(line.product_id));
+        let (order_id, user_id) = (self.order_id, self.user_id);
+        let event: Event = if is_complete {
+            OrderShipped { order_id, user_id, shipment_id, lines, tracking_number }.into()
+        } else {
+            OrderPartiallyShipped { order_id, user_id, shipment_id, lines, tracking_number }.into()
+        };
+        Ok(self.record(event))
+    }
+
+    /// A shipment that is on its way has arrived.
+    ///
+    /// # Errors
+    /// [`Refusal`] where none is on its way.
+    pub fn deliver(&mut self, shipment_id: Uuid) -> Result<Decided, Refusal> {
+        if self.in_transit < 1 {
+            return Err(Refusal::NothingToShip);
+        }
+        let (order_id, user_id) = (self.order_id, self.user_id);
+        let event: Event = match self.status {
+            OrderStatus::Shipped if self.in_transit == 1 => {
+                OrderDelivered { order_id, user_id, shipment_id }.into()
+            }
+            OrderStatus::Shipped | OrderStatus::PartiallyShipped => {
+                OrderShipmentDelivered { order_id, user_id, shipment_id }.into()
+            }
+            _ => return Err(Refusal::Busy),
+        };
+        Ok(self.record(event))
+    }
+
+    /// Gives up on what has not been arranged in time; nothing where there is nothing to give up: what is being
+    /// undone or carried out goes on until it is done.
+    pub fn expire(&mut self) -> Option<Decided> {
+        let (order_id, user_id, round) = (self.order_id, self.user_id, self.round);
+        let failure = |what: &str| Failure {
+            code: FailureCode::DeadlineExceeded,
+            detail: format!("{what} did not get through its steps in time"),
+        };
+        let event: Event = match self.status {
+            OrderStatus::Pending => {
+                OrderRejecting { order_id, user_id, failure: failure("the order") }.into()
+            }
+            OrderStatus::Modifying => {
+                let failure = failure("the modification");
+                OrderModificationRefusing { order_id, user_id, round, failure }.into()
+            }
+            _ => return None,
+        };
+        Some(self.record(event))
+    }
+}

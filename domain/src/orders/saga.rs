@@ -1,0 +1,361 @@
+//! What an order waits for, and what it decides once that has come.
+
+use ordermill_schemas::coupons::CouponTerms;
+use ordermill_schemas::orders::{
+    Failure, FailureCode, OrderCancelled, OrderConfirmed, OrderModificationApplying,
+    OrderModificationRefused, OrderModificationRefusing, OrderModified, OrderPaymentDue, OrderRejected,
+    OrderRejecting,
+};
+use ordermill_schemas::stock::StockLine;
+use ordermill_schemas::{Event, Money};
+
+use super::{Change, ChangeStep, CouponStep, LastModification, Order, OrderStatus, PaymentStep, StockStep};
+
+use crate::{coupons, pricing};
+
+/// The round of the placing, and the number of its charge.
+const PLACING: i32 = 1;
+
+impl Order {
+    /// Takes note of a participant's answer. Steps only go forward, so a repeated or late one is nothing.
+    pub(super) fn observe(&mut self, event: &Event) {
+        self.observe_stock(event);
+        self.observe_payment(event);
+        self.observe_coupon(event);
+    }
+
+    fn observe_coupon(&mut self, event: &Event) {
+        match event {
+            Event::CouponApplied(e) => self.take_coupon(&e.terms),
+            Event::CouponReturned(_) => self.coupon_step = self.coupon_step.max(CouponStep::Returned),
+            Event::CouponRefused(e) => {
+                self.coupon_step = self.coupon_step.max(CouponStep::Refused);
+                if self.status == OrderStatus::Pending && self.failure.is_none() {
+                    self.failure = Some(e.failure.clone());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The order costs less from now on.
+    fn take_coupon(&mut self, terms: &CouponTerms) {
+        if self.coupon_step >= CouponStep::Applied {
+            return;
+        }
+        self.coupon_step = CouponStep::Applied;
+        let quote = pricing::quote(&self.lines, self.payment_method, Some(terms));
+        (self.subtotal, self.discounts, self.total) = (quote.subtotal, quote.discounts, quote.total);
+        self.coupon = Some(terms.clone());
+        self.version += 1;
+    }
+
+    /// Why the coupon can't be used for lines of that subtotal, if there is one and it can't.
+    fn coupon_failure(&self, subtotal: Money) -> Option<Failure> {
+        let terms = self.coupon.as_ref().filter(|terms| subtotal < terms.min_subtotal)?;
+        let detail = coupons::below_minimum(terms.min_subtotal);
+        Some(Failure { code: FailureCode::CouponNotUsable, detail })
+    }
+
+    fn observe_stock(&mut self, event: &Event) {
+        match event {
+            Event::StockReserved(_) => self.advance_stock(StockStep::Reserved),
+            Event::StockDeducted(_) => self.advance_stock(StockStep::Deducted),
+            Event::StockReleased(_) => self.advance_stock(StockStep::Released),
+            Event::StockRefused(refused) => {
+                let step = if self.stock == StockStep::Asked { StockStep::Refused } else { StockStep::Short };
+                self.advance_stock(step);
+                if self.status == OrderStatus::Pending && self.failure.is_none() {
+                    self.failure = Some(refused.failure.clone());
+                }
+            }
+            Event::StockChangeReserved(e) => self.advance_change(e.round, ChangeStep::Reserved),
+            Event::StockChanged(e) => self.advance_change(e.round, ChangeStep::Changed),
+            Event::StockChangeReleased(e) => self.advance_change(e.round, ChangeStep::Released),
+            Event::StockChangeRefused(e) => {
+                self.advance_change(e.round, ChangeStep::Refused);
+                self.fail_change(e.round, &e.failure);
+            }
+            _ => {}
+        }
+    }
+
+    fn advance_stock(&mut self, step: StockStep) {
+        self.stock = self.stock.max(step);
+    }
+
+    fn advance_change(&mut self, round: i32, step: ChangeStep) {
+        if let Some(change) = self.change_of(round) {
+            change.stock = change.stock.max(step);
+        }
+    }
+
+    fn fail_change(&mut self, round: i32, failure: &Failure) {
+        let is_open = self.status == OrderStatus::Modifying;
+        if let Some(change) = self.change_of(round).filter(|change| is_open && change.failure.is_none()) {
+            change.failure = Some(failure.clone());
+        }
+    }
+
+    /// The modification under way, if it is the one of that round.
+    fn change_of(&mut self, round: i32) -> Option<&mut Change> {
+        let is_current = round == self.round;
+        self.change.as_mut().filter(|_| is_current)
+    }
+
+    fn observe_payment(&mut self, event: &Event) {
+        match event {
+            Event::PaymentCompleted(e) => self.take_payment(e.charge_number, e.amount),
+            Event::PaymentFailed(e) => self.take_refusal(e.charge_number, &e.failure),
+            Event::PaymentRefunded(e) => self.take_refund(e.round, e.amount),
+            _ => {}
+        }
+    }
+
+    fn take_payment(&mut self, round: i32, amount: Money) {
+        if self.advance_payment(round, PaymentStep::Completed) {
+            self.paid += amount;
+            self.version += 1;
+        }
+    }
+
+    fn take_refund(&mut self, round: i32, amount: Money) {
+        if self.advance_payment(round, PaymentStep::Refunded) {
+            self.refunded += amount;
+            self.version += 1;
+        }
+    }
+
+    fn take_refusal(&mut self, round: i32, failure: &Failure) {
+        if !self.advance_payment(round, PaymentStep::Failed) {
+            return;
+        }
+        if round != PLACING {
+            self.fail_change(round, failure);
+            return;
+        }
+        self.version += 1;
+        if self.status == OrderStatus::Pending && self.failure.is_none() {
+            self.failure = Some(failure.clone());
+        }
+    }
+
+    /// Moves the payment of the round under way forward; whether that was new. A cancellation undoes the payment of
+    /// the placing.
+    fn advance_payment(&mut self, round: i32, step: PaymentStep) -> bool {
+        if round != self.round {
+            return false;
+        }
+        let current = match (self.status, &mut self.change) {
+            (OrderStatus::Pending | OrderStatus::Rejecting | OrderStatus::Cancelling, None) => {
+                &mut self.payment
+            }
+            (_, Some(change)) => &mut change.payment,
+            _ => return false,
+        };
+        let is_new = step > *current;
+        *current = step.max(*current);
+        is_new
+    }
+
+    /// The next thing to be decided, as the state stands; `None` while there is something to wait for.
+    pub(super) fn next(&self) -> Option<Event> {
+        match self.status {
+            OrderStatus::Pending => self.next_of_placing(),
+            OrderStatus::Rejecting => self.rejected(),
+            OrderStatus::Cancelling => self.cancelled(),
+            OrderStatus::Modifying => self.change.as_ref().and_then(|change| self.next_of_change(change)),
+            OrderStatus::ModificationApplying => {
+                self.change.as_ref().and_then(|change| self.modified(change))
+            }
+            OrderStatus::ModificationRefusing => {
+                self.change.as_ref().and_then(|change| self.modification_refused(change))
+            }
+            OrderStatus::Rejected
+            | OrderStatus::Confirmed
+            | OrderStatus::Cancelled
+            | OrderStatus::PartiallyShipped
+            | OrderStatus::Shipped
+            | OrderStatus::Delivered => None,
+        }
+    }
+
+    fn next_of_placing(&self) -> Option<Event> {
+        let (order_id, user_id) = (self.order_id, self.user_id);
+        if let Some(failure) = self.failure.clone() {
+            return Some(OrderRejecting { order_id, user_id, failure }.into());
+        }
+        match (self.stock, self.payment) {
+            (StockStep::Reserved, PaymentStep::NotDue) if self.coupon_step == CouponStep::Asked => None,
+            (StockStep::Reserved, PaymentStep::NotDue) => Some(self.payment_due(PLACING, self.total)),
+            (StockStep::Deducted, PaymentStep::Completed) => {
+                let lines = Order::sold(&self.lines, self.total);
+                Some(OrderConfirmed { order_id, user_id, total: self.total, lines }.into())
+            }
+            _ => None,
+        }
+    }
+
+    fn payment_due(&self, charge_number: i32, amount: Money) -> Event {
+        OrderPaymentDue {
+            order_id: self.order_id,
+            user_id: self.user_id,
+            charge_number,
+            amount,
+            payment_method: self.payment_method,
+        }
+        .into()
+    }
+
+    fn rejected(&self) -> Option<Event> {
+        let stock_is_back = matches!(self.stock, StockStep::Refused | StockStep::Released);
+        let is_undone = stock_is_back && holds_no_money(self.payment) && self.coupon_is_back();
+        let failure = self.failure.clone().filter(|_| is_undone)?;
+        Some(OrderRejected { order_id: self.order_id, user_id: self.user_id, failure }.into())
+    }
+
+    fn cancelled(&self) -> Option<Event> {
+        let is_undone = (self.stock, self.payment) == (StockStep::Released, PaymentStep::Refunded);
+        if !is_undone || !self.coupon_is_back() {
+            return None;
+        }
+        Some(
+            OrderCancelled {
+                order_id: self.order_id,
+                user_id: self.user_id,
+                refunded: self.total,
+                confirmed_at: self.confirmed_at.unwrap_or_default(),
+                lines: Order::sold(&self.lines, self.total),
+            }
+            .into(),
+        )
+    }
+
+    fn coupon_is_back(&self) -> bool {
+        matches!(self.coupon_step, CouponStep::NotUsed | CouponStep::Refused | CouponStep::Returned)
+    }
+
+    fn next_of_change(&self, change: &Change) -> Option<Event> {
+        let (order_id, user_id, round) = (self.order_id, self.user_id, self.round);
+        if let Some(failure) = change.failure.clone() {
+            return Some(OrderModificationRefusing { order_id, user_id, round, failure }.into());
+        }
+        if change.stock != ChangeStep::Reserved {
+            return None;
+        }
+        let difference = change.total - self.total;
+        match change.payment {
+            PaymentStep::NotDue if difference > 0 => Some(self.payment_due(round, difference)),
+            PaymentStep::NotDue | PaymentStep::Completed => {
+                let refund = (-difference).max(0);
+                Some(OrderModificationApplying { order_id, user_id, round, refund }.into())
+            }
+            _ => None,
+        }
+    }
+
+    fn modified(&self, change: &Change) -> Option<Event> {
+        let is_paid_back = change.total >= self.total || change.payment == PaymentStep::Refunded;
+        if change.stock != ChangeStep::Changed || !is_paid_back {
+            return None;
+        }
+        Some(
+            OrderModified {
+                order_id: self.order_id,
+                user_id: self.user_id,
+                round: self.round,
+                total: change.total,
+                confirmed_at: self.confirmed_at.unwrap_or_default(),
+                before: Order::sold(&self.lines, self.total),
+                lines: Order::sold(&change.lines, change.total),
+            }
+            .into(),
+        )
+    }
+
+    fn modification_refused(&self, change: &Change) -> Option<Event> {
+        let stock_is_back = matches!(change.stock, ChangeStep::Refused | ChangeStep::Released);
+        let failure = change.failure.clone().filter(|_| stock_is_back && holds_no_money(change.payment))?;
+        let (order_id, user_id, round) = (self.order_id, self.user_id, self.round);
+        Some(OrderModificationRefused { order_id, user_id, round, failure }.into())
+    }
+
+    /// The order after an event of its own; also what a rebuild from the log calls.
+    pub fn evolve(&mut self, event: &Event) {
+        self.sequence += 1;
+        match event {
+            Event::OrderPaymentDue(e) => {
+                self.advance_payment(e.charge_number, PaymentStep::Due);
+            }
+            Event::OrderRejecting(e) => self.failure = Some(e.failure.clone()),
+            Event::OrderCancelling(e) => (self.round, self.deadline_at) = (e.round, e.deadline_at),
+            Event::OrderModifying(e) => {
+                (self.round, self.deadline_at) = (e.round, e.deadline_at);
+                self.change = Some(Change {
+                    lines: e.lines.clone(),
+                    subtotal: e.subtotal,
+                    discounts: e.discounts.clone(),
+                    total: e.total,
+                    stock: ChangeStep::Asked,
+                    payment: PaymentStep::NotDue,
+                    failure: self.coupon_failure(e.subtotal),
+                });
+            }
+            Event::OrderModificationRefusing(e) => {
+                if let Some(change) = &mut self.change {
+                    change.failure = Some(e.failure.clone());
+                }
+            }
+            Event::OrderModified(_) => self.replace_lines(),
+            Event::OrderModificationRefused(e) => {
+                self.change = None;
+                self.last_modification = Some(LastModification::Refused { failure: e.failure.clone() });
+            }
+            Event::OrderPartiallyShipped(e) => self.add_shipment(&e.lines),
+            Event::OrderShipped(e) => self.add_shipment(&e.lines),
+            Event::OrderShipmentDelivered(_) | Event::OrderDelivered(_) => self.in_transit -= 1,
+            _ => {}
+        }
+        if let Some(status) = self.status.after(event.name()) {
+            self.status = status;
+            if is_visible(event) {
+                self.version += 1;
+            }
+        }
+    }
+
+    fn replace_lines(&mut self) {
+        if let Some(change) = self.change.take() {
+            self.lines = change.lines;
+            self.subtotal = change.subtotal;
+            self.discounts = change.discounts;
+            self.total = change.total;
+        }
+        self.last_modification = Some(LastModification::Applied);
+    }
+
+    fn add_shipment(&mut self, lines: &[StockLine]) {
+        for line in lines {
+            match self.shipped.iter_mut().find(|shipped| shipped.product_id == line.product_id) {
+                Some(shipped) => shipped.quantity += line.quantity,
+                None => self.shipped.push(line.clone()),
+            }
+        }
+        self.in_transit += 1;
+    }
+}
+
+fn holds_no_money(step: PaymentStep) -> bool {
+    matches!(step, PaymentStep::NotDue | PaymentStep::Failed | PaymentStep::Refunded)
+}
+
+/// Whether a client sees the order differently after an event of its own: not where it only begins to give back.
+fn is_visible(event: &Event) -> bool {
+    !matches!(
+        event,
+        Event::OrderRejecting(_)
+            | Event::OrderModificationApplying(_)
+            | Event::OrderModificationRefusing(_)
+            | Event::OrderShipmentDelivered(_)
+    )
+}

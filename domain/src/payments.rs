@@ -1,0 +1,374 @@
+//! Payments: what is asked of the gateway, and what its answer does to the balance.
+//!
+//! An order has a charge for its placing and one for every modification that made it dearer. What is asked of the
+//! gateway stands in the payment's state before the gateway is asked, so that whoever takes over asks the same.
+
+mod gateway;
+
+use std::collections::BTreeMap;
+
+use ordermill_schemas::balances::{BalanceCaptured, BalanceHeld, BalanceRefunded, BalanceReleased};
+use ordermill_schemas::orders::{Failure, FailureCode, OrderPaymentDue, PaymentMethod};
+use ordermill_schemas::payments::{
+    PaymentCompleted, PaymentFailed, PaymentRefunded, PaymentRefunding, PaymentRequested, PaymentVoiding,
+    RefundPart,
+};
+use ordermill_schemas::{Event, Money, Topic};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::decider::{Decided, Decider};
+
+pub use gateway::{GatewayTask, Outcome, Word};
+
+/// A user's money.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Balance {
+    /// What can be spent.
+    pub available: Money,
+    /// What is held for orders that are being paid.
+    pub held: Money,
+    /// How many events its history has.
+    pub sequence: i32,
+}
+
+/// What became of a charge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ChargeState {
+    /// The gateway is being asked.
+    Requested,
+    /// Nobody waits for the charge any more, and the gateway is being asked to take it back.
+    Voiding,
+    /// The charge was approved, or there was nothing to pay.
+    Completed,
+    /// The charge was not made, and will not be.
+    Failed,
+}
+
+/// A charge of an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Charge {
+    /// Its ordinal: the round of the order that it pays for.
+    pub number: i32,
+    /// Its id at the gateway.
+    pub charge_id: Uuid,
+    /// How much.
+    pub amount: Money,
+    /// How much of it was paid back.
+    pub refunded: Money,
+    /// What became of it.
+    pub state: ChargeState,
+}
+
+/// Money that is being paid back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refund {
+    /// The round of the order that it is for.
+    pub round: i32,
+    /// Which charges it is taken from.
+    pub parts: Vec<RefundPart>,
+}
+
+/// An order's payment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payment {
+    /// Who pays.
+    pub user_id: Uuid,
+    /// How.
+    pub method: PaymentMethod,
+    /// The charges, oldest first; at least one, and only the last can be undecided.
+    pub charges: Vec<Charge>,
+    /// The refund that is under way.
+    pub refund: Option<Refund>,
+    /// The last round that was paid back, in whole or part; 0 before any.
+    pub refund_round: i32,
+    /// How many events its history has.
+    pub sequence: i32,
+}
+
+impl Payment {
+    /// What was paid, in all.
+    #[must_use]
+    pub fn paid(&self) -> Money {
+        let completed = self.charges.iter().filter(|charge| charge.state == ChargeState::Completed);
+        completed.map(|charge| charge.amount).sum()
+    }
+
+    fn last_number(&self) -> i32 {
+        self.charges.last().map_or(0, |charge| charge.number)
+    }
+
+    fn charge(&self, number: i32) -> Option<&Charge> {
+        self.charges.iter().find(|charge| charge.number == number)
+    }
+
+    /// Which charges an amount is taken from, the newest first: card schemes refund recent charges most readily.
+    fn refund_parts(&self, round: i32, mut amount: Money) -> Vec<RefundPart> {
+        let mut parts = Vec::new();
+        for charge in self.charges.iter().rev().filter(|charge| charge.state == ChargeState::Completed) {
+            let part = amount.min(charge.amount - charge.refunded);
+            if part > 0 {
+                amount -= part;
+                parts.push(RefundPart {
+                    refund_id: refund_id(charge.charge_id, round),
+                    charge_id: charge.charge_id,
+                    charge_number: charge.number,
+                    amount: part,
+                });
+            }
+        }
+        parts
+    }
+}
+
+/// Balances by user and payments by order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Payments {
+    /// The balances, by user id.
+    pub balances: BTreeMap<Uuid, Balance>,
+    /// The payments, by order id.
+    pub payments: BTreeMap<Uuid, Payment>,
+}
+
+/// The round of an order's placing, and the number of its charge.
+const PLACING: i32 = 1;
+
+impl Decider for Payments {
+    fn react(&mut self, event: &Event) -> Vec<Decided> {
+        let decision = match event {
+            Event::OrderPaymentDue(due) => self.request(due),
+            Event::OrderRejecting(order) => self.undo(order.order_id, PLACING),
+            Event::OrderModificationRefusing(order) => self.undo(order.order_id, order.round),
+            Event::OrderModificationApplying(order) if order.refund > 0 => {
+                self.refund(order.order_id, order.round, order.refund)
+            }
+            Event::OrderCancelling(order) => self.refund(order.order_id, order.round, Money::MAX),
+            _ => Vec::new(),
+        };
+        self.record(decision)
+    }
+}
+
+/// The id of an order's n-th charge: derived, so that whoever asks again asks for the same charge.
+#[must_use]
+pub fn charge_id(order_id: Uuid, charge_number: i32) -> Uuid {
+    Uuid::new_v5(&order_id, format!("charge:{charge_number}").as_bytes())
+}
+
+/// The id of what is paid back of a charge in a round: derived, so that it is paid back once.
+#[must_use]
+pub fn refund_id(charge_id: Uuid, round: i32) -> Uuid {
+    Uuid::new_v5(&charge_id, format!("refund:{round}").as_bytes())
+}
+
+impl Payments {
+    fn request(&self, due: &OrderPaymentDue) -> Vec<Event> {
+        if due.charge_number <= self.payments.get(&due.order_id).map_or(0, Payment::last_number) {
+            return Vec::new();
+        }
+        let (order_id, user_id, charge_number) = (due.order_id, due.user_id, due.charge_number);
+        let (amount, method) = (due.amount, due.payment_method);
+        if amount == 0 {
+            let (charge_id, attempts) = (None, Vec::new());
+            return vec![
+                PaymentCompleted { order_id, user_id, charge_id, charge_number, amount, method, attempts }
+                    .into(),
+            ];
+        }
+        let charge_id = charge_id(order_id, charge_number);
+        let request = PaymentRequested { order_id, user_id, charge_id, charge_number, amount, method }.into();
+        if method != PaymentMethod::Balance {
+            return vec![request];
+        }
+        let balance = self.balances.get(&user_id).cloned().unwrap_or_default();
+        if balance.available < amount {
+            let failure = Failure {
+                code: FailureCode::InsufficientBalance,
+                detail: format!("the balance has {} of the {amount} that are due", balance.available),
+            };
+            let (charge_id, attempts) = (None, Vec::new());
+            return vec![
+                PaymentFailed { order_id, user_id, charge_id, charge_number, failure, attempts }.into(),
+            ];
+        }
+        let (available, held) = (balance.available - amount, balance.held + amount);
+        vec![BalanceHeld { user_id, order_id, amount, available, held }.into(), request]
+    }
+
+    /// Takes back what was charged in a round, whether that is decided yet or not.
+    fn undo(&self, order_id: Uuid, round: i32) -> Vec<Event> {
+        let Some(payment) = self.payments.get(&order_id) else { return Vec::new() };
+        let Some(charge) = payment.charge(round) else { return Vec::new() };
+        match charge.state {
+            ChargeState::Requested => {
+                let (user_id, charge_id, charge_number) = (payment.user_id, charge.charge_id, charge.number);
+                vec![PaymentVoiding { order_id, user_id, charge_id, charge_number }.into()]
+            }
+            ChargeState::Completed => self.refund(order_id, round, charge.amount),
+            ChargeState::Voiding | ChargeState::Failed => Vec::new(),
+        }
+    }
+
+    /// Pays back so much of what was paid, or all of it where that is less.
+    fn refund(&self, order_id: Uuid, round: i32, amount: Money) -> Vec<Event> {
+        let Some(payment) = self.payments.get(&order_id) else { return Vec::new() };
+        if round <= payment.refund_round {
+            return Vec::new();
+        }
+        let (user_id, method) = (payment.user_id, payment.method);
+        let parts = payment.refund_parts(round, amount);
+        if parts.is_empty() {
+            let (amount, attempts) = (0, Vec::new());
+            return vec![PaymentRefunded { order_id, user_id, round, amount, method, attempts }.into()];
+        }
+        let amount = parts.iter().map(|part| part.amount).sum();
+        vec![PaymentRefunding { order_id, user_id, round, amount, parts }.into()]
+    }
+
+    fn record(&mut self, events: Vec<Event>) -> Vec<Decided> {
+        let record = |event: Event| {
+            self.evolve(&event);
+            let key = event.key();
+            let sequence = match event.topic() {
+                Topic::Payments => self.payments.get(&key).map_or(0, |payment| payment.sequence),
+                _ => self.balances.get(&key).map_or(0, |balance| balance.sequence),
+            };
+            Decided { event, sequence }
+        };
+        events.into_iter().map(record).collect()
+    }
+
+    /// The state after an event of payments or balances; also what a rebuild from the log calls.
+    pub fn evolve(&mut self, event: &Event) {
+        match event {
+            Event::BalanceOpened(e) => self.set_balance(e.user_id, 0, 0),
+            Event::BalanceCharged(e) => self.set_balance(e.user_id, e.available, e.held),
+            Event::BalanceHeld(e) => self.set_balance(e.user_id, e.available, e.held),
+            Event::BalanceCaptured(e) => self.set_balance(e.user_id, e.available, e.held),
+            Event::BalanceReleased(e) => self.set_balance(e.user_id, e.available, e.held),
+            Event::BalanceRefunded(e) => self.set_balance(e.user_id, e.available, e.held),
+            Event::PaymentRequested(e) => {
+                let charge = new_charge(e.order_id, e.charge_number, e.amount, ChargeState::Requested);
+                self.set_charge(e.order_id, e.user_id, e.method, charge);
+            }
+            Event::PaymentCompleted(e) => {
+                let charge = new_charge(e.order_id, e.charge_number, e.amount, ChargeState::Completed);
+                self.set_charge(e.order_id, e.user_id, e.method, charge);
+            }
+            Event::PaymentFailed(e) => self.fail_charge(e),
+            Event::PaymentVoiding(e) => {
+                if let Some(payment) = self.payments.get_mut(&e.order_id) {
+                    payment.sequence += 1;
+                    set_state(payment, e.charge_number, ChargeState::Voiding);
+                }
+            }
+            Event::PaymentRefunding(e) => {
+                if let Some(payment) = self.payments.get_mut(&e.order_id) {
+                    payment.sequence += 1;
+                    payment.refund_round = e.round;
+                    payment.refund = Some(Refund { round: e.round, parts: e.parts.clone() });
+                }
+            }
+            Event::PaymentRefunded(e) => self.finish_refund(e),
+            _ => {}
+        }
+    }
+
+    fn set_balance(&mut self, user_id: Uuid, available: Money, held: Money) {
+        let balance = self.balances.entry(user_id).or_default();
+        balance.available = available;
+        balance.held = held;
+        balance.sequence += 1;
+    }
+
+    fn set_charge(&mut self, order_id: Uuid, user_id: Uuid, method: PaymentMethod, charge: Charge) {
+        let payment = self.payments.entry(order_id).or_insert_with(|| Payment {
+            user_id,
+            method,
+            charges: Vec::new(),
+            refund: None,
+            refund_round: 0,
+            sequence: 0,
+        });
+        payment.sequence += 1;
+        match payment.charges.iter_mut().find(|known| known.number == charge.number) {
+            Some(known) => known.state = charge.state,
+            None => payment.charges.push(charge),
+        }
+    }
+
+    /// A charge that the balance did not cover was never requested, so it is new here and has no amount.
+    fn fail_charge(&mut self, failed: &PaymentFailed) {
+        let charge = new_charge(failed.order_id, failed.charge_number, 0, ChargeState::Failed);
+        self.set_charge(failed.order_id, failed.user_id, PaymentMethod::Balance, charge);
+    }
+
+    fn finish_refund(&mut self, refunded: &PaymentRefunded) {
+        let Some(payment) = self.payments.get_mut(&refunded.order_id) else { return };
+        payment.sequence += 1;
+        payment.refund_round = refunded.round;
+        for part in payment.refund.take().map(|refund| refund.parts).unwrap_or_default() {
+            let charge = payment.charges.iter_mut().find(|charge| charge.number == part.charge_number);
+            if let Some(charge) = charge {
+                charge.refunded += part.amount;
+            }
+        }
+    }
+}
+
+fn new_charge(order_id: Uuid, number: i32, amount: Money, state: ChargeState) -> Charge {
+    Charge { number, charge_id: charge_id(order_id, number), amount, refunded: 0, state }
+}
+
+fn set_state(payment: &mut Payment, number: i32, state: ChargeState) {
+    if let Some(charge) = payment.charges.iter_mut().find(|charge| charge.number == number) {
+        charge.state = state;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn charge(number: i32, amount: Money, refunded: Money, state: ChargeState) -> Charge {
+        Charge { refunded, ..new_charge(Uuid::nil(), number, amount, state) }
+    }
+
+    fn payment(charges: Vec<Charge>) -> Payment {
+        Payment {
+            user_id: Uuid::nil(),
+            method: PaymentMethod::Card,
+            charges,
+            refund: None,
+            refund_round: 0,
+            sequence: 1,
+        }
+    }
+
+    fn parts(payment: &Payment, amount: Money) -> Vec<(i32, Money)> {
+        payment.refund_parts(9, amount).iter().map(|part| (part.charge_number, part.amount)).collect()
+    }
+
+    #[test]
+    fn money_is_paid_back_from_the_newest_charge_first() {
+        let payment = payment(vec![
+            charge(1, 500, 0, ChargeState::Completed),
+            charge(2, 0, 0, ChargeState::Failed),
+            charge(3, 200, 50, ChargeState::Completed),
+        ]);
+        assert_eq!(parts(&payment, 100), [(3, 100)]);
+        assert_eq!(parts(&payment, 150), [(3, 150)]);
+        assert_eq!(parts(&payment, 400), [(3, 150), (1, 250)]);
+        assert_eq!(parts(&payment, Money::MAX), [(3, 150), (1, 500)]);
+        assert_eq!(payment.paid(), 700);
+    }
+
+    #[test]
+    fn ids_at_the_gateway_are_the_same_for_whoever_derives_them_and_different_for_each_round() {
+        let order_id = Uuid::from_u128(1);
+        assert_eq!(charge_id(order_id, 1), charge_id(order_id, 1));
+        assert_ne!(charge_id(order_id, 1), charge_id(order_id, 2));
+        assert_ne!(refund_id(charge_id(order_id, 1), 2), refund_id(charge_id(order_id, 1), 3));
+    }
+}

@@ -1,0 +1,5 @@
+//! The deciders together, as the pipeline delivers to them.
+
+mod properties;
+mod table;
+mod world;

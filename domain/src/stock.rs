@@ -1,0 +1,332 @@
+//! Stock: reserved for an order, then deducted or released, all lines or none.
+
+use std::collections::BTreeMap;
+
+use ordermill_schemas::Event;
+use ordermill_schemas::orders::{
+    Failure, FailureCode, OrderLine, OrderModificationApplying, OrderModificationRefusing, OrderModifying,
+    OrderPlaced,
+};
+use ordermill_schemas::stock::{
+    StockChangeRefused, StockChangeReleased, StockChangeReserved, StockChanged, StockDeducted, StockLine,
+    StockRefused, StockReleased, StockReserved,
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::decider::{Decided, Decider};
+
+/// Where the units of one product are. Their sum is what was ever received.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shelf {
+    /// Units that can still be ordered.
+    pub on_hand: i64,
+    /// Units that are held for orders.
+    pub reserved: i64,
+    /// Units that were sold.
+    pub deducted: i64,
+}
+
+/// What became of an order's request for stock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReservationState {
+    /// All lines are held.
+    Reserved,
+    /// Nothing was ever held.
+    Refused,
+    /// All lines were sold.
+    Deducted,
+    /// The lines were held but were not all there in the end; what is there is still held.
+    Short,
+    /// All lines were given back.
+    Released,
+}
+
+/// What a modification does to an order's stock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StockChange {
+    /// The modification.
+    pub round: i32,
+    /// What is needed in addition; held until it is carried out.
+    pub taken: Vec<StockLine>,
+    /// What will not be needed any more; still the order's.
+    pub returning: Vec<StockLine>,
+    /// What the order will have.
+    pub lines: Vec<StockLine>,
+}
+
+/// An order's hold on stock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    /// What became of it.
+    pub state: ReservationState,
+    /// What is or was held.
+    pub lines: Vec<StockLine>,
+    /// The modification that is held for, if there is one.
+    pub change: Option<StockChange>,
+    /// The last modification that was answered; 0 before any.
+    pub round: i32,
+    /// How many events its history has.
+    pub sequence: i32,
+}
+
+/// Shelves by product and reservations by order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stock {
+    /// The shelves, by product id.
+    pub shelves: BTreeMap<Uuid, Shelf>,
+    /// The reservations, by order id.
+    pub reservations: BTreeMap<Uuid, Reservation>,
+}
+
+impl Decider for Stock {
+    fn react(&mut self, event: &Event) -> Vec<Decided> {
+        let decision = match event {
+            Event::OrderPlaced(order) => self.reserve(order),
+            Event::PaymentCompleted(payment) if payment.charge_number == FIRST_CHARGE => {
+                self.deduct(payment.order_id)
+            }
+            Event::OrderRejecting(order) => self.release(order.order_id),
+            Event::OrderCancelling(order) => self.release(order.order_id),
+            Event::OrderModifying(order) => self.reserve_change(order),
+            Event::OrderModificationApplying(order) => self.apply_change(order),
+            Event::OrderModificationRefusing(order) => self.release_change(order),
+            _ => None,
+        };
+        decision.into_iter().map(|event| self.record(event)).collect()
+    }
+}
+
+/// The charge that pays for what was ordered first; further ones pay for modifications.
+const FIRST_CHARGE: i32 = 1;
+
+impl Stock {
+    fn reserve(&self, order: &OrderPlaced) -> Option<Event> {
+        if self.reservations.contains_key(&order.order_id) {
+            return None;
+        }
+        let order_id = order.order_id;
+        let short = order.lines.iter().find(|line| {
+            self.shelves.get(&line.product_id).is_none_or(|shelf| shelf.on_hand < i64::from(line.quantity))
+        });
+        Some(match short {
+            Some(line) => out_of_stock(order_id, &line.name),
+            None => {
+                let lines = order
+                    .lines
+                    .iter()
+                    .map(|line| StockLine { product_id: line.product_id, quantity: line.quantity })
+                    .collect();
+                StockReserved { order_id, lines }.into()
+            }
+        })
+    }
+
+    /// The final check: what is not held any more can't be sold.
+    fn deduct(&self, order_id: Uuid) -> Option<Event> {
+        let reservation = self.reservations.get(&order_id)?;
+        if reservation.state != ReservationState::Reserved {
+            return None;
+        }
+        let held = |line: &StockLine| {
+            self.shelves.get(&line.product_id).is_some_and(|shelf| shelf.reserved >= i64::from(line.quantity))
+        };
+        Some(match reservation.lines.iter().find(|line| !held(line)) {
+            Some(line) => out_of_stock(order_id, &line.product_id.to_string()),
+            None => StockDeducted { order_id, lines: reservation.lines.clone() }.into(),
+        })
+    }
+
+    fn release(&self, order_id: Uuid) -> Option<Event> {
+        let reservation = self.reservations.get(&order_id)?;
+        let lines = match reservation.state {
+            ReservationState::Reserved | ReservationState::Deducted => reservation.lines.clone(),
+            ReservationState::Short => self.still_reserved(&reservation.lines),
+            ReservationState::Refused | ReservationState::Released => return None,
+        };
+        Some(StockReleased { order_id, lines }.into())
+    }
+
+    /// As much of the lines as the shelves say is reserved.
+    fn still_reserved(&self, lines: &[StockLine]) -> Vec<StockLine> {
+        let still = |line: &StockLine| {
+            let reserved = self.shelves.get(&line.product_id).map_or(0, |shelf| shelf.reserved);
+            let quantity = line.quantity.min(i32::try_from(reserved).unwrap_or(i32::MAX));
+            (quantity > 0).then_some(StockLine { product_id: line.product_id, quantity })
+        };
+        lines.iter().filter_map(still).collect()
+    }
+
+    /// Holds what a modification needs more of. What it needs less of stays, so that it can still be refused.
+    fn reserve_change(&self, order: &OrderModifying) -> Option<Event> {
+        let reservation = self.reservations.get(&order.order_id)?;
+        let (order_id, round) = (order.order_id, order.round);
+        if reservation.state != ReservationState::Deducted || round <= reservation.round {
+            return None;
+        }
+        let lines = wanted(&order.lines);
+        let taken = difference(&lines, &reservation.lines);
+        let short = taken.iter().find(|line| {
+            self.shelves.get(&line.product_id).is_none_or(|shelf| shelf.on_hand < i64::from(line.quantity))
+        });
+        let Some(short) = short else {
+            let returning = difference(&reservation.lines, &lines);
+            return Some(StockChangeReserved { order_id, round, taken, returning, lines }.into());
+        };
+        let name = order.lines.iter().find(|line| line.product_id == short.product_id);
+        let failure = fewer_left(name.map_or("a product", |line| &line.name));
+        Some(StockChangeRefused { order_id, round, failure }.into())
+    }
+
+    fn apply_change(&self, order: &OrderModificationApplying) -> Option<Event> {
+        let change = self.open_change(order.order_id, order.round)?;
+        Some(
+            StockChanged {
+                order_id: order.order_id,
+                round: order.round,
+                taken: change.taken.clone(),
+                returned: change.returning.clone(),
+                lines: change.lines.clone(),
+            }
+            .into(),
+        )
+    }
+
+    fn release_change(&self, order: &OrderModificationRefusing) -> Option<Event> {
+        let change = self.open_change(order.order_id, order.round)?;
+        let (order_id, round, lines) = (order.order_id, order.round, change.taken.clone());
+        Some(StockChangeReleased { order_id, round, lines }.into())
+    }
+
+    fn open_change(&self, order_id: Uuid, round: i32) -> Option<&StockChange> {
+        self.reservations.get(&order_id)?.change.as_ref().filter(|change| change.round == round)
+    }
+
+    fn record(&mut self, event: Event) -> Decided {
+        self.evolve(&event);
+        let sequence = self.reservations.get(&event.key()).map_or(0, |reservation| reservation.sequence);
+        Decided { event, sequence }
+    }
+
+    /// The state after an event of stock; also what a rebuild from the log calls.
+    pub fn evolve(&mut self, event: &Event) {
+        match event {
+            Event::StockReserved(StockReserved { order_id, lines }) => {
+                self.shift(lines, |shelf, quantity| {
+                    shelf.on_hand -= quantity;
+                    shelf.reserved += quantity;
+                });
+                self.advance(*order_id, ReservationState::Reserved, lines);
+            }
+            Event::StockRefused(StockRefused { order_id, .. }) => {
+                let was_held = self.reservations.contains_key(order_id);
+                let state = if was_held { ReservationState::Short } else { ReservationState::Refused };
+                self.advance(*order_id, state, &[]);
+            }
+            Event::StockDeducted(StockDeducted { order_id, lines }) => {
+                self.shift(lines, |shelf, quantity| {
+                    shelf.reserved -= quantity;
+                    shelf.deducted += quantity;
+                });
+                self.advance(*order_id, ReservationState::Deducted, lines);
+            }
+            Event::StockReleased(StockReleased { order_id, lines }) => {
+                let was_deducted = self
+                    .reservations
+                    .get(order_id)
+                    .is_some_and(|reservation| reservation.state == ReservationState::Deducted);
+                self.shift(lines, |shelf, quantity| {
+                    if was_deducted {
+                        shelf.deducted -= quantity;
+                    } else {
+                        shelf.reserved -= quantity;
+                    }
+                    shelf.on_hand += quantity;
+                });
+                self.advance(*order_id, ReservationState::Released, lines);
+            }
+            Event::StockChangeReserved(e) => {
+                self.shift(&e.taken, |shelf, quantity| {
+                    shelf.on_hand -= quantity;
+                    shelf.reserved += quantity;
+                });
+                let (taken, returning, lines) = (e.taken.clone(), e.returning.clone(), e.lines.clone());
+                let change = StockChange { round: e.round, taken, returning, lines };
+                self.change(e.order_id, e.round, Some(change));
+            }
+            Event::StockChangeRefused(e) => self.change(e.order_id, e.round, None),
+            Event::StockChangeReleased(e) => {
+                self.shift(&e.lines, |shelf, quantity| {
+                    shelf.reserved -= quantity;
+                    shelf.on_hand += quantity;
+                });
+                self.change(e.order_id, e.round, None);
+            }
+            Event::StockChanged(e) => {
+                self.shift(&e.taken, |shelf, quantity| {
+                    shelf.reserved -= quantity;
+                    shelf.deducted += quantity;
+                });
+                self.shift(&e.returned, |shelf, quantity| {
+                    shelf.deducted -= quantity;
+                    shelf.on_hand += quantity;
+                });
+                self.change(e.order_id, e.round, None);
+                if let Some(reservation) = self.reservations.get_mut(&e.order_id) {
+                    reservation.lines.clone_from(&e.lines);
+                }
+            }
+            Event::StockAdjusted(adjusted) => {
+                self.shelves.entry(adjusted.product_id).or_default().on_hand += adjusted.delta;
+            }
+            _ => {}
+        }
+    }
+
+    fn shift(&mut self, lines: &[StockLine], change: impl Fn(&mut Shelf, i64)) {
+        for line in lines {
+            change(self.shelves.entry(line.product_id).or_default(), i64::from(line.quantity));
+        }
+    }
+
+    fn advance(&mut self, order_id: Uuid, state: ReservationState, lines: &[StockLine]) {
+        let reservation = self.reservations.entry(order_id).or_insert_with(|| Reservation {
+            state,
+            lines: lines.to_vec(),
+            change: None,
+            round: 0,
+            sequence: 0,
+        });
+        reservation.state = state;
+        reservation.sequence += 1;
+    }
+
+    fn change(&mut self, order_id: Uuid, round: i32, change: Option<StockChange>) {
+        if let Some(reservation) = self.reservations.get_mut(&order_id) {
+            (reservation.round, reservation.change) = (round, change);
+            reservation.sequence += 1;
+        }
+    }
+}
+
+fn wanted(lines: &[OrderLine]) -> Vec<StockLine> {
+    lines.iter().map(|line| StockLine { product_id: line.product_id, quantity: line.quantity }).collect()
+}
+
+/// What `more` has above `less`, line by line.
+fn difference(more: &[StockLine], less: &[StockLine]) -> Vec<StockLine> {
+    let above = |line: &StockLine| {
+        let same = less.iter().find(|other| other.product_id == line.product_id);
+        let quantity = line.quantity - same.map_or(0, |other| other.quantity);
+        (quantity > 0).then_some(StockLine { product_id: line.product_id, quantity })
+    };
+    more.iter().filter_map(above).collect()
+}
+
+fn out_of_stock(order_id: Uuid, product: &str) -> Event {
+    StockRefused { order_id, failure: fewer_left(product) }.into()
+}
+
+fn fewer_left(product: &str) -> Failure {
+    Failure { code: FailureCode::OutOfStock, detail: format!("fewer left than were ordered of: {product}") }
+}

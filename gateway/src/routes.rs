@@ -1,0 +1,144 @@
+//! The HTTP routes.
+
+use std::sync::Arc;
+
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::behaviour::{Behaviour, Fate};
+use crate::book::{Book, Charge, Entry};
+use crate::problem::Problem;
+use crate::requests::{ChargeId, ChargeQuery, ChargeRequest, JsonBody, RefundRequest};
+
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+pub(crate) fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/charges", post(charge).get(list_charges))
+        .route("/charges/{charge_id}", get(show_charge))
+        .route("/charges/{charge_id}/refunds", post(refund))
+        .route("/charges/{charge_id}/void", post(void))
+        .route("/behaviour", get(show_behaviour).put(set_behaviour))
+        .route("/reset", post(reset_behaviour))
+        .route("/healthz", get(health))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(app)
+}
+
+async fn charge(
+    State(app): State<Arc<App>>,
+    JsonBody(request): JsonBody<ChargeRequest>,
+) -> Result<Response, Problem> {
+    let order = request.check()?;
+    let act = async move |app: Arc<App>, fate: Fate| {
+        let decide = |book: &Book| book.charge(&order, fate.verdict, Timestamp::now());
+        let decision = app.ledger.transact(decide).await?;
+        if let (Some(callbacks), Some(Entry::Charge(charge))) = (&app.callbacks, &decision.entry) {
+            callbacks.announce(charge, fate.callbacks);
+        }
+        Ok(decision.answer)
+    };
+    Ok(app.under_faults(act).await)
+}
+
+async fn refund(
+    State(app): State<Arc<App>>,
+    ChargeId(charge_id): ChargeId,
+    JsonBody(request): JsonBody<RefundRequest>,
+) -> Result<Response, Problem> {
+    let order = request.check(charge_id)?;
+    let act = |app: Arc<App>, _| async move {
+        let decide = |book: &Book| book.refund(&order, Timestamp::now());
+        Ok(app.ledger.transact(decide).await?.answer)
+    };
+    Ok(app.under_faults(act).await)
+}
+
+/// A void has no body; one that is sent is ignored.
+async fn void(State(app): State<Arc<App>>, ChargeId(charge_id): ChargeId) -> Response {
+    let act = |app: Arc<App>, _| async move {
+        let decide = |book: &Book| Ok(book.void(&charge_id, Timestamp::now()));
+        Ok(app.ledger.transact(decide).await?.answer)
+    };
+    app.under_faults(act).await
+}
+
+/// A charge that was only voided ahead isn't there: it has no amount and no reference yet.
+async fn show_charge(
+    State(app): State<Arc<App>>,
+    ChargeId(charge_id): ChargeId,
+) -> Result<Json<Charge>, Problem> {
+    let look = |book: &Book| book.find(&charge_id).cloned();
+    let charge = app.ledger.read(look).await?;
+    charge.map(Json).ok_or_else(|| Problem::unknown_charge(&charge_id))
+}
+
+/// A list of charges, oldest first. The cursor is the position of the next charge in the ledger.
+#[derive(Serialize)]
+struct ChargeList {
+    items: Vec<Charge>,
+    next_cursor: Option<String>,
+}
+
+async fn list_charges(State(app): State<Arc<App>>, query: ChargeQuery) -> Result<Json<ChargeList>, Problem> {
+    let look = |book: &Book| match query {
+        ChargeQuery::OfReference(reference) => {
+            ChargeList { items: book.of_reference(&reference).cloned().collect(), next_cursor: None }
+        }
+        ChargeQuery::Page { start, limit } => {
+            let items = book.page(start, limit).to_vec();
+            let next = start.saturating_add(items.len());
+            ChargeList { items, next_cursor: (next < book.len()).then(|| next.to_string()) }
+        }
+    };
+    Ok(Json(app.ledger.read(look).await?))
+}
+
+async fn show_behaviour(State(app): State<Arc<App>>) -> Json<Behaviour> {
+    Json(app.behaviour())
+}
+
+async fn set_behaviour(
+    State(app): State<Arc<App>>,
+    JsonBody(behaviour): JsonBody<Behaviour>,
+) -> Result<Json<Behaviour>, Problem> {
+    let errors = behaviour.check();
+    if !errors.is_empty() {
+        return Err(Problem::invalid_fields(errors));
+    }
+    app.set_behaviour(behaviour);
+    tracing::info!(?behaviour, "the behaviour was set");
+    Ok(Json(behaviour))
+}
+
+/// Puts the default behaviour back. The ledger stays as it is.
+async fn reset_behaviour(State(app): State<Arc<App>>) -> Json<Behaviour> {
+    app.set_behaviour(Behaviour::default());
+    Json(app.behaviour())
+}
+
+async fn health() -> Json<Value> {
+    Json(json!({"status": "ok"}))
+}
+
+async fn no_such_path() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", "there is no such path")
+}
+
+async fn no_such_method() -> Problem {
+    let detail = "the path doesn't take this method";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", detail)
+}
+
+#[cfg(test)]
+#[path = "routes_tests.rs"]
+mod tests;

@@ -1,0 +1,178 @@
+//! The log by itself, and how far a group has applied it.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::Timestamp;
+use ordermill_schemas::{DecodeError, Event};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::check::{Check, Found, SHOWN_MAX};
+
+/// Every aggregate's events on a topic are numbered from 1 without gap, and stand in the log in that order.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn sequences(connection: &mut PgConnection) -> Result<Check, sqlx::Error> {
+    let mut check = Check::new("sequences");
+    let count =
+        sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM event_log WHERE topic NOT LIKE '%.dlt'"#)
+            .fetch_one(&mut *connection)
+            .await?;
+    check.checked = count.unsigned_abs();
+    let found = sqlx::query_as!(
+        Found,
+        r#"SELECT format('%s of %s: log position %s has sequence %s, after %s at position %s',
+               topic, aggregate_id, position, sequence, sequence_before, position_before) AS "text!",
+               count(*) OVER () AS "total!"
+           FROM (
+               SELECT topic, aggregate_id, position, sequence,
+                   lag(sequence, 1, 0) OVER history AS sequence_before,
+                   lag(position, 1, 0::bigint) OVER history AS position_before
+               FROM event_log WHERE topic NOT LIKE '%.dlt'
+               WINDOW history AS (PARTITION BY aggregate_id, topic ORDER BY sequence)
+           ) AS e
+           WHERE sequence <> sequence_before + 1 OR position < position_before
+           ORDER BY position LIMIT $1"#,
+        SHOWN_MAX as i64,
+    )
+    .fetch_all(connection)
+    .await?;
+    check.found(found);
+    Ok(check)
+}
+
+/// An event as it stands in the log.
+#[derive(Clone, Debug)]
+pub struct LoggedEvent {
+    /// Its place in the log.
+    pub position: i64,
+    /// Its id.
+    pub event_id: Uuid,
+    /// Its topic, without prefix.
+    pub topic: String,
+    /// Its partition.
+    pub partition: i16,
+    /// Its type.
+    pub event_type: String,
+    /// The version of its payload's schema.
+    pub version: i16,
+    /// When it happened.
+    pub at: Timestamp,
+    /// Its payload.
+    pub data: Vec<u8>,
+}
+
+impl LoggedEvent {
+    /// The event itself.
+    ///
+    /// # Errors
+    /// [`DecodeError`] where its type is not known or its payload is not of that type.
+    pub fn event(&self) -> Result<Event, DecodeError> {
+        Event::decode(&self.event_type, self.version, &self.data)
+    }
+}
+
+/// The log above `after` in its order, a page of at most `limit`; without dead letters.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn page(
+    connection: &mut PgConnection,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<LoggedEvent>, sqlx::Error> {
+    sqlx::query_as!(
+        LoggedEvent,
+        "SELECT position, event_id, topic, partition, type AS event_type, version, at, data FROM event_log
+         WHERE position > $1 AND topic NOT LIKE '%.dlt' ORDER BY position LIMIT $2",
+        after,
+        limit,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// What a group has applied, as its offsets stood at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Applied {
+    /// The last position applied, by topic and partition.
+    upto: HashMap<String, HashMap<i16, i64>>,
+    /// Events that were put aside as dead letters instead.
+    aside: HashSet<Uuid>,
+}
+
+impl Applied {
+    /// Whether the group has applied that event.
+    #[must_use]
+    pub fn includes(&self, event: &LoggedEvent) -> bool {
+        let upto = self.upto.get(&event.topic).and_then(|topic| topic.get(&event.partition));
+        upto.is_some_and(|upto| event.position <= *upto) && !self.aside.contains(&event.event_id)
+    }
+}
+
+/// What `group` has applied. In the snapshot in which its effects are read this is exact, since a group's effects
+/// and offsets are committed together.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn applied(connection: &mut PgConnection, group: &str) -> Result<Applied, sqlx::Error> {
+    let offsets = sqlx::query!(
+        "SELECT topic, partition, label_position FROM consumer_offset WHERE group_name = $1",
+        group,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut applied = Applied::default();
+    for row in offsets {
+        applied.upto.entry(row.topic).or_default().insert(row.partition, row.label_position);
+    }
+    applied.aside = put_aside(connection, group).await?.into_iter().collect();
+    Ok(applied)
+}
+
+/// The events that `group` has put aside as dead letters and not applied.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn put_aside(connection: &mut PgConnection, group: &str) -> Result<Vec<Uuid>, sqlx::Error> {
+    let ids = sqlx::query_scalar!(
+        r#"SELECT header ->> 'value' AS "event_id!" FROM dead_letter, jsonb_array_elements(headers) AS header
+           WHERE group_name = $1 AND state IN ('PARKED', 'WAITING', 'DISCARDED')
+               AND header ->> 'name' = 'ce_id' AND header ->> 'value' IS NOT NULL"#,
+        group,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(topic: &str, partition: i16, position: i64) -> LoggedEvent {
+        LoggedEvent {
+            position,
+            event_id: Uuid::from_u128(position.unsigned_abs().into()),
+            topic: topic.to_owned(),
+            partition,
+            event_type: String::new(),
+            version: 1,
+            at: Timestamp::UNIX_EPOCH,
+            data: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_group_has_applied_what_is_not_above_its_label_and_was_not_put_aside() {
+        let mut applied = Applied::default();
+        applied.upto.entry("cups".to_owned()).or_default().insert(3, 10);
+        applied.aside.insert(Uuid::from_u128(9));
+        assert!(applied.includes(&event("cups", 3, 10)));
+        assert!(!applied.includes(&event("cups", 3, 11)));
+        assert!(!applied.includes(&event("cups", 3, 9)));
+        assert!(!applied.includes(&event("cups", 4, 1)));
+        assert!(!applied.includes(&event("pots", 3, 1)));
+    }
+}

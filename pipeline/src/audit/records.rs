@@ -1,0 +1,150 @@
+//! The records of all partitions, each partition read at its own pace.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ordermill_schemas::headers;
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::partition::{Met, Published};
+use crate::kafka::KafkaConfig;
+use crate::label::Label;
+
+/// How long the broker has to say what a partition holds.
+const BOUNDS_DEADLINE: Duration = Duration::from_secs(10);
+/// How long it has for the next record.
+const RECORD_DEADLINE: Duration = Duration::from_secs(30);
+/// How long one look for a record lasts, and the pause before the broker is asked again.
+const POLL: Duration = Duration::from_millis(100);
+
+/// A partition as it lay there when the reading began.
+#[derive(Clone, Debug)]
+pub(super) struct Bounds {
+    /// The topic's full name.
+    pub(super) topic: String,
+    pub(super) partition: i32,
+    /// The first offset that is still there.
+    pub(super) low: i64,
+    /// The offset after the last record.
+    pub(super) high: i64,
+}
+
+/// A consumer that belongs to no group and remembers nothing.
+pub(super) fn consumer(kafka: &KafkaConfig) -> Result<Arc<BaseConsumer>, KafkaError> {
+    let mut config = kafka.client();
+    config
+        .set("group.id", kafka.full_name("audit"))
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "error")
+        .set("enable.partition.eof", "true")
+        // A partition is fetched ahead of its reader by about this much, which bounds the memory. The size
+        // does not count headers, which are the larger part of most records, hence the number as well.
+        .set("queued.min.messages", "500")
+        .set("queued.max.messages.kbytes", "256")
+        .set("max.partition.fetch.bytes", "65536")
+        // The partition that is waited for must not wait for those that are ahead far enough or at their end.
+        .set("fetch.queue.backoff.ms", "5")
+        .set("fetch.wait.max.ms", "1");
+    kafka.override_with_settings(&mut config);
+    Ok(Arc::new(config.create()?))
+}
+
+/// What a partition holds now. A partition that does not exist holds nothing.
+pub(super) fn bounds(consumer: &BaseConsumer, topic: String, partition: i32) -> Result<Bounds, KafkaError> {
+    let started = Instant::now();
+    loop {
+        let error = match consumer.fetch_watermarks(&topic, partition, BOUNDS_DEADLINE) {
+            Ok((low, high)) => return Ok(Bounds { topic, partition, low, high }),
+            Err(error) => error,
+        };
+        let code = error.rdkafka_error_code();
+        if let Some(
+            RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownPartition,
+        ) = code
+        {
+            return Ok(Bounds { topic, partition, low: 0, high: 0 });
+        }
+        // A partition whose leader is just changing answers a moment later.
+        if started.elapsed() >= BOUNDS_DEADLINE {
+            return Err(error);
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// The records of one partition.
+pub(super) struct Records {
+    consumer: Arc<BaseConsumer>,
+    /// None where the partition holds nothing.
+    queue: Option<PartitionQueue<DefaultConsumerContext>>,
+    high: i64,
+    at_end: bool,
+}
+
+/// Begins to read every partition at its low bound.
+pub(super) fn open(consumer: &Arc<BaseConsumer>, all: &[Bounds]) -> Result<Vec<Records>, KafkaError> {
+    let mut assignment = TopicPartitionList::new();
+    let mut records = Vec::with_capacity(all.len());
+    for Bounds { topic, partition, low, high } in all {
+        let has_records = high > low;
+        if has_records {
+            assignment.add_partition_offset(topic, *partition, Offset::Offset(*low))?;
+        }
+        // Before the assignment: nothing that is fetched may go into the common queue.
+        let queue = has_records.then(|| consumer.split_partition_queue(topic, *partition)).flatten();
+        records.push(Records { consumer: Arc::clone(consumer), queue, high: *high, at_end: !has_records });
+    }
+    consumer.assign(&assignment)?;
+    Ok(records)
+}
+
+impl Records {
+    /// The next record; `None` at the end as it was when the reading began.
+    pub(super) fn next(&mut self) -> Result<Option<Met>, KafkaError> {
+        let Some(queue) = self.queue.as_ref().filter(|_| !self.at_end) else { return Ok(None) };
+        let started = Instant::now();
+        let mut trouble = KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut);
+        while started.elapsed() < RECORD_DEADLINE {
+            match queue.poll(POLL) {
+                Some(Ok(message)) => {
+                    self.at_end = message.offset() + 1 >= self.high;
+                    return Ok((message.offset() < self.high).then(|| met(&message)));
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    self.at_end = true;
+                    return Ok(None);
+                }
+                Some(Err(error)) => return Err(error),
+                // What concerns no partition, such as a broker that is gone, shows in the common queue.
+                None => match self.consumer.poll(Duration::ZERO) {
+                    Some(Err(error)) => trouble = error,
+                    Some(Ok(message)) => tracing::error!(offset = message.offset(), "a record went astray"),
+                    None => {}
+                },
+            }
+        }
+        Err(trouble)
+    }
+}
+
+fn met(message: &BorrowedMessage<'_>) -> Met {
+    let (mut label, mut previous, mut event_id) = (None, None, None);
+    for header in message.headers().into_iter().flat_map(|headers| headers.iter()) {
+        let text = header.value.and_then(|value| std::str::from_utf8(value).ok());
+        match (header.key, text) {
+            (headers::LABEL, Some(text)) => label = text.parse::<Label>().ok(),
+            (headers::PREVIOUS, Some(text)) => previous = text.parse::<Label>().ok(),
+            (headers::ID, Some(text)) => event_id = text.parse().ok(),
+            _ => {}
+        }
+    }
+    let previous = previous.unwrap_or(Label::START);
+    label.map_or(Met::Foreign, |label| Met::Ours(Published { label, previous, event_id }))
+}

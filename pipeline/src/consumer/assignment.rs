@@ -1,0 +1,180 @@
+//! The partitions that this member owns, and how far it has read each.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientContext, Statistics};
+use tokio::runtime::Handle;
+
+use super::offsets::{self, Claim};
+use super::sequence_check::start;
+use crate::label::Label;
+use crate::metrics::{GroupLabel, PipelineMetrics};
+use crate::relay::request_repeat;
+
+/// How long the broker has to say what a partition holds.
+const WATERMARK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A partition that this member owns.
+#[derive(Clone, Debug)]
+pub(super) struct Owned {
+    pub(super) epoch: i64,
+    /// The label of the last record that was read and is to be applied or was.
+    pub(super) last: Label,
+    /// The label of the record before `next_offset`, which may be a repeat and so lower, or none of ours.
+    pub(super) tip: Option<Label>,
+    /// The offset after it.
+    pub(super) next_offset: i64,
+    /// The next record read must be the one with label `tip`; if it is not, reading begins at this offset.
+    pub(super) verify_or_start_at: Option<i64>,
+    /// Since when records are missing.
+    pub(super) gap_since: Option<Instant>,
+}
+
+/// A topic without prefix, and a partition.
+pub(super) type Slot = (String, i16);
+
+/// What is owned, shared between the loop and the client's callbacks.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) owned: HashMap<Slot, Owned>,
+    /// Counts rebalances: what was read under another number is dropped.
+    pub(super) generation: u64,
+    /// A rebalance went wrong; the member must leave and join anew.
+    pub(super) failure: Option<String>,
+}
+
+/// The callbacks of the Kafka client.
+pub(super) struct Assignment {
+    pub(super) group: &'static str,
+    pub(super) prefix: String,
+    pub(super) pool: sqlx::PgPool,
+    pub(super) runtime: Handle,
+    pub(super) metrics: PipelineMetrics,
+    pub(super) state: Mutex<State>,
+}
+
+impl ClientContext for Assignment {
+    fn stats(&self, statistics: Statistics) {
+        let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
+        let lag = partitions.map(|partition| partition.consumer_lag.max(0)).sum();
+        let label = GroupLabel { group: self.group.to_owned() };
+        self.metrics.group_lag_records.get_or_create(&label).set(lag);
+    }
+}
+
+impl ConsumerContext for Assignment {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Assignment>,
+        error: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        let outcome = match error {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, partitions),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => self.revoke(consumer),
+            other => {
+                let _ = self.revoke(consumer);
+                Err(format!("rebalance: {}", RDKafkaErrorCode::from(other)))
+            }
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(group = self.group, error, "the assignment failed; the member joins anew");
+            self.with_state(|state| state.failure = Some(error));
+        }
+    }
+}
+
+impl Assignment {
+    pub(super) fn with_state<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        // A poisoned lock means that a callback panicked; the state is plain data and still whole.
+        change(&mut self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// Takes the partitions over in the database, then begins to read each at the right place.
+    fn assign(
+        &self,
+        consumer: &BaseConsumer<Assignment>,
+        partitions: &mut TopicPartitionList,
+    ) -> Result<(), String> {
+        let slots: Vec<Slot> = partitions
+            .elements()
+            .iter()
+            .filter_map(|element| {
+                let topic = element.topic().strip_prefix(&self.prefix)?.to_owned();
+                Some((topic, i16::try_from(element.partition()).ok()?))
+            })
+            .collect();
+        let (topics, numbers): (Vec<String>, Vec<i16>) = slots.iter().cloned().unzip();
+        let claims = self
+            .runtime
+            .block_on(offsets::claim(&self.pool, self.group, &topics, &numbers))
+            .map_err(|error| error.to_string())?;
+        let mut owned = HashMap::with_capacity(claims.len());
+        let mut positions = TopicPartitionList::new();
+        for claim in claims {
+            let (offset, partition) = self.begin(consumer, &claim).map_err(|error| error.to_string())?;
+            positions
+                .add_partition_offset(
+                    &format!("{}{}", self.prefix, claim.topic),
+                    i32::from(claim.partition),
+                    Offset::Offset(offset),
+                )
+                .map_err(|error| error.to_string())?;
+            owned.insert((claim.topic, claim.partition), partition);
+        }
+        tracing::info!(group = self.group, partitions = owned.len(), "partitions assigned");
+        self.with_state(|state| {
+            state.owned = owned;
+            state.generation += 1;
+        });
+        consumer.assign(&positions).map_err(|error| error.to_string())
+    }
+
+    fn revoke(&self, consumer: &BaseConsumer<Assignment>) -> Result<(), String> {
+        self.with_state(|state| {
+            state.owned.clear();
+            state.generation += 1;
+        });
+        consumer.unassign().map_err(|error| error.to_string())
+    }
+
+    fn begin(&self, consumer: &BaseConsumer<Assignment>, claim: &Claim) -> Result<(i64, Owned), KafkaError> {
+        let name = format!("{}{}", self.prefix, claim.topic);
+        let (low, high) = consumer.fetch_watermarks(&name, i32::from(claim.partition), WATERMARK_TIMEOUT)?;
+        let start = start(claim.next_offset, low, high);
+        if start.ask {
+            tracing::warn!(
+                group = self.group,
+                topic = claim.topic,
+                partition = claim.partition,
+                next_offset = claim.next_offset,
+                low,
+                high,
+                "Kafka does not hold what comes next; the relay is asked to publish it again"
+            );
+            self.ask_for_repeat(claim.label);
+        }
+        let owned = Owned {
+            epoch: claim.epoch,
+            last: claim.label,
+            tip: claim.tip,
+            next_offset: claim.next_offset.min(high).max(low),
+            verify_or_start_at: start.verify.then_some(low),
+            gap_since: None,
+        };
+        Ok((start.offset, owned))
+    }
+
+    /// Asks the relay for everything above `label`. Only hastens: the relay looks after lost records as well.
+    pub(super) fn ask_for_repeat(&self, label: Label) {
+        if let Err(error) = self.runtime.block_on(request_repeat(&self.pool, label.position)) {
+            tracing::warn!(group = self.group, %error, "the relay could not be asked to repeat");
+        }
+    }
+}

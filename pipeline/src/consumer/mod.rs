@@ -1,0 +1,141 @@
+//! The consumer runtime: brings the records of a group's topics to its handler, in batches, each batch one
+//! transaction with its offsets.
+//!
+//! Offsets live in PostgreSQL, beside the effects, and every owner of a partition has an epoch: a batch
+//! whose epoch has passed is rolled back, so a process that was taken for dead can't apply anything.
+
+mod assignment;
+mod batch;
+mod offsets;
+mod record;
+mod runtime;
+mod sequence_check;
+
+use jiff::Timestamp;
+use ordermill_schemas::{Event, Topic};
+use sqlx::PgConnection;
+use sqlx::PgPool;
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::database;
+use crate::kafka::KafkaConfig;
+use crate::log::Entry;
+use crate::metrics::PipelineMetrics;
+use crate::wake::Wake;
+
+pub use record::{Received, Record};
+pub use runtime::run;
+pub(crate) use sequence_check::{Verdict, judge};
+
+/// What a consumer needs besides its handler.
+#[derive(Clone, Debug)]
+pub struct ConsumerConfig {
+    /// Where Kafka is.
+    pub kafka: KafkaConfig,
+    /// This instance's name, unique among the group's members.
+    pub instance: String,
+    /// At most this many records in a batch.
+    pub batch_records_max: usize,
+    /// How long Kafka waits for a silent member before it gives its partitions to others.
+    pub session_timeout_ms: u32,
+}
+
+/// What the runtime works with, shared by all consumers of a process.
+#[derive(Clone, Debug)]
+pub struct Runtime {
+    /// The database.
+    pub pool: PgPool,
+    /// The clock.
+    pub clock: Clock,
+    /// Wakes a relay in this process.
+    pub wake: Wake,
+    /// The figures.
+    pub metrics: PipelineMetrics,
+    /// How many partitions every topic has.
+    pub partitions: i16,
+    /// Ends all loops.
+    pub shutdown: CancellationToken,
+}
+
+/// A batch for a handler: events in order, each key's in the order of its changes.
+pub struct Batch<'a> {
+    /// The events.
+    pub events: &'a [Received],
+    /// The time of the batch.
+    pub now: Timestamp,
+    /// How many partitions every topic has.
+    pub partitions: i16,
+}
+
+/// What a worker is to the runtime: it applies batches.
+pub trait Handler: Send + Sync + 'static {
+    /// The group's name, without prefix.
+    const GROUP: &'static str;
+    /// The topics it reads.
+    const TOPICS: &'static [Topic];
+
+    /// Applies a batch inside the runtime's transaction and answers what is to be appended to the log.
+    ///
+    /// It calls nothing outside of the database: the batch may be rolled back and come again.
+    fn handle(
+        &self,
+        connection: &mut PgConnection,
+        batch: &Batch<'_>,
+    ) -> impl Future<Output = Result<Vec<Entry>, HandlerError>> + Send;
+
+    /// Called when a batch has been committed, with the events that were appended. What is done here may be lost
+    /// when the process dies, so it must be found again from the tables.
+    fn committed(&self, _appended: Vec<Appended>) {}
+
+    /// Which of its own new events the handler wants to see after the commit.
+    fn follows_up(_entry: &Entry) -> bool {
+        false
+    }
+}
+
+/// An event that was appended and that the handler follows up.
+#[derive(Clone, Debug)]
+pub struct Appended {
+    /// The entry's event id.
+    pub event_id: Uuid,
+    /// The entry as appended.
+    pub entry: Entry,
+}
+
+/// Why a batch was not applied.
+#[derive(Debug, Error)]
+pub enum HandlerError {
+    /// The database refused or failed.
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// An event could not be written as JSON.
+    #[error("encoding: {0}")]
+    Encode(#[from] serde_json::Error),
+    /// What was read from the tables is not what the program wrote there.
+    #[error("corrupt row: {0}")]
+    Corrupt(String),
+}
+
+impl HandlerError {
+    /// What to do next.
+    #[must_use]
+    pub fn next(&self) -> database::Next {
+        match self {
+            HandlerError::Database(error) => database::next_after(error),
+            HandlerError::Encode(_) | HandlerError::Corrupt(_) => database::Next::Bug,
+        }
+    }
+}
+
+/// The id of the `index`-th event that `group` appends because of `cause`: derived, so that a batch that is
+/// repeated writes the same events.
+#[must_use]
+pub fn derived_event_id(group: &str, cause: Uuid, index: usize) -> Uuid {
+    Uuid::new_v5(&cause, format!("{group}:{index}").as_bytes())
+}
+
+/// How an event was received, or why it can't be applied.
+pub(crate) type Decoded = Result<Event, (crate::dead_letters::Code, String)>;

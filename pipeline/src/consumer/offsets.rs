@@ -1,0 +1,119 @@
+//! How far a group is, in the database beside its effects.
+
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx as _;
+use sqlx::{PgConnection, PgPool};
+
+use crate::label::Label;
+
+/// A partition as its new owner finds it.
+#[derive(Clone, Debug)]
+pub(super) struct Claim {
+    pub(super) topic: String,
+    pub(super) partition: i16,
+    pub(super) epoch: i64,
+    pub(super) next_offset: i64,
+    pub(super) label: Label,
+    pub(super) tip: Option<Label>,
+}
+
+/// Takes partitions over: from here on their former owner can't move their offsets.
+pub(super) async fn claim(
+    pool: &PgPool,
+    group: &str,
+    topics: &[String],
+    partitions: &[i16],
+) -> Result<Vec<Claim>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "INSERT INTO consumer_offset AS o (group_name, topic, partition, epoch)
+         SELECT $1, topic, partition, 1 FROM unnest($2::text[], $3::smallint[]) AS t (topic, partition)
+         ORDER BY topic, partition
+         ON CONFLICT (group_name, topic, partition) DO UPDATE SET epoch = o.epoch + 1
+         RETURNING topic, partition, epoch, next_offset, label_era, label_position, tip_era, tip_position",
+        group,
+        topics,
+        partitions,
+    )
+    .fetch_all(pool)
+    .await?;
+    let claims = rows.into_iter().map(|row| Claim {
+        topic: row.topic,
+        partition: row.partition,
+        epoch: row.epoch,
+        next_offset: row.next_offset,
+        label: Label { era: row.label_era, position: row.label_position },
+        tip: row.tip_era.zip(row.tip_position).map(|(era, position)| Label { era, position }),
+    });
+    Ok(claims.collect())
+}
+
+/// How far a batch brings one partition.
+#[derive(Clone, Debug)]
+pub(super) struct Progress {
+    pub(super) topic: String,
+    pub(super) partition: i16,
+    pub(super) epoch: i64,
+    /// The last label before the batch.
+    pub(super) before: Label,
+    pub(super) next_offset: i64,
+    /// The last label after the batch.
+    pub(super) label: Label,
+    /// The label of the record before `next_offset`.
+    pub(super) tip: Option<Label>,
+}
+
+/// Moves the offsets; `false` if any of the partitions has another owner by now or is not where the batch began,
+/// and then the transaction must not be committed.
+pub(super) async fn advance(
+    connection: &mut PgConnection,
+    group: &str,
+    progress: &[Progress],
+    now: Timestamp,
+) -> Result<bool, sqlx::Error> {
+    let topics: Vec<String> = progress.iter().map(|p| p.topic.clone()).collect();
+    let partitions: Vec<i16> = progress.iter().map(|p| p.partition).collect();
+    let epochs: Vec<i64> = progress.iter().map(|p| p.epoch).collect();
+    let next_offsets: Vec<i64> = progress.iter().map(|p| p.next_offset).collect();
+    let (before_eras, before_positions) = columns(progress.iter().map(|p| p.before));
+    let (eras, positions) = columns(progress.iter().map(|p| p.label));
+    let tip_eras: Vec<Option<i32>> = progress.iter().map(|p| p.tip.map(|tip| tip.era)).collect();
+    let tip_positions: Vec<Option<i64>> = progress.iter().map(|p| p.tip.map(|tip| tip.position)).collect();
+    let moved = sqlx::query!(
+        "WITH progress AS (
+             SELECT * FROM unnest($2::text[], $3::smallint[], $4::bigint[], $5::int[], $6::bigint[],
+                     $7::bigint[], $8::int[], $9::bigint[], $10::int[], $11::bigint[])
+                 AS p (topic, partition, epoch, before_era, before_position,
+                     next_offset, label_era, label_position, tip_era, tip_position)
+         ), mine AS (
+             SELECT o.topic, o.partition FROM consumer_offset o
+             JOIN progress p ON o.topic = p.topic AND o.partition = p.partition
+             WHERE o.group_name = $1
+             ORDER BY o.topic, o.partition FOR UPDATE OF o
+         )
+         UPDATE consumer_offset o
+         SET next_offset = p.next_offset, label_era = p.label_era, label_position = p.label_position,
+             tip_era = p.tip_era, tip_position = p.tip_position, updated_at = $12
+         FROM mine JOIN progress p USING (topic, partition)
+         WHERE o.group_name = $1 AND o.topic = p.topic AND o.partition = p.partition AND o.epoch = p.epoch
+             AND o.label_era = p.before_era AND o.label_position = p.before_position",
+        group,
+        &topics,
+        &partitions,
+        &epochs,
+        &before_eras,
+        &before_positions,
+        &next_offsets,
+        &eras,
+        &positions,
+        tip_eras as _,
+        tip_positions as _,
+        now.to_sqlx() as _,
+    )
+    .execute(connection)
+    .await?;
+    Ok(moved.rows_affected() == progress.len() as u64)
+}
+
+fn columns(labels: impl Iterator<Item = Label>) -> (Vec<i32>, Vec<i64>) {
+    labels.map(|label| (label.era, label.position)).unzip()
+}

@@ -1,0 +1,392 @@
+//! The loop of one member of a group, on a thread of its own: poll, judge, apply, again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tokio::runtime::Handle;
+
+use super::assignment::{Assignment, Owned, Slot, State};
+use super::batch::{self, Attempts, BatchError, Item};
+use super::record::Record;
+use super::sequence_check::{Verdict, judge};
+use super::{ConsumerConfig, Handler, Runtime};
+use crate::heartbeat::{self, Pulse};
+use crate::label::Label;
+use crate::metrics::GroupLabel;
+use crate::retry::Retry;
+
+/// How long the loop waits for a first record before it looks at other things.
+const POLL_FIRST: Duration = Duration::from_millis(100);
+/// How long a batch is gathered from its first record on. A batch costs a transaction, however small it is, so a few
+/// milliseconds of waiting save processor time at a modest load.
+const GATHER: Duration = Duration::from_millis(5);
+/// How often Kafka is told the offsets, for tools that show lag.
+const TELL_KAFKA_EVERY: Duration = Duration::from_secs(1);
+/// How often the relay is asked again for records that are missing.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// How often a Kafka that does not answer is logged.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
+/// How long leaving the group may take.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs one member of the handler's group until shutdown. Never gives up.
+pub async fn run<H: Handler>(runtime: Runtime, config: ConsumerConfig, handler: Arc<H>) {
+    let pulse = Pulse::default();
+    let beat = tokio::spawn(heartbeat::run(
+        runtime.pool.clone(),
+        format!("worker:{}", H::GROUP),
+        config.instance.clone(),
+        pulse.clone(),
+        runtime.shutdown.clone(),
+    ));
+    let tokio = Handle::current();
+    let thread = tokio::task::spawn_blocking(move || {
+        let mut retry = Retry::forever(Duration::from_millis(100), Duration::from_secs(5));
+        while !runtime.shutdown.is_cancelled() {
+            let joined = Member::join(&runtime, &config, handler.as_ref(), &pulse, &tokio);
+            let outcome = joined.and_then(|mut member| {
+                let outcome = member.work(&mut retry);
+                member.leave();
+                outcome
+            });
+            if let Err(error) = outcome {
+                let delay = retry.next_delay();
+                tracing::warn!(
+                    group = H::GROUP,
+                    error,
+                    delay_ms = delay.as_millis(),
+                    "the member joins anew"
+                );
+                tokio.block_on(pause(&runtime, delay));
+            }
+        }
+    });
+    if thread.await.is_err() {
+        tracing::error!(group = H::GROUP, "the consumer's thread panicked; nothing is consumed any more");
+    }
+    let _ = beat.await;
+}
+
+async fn pause(runtime: &Runtime, delay: Duration) {
+    tokio::select! {
+        () = runtime.shutdown.cancelled() => {}
+        () = tokio::time::sleep(delay) => {}
+    }
+}
+
+struct Member<'a, H> {
+    runtime: &'a Runtime,
+    handler: &'a H,
+    pulse: &'a Pulse,
+    tokio: &'a Handle,
+    consumer: BaseConsumer<Assignment>,
+    prefix: String,
+    batch_records_max: usize,
+    told_kafka_at: Instant,
+    complained_at: Option<Instant>,
+}
+
+/// Records in order, with the rebalance count under which they were read.
+#[derive(Default)]
+struct Gathered {
+    items: Vec<Item>,
+    generation: u64,
+}
+
+impl<'a, H: Handler> Member<'a, H> {
+    fn join(
+        runtime: &'a Runtime,
+        config: &ConsumerConfig,
+        handler: &'a H,
+        pulse: &'a Pulse,
+        tokio: &'a Handle,
+    ) -> Result<Member<'a, H>, String> {
+        let mut client = config.kafka.client();
+        client
+            .set("group.id", config.kafka.full_name(H::GROUP))
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "error")
+            // Partition n of every topic goes to the same member, so one key's topics meet in one place.
+            .set("partition.assignment.strategy", "range")
+            .set("session.timeout.ms", config.session_timeout_ms.to_string())
+            .set("heartbeat.interval.ms", (config.session_timeout_ms / 4).to_string())
+            .set("max.poll.interval.ms", "300000")
+            .set("fetch.wait.max.ms", "100")
+            .set("fetch.error.backoff.ms", "50")
+            .set("topic.metadata.refresh.interval.ms", "5000")
+            .set("statistics.interval.ms", "5000")
+            .set("queued.min.messages", "10000");
+        config.kafka.override_with_settings(&mut client);
+        let assignment = Assignment {
+            group: H::GROUP,
+            prefix: config.kafka.prefix.clone(),
+            pool: runtime.pool.clone(),
+            runtime: tokio.clone(),
+            metrics: runtime.metrics.clone(),
+            state: std::sync::Mutex::new(State::default()),
+        };
+        let consumer: BaseConsumer<Assignment> =
+            client.create_with_context(assignment).map_err(|error| error.to_string())?;
+        let topics: Vec<String> = H::TOPICS.iter().map(|t| config.kafka.full_name(t.name())).collect();
+        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+        consumer.subscribe(&topics).map_err(|error| error.to_string())?;
+        Ok(Member {
+            runtime,
+            handler,
+            pulse,
+            tokio,
+            consumer,
+            prefix: config.kafka.prefix.clone(),
+            batch_records_max: config.batch_records_max,
+            told_kafka_at: Instant::now(),
+            complained_at: None,
+        })
+    }
+
+    /// Applies batches until shutdown. An error means that the member must join anew.
+    fn work(&mut self, retry: &mut Retry) -> Result<(), String> {
+        while !self.runtime.shutdown.is_cancelled() {
+            // A member that has not been given its part yet is not at work.
+            if self.assignment(|state| state.generation) > 0 {
+                self.pulse.beat();
+            }
+            let gathered = self.gather()?;
+            if let Some(failure) = self.assignment(|state| state.failure.take()) {
+                return Err(failure);
+            }
+            if gathered.items.is_empty() {
+                self.look_after_gaps();
+                continue;
+            }
+            self.apply(&gathered, retry)?;
+            self.tell_kafka();
+        }
+        Ok(())
+    }
+
+    fn assignment<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        self.consumer.context().with_state(change)
+    }
+
+    /// Waits for a first record, then takes what is there, up to a batch.
+    fn gather(&mut self) -> Result<Gathered, String> {
+        let mut gathered = Gathered::default();
+        let mut first_at = None;
+        let mut wait = POLL_FIRST;
+        while gathered.items.len() < self.batch_records_max {
+            match self.consumer.poll(wait) {
+                None => break,
+                Some(Err(error)) => self.on_error(error)?,
+                Some(Ok(message)) => self.take(&message, &mut gathered)?,
+            }
+            if !gathered.items.is_empty() {
+                let gathered_for = first_at.get_or_insert_with(Instant::now).elapsed();
+                wait = GATHER.saturating_sub(gathered_for);
+                if gathered_for > GATHER {
+                    break;
+                }
+            }
+        }
+        // What was read before a rebalance belongs to somebody else now, or will be read again.
+        if self.assignment(|state| state.generation) != gathered.generation {
+            gathered.items.clear();
+        }
+        Ok(gathered)
+    }
+
+    /// Judges one message and adds it to the batch.
+    fn take(&self, message: &BorrowedMessage<'_>, gathered: &mut Gathered) -> Result<(), String> {
+        let Some(topic) = message.topic().strip_prefix(&self.prefix) else { return Ok(()) };
+        let record = Record::copy(message, topic);
+        let slot: Slot = (record.place.topic.clone(), record.place.partition);
+        let mut restart_at = None;
+        let mut ask_for = None;
+        self.assignment(|state| {
+            if gathered.generation != state.generation {
+                gathered.items.clear();
+                gathered.generation = state.generation;
+            }
+            let Some(owned) = state.owned.get_mut(&slot) else { return };
+            let tip = record.label();
+            if let Some(low) = owned.verify_or_start_at.take() {
+                restart_at = (tip != owned.tip).then_some(low);
+                return;
+            }
+            let Some(item) = judged(owned, record, tip, &mut ask_for) else { return };
+            owned.last = item.label;
+            owned.tip = tip;
+            owned.next_offset = item.record.place.offset + 1;
+            gathered.items.push(item);
+        });
+        if let Some(last) = ask_for {
+            tracing::warn!(group = H::GROUP, ?slot, %last, "records are missing; the relay is asked to repeat");
+            self.consumer.context().ask_for_repeat(last);
+        }
+        if let Some(low) = restart_at {
+            tracing::warn!(
+                group = H::GROUP,
+                ?slot,
+                low,
+                "not the log that was read before; reading from its start"
+            );
+            self.consumer
+                .seek(message.topic(), message.partition(), Offset::Offset(low), LEAVE_TIMEOUT)
+                .map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn on_error(&mut self, error: KafkaError) -> Result<(), String> {
+        match error.rdkafka_error_code() {
+            // The stored offset is gone: join anew, and look at what Kafka holds.
+            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                Err(format!("an offset is gone: {error}"))
+            }
+            Some(RDKafkaErrorCode::PollExceeded) => Err(error.to_string()),
+            // Brokers come and go, topics are about to be made: the client tries again by itself, and says so many
+            // times a second.
+            _ => {
+                if self.complained_at.is_none_or(|at| at.elapsed() > COMPLAIN_EVERY) {
+                    self.complained_at = Some(Instant::now());
+                    tracing::warn!(group = H::GROUP, %error, "Kafka does not answer as it should");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Applies a batch, again and again if need be, and keeps the membership meanwhile.
+    fn apply(&self, gathered: &Gathered, retry: &mut Retry) -> Result<(), String> {
+        let first_at = self.runtime.clock.now();
+        let mut left = gathered.items.as_slice();
+        loop {
+            let attempts = Attempts { count: retry.attempts() + 1, first_at };
+            let outcome = self.tokio.block_on(batch::apply(self.runtime, self.handler, &mut left, attempts));
+            match outcome {
+                Ok(()) => {
+                    retry.succeeded();
+                    return Ok(());
+                }
+                Err(BatchError::Fenced) => return Err(BatchError::Fenced.to_string()),
+                Err(error) => {
+                    let delay = retry.next_delay();
+                    let label = GroupLabel { group: H::GROUP.to_owned() };
+                    self.runtime.metrics.retries.get_or_create(&label).inc();
+                    tracing::warn!(
+                        group = H::GROUP,
+                        %error,
+                        attempt = attempts.count,
+                        delay_ms = delay.as_millis(),
+                        "a batch failed and is tried again"
+                    );
+                    self.hold(delay, gathered.generation)?;
+                }
+            }
+        }
+    }
+
+    /// Waits with all partitions paused, so that the member stays one and nothing overtakes the batch.
+    fn hold(&self, delay: Duration, generation: u64) -> Result<(), String> {
+        let paused = self.consumer.assignment().map_err(|error| error.to_string())?;
+        self.consumer.pause(&paused).map_err(|error| error.to_string())?;
+        let until = Instant::now() + delay;
+        while Instant::now() < until && !self.runtime.shutdown.is_cancelled() {
+            self.pulse.beat();
+            let left = until.saturating_duration_since(Instant::now());
+            if let Some(Ok(_)) = self.consumer.poll(left.min(POLL_FIRST)) {
+                return Err("a record came while everything was paused".to_owned());
+            }
+            if self.assignment(|state| state.generation) != generation {
+                return Err("a rebalance came while a batch was tried again".to_owned());
+            }
+        }
+        if self.runtime.shutdown.is_cancelled() {
+            return Err("shutdown while a batch was tried again".to_owned());
+        }
+        self.consumer.resume(&paused).map_err(|error| error.to_string())
+    }
+
+    /// Asks again for records that have been missing for a while.
+    fn look_after_gaps(&self) {
+        let missing: Vec<Label> = self.assignment(|state| {
+            let overdue = state
+                .owned
+                .values_mut()
+                .filter(|owned| owned.gap_since.is_some_and(|since| since.elapsed() > ASK_AGAIN_AFTER));
+            overdue
+                .map(|owned| {
+                    owned.gap_since = Some(Instant::now());
+                    owned.last
+                })
+                .collect()
+        });
+        for label in missing {
+            self.consumer.context().ask_for_repeat(label);
+        }
+    }
+
+    /// Tells Kafka the offsets now and then, for tools that show lag. Nothing depends on it.
+    fn tell_kafka(&mut self) {
+        if self.told_kafka_at.elapsed() < TELL_KAFKA_EVERY {
+            return;
+        }
+        self.told_kafka_at = Instant::now();
+        let mut offsets = TopicPartitionList::new();
+        self.assignment(|state| {
+            for ((topic, partition), owned) in &state.owned {
+                let name = format!("{}{topic}", self.prefix);
+                let offset = Offset::Offset(owned.next_offset);
+                let _ = offsets.add_partition_offset(&name, i32::from(*partition), offset);
+            }
+        });
+        let _ = self.consumer.commit(&offsets, CommitMode::Async);
+    }
+
+    /// Leaves the group. The client's drop can hang, so it has a thread of its own and a deadline.
+    fn leave(self) {
+        let consumer = self.consumer;
+        let (done, left) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            consumer.unsubscribe();
+            drop(consumer);
+            let _ = done.send(());
+        });
+        if left.recv_timeout(LEAVE_TIMEOUT).is_err() {
+            tracing::warn!(group = H::GROUP, "leaving the group takes too long; not waited for");
+        }
+    }
+}
+
+/// The record with what is to be done with it; `None` while records before it are missing.
+fn judged(
+    owned: &mut Owned,
+    record: Record,
+    tip: Option<Label>,
+    ask_for: &mut Option<Label>,
+) -> Option<Item> {
+    let (label, skip) = match tip {
+        // Not the relay's: it moves the offset but not the label, and becomes a dead letter.
+        None if owned.gap_since.is_some() => return None,
+        None => (owned.last, false),
+        Some(label) => match judge(owned.last, label, record.previous()) {
+            Verdict::Apply => (label, false),
+            // While records are missing the offset stays before the gap, so that a successor finds it too.
+            Verdict::Skip if owned.gap_since.is_some() => return None,
+            Verdict::Skip => (owned.last, true),
+            Verdict::Gap => {
+                if owned.gap_since.is_none() {
+                    owned.gap_since = Some(Instant::now());
+                    *ask_for = Some(owned.last);
+                }
+                return None;
+            }
+        },
+    };
+    owned.gap_since = None;
+    Some(Item { epoch: owned.epoch, before: owned.last, label, tip, skip, record })
+}

@@ -1,0 +1,123 @@
+//! The connection to PostgreSQL, and what to do after one of its errors.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{PgPool, Postgres, Transaction};
+
+/// How long a connection is waited for before the work is put off.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What to do after an error of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The same again, later: nothing is wrong with the work.
+    Retry,
+    /// Not again: the work breaks a rule of the database.
+    Reject,
+    /// Nothing helps but a change of the program or its set-up.
+    Bug,
+}
+
+/// Opens a pool. `name` shows in `pg_stat_activity`.
+///
+/// No session may sit idle in a transaction for long: the relay waits for every open transaction.
+///
+/// # Errors
+/// Where the URL is malformed or the server does not answer.
+pub async fn connect(url: &str, name: &str, connections_max: u32) -> Result<PgPool, sqlx::Error> {
+    open(connect_options(url, name)?, connections_max).await
+}
+
+/// Opens a pool for a service, whose statements all go by keys.
+///
+/// Their plans are made once, and on a new database while the tables are empty: a scan looks cheap then, and would
+/// be kept while the tables grow. So a service plans with indexes and nested loops only.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_service(url: &str, name: &str, connections_max: u32) -> Result<PgPool, sqlx::Error> {
+    let options = connect_options(url, name)?.options([
+        ("plan_cache_mode", "force_generic_plan"),
+        ("enable_seqscan", "off"),
+        ("enable_hashjoin", "off"),
+        ("enable_mergejoin", "off"),
+    ]);
+    open(options, connections_max).await
+}
+
+fn connect_options(url: &str, name: &str) -> Result<PgConnectOptions, sqlx::Error> {
+    let options = PgConnectOptions::from_str(url)?.application_name(name);
+    Ok(options.options([("idle_in_transaction_session_timeout", "30s"), ("jit", "off")]))
+}
+
+async fn open(options: PgConnectOptions, connections_max: u32) -> Result<PgPool, sqlx::Error> {
+    PgPoolOptions::new()
+        .max_connections(connections_max)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_with(options)
+        .await
+}
+
+/// Begins a transaction. The only place that may: a `begin` whose caller goes away returns its connection
+/// to the pool with the transaction open (sqlx issue 4385), so it runs in a task that nobody cancels.
+///
+/// # Errors
+/// Where no connection can be had.
+pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    let pool = pool.clone();
+    #[expect(clippy::disallowed_methods, reason = "the one place that may")]
+    let begin = tokio::spawn(async move { pool.begin().await });
+    begin.await.unwrap_or_else(|_| Err(sqlx::Error::WorkerCrashed))
+}
+
+/// What to do after `error`.
+#[must_use]
+pub fn next_after(error: &sqlx::Error) -> Next {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => Next::Retry,
+        sqlx::Error::Database(error) => next_after_code(error.code().as_deref().unwrap_or_default()),
+        _ => Next::Bug,
+    }
+}
+
+/// The SQLSTATE's first two characters are its class (PostgreSQL's manual, appendix A).
+fn next_after_code(code: &str) -> Next {
+    let class = code.get(..2).unwrap_or_default();
+    match (class, code) {
+        // Lost connection, serialization or deadlock, resources, operator intervention, system error.
+        ("08" | "40" | "53" | "57" | "58", _) => Next::Retry,
+        // The session sat idle in its transaction; read-only while failing over; lock not available.
+        (_, "25P03" | "25006" | "55P03") => Next::Retry,
+        // Data out of range, constraint violated.
+        ("22" | "23", _) => Next::Reject,
+        _ => Next::Bug,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sqlstate_says_what_to_do_next() {
+        for (code, next) in [
+            ("40P01", Next::Retry),
+            ("57P01", Next::Retry),
+            ("53300", Next::Retry),
+            ("23505", Next::Reject),
+            ("22P02", Next::Reject),
+            ("42P01", Next::Bug),
+            ("", Next::Bug),
+        ] {
+            assert_eq!(next_after_code(code), next, "{code}");
+        }
+        assert_eq!(next_after(&sqlx::Error::PoolTimedOut), Next::Retry);
+    }
+}

@@ -1,0 +1,83 @@
+//! Signs of life of relay and workers, by which readiness tells what does not answer.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+/// How often a sign of life is written.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// After this long without a turn, a loop counts as stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(15);
+/// A role without a sign of life for this long does not answer.
+const SILENT_AFTER_S: f64 = 5.0;
+
+/// A loop's pulse: beaten by the loop at every turn, watched from outside.
+#[derive(Clone, Debug, Default)]
+pub struct Pulse(Arc<Mutex<Option<Instant>>>);
+
+impl Pulse {
+    /// The loop has come round once more.
+    pub fn beat(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// How long ago the loop came round; `None` where it is not at work yet.
+    fn silence(&self) -> Option<Duration> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).map(|last| last.elapsed())
+    }
+}
+
+/// Writes a sign of life for `role` every second until `shutdown`, as long as the pulse beats.
+pub async fn run(pool: PgPool, role: String, instance: String, pulse: Pulse, shutdown: CancellationToken) {
+    let mut ticks = tokio::time::interval(INTERVAL);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            _ = ticks.tick() => {}
+        }
+        match pulse.silence() {
+            None => continue,
+            Some(silence) if silence > STUCK_AFTER => {
+                tracing::error!(role, "the loop is stuck; no sign of life is written");
+                continue;
+            }
+            Some(_) => {}
+        }
+        // The database's clock is the one that writer and reader share.
+        let written = sqlx::query!(
+            "WITH gone AS (DELETE FROM heartbeat WHERE at < now() - interval '1 hour')
+             INSERT INTO heartbeat (role, instance, at) VALUES ($1, $2, now())
+             ON CONFLICT (role, instance) DO UPDATE SET at = excluded.at",
+            role,
+            instance,
+        )
+        .execute(&pool)
+        .await;
+        if let Err(error) = written {
+            tracing::warn!(role, %error, "no sign of life could be written");
+        }
+    }
+    let _ = sqlx::query!("DELETE FROM heartbeat WHERE role = $1 AND instance = $2", role, instance)
+        .execute(&pool)
+        .await;
+}
+
+/// The roles among `roles` that no instance has given a sign of life for lately.
+///
+/// # Errors
+/// Where the database does not answer.
+pub async fn silent_roles(pool: &PgPool, roles: &[String]) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT role AS "role!" FROM unnest($1::text[]) AS role
+           WHERE NOT EXISTS (
+               SELECT FROM heartbeat h
+               WHERE h.role = role.role AND h.at > now() - make_interval(secs => $2))
+           ORDER BY role"#,
+        roles,
+        SILENT_AFTER_S,
+    )
+    .fetch_all(pool)
+    .await
+}

@@ -1,0 +1,23 @@
+//! The plumbing of Ordermill: the event log, the relay that brings it to Kafka, the consumer runtime
+//! that brings it to the workers, retries and dead letters.
+//!
+//! Architecture Invariant: nothing here knows what an order is. The word for what a record is about is
+//! its key.
+
+pub mod audit;
+pub mod clock;
+pub mod consumer;
+pub mod database;
+pub mod dead_letters;
+pub mod follower;
+pub mod heartbeat;
+pub mod kafka;
+pub mod label;
+pub mod log;
+pub mod metrics;
+pub mod partition;
+pub mod relay;
+pub mod retry;
+pub mod topics;
+pub mod trace;
+pub mod wake;

@@ -1,0 +1,68 @@
+//! Which partition a key belongs to: Kafka's own rule, so that other producers and consumers agree.
+
+use uuid::Uuid;
+
+/// The partition of a key: murmur2 as Kafka's Java client computes it (`Utils.murmur2` and
+/// `Utils.toPositive` there), modulo the number of partitions.
+#[must_use]
+pub fn partition_of(key: Uuid, partitions: i16) -> i16 {
+    let mut text = [0_u8; 36];
+    let key = key.hyphenated().encode_lower(&mut text);
+    let hash = murmur2(key.as_bytes()) & 0x7fff_ffff;
+    let count = u32::from(partitions.unsigned_abs().max(1));
+    i16::try_from(hash % count).unwrap_or(0)
+}
+
+/// MurmurHash2 by Austin Appleby, 32 bits, with the seed that Kafka uses.
+fn murmur2(data: &[u8]) -> u32 {
+    const SEED: u32 = 0x9747_b28c;
+    const M: u32 = 0x5bd1_e995;
+    const R: u32 = 24;
+    // Kafka's lengths are 32-bit; a key is far shorter.
+    let mut hash = SEED ^ u32::try_from(data.len()).unwrap_or(u32::MAX);
+    let mut words = data.chunks_exact(4);
+    for word in &mut words {
+        let mut k = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
+        k = k.wrapping_mul(M);
+        k ^= k >> R;
+        k = k.wrapping_mul(M);
+        hash = hash.wrapping_mul(M) ^ k;
+    }
+    let rest = words.remainder();
+    for (index, byte) in rest.iter().enumerate() {
+        hash ^= u32::from(*byte) << (8 * index);
+    }
+    if !rest.is_empty() {
+        hash = hash.wrapping_mul(M);
+    }
+    hash ^= hash >> 13;
+    hash = hash.wrapping_mul(M);
+    hash ^ (hash >> 15)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The pairs are those of Kafka's own unit test of `Utils.murmur2`.
+    #[test]
+    fn murmur2_agrees_with_the_java_client() {
+        for (text, expected) in [
+            ("21", -973_932_308_i32),
+            ("foobar", -790_332_482),
+            ("a-little-bit-long-string", -985_981_536),
+            ("a-little-bit-longer-string", -1_486_304_829),
+            ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
+            ("abc", 479_470_107),
+        ] {
+            assert_eq!(murmur2(text.as_bytes()).cast_signed(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_key_has_a_partition_below_the_count() {
+        for n in 0..1_000_u128 {
+            assert!((0..12).contains(&partition_of(Uuid::from_u128(n), 12)));
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! The relay's one row: who leads, how far it is, and what it published last to each partition.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use ordermill_schemas::Topic;
+use serde::{Deserialize, Serialize};
+use sqlx::PgPool;
+use sqlx::types::Json;
+use thiserror::Error;
+
+use super::RelayError;
+
+/// The last position published to each partition, by topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Tails(pub(super) BTreeMap<String, Vec<i64>>);
+
+impl Tails {
+    /// Puts `position` at the end of a partition and answers what stood there; 0 for nothing.
+    pub(super) fn replace(&mut self, topic: &str, partition: i16, position: i64, partitions: i16) -> i64 {
+        if !self.0.contains_key(topic) {
+            self.0.insert(topic.to_owned(), vec![0; usize::from(partitions.unsigned_abs())]);
+        }
+        let slot =
+            self.0.get_mut(topic).and_then(|tails| tails.get_mut(usize::from(partition.unsigned_abs())));
+        slot.map_or(0, |slot| std::mem::replace(slot, position))
+    }
+}
+
+/// Why the cursor can't be used.
+#[derive(Debug, Error)]
+pub enum CursorError {
+    /// Another instance leads now.
+    #[error("another relay has taken over")]
+    Lost,
+    /// The log was never set up.
+    #[error("the log is not set up: run `ordermill migrate`")]
+    NotInstalled,
+    /// The log began in another database cluster.
+    #[error(
+        "this database is a copy of another one (system identifier {found}, the log began in {expected}); \
+         labels would repeat, so nothing is published from it; use the original"
+    )]
+    OtherDatabase {
+        /// The identifier of the cluster that the log began in.
+        expected: i64,
+        /// The identifier of this cluster.
+        found: i64,
+    },
+    /// The log was written for another number of partitions.
+    #[error("the log was written for {expected} partitions, not {found}; the number can't change")]
+    PartitionCount {
+        /// What the log was written for.
+        expected: i16,
+        /// What is asked for now.
+        found: i16,
+    },
+}
+
+/// Sets the log up for `partitions` partitions, once; later calls check that it is the same number.
+///
+/// # Errors
+/// [`RelayError::Cursor`] where the number differs, [`RelayError::Database`] where the database fails.
+pub async fn install(pool: &PgPool, partitions: i16) -> Result<(), RelayError> {
+    sqlx::query!(
+        "INSERT INTO relay_cursor (system_identifier, partitions)
+         SELECT system_identifier, $1 FROM pg_control_system() ON CONFLICT DO NOTHING",
+        partitions,
+    )
+    .execute(pool)
+    .await?;
+    let expected = self::partitions(pool).await?;
+    if expected != partitions {
+        return Err(CursorError::PartitionCount { expected, found: partitions }.into());
+    }
+    Ok(())
+}
+
+/// How far log and relay were at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Progress {
+    /// The highest position that was committed.
+    pub(crate) log_end: i64,
+    /// Everything up to here was acknowledged by Kafka.
+    pub(crate) position: i64,
+    /// The last position of that in each partition of the topic; empty where nothing was published to it.
+    pub(crate) tails: Vec<i64>,
+}
+
+/// Looks how far log and relay are.
+pub(crate) async fn progress(pool: &PgPool, topic: Topic) -> Result<Progress, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"SELECT (SELECT coalesce(max(e.position), 0) FROM event_log e) AS "log_end!", c.position,
+               c.tails AS "tails: Json<Tails>"
+           FROM relay_cursor c"#,
+    )
+    .fetch_one(pool)
+    .await?;
+    let tails = row.tails.0.0.get(topic.name()).cloned().unwrap_or_default();
+    Ok(Progress { log_end: row.log_end, position: row.position, tails })
+}
+
+/// How many partitions the log is written for.
+///
+/// # Errors
+/// [`CursorError::NotInstalled`] where the log was never set up, or where the database fails.
+pub async fn partitions(pool: &PgPool) -> Result<i16, RelayError> {
+    let partitions = sqlx::query_scalar!("SELECT partitions FROM relay_cursor").fetch_optional(pool).await?;
+    Ok(partitions.ok_or(CursorError::NotInstalled)?)
+}
+
+/// Asks the relay to publish everything above `position` again, unless its cursor is not beyond that anyway.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn request_repeat(pool: &PgPool, position: i64) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE relay_cursor SET repeat_after = LEAST(repeat_after, $1)
+         WHERE position > $1 AND (repeat_after IS NULL OR repeat_after > $1)",
+        position,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// What was last published to each partition when the cursor stood at `position`: read from the whole log,
+/// which is rare enough.
+pub(super) async fn tails_at(pool: &PgPool, position: i64, partitions: i16) -> Result<Tails, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"SELECT topic, partition, max(position) AS "position!" FROM event_log
+           WHERE position <= $1 GROUP BY topic, partition"#,
+        position,
+    )
+    .fetch_all(pool)
+    .await?;
+    let mut tails = Tails::default();
+    for row in rows {
+        tails.replace(&row.topic, row.partition, row.position, partitions);
+    }
+    Ok(tails)
+}
+
+/// The right to publish, as long as the lease is kept.
+pub(super) struct Leadership {
+    pub(super) epoch: i64,
+    pub(super) era: i32,
+    pub(super) partitions: i16,
+    pub(super) position: i64,
+    pub(super) tails: Tails,
+    lease: Duration,
+    kept_at: Instant,
+}
+
+impl Leadership {
+    /// Takes the lead if nobody holds it.
+    pub(super) async fn acquire(
+        pool: &PgPool,
+        instance: &str,
+        lease: Duration,
+    ) -> Result<Option<Leadership>, RelayError> {
+        let kept_at = Instant::now();
+        let row = sqlx::query!(
+            r#"UPDATE relay_cursor
+               SET leader = $1, epoch = epoch + 1, lease_until = clock_timestamp() + make_interval(secs => $2)
+               WHERE lease_until < clock_timestamp()
+               RETURNING epoch, era, partitions, position, tails AS "tails: Json<Tails>", system_identifier,
+                   (SELECT system_identifier FROM pg_control_system()) AS "here!""#,
+            instance,
+            lease.as_secs_f64(),
+        )
+        .fetch_optional(pool)
+        .await?;
+        let Some(row) = row else {
+            partitions(pool).await?;
+            return Ok(None);
+        };
+        let leadership = Leadership {
+            epoch: row.epoch,
+            era: row.era,
+            partitions: row.partitions,
+            position: row.position,
+            tails: row.tails.0,
+            lease,
+            kept_at,
+        };
+        if row.system_identifier != row.here {
+            leadership.release(pool).await?;
+            let (expected, found) = (row.system_identifier, row.here);
+            return Err(CursorError::OtherDatabase { expected, found }.into());
+        }
+        Ok(Some(leadership))
+    }
+
+    /// Keeps the lease if it is getting old, and answers what a consumer asks to have repeated.
+    pub(super) async fn keep(&mut self, pool: &PgPool) -> Result<Option<i64>, RelayError> {
+        if self.kept_at.elapsed() < self.lease / 6 {
+            return Ok(None);
+        }
+        let kept_at = Instant::now();
+        let row = sqlx::query!(
+            "UPDATE relay_cursor SET lease_until = clock_timestamp() + make_interval(secs => $2)
+             WHERE epoch = $1 RETURNING repeat_after",
+            self.epoch,
+            self.lease.as_secs_f64(),
+        )
+        .fetch_optional(pool)
+        .await?;
+        self.kept_at = kept_at;
+        Ok(row.ok_or(CursorError::Lost)?.repeat_after)
+    }
+
+    /// Moves the cursor to `position`, everything up to which Kafka has acknowledged. Answers what a consumer
+    /// asks to have repeated.
+    ///
+    /// The commit is not waited for: a cursor that falls back after a power cut only repeats.
+    pub(super) async fn advance(
+        &mut self,
+        pool: &PgPool,
+        position: i64,
+        tails: Tails,
+    ) -> Result<Option<i64>, RelayError> {
+        let kept_at = Instant::now();
+        let row = sqlx::query!(
+            "WITH asynchronous AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+             UPDATE relay_cursor
+             SET position = $2, tails = $3, lease_until = clock_timestamp() + make_interval(secs => $4)
+             FROM asynchronous
+             WHERE epoch = $1 RETURNING repeat_after",
+            self.epoch,
+            position,
+            Json(&tails) as _,
+            self.lease.as_secs_f64(),
+        )
+        .fetch_optional(pool)
+        .await?;
+        let row = row.ok_or(CursorError::Lost)?;
+        (self.position, self.tails, self.kept_at) = (position, tails, kept_at);
+        Ok(row.repeat_after)
+    }
+
+    /// Moves the cursor back to `position`, so that everything above it is published again.
+    pub(super) async fn rewind(
+        &mut self,
+        pool: &PgPool,
+        position: i64,
+        tails: Tails,
+    ) -> Result<(), RelayError> {
+        let moved = sqlx::query!(
+            "UPDATE relay_cursor SET position = $2, tails = $3,
+                 repeat_after = CASE WHEN repeat_after < $2 THEN repeat_after END
+             WHERE epoch = $1",
+            self.epoch,
+            position,
+            Json(&tails) as _,
+        )
+        .execute(pool)
+        .await?;
+        if moved.rows_affected() == 0 {
+            return Err(CursorError::Lost.into());
+        }
+        (self.position, self.tails) = (position, tails);
+        Ok(())
+    }
+
+    /// Forgets a request that asks for nothing that was published yet.
+    pub(super) async fn clear_request(&self, pool: &PgPool) -> Result<(), RelayError> {
+        sqlx::query!(
+            "UPDATE relay_cursor SET repeat_after = NULL WHERE epoch = $1 AND repeat_after >= position",
+            self.epoch,
+        )
+        .execute(pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Gives the lease back, so that another can lead at once.
+    pub(super) async fn release(&self, pool: &PgPool) -> Result<(), RelayError> {
+        sqlx::query!(
+            "UPDATE relay_cursor SET lease_until = '-infinity', leader = NULL WHERE epoch = $1",
+            self.epoch,
+        )
+        .execute(pool)
+        .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,244 @@
+//! Rows of the log as Kafka records.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ordermill_schemas::headers;
+use rdkafka::ClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use serde::Deserialize;
+use sqlx::PgPool;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::RelayError;
+use super::cursor::Tails;
+use crate::kafka::KafkaConfig;
+use crate::label::Label;
+
+/// How often the relay looks after its lease while it waits for acknowledgements.
+const LOOK_UP_AFTER: Duration = Duration::from_millis(50);
+
+/// A further header of a record.
+#[derive(Debug, Deserialize)]
+pub(super) struct FurtherHeader {
+    name: String,
+    value: String,
+}
+
+/// A row of the log.
+pub(super) struct Row {
+    pub(super) position: i64,
+    event_id: Uuid,
+    topic: String,
+    partition: i16,
+    key: Uuid,
+    record_key: Option<Vec<u8>>,
+    aggregate_id: Uuid,
+    sequence: i32,
+    event_type: String,
+    version: i16,
+    correlation_id: Option<Uuid>,
+    cause_id: Option<Uuid>,
+    actor: String,
+    traceparent: String,
+    at: jiff_sqlx::Timestamp,
+    data: Vec<u8>,
+    headers: Option<Json<Vec<FurtherHeader>>>,
+}
+
+/// The rows above `after` up to `upto`, by position, at most `rows_max`.
+pub(super) async fn read(
+    pool: &PgPool,
+    after: i64,
+    upto: i64,
+    rows_max: i64,
+) -> Result<Vec<Row>, sqlx::Error> {
+    sqlx::query_as!(
+        Row,
+        r#"SELECT position, event_id, topic, partition, key, record_key, aggregate_id, sequence,
+               type AS event_type, version, correlation_id, cause_id, actor, traceparent, at, data,
+               headers AS "headers: Json<Vec<FurtherHeader>>"
+           FROM event_log WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3"#,
+        after,
+        upto,
+        rows_max,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// What became of the batch that is being published.
+#[derive(Default)]
+struct Progress {
+    acknowledged: usize,
+    failure: Option<KafkaError>,
+}
+
+/// Told by the client's thread, waited for by the relay's.
+#[derive(Default)]
+struct Deliveries {
+    progress: Mutex<Progress>,
+    changed: Condvar,
+}
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let mut progress = self.progress();
+        match result {
+            Ok(_) => progress.acknowledged += 1,
+            Err((error, _)) => {
+                progress.failure.get_or_insert_with(|| error.clone());
+            }
+        }
+        drop(progress);
+        self.changed.notify_one();
+    }
+}
+
+impl Deliveries {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits a moment for a change unless `count` records are acknowledged; whether they are.
+    fn wait_for(&self, count: usize) -> Result<bool, KafkaError> {
+        let progress = self.progress();
+        let waits = |progress: &mut Progress| progress.acknowledged < count && progress.failure.is_none();
+        let (mut progress, _) = self
+            .changed
+            .wait_timeout_while(progress, LOOK_UP_AFTER, waits)
+            .unwrap_or_else(PoisonError::into_inner);
+        match progress.failure.take() {
+            Some(error) => Err(error),
+            None => Ok(progress.acknowledged >= count),
+        }
+    }
+}
+
+/// A producer that keeps order and repeats nothing by itself.
+pub(super) struct Publisher {
+    producer: ThreadedProducer<Deliveries>,
+    kafka: KafkaConfig,
+    era: i32,
+}
+
+impl Publisher {
+    pub(super) fn new(kafka: &KafkaConfig, era: i32) -> Result<Publisher, RelayError> {
+        let mut client = kafka.client();
+        client
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            // After a failure nothing overtakes: the producer stops, and the next one begins at the cursor.
+            .set("enable.gapless.guarantee", "true")
+            .set("message.timeout.ms", "0")
+            // A topic that is gone shows after this long, and is made again.
+            .set("topic.metadata.propagation.max.ms", "5000")
+            .set("topic.metadata.refresh.interval.ms", "5000")
+            .set("linger.ms", "0.5")
+            .set("compression.type", "lz4")
+            .set("queue.buffering.max.messages", "100000")
+            .set("message.max.bytes", "1000000")
+            .set("partitioner", "murmur2_random");
+        kafka.override_with_settings(&mut client);
+        let producer = client.create_with_context(Deliveries::default())?;
+        Ok(Publisher { producer, kafka: kafka.clone(), era })
+    }
+
+    /// Publishes the rows in order and waits until all are acknowledged; `meanwhile` is called again and again
+    /// while it waits, and ends it by an error.
+    pub(super) fn publish(
+        &self,
+        rows: Vec<Row>,
+        tails: &mut Tails,
+        partitions: i16,
+        mut meanwhile: impl FnMut() -> Result<(), RelayError>,
+    ) -> Result<(), RelayError> {
+        let deliveries = self.producer.context();
+        *deliveries.progress() = Progress::default();
+        let count = rows.len();
+        for row in rows {
+            let previous = tails.replace(&row.topic, row.partition, row.position, partitions);
+            self.send(&row, previous, &mut meanwhile)?;
+        }
+        while !deliveries.wait_for(count)? {
+            meanwhile()?;
+        }
+        Ok(())
+    }
+
+    fn send(
+        &self,
+        row: &Row,
+        previous: i64,
+        meanwhile: &mut impl FnMut() -> Result<(), RelayError>,
+    ) -> Result<(), RelayError> {
+        let mut text = [0_u8; 36];
+        let key: &[u8] = match &row.record_key {
+            Some(key) => key,
+            None => row.key.hyphenated().encode_lower(&mut text).as_bytes(),
+        };
+        let topic = self.kafka.full_name(&row.topic);
+        let mut record = BaseRecord::to(&topic)
+            .partition(i32::from(row.partition))
+            .key(key)
+            .payload(row.data.as_slice())
+            .headers(self.headers(row, previous));
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                // The queue is full: wait for room and send the same record, so that none overtakes it.
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), refused)) => {
+                    record = refused;
+                    self.producer.context().wait_for(usize::MAX)?;
+                    meanwhile()?;
+                }
+                Err((error, _)) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn headers(&self, row: &Row, previous: i64) -> OwnedHeaders {
+        let label = |position| Label { era: self.era, position }.to_string();
+        let schema = format!("{}{}:{}", headers::SCHEMA_URN, row.event_type, row.version);
+        let mut all = Headers(OwnedHeaders::new_with_capacity(18))
+            .add(headers::ID, &row.event_id.to_string())
+            .add(headers::TYPE, &row.event_type)
+            .add(headers::SOURCE, &format!("/ordermill/{}", row.topic))
+            .add(headers::SPEC_VERSION, "1.0")
+            .add(headers::TIME, &row.at.to_jiff().to_string())
+            .add(headers::SUBJECT, &row.aggregate_id.to_string())
+            .add(headers::DATA_SCHEMA, &schema)
+            .add(headers::SEQUENCE, &row.sequence.to_string())
+            .add(headers::ACTOR, &row.actor)
+            .add(headers::TRACEPARENT, &row.traceparent)
+            .add(headers::LABEL, &label(row.position));
+        if previous > 0 {
+            all = all.add(headers::PREVIOUS, &label(previous));
+        }
+        if let Some(correlation_id) = row.correlation_id {
+            all = all.add(headers::CORRELATION, &correlation_id.to_string());
+        }
+        if let Some(cause_id) = row.cause_id {
+            all = all.add(headers::CAUSATION, &cause_id.to_string());
+        }
+        match &row.headers {
+            Some(further) => further.0.iter().fold(all, |all, header| all.add(&header.name, &header.value)).0,
+            None => all.add(headers::CONTENT_TYPE, "application/json").0,
+        }
+    }
+}
+
+struct Headers(OwnedHeaders);
+
+impl Headers {
+    fn add(self, key: &str, value: &str) -> Headers {
+        Headers(self.0.insert(Header { key, value: Some(value) }))
+    }
+}

@@ -1,0 +1,125 @@
+//! The topics in Kafka: made once, with a number of partitions that never changes.
+
+use std::time::{Duration, Instant};
+
+use ordermill_schemas::Topic;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use thiserror::Error;
+
+use crate::kafka::KafkaConfig;
+
+/// How many partitions a topic has unless the installation began with another number.
+pub const PARTITIONS_DEFAULT: i16 = 12;
+/// How long records are kept in Kafka; the log in the database keeps them for good.
+const RETENTION_MS: &str = "604800000";
+/// How soon a topic that is not known yet is looked for again.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
+/// How long the broker has for an answer.
+const BROKER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why the topics are not there.
+#[derive(Debug, Error)]
+pub enum TopicsError {
+    /// The broker did not answer or refused.
+    #[error("Kafka does not answer: {0}; check that it runs and that KAFKA_BROKERS names it")]
+    Kafka(#[from] KafkaError),
+    /// The broker refused to make a topic.
+    #[error("Kafka did not create topic {topic}: {code}")]
+    NotCreated {
+        /// The topic's full name.
+        topic: String,
+        /// The broker's reason.
+        code: RDKafkaErrorCode,
+    },
+    /// A topic has another number of partitions than the log was written for.
+    #[error(
+        "topic {topic} has {found} partitions but the log was written for {expected}; keys would change \
+         their partition and lose their order: restore the old number or start on fresh topics"
+    )]
+    PartitionCount {
+        /// The topic's full name.
+        topic: String,
+        /// How many it has.
+        found: usize,
+        /// How many the log was written for.
+        expected: i16,
+    },
+}
+
+/// The topic that holds what `group` could not apply of `topic`.
+#[must_use]
+pub fn dead_letter_topic(topic: &str, group: &str) -> String {
+    format!("{topic}.{group}.dlt")
+}
+
+/// Creates what is missing and checks the rest. `groups` are pairs of group name and its topics.
+///
+/// # Errors
+/// [`TopicsError`] where the broker does not answer or a topic has the wrong number of partitions.
+pub async fn ensure(
+    kafka: &KafkaConfig,
+    partitions: i16,
+    groups: &[(&str, &[Topic])],
+) -> Result<Vec<String>, TopicsError> {
+    let mut names: Vec<String> = Topic::ALL.iter().map(|topic| kafka.full_name(topic.name())).collect();
+    for (group, topics) in groups {
+        names.extend(topics.iter().map(|topic| kafka.full_name(&dead_letter_topic(topic.name(), group))));
+    }
+    create_missing(kafka, partitions, &names).await?;
+    check_partitions(kafka, partitions, &names).await?;
+    Ok(names)
+}
+
+async fn create_missing(kafka: &KafkaConfig, partitions: i16, names: &[String]) -> Result<(), TopicsError> {
+    let mut config = kafka.client();
+    kafka.override_with_settings(&mut config);
+    let admin: AdminClient<DefaultClientContext> = config.create()?;
+    let topics: Vec<NewTopic<'_>> = names
+        .iter()
+        .map(|name| {
+            // -1 takes the broker's own default of replicas.
+            NewTopic::new(name, i32::from(partitions), TopicReplication::Fixed(-1))
+                .set("retention.ms", RETENTION_MS)
+        })
+        .collect();
+    let options =
+        AdminOptions::new().request_timeout(Some(BROKER_TIMEOUT)).operation_timeout(Some(BROKER_TIMEOUT));
+    for result in admin.create_topics(&topics, &options).await? {
+        match result {
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((topic, code)) => return Err(TopicsError::NotCreated { topic, code }),
+        }
+    }
+    Ok(())
+}
+
+async fn check_partitions(kafka: &KafkaConfig, expected: i16, names: &[String]) -> Result<(), TopicsError> {
+    let mut config = kafka.client();
+    kafka.override_with_settings(&mut config);
+    let names = names.to_vec();
+    let check = move || {
+        let consumer: BaseConsumer = config.create()?;
+        let started = Instant::now();
+        for topic in names {
+            let mut found = partitions_of(&consumer, &topic)?;
+            // A topic that was just made can be unknown for a moment.
+            while found == 0 && started.elapsed() < BROKER_TIMEOUT {
+                std::thread::sleep(LOOK_AGAIN_AFTER);
+                found = partitions_of(&consumer, &topic)?;
+            }
+            if found != usize::from(expected.unsigned_abs()) {
+                return Err(TopicsError::PartitionCount { topic, found, expected });
+            }
+        }
+        Ok(())
+    };
+    tokio::task::spawn_blocking(check).await.unwrap_or(Err(TopicsError::Kafka(KafkaError::Canceled)))
+}
+
+fn partitions_of(consumer: &BaseConsumer, topic: &str) -> Result<usize, KafkaError> {
+    let metadata = consumer.fetch_metadata(Some(topic), BROKER_TIMEOUT)?;
+    Ok(metadata.topics().first().map_or(0, |topic| topic.partitions().len()))
+}

@@ -1,0 +1,97 @@
+//! W3C trace context: one trace from the HTTP request through log and Kafka to the last worker.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A `traceparent` of version 00.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceContext {
+    trace_id: u128,
+    span_id: u64,
+    flags: u8,
+}
+
+impl TraceContext {
+    /// A new trace, sampled.
+    #[must_use]
+    pub fn new_root() -> TraceContext {
+        TraceContext { trace_id: rand::random_range(1..=u128::MAX), span_id: new_span_id(), flags: 1 }
+    }
+
+    /// A new span of the same trace.
+    #[must_use]
+    pub fn child(self) -> TraceContext {
+        TraceContext { span_id: new_span_id(), ..self }
+    }
+
+    /// A new span of the trace that `header` names, or a new trace where it names none.
+    #[must_use]
+    pub fn child_of(header: Option<&str>) -> TraceContext {
+        header.and_then(|header| header.parse().ok()).map_or_else(TraceContext::new_root, TraceContext::child)
+    }
+
+    /// The trace's id as 32 hexadecimal digits, as logs show it.
+    #[must_use]
+    pub fn trace_id(self) -> String {
+        format!("{:032x}", self.trace_id)
+    }
+}
+
+fn new_span_id() -> u64 {
+    rand::random_range(1..=u64::MAX)
+}
+
+impl fmt::Display for TraceContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, self.flags)
+    }
+}
+
+/// The text is not a trace context that this version understands.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NotATraceContext;
+
+impl FromStr for TraceContext {
+    type Err = NotATraceContext;
+
+    fn from_str(text: &str) -> Result<TraceContext, NotATraceContext> {
+        let mut parts = text.split('-');
+        let mut part = |length: usize| match parts.next() {
+            Some(part) if part.len() == length => Ok(part),
+            _ => Err(NotATraceContext),
+        };
+        let (version, trace_id, span_id, flags) = (part(2)?, part(32)?, part(16)?, part(2)?);
+        let lower_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte) || byte == b'-';
+        if version != "00" || text.len() != 55 || !text.bytes().all(lower_hex) {
+            return Err(NotATraceContext);
+        }
+        let context = TraceContext {
+            trace_id: u128::from_str_radix(trace_id, 16).map_err(|_| NotATraceContext)?,
+            span_id: u64::from_str_radix(span_id, 16).map_err(|_| NotATraceContext)?,
+            flags: u8::from_str_radix(flags, 16).map_err(|_| NotATraceContext)?,
+        };
+        if context.trace_id == 0 || context.span_id == 0 { Err(NotATraceContext) } else { Ok(context) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_keeps_the_trace_and_has_a_span_of_its_own() {
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let child = TraceContext::child_of(Some(parent));
+        assert_eq!(child.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert!(!child.to_string().contains("00f067aa0ba902b7"));
+        assert_eq!(child.to_string().parse(), Ok(child));
+    }
+
+    #[test]
+    fn what_is_no_trace_context_starts_a_new_trace() {
+        for wrong in ["", "00-0-0-00", "00-00000000000000000000000000000000-00f067aa0ba902b7-01"] {
+            assert_eq!(wrong.parse::<TraceContext>(), Err(NotATraceContext), "{wrong}");
+        }
+        assert_ne!(TraceContext::child_of(Some("x")).trace_id(), TraceContext::child_of(None).trace_id());
+    }
+}

@@ -1,0 +1,189 @@
+//! What the relay publishes, and in which order.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use ordermill_pipeline::database;
+use uuid::Uuid;
+
+use crate::support::{Log, Published, append_next, until};
+
+/// Per key the sequences are 1, 2, 3 …; per partition the labels rise, and each record names the one before it.
+fn assert_in_order(records: &[Published]) {
+    let mut sequences: HashMap<&str, i32> = HashMap::new();
+    let mut labels = HashMap::new();
+    for record in records {
+        let sequence = sequences.entry(&record.key).or_default();
+        assert_eq!(record.sequence, *sequence + 1, "key {} lost its order", record.key);
+        *sequence = record.sequence;
+        let before = labels.insert(record.partition, record.label);
+        assert_eq!(record.previous, before, "{record:?}");
+        assert!(before < Some(record.label), "{record:?} after {before:?}");
+    }
+}
+
+/// The deterministic part of the story: pseudo-random numbers from a seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_key_keeps_its_order_and_nothing_is_skipped_while_transactions_commit_out_of_order() {
+    let log = Log::new().await;
+    let relay = log.relay();
+    let mut keys: Vec<Uuid> = (0..12).map(|_| Uuid::new_v4()).collect();
+    keys.sort_unstable();
+    let writers = (0..8_u64).map(|writer| {
+        let (pool, wake, keys) = (log.pool.clone(), log.wake.clone(), keys.clone());
+        tokio::spawn(async move {
+            let mut dice = Dice(writer * 7_919 + 17);
+            for _ in 0..60 {
+                let mut transaction = database::begin(&pool).await.unwrap();
+                // A transaction id early, a position late, and other writers' commits in between.
+                if dice.roll(2) == 0 {
+                    sqlx::query("SELECT pg_current_xact_id()").execute(&mut *transaction).await.unwrap();
+                }
+                let (first, count) = (dice.roll(12), 1 + dice.roll(3));
+                for key in
+                    keys.iter().skip(usize::try_from(first).unwrap()).take(usize::try_from(count).unwrap())
+                {
+                    append_next(&mut transaction, *key, 0).await;
+                    if dice.roll(3) == 0 {
+                        sqlx::query("SELECT pg_sleep(0.003)").execute(&mut *transaction).await.unwrap();
+                    }
+                }
+                if dice.roll(5) == 0 {
+                    transaction.rollback().await.unwrap();
+                } else {
+                    transaction.commit().await.unwrap();
+                    wake.wake();
+                }
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    log.until_published().await;
+    relay.stop().await;
+    let records = log.records().await;
+    assert_in_order(&records);
+    assert_eq!(log.count("SELECT count(*) FROM event_log").await, i64::try_from(records.len()).unwrap());
+}
+
+/// The order of ids is B, C, A; the order of changes of the key is A, B; C stays open. A cut by transaction id
+/// would take B alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_by_an_older_transaction_does_not_overtake_while_a_third_is_open() {
+    let log = Log::new().await;
+    let relay = log.relay();
+    let key = Uuid::new_v4();
+    let take_id = "SELECT pg_current_xact_id()";
+    let mut b = database::begin(&log.pool).await.unwrap();
+    sqlx::query(take_id).execute(&mut *b).await.unwrap();
+    let mut c = database::begin(&log.pool).await.unwrap();
+    sqlx::query(take_id).execute(&mut *c).await.unwrap();
+    let mut a = database::begin(&log.pool).await.unwrap();
+    append_next(&mut a, key, 0).await;
+    a.commit().await.unwrap();
+    append_next(&mut b, key, 0).await;
+    b.commit().await.unwrap();
+    // An event of another key, committed while C is open, shows that the relay has looked meanwhile.
+    log.append(Uuid::new_v4(), 0).await;
+    until("the relay waits for the open transaction", async || log.metrics.relay_fence_wait_ms.get() > 0)
+        .await;
+    assert_eq!(log.count("SELECT position FROM relay_cursor").await, 0, "published what was not final");
+    c.rollback().await.unwrap();
+    log.until_published().await;
+    relay.stop().await;
+    let records = log.records().await;
+    assert_eq!(records.len(), 3);
+    assert_in_order(&records);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolled_back_position_does_not_stop_the_relay() {
+    let log = Log::new().await;
+    let relay = log.relay();
+    let key = Uuid::new_v4();
+    log.append(key, 0).await;
+    let mut transaction = database::begin(&log.pool).await.unwrap();
+    append_next(&mut transaction, key, 0).await;
+    transaction.rollback().await.unwrap();
+    log.append(key, 0).await;
+    log.until_published().await;
+    relay.stop().await;
+    let positions: HashSet<i64> = log.records().await.iter().map(|record| record.label.position).collect();
+    assert_eq!(positions, HashSet::from([1, 3]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_published_again_has_the_same_labels() {
+    let log = Log::new().await;
+    let relay = log.relay();
+    let keys: Vec<Uuid> = (0..20).map(|_| Uuid::new_v4()).collect();
+    for key in &keys {
+        log.append(*key, 0).await;
+    }
+    log.until_published().await;
+    relay.stop().await;
+    let once = log.records().await;
+    // As if the relay had died after publishing and before it moved its cursor.
+    sqlx::query("UPDATE relay_cursor SET position = 0, tails = '{}'").execute(&log.pool).await.unwrap();
+    let relay = log.relay();
+    log.until_published().await;
+    log.append(keys[0], 0).await;
+    log.until_published().await;
+    relay.stop().await;
+    let mut by_partition: BTreeMap<i32, Vec<Published>> = BTreeMap::new();
+    for record in log.records().await {
+        by_partition.entry(record.partition).or_default().push(record);
+    }
+    let mut once_by_partition: BTreeMap<i32, Vec<Published>> = BTreeMap::new();
+    for record in once {
+        once_by_partition.entry(record.partition).or_default().push(record);
+    }
+    for (partition, first) in once_by_partition {
+        let all = &by_partition[&partition];
+        assert_eq!(all[..first.len()], first[..]);
+        assert_eq!(all[first.len()..first.len() * 2], first[..], "the repetition differs");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_relays_one_publishes_and_the_other_takes_over_when_it_stops() {
+    let log = Log::new().await;
+    let (first, second) = (log.relay(), log.relay());
+    let key = Uuid::new_v4();
+    for _ in 0..10 {
+        log.append(key, 0).await;
+    }
+    log.until_published().await;
+    first.stop().await;
+    for _ in 0..10 {
+        log.append(key, 0).await;
+    }
+    log.until_published().await;
+    second.stop().await;
+    let records = log.records().await;
+    assert_eq!(records.len(), 20);
+    assert_in_order(&records);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_a_copy_is_refused() {
+    let log = Log::new().await;
+    sqlx::query("UPDATE relay_cursor SET system_identifier = 1").execute(&log.pool).await.unwrap();
+    log.append(Uuid::new_v4(), 0).await;
+    let relay = log.relay();
+    until("the relay has tried to lead", async || log.count("SELECT epoch FROM relay_cursor").await > 1)
+        .await;
+    relay.stop().await;
+    assert_eq!(log.count("SELECT position FROM relay_cursor").await, 0);
+}

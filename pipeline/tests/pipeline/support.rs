@@ -1,0 +1,277 @@
+//! A log of its own for every test, with a relay and consumers that can be started and stopped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use ordermill_pipeline::clock::Clock;
+use ordermill_pipeline::consumer::{self, Batch, ConsumerConfig, Handler, HandlerError, Runtime};
+use ordermill_pipeline::kafka::KafkaConfig;
+use ordermill_pipeline::label::Label;
+use ordermill_pipeline::log::{self, Entry, Origin};
+use ordermill_pipeline::metrics::PipelineMetrics;
+use ordermill_pipeline::relay::{self, RelayConfig};
+use ordermill_pipeline::trace::TraceContext;
+use ordermill_pipeline::wake::Wake;
+use ordermill_pipeline::{database, topics};
+use ordermill_schemas::balances::BalanceCharged;
+use ordermill_schemas::{Topic, headers};
+use ordermill_stack::TestStack;
+use prometheus_client::registry::Registry;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
+
+/// How long anything may take on a busy machine.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const PARTITIONS: i16 = 4;
+
+pub(crate) struct Log {
+    pub(crate) pool: PgPool,
+    pub(crate) kafka: KafkaConfig,
+    pub(crate) metrics: PipelineMetrics,
+    pub(crate) wake: Wake,
+}
+
+/// Something that runs until it is stopped, or dropped by a test that fails: its thread would keep the test from
+/// ending.
+pub(crate) struct Running {
+    shutdown: DropGuard,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    pub(crate) async fn stop(self) {
+        drop(self.shutdown);
+        self.task.await.unwrap();
+    }
+}
+
+impl Log {
+    pub(crate) async fn new() -> Log {
+        let stack = TestStack::shared().await;
+        Log::at(&stack.fresh_database().await, &stack.kafka_brokers, &stack.fresh_prefix()).await
+    }
+
+    pub(crate) async fn at(url: &str, brokers: &str, prefix: &str) -> Log {
+        // Shown where a test fails; RUST_LOG chooses.
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
+        let pool = database::connect(url, "test", 24).await.unwrap();
+        sqlx::raw_sql(include_str!("../../../migrations/0001_pipeline.sql")).execute(&pool).await.unwrap();
+        sqlx::raw_sql(
+            "CREATE TABLE aggregates (key uuid PRIMARY KEY, sequence int NOT NULL);
+             CREATE TABLE applied (
+                 ordinal bigint GENERATED ALWAYS AS IDENTITY, event_id uuid PRIMARY KEY, key uuid NOT NULL,
+                 available bigint NOT NULL CHECK (available <> 13))",
+        )
+        .execute(&pool)
+        .await
+        .unwrap();
+        relay::install(&pool, PARTITIONS).await.unwrap();
+        let metrics = PipelineMetrics::register(&mut Registry::default());
+        Log { pool, kafka: KafkaConfig::new(brokers, prefix), metrics, wake: Wake::default() }
+    }
+
+    pub(crate) fn relay(&self) -> Running {
+        let shutdown = CancellationToken::new();
+        let config = RelayConfig {
+            kafka: self.kafka.clone(),
+            groups: vec![(Recorder::GROUP, Recorder::TOPICS)],
+            instance: Uuid::new_v4().to_string(),
+            lease: Duration::from_secs(3),
+        };
+        let task = tokio::spawn(relay::run(
+            self.pool.clone(),
+            config,
+            self.wake.clone(),
+            self.metrics.clone(),
+            shutdown.clone(),
+        ));
+        Running { shutdown: shutdown.drop_guard(), task }
+    }
+
+    pub(crate) fn consumer(&self, handler: Arc<Recorder>) -> Running {
+        let shutdown = CancellationToken::new();
+        let runtime = Runtime {
+            pool: self.pool.clone(),
+            clock: Clock::system(),
+            wake: self.wake.clone(),
+            metrics: self.metrics.clone(),
+            partitions: PARTITIONS,
+            shutdown: shutdown.clone(),
+        };
+        let config = ConsumerConfig {
+            kafka: self.kafka.clone(),
+            instance: Uuid::new_v4().to_string(),
+            batch_records_max: 500,
+            session_timeout_ms: 6_000,
+        };
+        let task = tokio::spawn(consumer::run(runtime, config, handler));
+        Running { shutdown: shutdown.drop_guard(), task }
+    }
+
+    pub(crate) async fn make_topics(&self) {
+        topics::ensure(&self.kafka, PARTITIONS, &[(Recorder::GROUP, Recorder::TOPICS)]).await.unwrap();
+    }
+
+    /// Appends the next event of `key` in a transaction of its own.
+    pub(crate) async fn append(&self, key: Uuid, available: i64) {
+        let mut transaction = database::begin(&self.pool).await.unwrap();
+        append_next(&mut transaction, key, available).await;
+        transaction.commit().await.unwrap();
+        self.wake.wake();
+    }
+
+    /// Every record of the topic `balances`, partition by partition in the order of offsets.
+    pub(crate) async fn records(&self) -> Vec<Published> {
+        let (kafka, topic) = (self.kafka.clone(), self.kafka.full_name(Topic::Balances.name()));
+        tokio::task::spawn_blocking(move || read_topic(&kafka, &topic)).await.unwrap()
+    }
+
+    /// Waits until everything that is committed has been acknowledged by Kafka.
+    pub(crate) async fn until_published(&self) {
+        until("everything is published", async || {
+            self.count("SELECT count(*) FROM event_log, relay_cursor c WHERE event_log.position > c.position")
+                .await
+                == 0
+        })
+        .await;
+    }
+
+    pub(crate) async fn until_applied(&self, count: i64) {
+        until("everything is applied", async || self.count("SELECT count(*) FROM applied").await >= count)
+            .await;
+    }
+
+    pub(crate) async fn count(&self, sql: &str) -> i64 {
+        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.pool).await.unwrap()
+    }
+
+    /// What was applied, as (key, available), in order.
+    pub(crate) async fn applied(&self) -> Vec<(Uuid, i64)> {
+        sqlx::query_as("SELECT key, available FROM applied ORDER BY ordinal")
+            .fetch_all(&self.pool)
+            .await
+            .unwrap()
+    }
+}
+
+/// Appends the next event of `key`, under the lock of its aggregate.
+pub(crate) async fn append_next(connection: &mut PgConnection, key: Uuid, available: i64) {
+    let sequence: i32 = sqlx::query_scalar(
+        "INSERT INTO aggregates AS a VALUES ($1, 1)
+         ON CONFLICT (key) DO UPDATE SET sequence = a.sequence + 1 RETURNING sequence",
+    )
+    .bind(key)
+    .fetch_one(&mut *connection)
+    .await
+    .unwrap();
+    let event = BalanceCharged { user_id: key, amount: 1, available, held: i64::from(sequence) }.into();
+    let origin = Origin { cause: None, actor: "test".to_owned(), trace: TraceContext::new_root() };
+    let entry = Entry::of_event(Uuid::now_v7(), &event, sequence, origin, PARTITIONS).unwrap();
+    log::append(connection, vec![entry], Clock::system().now()).await.unwrap();
+}
+
+/// Waits for a condition.
+pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let started = Instant::now();
+    while !condition().await {
+        assert!(started.elapsed() < DEADLINE, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A record as Kafka has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Published {
+    pub(crate) partition: i32,
+    pub(crate) key: String,
+    pub(crate) event_id: String,
+    pub(crate) sequence: i32,
+    pub(crate) label: Label,
+    pub(crate) previous: Option<Label>,
+}
+
+fn read_topic(kafka: &KafkaConfig, topic: &str) -> Vec<Published> {
+    let mut config = kafka.client();
+    config.set("group.id", "test-reader").set("enable.auto.commit", "false");
+    let consumer: BaseConsumer = config.create().unwrap();
+    let mut records = Vec::new();
+    for partition in 0..i32::from(PARTITIONS) {
+        let (low, high) = consumer.fetch_watermarks(topic, partition, DEADLINE).unwrap();
+        let mut assignment = TopicPartitionList::new();
+        assignment.add_partition_offset(topic, partition, Offset::Offset(low)).unwrap();
+        consumer.assign(&assignment).unwrap();
+        let mut next = low;
+        let started = Instant::now();
+        while next < high {
+            assert!(started.elapsed() < DEADLINE, "partition {partition} can't be read");
+            let Some(message) = consumer.poll(Duration::from_millis(100)) else { continue };
+            let message = message.unwrap();
+            next = message.offset() + 1;
+            let header = |name: &str| {
+                let headers = message.headers()?;
+                let header = headers.iter().find(|header| header.key == name)?;
+                Some(String::from_utf8(header.value?.to_vec()).unwrap())
+            };
+            records.push(Published {
+                partition,
+                key: String::from_utf8(message.key().unwrap().to_vec()).unwrap(),
+                event_id: header(headers::ID).unwrap(),
+                sequence: header(headers::SEQUENCE).unwrap().parse().unwrap(),
+                label: header(headers::LABEL).unwrap().parse().unwrap(),
+                previous: header(headers::PREVIOUS).map(|text| text.parse().unwrap()),
+            });
+        }
+    }
+    records
+}
+
+/// Applies events by writing them down. An event with available = 13 breaks a rule of its table.
+#[derive(Default)]
+pub(crate) struct Recorder {
+    /// So many batches fail first, as if the database had been away.
+    pub(crate) failures: AtomicUsize,
+    /// Transactions that were begun.
+    pub(crate) transactions: AtomicUsize,
+    /// When set, a batch waits for a permit before it returns.
+    pub(crate) gate: Option<tokio::sync::Semaphore>,
+}
+
+impl Handler for Recorder {
+    const GROUP: &'static str = "recorder";
+    const TOPICS: &'static [Topic] = &[Topic::Balances];
+
+    async fn handle(
+        &self,
+        connection: &mut PgConnection,
+        batch: &Batch<'_>,
+    ) -> Result<Vec<Entry>, HandlerError> {
+        self.transactions.fetch_add(1, Ordering::SeqCst);
+        for received in batch.events {
+            let ordermill_schemas::Event::BalanceCharged(charged) = &received.event else { continue };
+            sqlx::query("INSERT INTO applied (event_id, key, available) VALUES ($1, $2, $3)")
+                .bind(received.event_id)
+                .bind(charged.user_id)
+                .bind(charged.available)
+                .execute(&mut *connection)
+                .await?;
+        }
+        if let Some(gate) = &self.gate {
+            gate.acquire().await.unwrap().forget();
+        }
+        let fails =
+            self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        match fails {
+            Ok(_) => Err(sqlx::Error::PoolTimedOut.into()),
+            Err(_) => Ok(Vec::new()),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The public documents that are generated from the catalogue.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::{CATALOGUE, EventType, Topic, headers};
+
+/// A generated file: where it lies, from the root of the repository, and what is in it.
+pub struct Document {
+    /// The path from the root of the repository.
+    pub path: String,
+    /// The whole text.
+    pub text: String,
+}
+
+/// Every generated document.
+///
+/// # Errors
+/// None in practice: schemas are plain JSON values.
+pub fn all() -> Result<Vec<Document>, serde_json::Error> {
+    let mut documents = Vec::with_capacity(CATALOGUE.len() + 2);
+    for event_type in CATALOGUE {
+        documents.push(Document { path: schema_path(event_type), text: pretty(&schema(event_type))? });
+    }
+    documents.push(Document { path: "schemas/asyncapi.json".to_owned(), text: pretty(&asyncapi())? });
+    documents.push(Document { path: "docs/EVENTS.md".to_owned(), text: events_page() });
+    Ok(documents)
+}
+
+/// The JSON Schema of an event type's payload, with its `$id`.
+#[must_use]
+pub fn schema(event_type: &EventType) -> Value {
+    let mut schema = (event_type.schema)().to_value();
+    if let Some(object) = schema.as_object_mut() {
+        object.insert("$id".to_owned(), schema_urn(event_type).into());
+    }
+    schema
+}
+
+fn schema_urn(event_type: &EventType) -> String {
+    format!("{}{}:{}", headers::SCHEMA_URN, event_type.name, event_type.version)
+}
+
+fn schema_path(event_type: &EventType) -> String {
+    format!("schemas/json/{}.v{}.json", event_type.name, event_type.version)
+}
+
+fn pretty(value: &Value) -> Result<String, serde_json::Error> {
+    serde_json::to_string_pretty(value).map(|text| text + "\n")
+}
+
+fn asyncapi() -> Value {
+    let messages: serde_json::Map<String, Value> = CATALOGUE
+        .iter()
+        .map(|event_type| {
+            let file = format!("./json/{}.v{}.json", event_type.name, event_type.version);
+            let message = json!({
+                "name": event_type.name,
+                "contentType": "application/json",
+                "headers": {"$ref": "#/components/schemas/headers"},
+                "payload": {"$ref": file},
+                "bindings": {"kafka": {"key": {
+                    "type": "string", "format": "uuid",
+                    "description": format!("the payload's {}", event_type.key_field),
+                }}},
+            });
+            (event_type.name.to_owned(), message)
+        })
+        .collect();
+    let channels: serde_json::Map<String, Value> =
+        Topic::ALL.into_iter().map(|topic| (topic.name().to_owned(), channel(topic))).collect();
+    let operations: serde_json::Map<String, Value> = Topic::ALL
+        .into_iter()
+        .map(|topic| {
+            let operation = json!({
+                "action": "send",
+                "channel": {"$ref": format!("#/channels/{topic}")},
+            });
+            (format!("publish_{topic}"), operation)
+        })
+        .collect();
+    json!({
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Ordermill events",
+            "version": "1",
+            "description": "CloudEvents 1.0 in Kafka's binary mode; delivery is at least once, in order for each key.",
+        },
+        "defaultContentType": "application/json",
+        "channels": channels,
+        "operations": operations,
+        "components": {"messages": messages, "schemas": {"headers": header_schema()}},
+    })
+}
+
+fn channel(topic: Topic) -> Value {
+    let messages: serde_json::Map<String, Value> = CATALOGUE
+        .iter()
+        .filter(|event_type| event_type.topic == topic)
+        .map(|event_type| {
+            let reference = format!("#/components/messages/{}", event_type.name);
+            (event_type.name.to_owned(), json!({"$ref": reference}))
+        })
+        .collect();
+    json!({"address": topic.name(), "messages": messages})
+}
+
+/// The headers with what each says, in the order in which the page lists them.
+const HEADERS: [(&str, bool, &str); 14] = [
+    (headers::ID, true, "the event's id, the same at every repetition"),
+    (headers::TYPE, true, "the event's type"),
+    (headers::SOURCE, true, "`/ordermill/<topic>`"),
+    (headers::SPEC_VERSION, true, "`1.0`"),
+    (headers::TIME, true, "when it happened, RFC 3339 in UTC"),
+    (headers::SUBJECT, true, "the id of the aggregate that it happened to"),
+    (headers::DATA_SCHEMA, true, "`urn:ordermill:schema:<type>:<version>`"),
+    (headers::SEQUENCE, true, "its ordinal among the aggregate's events on this topic, from 1, without gap"),
+    (headers::CORRELATION, false, "the order it belongs to"),
+    (headers::CAUSATION, false, "the id of the event that caused it"),
+    (headers::ACTOR, true, "who caused it: `user:<id>`, `admin`, `worker:<group>`, `gateway`"),
+    (headers::TRACEPARENT, true, "W3C trace context of the request that it follows from"),
+    (headers::LABEL, true, "`<era>-<position>`, its place in the log"),
+    (headers::PREVIOUS, false, "the label of the record before it in its partition; absent on the first"),
+];
+
+fn header_schema() -> Value {
+    let properties: serde_json::Map<String, Value> = HEADERS
+        .iter()
+        .map(|(name, _, says)| ((*name).to_owned(), json!({"type": "string", "description": says})))
+        .collect();
+    let required: Vec<&str> =
+        HEADERS.iter().filter(|(_, required, _)| *required).map(|(name, _, _)| *name).collect();
+    json!({"type": "object", "properties": properties, "required": required})
+}
+
+fn events_page() -> String {
+    let mut page = String::from(
+        "# Events\n\n\
+         Generated from `schemas/` by `cargo run -p ordermill-schemas --bin generate`; do not edit.\n\n\
+         Every record is a CloudEvent 1.0 in Kafka's binary mode: the value is the payload as JSON, the rest \
+         are headers. The key is a UUID as text; records of one key are in order. Topic names are given \
+         without the prefix that an installation may set.\n\n\
+         ## Reading without repeating\n\n\
+         Delivery is at least once: after a failure the relay sends records again, under the same labels. \
+         A label is `<era>-<position>`; compare era, then position, as numbers. Keep the label of the last \
+         record you applied of each partition, in the same transaction as its effect, and skip a record \
+         whose label is not above it. If `ordermill-previous` is above the label you saw last, records \
+         between are missing: skip on until they are sent again (the workers of Ordermill ask the relay \
+         for that by themselves).\n\n\
+         ## Headers\n\n| header | always | says |\n| --- | --- | --- |\n",
+    );
+    for (name, always, says) in HEADERS {
+        let always = if always { "yes" } else { "no" };
+        let _ = writeln!(page, "| `{name}` | {always} | {says} |");
+    }
+    for topic in Topic::ALL {
+        let _ = write!(page, "\n## Topic `{topic}`\n\n");
+        let mut types = CATALOGUE.iter().filter(|event_type| event_type.topic == topic).peekable();
+        if types.peek().is_none() {
+            page.push_str("No event yet.\n");
+            continue;
+        }
+        page.push_str("| type | key | says | schema |\n| --- | --- | --- | --- |\n");
+        for event_type in types {
+            let schema = schema(event_type);
+            let says = schema["description"].as_str().unwrap_or_default().replace('\n', " ");
+            let _ = writeln!(
+                page,
+                "| `{}` | `{}` | {says} | [v{}](../{}) |",
+                event_type.name,
+                event_type.key_field,
+                event_type.version,
+                schema_path(event_type),
+            );
+        }
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_type_has_one_name_and_a_described_schema() {
+        let mut names: Vec<_> = CATALOGUE.iter().map(|t| (t.name, t.version)).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), CATALOGUE.len());
+        for event_type in CATALOGUE {
+            let schema = schema(event_type);
+            assert!(schema["description"].is_string(), "{} says nothing", event_type.name);
+            assert!(schema["properties"][event_type.key_field].is_object(), "{}", event_type.name);
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! Events of an order: what its saga decided.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::Money;
+use crate::stock::StockLine;
+
+/// How an order is paid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum PaymentMethod {
+    /// From the user's balance: held first, captured when the gateway approves.
+    Balance,
+    /// By card.
+    Card,
+    /// By bank transfer, which earns 5 % off.
+    BankTransfer,
+}
+
+/// Why an order was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum FailureCode {
+    /// A product has fewer left than were ordered.
+    OutOfStock,
+    /// The balance does not cover the total.
+    InsufficientBalance,
+    /// The coupon is not the user's, is used, expired or revoked, or the subtotal is below its minimum.
+    CouponNotUsable,
+    /// The payment gateway declined the charge.
+    PaymentDeclined,
+    /// The charge could not be made, and was voided at the payment gateway.
+    PaymentUnavailable,
+    /// The order did not get through its steps in time.
+    DeadlineExceeded,
+}
+
+/// Why an order was refused, for a program and for a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Failure {
+    /// For programs.
+    pub code: FailureCode,
+    /// For people.
+    pub detail: String,
+}
+
+/// What a part of the discount was given for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum DiscountKind {
+    /// A coupon was used.
+    Coupon,
+    /// The method of payment earns it.
+    PaymentMethod,
+}
+
+/// A part of the discount.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Discount {
+    /// What it was given for.
+    pub kind: DiscountKind,
+    /// How much, in the minor unit; at least 0.
+    pub amount: Money,
+    /// The coupon, where it was given for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_coupon_id: Option<Uuid>,
+}
+
+/// A line of an order, with the price fixed when the order was accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OrderLine {
+    /// The product.
+    pub product_id: Uuid,
+    /// Its name then.
+    pub name: String,
+    /// Its category then.
+    pub category: String,
+    /// Its price then, in the minor unit.
+    pub unit_price: Money,
+    /// How many, from 1 to 10,000.
+    pub quantity: i32,
+}
+
+/// An order was accepted and waits for stock, coupon and payment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OrderPlaced {
+    /// The order.
+    pub order_id: Uuid,
+    /// Who ordered.
+    pub user_id: Uuid,
+    /// What was ordered, each product once.
+    pub lines: Vec<OrderLine>,
+    /// How it is to be paid.
+    pub payment_method: PaymentMethod,
+    /// The coupon to be used, if any.
+    pub user_coupon_id: Option<Uuid>,
+    /// The sum of the lines, before discounts.
+    pub subtotal: Money,
+    /// The discounts that are known at acceptance.
+    pub discounts: Vec<Discount>,
+    /// What is to be paid.
+    pub total: Money,
+    /// When the order is refused if it has not come to rest by then.
+    pub deadline_at: Timestamp,
+}
+
+/// Everything is reserved; the order is to be paid now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OrderPaymentDue {
+    /// The order.
+    pub order_id: Uuid,
+    /// Who pays.
+    pub user_id: Uuid,
+    /// The ordinal of this charge among the order's, from 1.
+    pub charge_number: i32,
+    /// How much, in the minor unit; 0 needs no gateway.
+    pub amount: Money,
+    /// How.
+    pub payment_method: PaymentMethod,
+}
+
+/// A sold line with the revenue it brought: what was paid for it after all discounts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SoldLine {
+    /// The product.
+    pub product_id: Uuid,
+    /// Its category at the sale.
+    pub category: String,
+    /// How many.
+    pub quantity: i32,
+    /// What was paid for the line, in the minor unit.
+    pub revenue: Money,
+}
+
+/// The order is paid and its stock is deducted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OrderConfirmed {
+    /// The order.
+    pub order_id: Uuid,
+    /// Who bought.
+    pub user_id: Uuid,
+    /// What was paid.
+    pub total: Money,
+    /// What was sold.
+    pub lines: Vec<SoldLine>,
+}
+
+/// The order is refused; whoever holds something for it gives it back now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OrderRejecting {
+    /// The order.
+    pub order_id: Uuid,
+    /// Who ordered.
+    pub user_id: Uuid,
+    /// Why.
+    pub failure: Failure,
+}
+
+/// The order is refused and nothing is held for it any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OrderRejected {
+    /// The order.
+    pub order_id: Uuid,
+    /// Who ordered.
+    pub user_id: Uuid,
+    /// Why.
+    pub failure: Failure,
+}
+
+/// The order is being cancelled; whoever holds something for it gives it back now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OrderCancelling {
+    /// The order.
+    pub order_id: Uuid,
+    /// Who ordered.
+    pub user_id: Uuid,
+    /// The ordinal of this change of the order: 1 is its placing, every modification and a cancellation count on.
+    pub round: i32,
+    /// Why, in the words of whoever cancelled it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When the cancellation is overdue.
+    pub deadline_at: Timestamp,
+}
+
+/// The order is cancelled: paid back, and its stock can be ordered again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OrderCancelled {
+    /// The order.
+    pub order_id: Uuid,
+    /// Who ordered.
+    pub user_id: Uuid,
+    /// What was paid back, in the minor unit.
+    pub refunded: Money,
+    /// When the sale was confirmed that is taken back.
+    pub confirmed_at: Timestamp,
+    /// What was sold and now is not.
+    pub lines: Vec<SoldLine>,
+}
+
+/// The lines of an order are to be replaced; stock and payment are asked for the difference.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OrderModifying {
+    /// The order.
+    pub order_id: Uuid,
+    /// Who ordered.
+    pub user_id: Uuid,
+    /// The ordinal of this change of the order: 1 is its placing, every modification and a cancellation count on.
+    pub round: i32,
+    /// The lines that are wanted, each product once.
+    pub lines: Vec<OrderLine>,
+    /// The sum of these lines, before discounts.
+    pub subtotal: Money,
+    /// The discounts on them.
+    pub discounts: Vec<Discount>,
+    /// What they cost.
+    pub total: Money,
+    /// When the modification is refused if not everything for it is held by then.
+    pub deadline_at: Timestamp,
+}
+
+/// Everything for a modification is held and paid for; it is carried out now and can't be refused any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OrderModificationApplying {
+    /// The order.
+    pub order_id: Uuid,
+    /// Who ordered.
+    pub user_id: Uuid,
+    /// The modification.
+    pub round: i32,
+    /// What is to be paid back, in the minor unit; 0 where the order has not become cheaper.
+    pub refund: Money,
+}
+
+/// A modification is refused; what is held for it is given back now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OrderModificationRefusing {
+    /// The order.
+    pub order_id: Uuid,
+    /// Who ordered.
+    pub user_id: Uuid,
+    /// The modification.
+    pub round: i32,
+    /// Why.
+    pub failure: Failure,
+}
+
+/// The order has its new lines; stock and payment are as they say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OrderModified {
+    /// The order.
+    pub order_id: Uuid,
+    /// Who ordered.
+    pub user_id: Uuid,
+    /// The modification.
+    pub round: i32,
+    /// What the order costs now.
+    pub total: Money,
+    /// When the sale was confirmed that is changed.
+    pub confirmed_at: Timestamp,
+    /// What was sold before.
+    pub before: Vec<SoldLine>,
+    /// What is sold now.
+    pub lines: Vec<SoldLine>,
+}
+
+/// A modification is refused and the order is exactly as it was before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OrderModificationRefused {
+    /// The order.
+    pub order_id: Uuid,
+    /// Who ordered.
+    pub user_id: Uuid,
+    /// The modification.
+    pub round: i32,
+    /// Why.
+    pub failure: Failure,
+}
+
+/// A part of the order was shipped, and more is to come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OrderPartiallyShipped {
+    /// The order.
+    pub order_id: Uuid,
+    /// Who ordered.
+    pub user_id: Uuid,
+    /// The shipment.
+    pub shipment_id: Uuid,
+    /// What is in it.
+    pub lines: Vec<StockLine>,
+    /// The carrier's number for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracking_number: Option<String>,
+}
+
+/// The last of the order was shipped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OrderShipped {
+    /// The order.
+    pub order_id: Uuid,
+    /// Who ordered.
+    pub user_id: Uuid,
+    /// The shipment.
+    pub shipment_id: Uuid,
+    /// What is in it.
+    pub lines: Vec<StockLine>,
+    /// The carrier's number for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracking_number: Option<String>,
+}
+
+/// A shipment has arrived, and the order is not complete with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OrderShipmentDelivered {
+    /// The order.
+    pub order_id: Uuid,
+    /// Who ordered.
+    pub user_id: Uuid,
+    /// The shipment.
+    pub shipment_id: Uuid,
+}
+
+/// The last shipment has arrived; the order is complete.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OrderDelivered {
+    /// The order.
+    pub order_id: Uuid,
+    /// Who ordered.
+    pub user_id: Uuid,
+    /// The shipment.
+    pub shipment_id: Uuid,
+}

@@ -1,0 +1,11 @@
+//! Ordermill, the command: everything on one machine, or one part of it in a process of its own.
+
+pub mod bench;
+pub mod cli;
+pub mod connections;
+pub mod logging;
+pub mod metrics_endpoint;
+pub mod services;
+pub mod stack_file;
+pub mod up;
+pub mod verify;

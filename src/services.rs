@@ -1,0 +1,216 @@
+//! The parts that run in a process: API, relay, workers; all in one or each alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use jiff::tz::TimeZone;
+use ordermill_api::ApiConfig;
+use ordermill_pipeline::clock::Clock;
+use ordermill_pipeline::consumer::{ConsumerConfig, Runtime};
+use ordermill_pipeline::database;
+use ordermill_pipeline::kafka::KafkaConfig;
+use ordermill_pipeline::metrics::PipelineMetrics;
+use ordermill_pipeline::relay::{self, RelayConfig};
+use ordermill_pipeline::wake::Wake;
+use ordermill_store::{Journal, idempotency};
+use ordermill_workers::{GatewayConfig, Worker, WorkerMetrics};
+use prometheus_client::registry::Registry;
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::instance;
+use crate::connections::Connections;
+use crate::metrics_endpoint;
+
+/// How many connections a process opens at most.
+const CONNECTIONS_MAX: u32 = 24;
+/// How long a relay that says nothing stays leader.
+const RELAY_LEASE: Duration = Duration::from_secs(3);
+/// How long Kafka waits for a silent group member; the broker takes nothing below 6 s.
+const SESSION_TIMEOUT_MS: u32 = 6_000;
+/// How many records a batch has at most.
+const BATCH_RECORDS_MAX: usize = 500;
+/// How long first answers are kept; the API promises a day.
+const ANSWERS_KEPT: jiff::SignedDuration = jiff::SignedDuration::from_hours(48);
+/// How often older ones are forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(600);
+
+/// Everything that a process runs stands on this.
+pub struct Services {
+    /// The database, the clock and the rest.
+    pub runtime: Runtime,
+    kafka: KafkaConfig,
+    instance: String,
+    registry: Arc<Registry>,
+    worker_metrics: WorkerMetrics,
+    api_metrics: ordermill_api::ApiMetrics,
+}
+
+const NOT_THERE: &str = "PostgreSQL does not answer; check that it runs and that DATABASE_URL names it";
+
+/// Opens a pool, or says in one line that the database is not there.
+///
+/// # Errors
+/// Where it does not answer.
+pub async fn connect_pool(url: &str, name: &str, connections_max: u32) -> Result<PgPool> {
+    database::connect(url, &format!("ordermill-{name}"), connections_max).await.context(NOT_THERE)
+}
+
+impl Services {
+    /// Connects to a database that has been migrated.
+    ///
+    /// # Errors
+    /// Where the database does not answer or was not migrated.
+    pub async fn connect(connections: &Connections, shutdown: CancellationToken) -> Result<Services> {
+        let pool = database::connect_service(&connections.database_url, "ordermill-service", CONNECTIONS_MAX)
+            .await
+            .context(NOT_THERE)?;
+        let partitions = relay::partitions(&pool)
+            .await
+            .context("the database is not set up: run `ordermill migrate` first")?;
+        let mut registry = Registry::with_prefix("ordermill");
+        let metrics = PipelineMetrics::register(&mut registry);
+        let worker_metrics = WorkerMetrics::register(&mut registry);
+        let api_metrics = ordermill_api::ApiMetrics::register(&mut registry);
+        let runtime =
+            Runtime { pool, clock: Clock::system(), wake: Wake::default(), metrics, partitions, shutdown };
+        Ok(Services {
+            runtime,
+            kafka: connections.kafka.clone(),
+            instance: instance(),
+            registry: Arc::new(registry),
+            worker_metrics,
+            api_metrics,
+        })
+    }
+
+    /// Runs the relay until shutdown.
+    pub async fn run_relay(&self) {
+        let config = RelayConfig {
+            kafka: self.kafka.clone(),
+            groups: ordermill_workers::groups(),
+            instance: self.instance.clone(),
+            lease: RELAY_LEASE,
+        };
+        let Runtime { pool, wake, metrics, shutdown, .. } = self.runtime.clone();
+        relay::run(pool, config, wake, metrics, shutdown).await;
+    }
+
+    /// Runs workers until shutdown.
+    ///
+    /// # Errors
+    /// Where the gateway's address can't be used.
+    pub async fn run_workers(&self, workers: &[Worker], gateway: &GatewayConfig) -> Result<()> {
+        let runs = workers.iter().map(|worker| {
+            let config = ConsumerConfig {
+                kafka: self.kafka.clone(),
+                instance: self.instance.clone(),
+                batch_records_max: BATCH_RECORDS_MAX,
+                session_timeout_ms: SESSION_TIMEOUT_MS,
+            };
+            let (worker, runtime, gateway) = (*worker, self.runtime.clone(), gateway.clone());
+            let metrics = self.worker_metrics.clone();
+            tokio::spawn(
+                async move { ordermill_workers::run(worker, runtime, config, &gateway, metrics).await },
+            )
+        });
+        for run in runs.collect::<Vec<_>>() {
+            run.await.context("a worker panicked")??;
+        }
+        Ok(())
+    }
+
+    /// Serves the API until shutdown. Rankings and statistics go by the days of `time_zone`.
+    ///
+    /// # Errors
+    /// Where it can't be served.
+    pub async fn run_api(
+        &self,
+        listener: TcpListener,
+        callback_secret: Option<&str>,
+        time_zone: TimeZone,
+    ) -> Result<()> {
+        let Runtime { pool, clock, wake, partitions, shutdown, .. } = self.runtime.clone();
+        let journal = Journal { pool, clock, wake, partitions };
+        let forget = tokio::spawn(forget_answers(journal.clone(), shutdown.clone()));
+        let callback_secret = callback_secret.unwrap_or_default();
+        let mut config = ApiConfig::new(self.kafka.clone(), callback_secret, time_zone);
+        config.pipeline_roles = roles();
+        ordermill_api::serve(
+            listener,
+            journal,
+            config,
+            self.api_metrics.clone(),
+            Arc::clone(&self.registry),
+            shutdown,
+        )
+        .await?;
+        let _ = forget.await;
+        Ok(())
+    }
+
+    /// Serves the figures of this process until shutdown.
+    pub fn serve_metrics(&self, listener: TcpListener) {
+        let (registry, shutdown) = (Arc::clone(&self.registry), self.runtime.shutdown.clone());
+        tokio::spawn(metrics_endpoint::serve(listener, registry, shutdown));
+    }
+}
+
+/// The time zone of that name, like Asia/Seoul.
+///
+/// # Errors
+/// Where there is none.
+pub fn time_zone(name: &str) -> Result<TimeZone> {
+    // The zone of a machine that does not know its own has a name, too, but no days that mean anything.
+    let zone = TimeZone::get(name).ok().filter(|zone| !zone.is_unknown());
+    zone.with_context(|| {
+        format!("there is no time zone {name:?}; give one of the tz database, like Asia/Seoul")
+    })
+}
+
+/// The roles that must give signs of life for the pipeline to be ready.
+fn roles() -> Vec<String> {
+    let workers = Worker::ALL.into_iter().map(|worker| format!("worker:{}", worker.name()));
+    std::iter::once("relay".to_owned()).chain(workers).collect()
+}
+
+/// Forgets first answers that nobody may ask for any more.
+async fn forget_answers(journal: Journal, shutdown: CancellationToken) {
+    const AT_ONCE: i64 = 10_000;
+    let mut ticks = tokio::time::interval(FORGET_EVERY);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let before = journal.now().saturating_sub(ANSWERS_KEPT).unwrap_or(jiff::Timestamp::MIN);
+        while !shutdown.is_cancelled() {
+            match idempotency::forget(&journal.pool, before, AT_ONCE).await {
+                Ok(forgotten) if forgotten == AT_ONCE as u64 => {}
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "old answers could not be forgotten");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_zone_is_one_of_the_tz_database() {
+        for known in ["Asia/Seoul", "America/New_York", "Asia/Kathmandu", "UTC"] {
+            assert!(time_zone(known).is_ok(), "{known}");
+        }
+        for unknown in ["", "Mars/Olympus", "Etc/Unknown", "KST-9", "../../etc/passwd", "Asia"] {
+            let error = time_zone(unknown).unwrap_err().to_string();
+            assert!(error.contains("there is no time zone"), "{unknown}: {error}");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The file by which a running `ordermill up` is found.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+/// Where the parts of a running stack are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StackFile {
+    /// The API.
+    pub api_url: String,
+    /// The payment gateway.
+    pub gateway_url: String,
+    /// The database, as its owner.
+    pub database_url: String,
+    /// Kafka.
+    pub kafka_brokers: String,
+    /// What stands before every topic.
+    pub topic_prefix: String,
+    /// The file that holds the admin's key.
+    pub admin_key_file: PathBuf,
+}
+
+impl StackFile {
+    fn path(data_dir: &Path) -> PathBuf {
+        data_dir.join("stack.json")
+    }
+
+    /// The stack of that data directory; `None` where none runs.
+    ///
+    /// # Errors
+    /// Where the file is there but can't be read.
+    pub fn read(data_dir: &Path) -> Result<Option<StackFile>> {
+        let path = Self::path(data_dir);
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                let file = serde_json::from_str(&text).with_context(|| {
+                    format!("{} is damaged: stop the stack and delete it", path.display())
+                })?;
+                Ok(Some(file))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("can't read {}", path.display())),
+        }
+    }
+
+    /// Writes the file in one step, readable by its owner alone, since it holds a password.
+    ///
+    /// # Errors
+    /// Where it can't be written.
+    pub fn write(&self, data_dir: &Path) -> Result<()> {
+        write_private(&Self::path(data_dir), &(serde_json::to_string_pretty(self)? + "\n"))
+    }
+
+    /// Removes the file.
+    pub fn remove(data_dir: &Path) {
+        let _ = fs::remove_file(Self::path(data_dir));
+    }
+}
+
+/// Writes a file that only its owner can read, whole or not at all.
+///
+/// # Errors
+/// Where it can't be written.
+pub fn write_private(path: &Path, text: &str) -> Result<()> {
+    let half = path.with_extension("new");
+    let written = (|| {
+        let _ = fs::remove_file(&half);
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half)?;
+        std::io::Write::write_all(&mut file, text.as_bytes())?;
+        fs::rename(&half, path)
+    })();
+    written.with_context(|| format!("can't write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn the_stack_file_reads_back_and_is_private() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = StackFile {
+            api_url: "http://127.0.0.1:8080".to_owned(),
+            gateway_url: "http://127.0.0.1:8090".to_owned(),
+            database_url: "postgres://x".to_owned(),
+            kafka_brokers: "127.0.0.1:9092".to_owned(),
+            topic_prefix: String::new(),
+            admin_key_file: PathBuf::from("admin.key"),
+        };
+        assert_eq!(StackFile::read(directory.path()).unwrap(), None);
+        file.write(directory.path()).unwrap();
+        assert_eq!(StackFile::read(directory.path()).unwrap(), Some(file));
+        let mode = fs::metadata(directory.path().join("stack.json")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        StackFile::remove(directory.path());
+        assert_eq!(StackFile::read(directory.path()).unwrap(), None);
+    }
+}

@@ -1,0 +1,75 @@
+//! The gateway's ledger, read over HTTP.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use reqwest::{Client, StatusCode, Url};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::charge::Charge;
+
+/// How many charges are asked for at once.
+const PAGE_CHARGES: &str = "10000";
+/// How long one page may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The ledger, read from its beginning and then on.
+pub(super) struct Ledger {
+    client: Client,
+    charges: Url,
+    /// Of the page to be read next: that of the last one, once the end has been reached.
+    cursor: Option<String>,
+}
+
+/// A page of the ledger.
+#[derive(Debug, Deserialize)]
+struct Page {
+    items: Vec<Charge>,
+    next_cursor: Option<String>,
+}
+
+impl Ledger {
+    pub(super) fn of(gateway_url: &str) -> Result<Ledger> {
+        let wrong =
+            || format!("the gateway's address {gateway_url:?} is not a URL like http://127.0.0.1:8090");
+        let mut charges: Url = gateway_url.parse().with_context(wrong)?;
+        charges.path_segments_mut().map_err(|()| anyhow::anyhow!(wrong()))?.pop_if_empty().push("charges");
+        let client = Client::builder().timeout(TIMEOUT).connect_timeout(TIMEOUT).no_proxy().build()?;
+        Ok(Ledger { client, charges, cursor: None })
+    }
+
+    /// The next page, and whether it is the last one for now. The ledger only grows at its end, so the last page is
+    /// read again by the next call, with what has come since.
+    pub(super) async fn page(&mut self) -> Result<(Vec<Charge>, bool)> {
+        let mut url = self.charges.clone();
+        url.query_pairs_mut().append_pair("limit", PAGE_CHARGES);
+        if let Some(cursor) = &self.cursor {
+            url.query_pairs_mut().append_pair("cursor", cursor);
+        }
+        let Page { items, next_cursor } =
+            self.get(url).await?.context("the gateway has no list of charges")?;
+        let is_last = next_cursor.is_none();
+        self.cursor = next_cursor.or_else(|| self.cursor.take());
+        Ok((items, is_last))
+    }
+
+    /// One charge as it is now; `None` where the gateway does not know it.
+    pub(super) async fn charge(&self, charge_id: &str) -> Result<Option<Charge>> {
+        let mut url = self.charges.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.push(charge_id);
+        }
+        self.get(url).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, url: Url) -> Result<Option<T>> {
+        let silent =
+            "the gateway does not answer; check that it runs and that ORDERMILL_GATEWAY_URL names it";
+        let response = self.client.get(url).send().await.context(silent)?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        Ok(Some(response.error_for_status().context(silent)?.json().await.context(silent)?))
+    }
+}

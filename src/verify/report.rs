@@ -1,0 +1,116 @@
+//! What was found, as a table or as JSON.
+
+use std::fmt;
+
+use comfy_table::presets::ASCII_MARKDOWN;
+use comfy_table::{CellAlignment, Table};
+use jiff::Timestamp;
+use ordermill_pipeline::audit::Check;
+use serde::Serialize;
+
+/// What all checks found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Whether everything is as it should be.
+    pub ok: bool,
+    /// The checks.
+    pub checks: Vec<Check>,
+    /// When the looking began.
+    pub at: Timestamp,
+}
+
+impl Report {
+    /// What these checks found.
+    #[must_use]
+    pub fn new(checks: Vec<Check>, at: Timestamp) -> Report {
+        Report { ok: checks.iter().all(|check| check.ok), checks, at }
+    }
+
+    /// The report as the API answers it.
+    ///
+    /// # Errors
+    /// None in practice: it is plain data with text keys.
+    pub fn to_json(&self) -> serde_json::Result<String> {
+        serde_json::to_string_pretty(self)
+    }
+}
+
+/// A table of the checks, then each violation on a line of its own.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new();
+        table.load_style(ASCII_MARKDOWN).set_header(["check", "ok", "checked", "violations", "note"]);
+        for column in [2, 3] {
+            if let Some(column) = table.column_mut(column) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        for check in &self.checks {
+            table.add_row([
+                check.name.to_owned(),
+                if check.ok { "yes" } else { "NO" }.to_owned(),
+                check.checked.to_string(),
+                check.violation_count.to_string(),
+                check.note.clone().unwrap_or_default(),
+            ]);
+        }
+        write!(f, "{table}")?;
+        for check in self.checks.iter().filter(|check| !check.ok) {
+            write!(f, "\n\n{}:", check.name)?;
+            for violation in &check.violations {
+                write!(f, "\n  {violation}")?;
+            }
+            let untold = check.violation_count - check.violations.len() as u64;
+            if untold > 0 {
+                write!(f, "\n  … and {untold} more")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ordermill_pipeline::audit::SHOWN_MAX;
+
+    use super::*;
+
+    fn report() -> Report {
+        let mut good = Check::new("balances");
+        good.checked = 7;
+        let mut bad = Check::new("stock");
+        bad.checked = 400;
+        for n in 0..SHOWN_MAX + 3 {
+            bad.violation(format!("product {n}: on_hand is 1, but it should be 2"));
+        }
+        bad.note = Some("3 foreign records".to_owned());
+        Report::new(vec![good, bad], Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn the_table_has_a_row_for_each_check_and_then_the_violations() {
+        let text = report().to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+        assert_eq!(cells(lines[2]), ["", "balances", "yes", "7", "0", "", ""]);
+        assert_eq!(cells(lines[3]), ["", "stock", "NO", "400", "103", "3 foreign records", ""]);
+        assert_eq!(lines[5..7], ["stock:", "  product 0: on_hand is 1, but it should be 2"]);
+        assert_eq!(lines.last(), Some(&"  … and 3 more"));
+    }
+
+    #[test]
+    fn one_bad_check_makes_the_report_bad() {
+        assert!(!report().ok);
+        assert!(Report::new(vec![Check::new("balances")], Timestamp::UNIX_EPOCH).ok);
+    }
+
+    #[test]
+    fn the_json_has_the_shape_of_the_api() {
+        let json: serde_json::Value = serde_json::from_str(&report().to_json().unwrap()).unwrap();
+        assert_eq!(json["ok"], false);
+        assert_eq!(json["at"], "1970-01-01T00:00:00Z");
+        assert_eq!(json["checks"][0]["name"], "balances");
+        assert_eq!(json["checks"][1]["checked"], 400);
+        assert_eq!(json["checks"][1]["violations"].as_array().unwrap().len(), SHOWN_MAX);
+    }
+}

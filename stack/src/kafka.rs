@@ -1,0 +1,265 @@
+//! Apache Kafka: one node in KRaft mode, a child process on Java.
+
+mod config;
+mod jars;
+mod probe;
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use uuid::Uuid;
+
+use crate::Progress;
+use crate::child::{Child, Program};
+use crate::claim::Claim;
+use crate::error::{Result, StackError};
+use crate::files::remove_if_there;
+use crate::{ports, programs, progress};
+use config::Ports;
+
+pub use jars::{KAFKA_VERSION, fetch as fetch_kafka};
+#[cfg(feature = "testing")]
+pub(crate) use probe::answers_within;
+
+/// The oldest Java that Kafka 4 runs on.
+const OLDEST_JAVA: u32 = 17;
+
+const SHUTDOWN: Duration = Duration::from_secs(30);
+
+const FORMAT_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How to start [`Kafka`].
+#[derive(Debug, Clone)]
+pub struct KafkaOptions {
+    /// The port on 127.0.0.1; by default that of the last run, else any free one.
+    pub port: Option<u16>,
+    /// Java's heap at most, in MiB.
+    pub heap_mib: u32,
+    /// Settings of `server.properties`, name and value; they win over ours.
+    pub settings: Vec<(String, String)>,
+    /// How long the broker may take to become ready.
+    pub deadline: Duration,
+}
+
+impl Default for KafkaOptions {
+    fn default() -> Self {
+        KafkaOptions { port: None, heap_mib: 512, settings: Vec::new(), deadline: Duration::from_secs(120) }
+    }
+}
+
+/// A running Kafka broker with data of its own. Dropping it kills the broker; [`Kafka::stop`] is the orderly way.
+#[derive(Debug)]
+pub struct Kafka {
+    // The order of the fields is that of their dropping: the broker ends before the claim on its data does.
+    broker: Mutex<Option<Child>>,
+    java: PathBuf,
+    jars: PathBuf,
+    home: PathBuf,
+    ports: Ports,
+    options: KafkaOptions,
+    claim: Claim,
+}
+
+impl Kafka {
+    /// Starts a broker on the data in `dir`, which is formatted if it is missing; returns when it answers a client.
+    ///
+    /// # Errors
+    /// If Java is not installed, Maven can't fetch the jars, a port or the data is in use, or it does not become ready.
+    pub fn start(dir: &Path, options: KafkaOptions, progress: &dyn Progress) -> Result<Kafka> {
+        let java = find_java()?;
+        let jars = fetch_kafka(progress)?;
+        let claim = Claim::take(dir, "kafka")?;
+        let dir = dir.canonicalize().map_err(StackError::io("find", dir))?;
+        let home = dir.join("kafka");
+        fs::create_dir_all(&home).map_err(StackError::io("create", &home))?;
+        let last = claim.last_ports();
+        let ports = Ports {
+            broker: ports::choose("Kafka", options.port, last.first().copied())?,
+            controller: ports::choose("Kafka's controller", None, last.get(1).copied())?,
+        };
+        let kafka = Kafka { broker: Mutex::new(None), java, jars, home, ports, options, claim };
+        progress::during(progress, "starting Kafka", || kafka.launch(&mut kafka.lock()))?;
+        Ok(kafka)
+    }
+
+    /// The address for clients, `127.0.0.1:PORT`.
+    pub fn brokers(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.broker)
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.ports.broker
+    }
+
+    /// The process id of the broker, while it is started.
+    pub fn pid(&self) -> Option<u32> {
+        self.lock().as_ref().map(Child::pid)
+    }
+
+    /// The broker's log.
+    pub fn log(&self) -> PathBuf {
+        self.home.join("kafka.log")
+    }
+
+    /// Whether the broker runs.
+    pub fn is_alive(&self) -> bool {
+        self.lock().as_ref().is_some_and(Child::is_alive)
+    }
+
+    /// Stops the broker in order, and kills it if that takes too long: its data stands both. Nothing if it does not
+    /// run.
+    pub fn stop(&self) {
+        if let Some(child) = self.lock().take()
+            && child.stop(Signal::SIGTERM, SHUTDOWN).is_err()
+        {
+            child.kill9();
+        }
+    }
+
+    /// Kills the broker.
+    pub fn kill9(&self) {
+        if let Some(child) = self.lock().take() {
+            child.kill9();
+        }
+    }
+
+    /// Freezes the broker, until [`Kafka::resume`].
+    pub fn pause(&self) {
+        if let Some(child) = self.lock().as_ref() {
+            child.signal(Signal::SIGSTOP);
+        }
+    }
+
+    /// Undoes [`Kafka::pause`].
+    pub fn resume(&self) {
+        if let Some(child) = self.lock().as_ref() {
+            child.signal(Signal::SIGCONT);
+        }
+    }
+
+    /// Starts the broker again on the same ports, after stopping it if it still runs; returns when it answers. After a
+    /// kill that takes some seconds, until the killed broker's session is over.
+    ///
+    /// # Errors
+    /// As [`Kafka::start`].
+    pub fn restart(&self) -> Result<()> {
+        self.stop();
+        for port in [self.ports.broker, self.ports.controller] {
+            if !ports::is_free(port) {
+                return Err(StackError::PortInUse { what: "Kafka", port });
+            }
+        }
+        self.launch(&mut self.lock())
+    }
+
+    /// Kills the broker and deletes all it has stored, its topics and cluster id included; [`Kafka::restart`] then
+    /// starts an empty one.
+    ///
+    /// # Errors
+    /// If the files can't be deleted.
+    pub fn wipe_data(&self) -> Result<()> {
+        self.kill9();
+        remove_if_there(&self.data())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Child>> {
+        self.broker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.home.join("data")
+    }
+
+    fn launch(&self, broker: &mut Option<Child>) -> Result<()> {
+        let properties = self.home.join("server.properties");
+        config::write_log4j(&self.home.join("log4j2.properties"))?;
+        if !self.data().is_dir() {
+            self.format()?;
+        }
+        config::write_server(&properties, &self.data(), self.ports, &self.options.settings)?;
+        let child = self.java("Kafka", "kafka.Kafka").arg(&properties).start()?;
+        self.claim.note(child.pid(), &[self.ports.broker, self.ports.controller])?;
+        probe::wait_until_ready(&child, self.ports, self.options.deadline)?;
+        *broker = Some(child);
+        Ok(())
+    }
+
+    /// Under another name, then renamed: data that is there is formatted.
+    fn format(&self) -> Result<()> {
+        let unfinished = self.home.join("data.unfinished");
+        remove_if_there(&unfinished)?;
+        let properties = self.home.join("format.properties");
+        config::write_server(&properties, &unfinished, self.ports, &self.options.settings)?;
+        let child = self
+            .java("Kafka's storage tool", "kafka.tools.StorageTool")
+            .args(["format", "--cluster-id", &new_cluster_id(), "--config"])
+            .arg(&properties)
+            .start()?;
+        match child.wait(FORMAT_DEADLINE) {
+            Some(status) if status.success() => {
+                fs::rename(&unfinished, self.data()).map_err(StackError::io("rename", &unfinished))
+            }
+            Some(_) => Err(why_it_ended(&child, self.ports.broker)),
+            None => Err(child.too_slow("did not end", FORMAT_DEADLINE)),
+        }
+    }
+
+    fn java(&self, name: &str, class: &str) -> Program {
+        // A killed Java leaves the libraries that it unpacked; here they are found, and cleared away at the next start.
+        let scratch = self.home.join("tmp");
+        let _ = fs::remove_dir_all(&scratch);
+        let _ = fs::create_dir_all(&scratch);
+        Program::new(name, &self.java, self.home.join("java.log"))
+            .directory(&self.home)
+            .arg(format!("-Xmx{}m", self.options.heap_mib))
+            // The machine is shared with the database and the pipeline: one collector thread costs the least.
+            .args(["-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true"])
+            // The optimizing compiler took half of a processor for the first minutes, from the database and the pipeline.
+            .arg("-XX:TieredStopAtLevel=1")
+            .arg(format!("-Djava.io.tmpdir={}", scratch.display()))
+            .arg(format!("-Dordermill.kafka.log={}", self.log().display()))
+            .arg(format!("-Dlog4j2.configurationFile={}", self.home.join("log4j2.properties").display()))
+            .arg("-cp")
+            .arg(self.jars.join("*"))
+            .arg(class)
+    }
+}
+
+/// `$JAVA_HOME`'s, else the first on the search path.
+fn find_java() -> Result<PathBuf> {
+    let missing = || StackError::MissingProgram {
+        program: format!("Java {OLDEST_JAVA} or newer, which runs Kafka,"),
+        remedy: programs::INSTALL,
+    };
+    env::var_os("JAVA_HOME")
+        .map(|home| PathBuf::from(home).join("bin/java"))
+        .filter(|java| programs::is_executable(java))
+        .into_iter()
+        .chain(programs::on_path("java"))
+        .find(|java| programs::major_version(java, "-version").is_some_and(|version| version >= OLDEST_JAVA))
+        .ok_or_else(missing)
+}
+
+/// Kafka's ids are 16 bytes in URL-safe base64: 22 characters, of which hexadecimal digits are some. The last one holds
+/// two bits only.
+fn new_cluster_id() -> String {
+    let random = Uuid::new_v4().simple().to_string();
+    format!("{}A", &random[..21])
+}
+
+/// Java's last words are a line of a stack trace; the telling one is the first that names the exception.
+fn why_it_ended(child: &Child, port: u16) -> StackError {
+    let output = child.output();
+    if output.contains("Address already in use") {
+        return StackError::PortInUse { what: "Kafka", port };
+    }
+    match output.lines().find(|line| line.contains("Exception: ")) {
+        Some(line) => child.ended_because(line.trim()),
+        None => child.ended(),
+    }
+}

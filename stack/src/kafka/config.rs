@@ -1,0 +1,112 @@
+//! The files that Kafka reads at its start.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use crate::error::{Result, StackError};
+
+/// One node that is broker and controller, on the loopback address, with every internal topic unreplicated.
+const SERVER: &str = "\
+process.roles=broker,controller
+node.id=1
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+auto.create.topics.enable=false
+num.partitions=12
+log.retention.hours=168
+group.initial.rebalance.delay.ms=0
+offsets.topic.num.partitions=4
+offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+log.cleaner.dedupe.buffer.size=16777216
+# A broker that was killed may register again only when its last session is over.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+";
+
+/// Everything goes to the log, errors to standard output too: from there comes the reason for an early end.
+const LOG4J: &str = "\
+status = WARN
+appender.file.type = RollingFile
+appender.file.name = FILE
+appender.file.fileName = ${sys:ordermill.kafka.log}
+appender.file.filePattern = ${sys:ordermill.kafka.log}.%i
+appender.file.layout.type = PatternLayout
+appender.file.layout.pattern = %d{ISO8601} %p %m (%c)%n%throwable
+appender.file.policies.type = Policies
+appender.file.policies.size.type = SizeBasedTriggeringPolicy
+appender.file.policies.size.size = 10MB
+appender.file.strategy.type = DefaultRolloverStrategy
+appender.file.strategy.max = 3
+appender.console.type = Console
+appender.console.name = CONSOLE
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{ISO8601} %p %m (%c)%n%throwable
+rootLogger.level = INFO
+rootLogger.appenderRef.file.ref = FILE
+rootLogger.appenderRef.console.ref = CONSOLE
+rootLogger.appenderRef.console.level = ERROR
+";
+
+/// The ports of the one node.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ports {
+    pub(crate) broker: u16,
+    pub(crate) controller: u16,
+}
+
+/// Writes `server.properties`, for data in `data`.
+pub(crate) fn write_server(
+    path: &Path,
+    data: &Path,
+    ports: Ports,
+    settings: &[(String, String)],
+) -> Result<()> {
+    let Ports { broker, controller } = ports;
+    let mut text = format!(
+        "{SERVER}\
+         controller.quorum.voters=1@127.0.0.1:{controller}\n\
+         listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{broker}\n\
+         log.dirs={}\n",
+        escape(&data.to_string_lossy())
+    );
+    for (name, value) in settings {
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "{name}={}", escape(value));
+    }
+    fs::write(path, text).map_err(StackError::io("write", path))
+}
+
+/// Writes `log4j2.properties`.
+pub(crate) fn write_log4j(path: &Path) -> Result<()> {
+    fs::write(path, LOG4J).map_err(StackError::io("write", path))
+}
+
+/// In a properties file a backslash begins an escape.
+fn escape(value: &str) -> String {
+    value.replace('\\', "\\\\")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_the_caller_come_last_so_that_they_win() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("server.properties");
+        let ports = Ports { broker: 1, controller: 2 };
+        write_server(&path, Path::new("/data"), ports, &[("num.partitions".into(), "3".into())]).unwrap();
+        let text = fs::read_to_string(path).unwrap();
+        assert_eq!(text.lines().rfind(|line| line.starts_with("num.partitions")), Some("num.partitions=3"));
+        assert!(text.contains("controller.quorum.voters=1@127.0.0.1:2\n"));
+    }
+}

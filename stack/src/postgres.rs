@@ -1,0 +1,338 @@
+//! PostgreSQL: a private cluster in the data directory, its server as a child process.
+
+mod cluster;
+mod installation;
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
+
+use crate::Progress;
+use crate::child::{Child, Program};
+use crate::claim::Claim;
+use crate::error::{Result, StackError};
+use crate::{ports, processes, programs, progress, runtime, wait};
+use cluster::Cluster;
+use installation::Installation;
+
+/// The database that [`Postgres::start`] creates.
+const DATABASE: &str = "ordermill";
+
+/// A fast shutdown writes a checkpoint, which may be gigabytes.
+const FAST_SHUTDOWN: Duration = Duration::from_secs(30);
+
+/// An immediate shutdown writes nothing.
+const IMMEDIATE_SHUTDOWN: Duration = Duration::from_secs(10);
+
+/// What the server is told on its command line, before [`PostgresOptions::settings`].
+const SETTINGS: [(&str, &str); 9] = [
+    ("listen_addresses", "127.0.0.1"),
+    // None: everything goes over the loopback address with a password.
+    ("unix_socket_directories", ""),
+    ("logging_collector", "off"),
+    ("max_connections", "500"),
+    ("shared_buffers", "256MB"),
+    ("max_wal_size", "4GB"),
+    ("wal_compression", "on"),
+    ("timezone", "UTC"),
+    ("log_timezone", "UTC"),
+];
+
+/// How to start [`Postgres`].
+#[derive(Debug, Clone)]
+pub struct PostgresOptions {
+    /// The port on 127.0.0.1; by default that of the last run, else any free one.
+    pub port: Option<u16>,
+    /// Settings of `postgresql.conf`, name and value; they win over ours.
+    pub settings: Vec<(String, String)>,
+    /// How long the server may take to become ready, recovery after a crash included.
+    pub deadline: Duration,
+}
+
+impl Default for PostgresOptions {
+    fn default() -> Self {
+        PostgresOptions { port: None, settings: Vec::new(), deadline: Duration::from_secs(120) }
+    }
+}
+
+/// A running PostgreSQL server with a cluster of its own. Dropping it stops the server at once, as a crash would;
+/// [`Postgres::stop`] is the orderly way.
+#[derive(Debug)]
+pub struct Postgres {
+    // The order of the fields is that of their dropping: the server ends before the claim on its data does.
+    server: Mutex<Option<Child>>,
+    cluster: Cluster,
+    log: PathBuf,
+    port: u16,
+    options: PostgresOptions,
+    claim: Claim,
+}
+
+impl Postgres {
+    /// Starts a server on the cluster in `dir`, which is made if it is missing, with the role and the database
+    /// `ordermill`; returns when it answers.
+    ///
+    /// # Errors
+    /// If PostgreSQL is not installed, its port or its data is in use, or it does not become ready.
+    pub fn start(dir: &Path, options: PostgresOptions, progress: &dyn Progress) -> Result<Postgres> {
+        let claim = Claim::take(dir, "postgres")?;
+        let dir = &dir.canonicalize().map_err(StackError::io("find", dir))?;
+        let port = ports::choose("PostgreSQL", options.port, claim.last_ports().first().copied())?;
+        if !Cluster::exists(dir) {
+            progress::during(progress, "creating a PostgreSQL cluster", || Cluster::create(dir))?;
+        }
+        let postgres = Postgres {
+            server: Mutex::new(None),
+            cluster: Cluster::open(dir)?,
+            log: dir.join("postgres.log"),
+            port,
+            options,
+            claim,
+        };
+        progress::during(progress, "starting PostgreSQL", || postgres.launch(&mut postgres.lock()))?;
+        Ok(postgres)
+    }
+
+    /// The URL of a database, with the role `ordermill`, who owns the cluster, and its password.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://ordermill:{}@127.0.0.1:{}/{database}", self.cluster.password, self.port)
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The process id of the server, while it is started.
+    pub fn pid(&self) -> Option<u32> {
+        self.lock().as_ref().map(Child::pid)
+    }
+
+    /// The cluster on disk.
+    pub fn data_dir(&self) -> &Path {
+        &self.cluster.data
+    }
+
+    /// The server's log.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Whether the server runs.
+    pub fn is_alive(&self) -> bool {
+        self.lock().as_ref().is_some_and(Child::is_alive)
+    }
+
+    /// Stops the server: open transactions are rolled back, everything is written to disk. If that takes too long it
+    /// is stopped at once, and recovers when it is next started. Nothing if it does not run.
+    ///
+    /// # Errors
+    /// If it does not end even so.
+    pub fn stop(&self) -> Result<()> {
+        self.resume();
+        let mut server = self.lock();
+        if let Some(child) = server.as_ref()
+            && child.stop(Signal::SIGINT, FAST_SHUTDOWN).is_err()
+        {
+            child.stop(Signal::SIGQUIT, IMMEDIATE_SHUTDOWN)?;
+        }
+        *server = None;
+        Ok(())
+    }
+
+    /// Kills the server and all its backends in one go, as a power cut would.
+    pub fn kill9(&self) {
+        let mut server = self.lock();
+        if let Some(child) = server.take() {
+            // A stopped server starts no new backends while we go through them.
+            child.signal(Signal::SIGSTOP);
+            wait::until(Duration::from_secs(10), || {
+                let mut backends = processes::working_in(&self.cluster.data);
+                backends.retain(|process| process.pid != child.pid());
+                backends.iter().for_each(|backend| backend.signal(Signal::SIGKILL));
+                backends.is_empty().then_some(())
+            });
+            child.kill9();
+        }
+        self.see_off_backends();
+    }
+
+    /// Freezes the server and all its backends, until [`Postgres::resume`].
+    pub fn pause(&self) {
+        self.signal_all(Signal::SIGSTOP);
+    }
+
+    /// Undoes [`Postgres::pause`].
+    pub fn resume(&self) {
+        self.signal_all(Signal::SIGCONT);
+    }
+
+    /// Starts the server again on the same port, after stopping it if it still runs; returns when it answers.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub fn restart(&self) -> Result<()> {
+        self.stop()?;
+        if !ports::is_free(self.port) {
+            return Err(StackError::PortInUse { what: "PostgreSQL", port: self.port });
+        }
+        self.launch(&mut self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Child>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        for process in processes::working_in(&self.cluster.data) {
+            process.signal(signal);
+        }
+    }
+
+    fn launch(&self, server: &mut Option<Child>) -> Result<()> {
+        self.clear_stale_lock()?;
+        self.see_off_backends();
+        let child = self.program().start()?;
+        self.claim.note(child.pid(), &[self.port])?;
+        runtime::block_on(self.wait_until_ready(&child))?;
+        *server = Some(child);
+        Ok(())
+    }
+
+    fn program(&self) -> Program {
+        let ours = SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mut program =
+            Program::new("PostgreSQL", self.cluster.installation.program("postgres"), &self.log)
+                .without_env_prefix("PG")
+                .env("LC_ALL", "C")
+                .directory(&self.cluster.data)
+                .user(self.cluster.user)
+                // The fast shutdown's checkpoint may take long; recovery at the next start makes up for it.
+                .death_signal(Signal::SIGQUIT)
+                .arg("-D")
+                .arg(&self.cluster.data)
+                .args(["-p", &self.port.to_string()]);
+        for (name, value) in ours.iter().chain(&self.options.settings) {
+            program = program.arg("-c").arg(format!("{name}={value}"));
+        }
+        program
+    }
+
+    /// PostgreSQL refuses to start while the process that `postmaster.pid` names is alive, though after a restart of
+    /// the machine that may be any program. A server works in its data directory, so there it can be told.
+    fn clear_stale_lock(&self) -> Result<()> {
+        let path = self.cluster.data.join("postmaster.pid");
+        let Ok(text) = std::fs::read_to_string(&path) else { return Ok(()) };
+        let pid: Option<u32> = text.lines().next().and_then(|line| line.trim().parse().ok());
+        let server =
+            processes::working_in(&self.cluster.data).into_iter().find(|process| Some(process.pid) == pid);
+        match server {
+            Some(server) => Err(StackError::UnusableData {
+                what: "PostgreSQL",
+                path: self.cluster.data.clone(),
+                reason: format!(
+                    "another server, process {}, runs on it: stop that one (kill -INT {})",
+                    server.pid, server.pid
+                ),
+            }),
+            None => std::fs::remove_file(&path).map_err(StackError::io("remove", &path)),
+        }
+    }
+
+    /// Backends of a server that was killed end by themselves, but a new server can't start before.
+    fn see_off_backends(&self) {
+        for backend in processes::working_in(&self.cluster.data) {
+            backend.see_off(Duration::from_secs(5));
+        }
+    }
+
+    async fn wait_until_ready(&self, child: &Child) -> Result<()> {
+        let end = Instant::now() + self.options.deadline;
+        loop {
+            if !child.is_alive() {
+                return Err(self.why_it_ended(child));
+            }
+            match connect(&self.url("postgres")).await {
+                Ok(connection) => return create_database_if_missing(connection).await,
+                Err(error) if Instant::now() >= end || is_final(&error) => {
+                    return Err(if is_final(&error) {
+                        StackError::database("connect to the cluster that was just started")(error)
+                    } else {
+                        child.too_slow("was not ready", self.options.deadline)
+                    });
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    fn why_it_ended(&self, child: &Child) -> StackError {
+        let output = child.output();
+        if output.contains("Address already in use") {
+            return StackError::PortInUse { what: "PostgreSQL", port: self.port };
+        }
+        match output.lines().find(|line| line.contains("FATAL:") || line.contains("PANIC:")) {
+            Some(line) => child.ended_because(line),
+            None => child.ended(),
+        }
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // Backends that are paused could not end with their server.
+        self.resume();
+    }
+}
+
+/// A program of the newest PostgreSQL that is installed, like `pgbench`: that of the version which makes new clusters.
+///
+/// # Errors
+/// If PostgreSQL, or that program of it, is not installed.
+pub fn postgres_program(name: &str) -> Result<PathBuf> {
+    let program = Installation::newest()?.program(name);
+    if programs::is_executable(&program) {
+        return Ok(program);
+    }
+    Err(StackError::MissingProgram { program: program.display().to_string(), remedy: programs::INSTALL })
+}
+
+/// Connects by the URL alone: neither the environment nor a password file of the user has a say.
+pub(crate) async fn connect(url: &str) -> sqlx::Result<PgConnection> {
+    let options = PgConnectOptions::from_str(url)?.disable_statement_logging();
+    let attempt = PgConnection::connect_with(&options);
+    match tokio::time::timeout(Duration::from_secs(5), attempt).await {
+        Ok(result) => result,
+        Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+    }
+}
+
+/// A wrong password or role does not mend by waiting; "starting up" does.
+fn is_final(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code.starts_with("28"))
+}
+
+async fn create_database_if_missing(mut connection: PgConnection) -> Result<()> {
+    let error = || StackError::database(format!("create the database {DATABASE}"));
+    let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
+        .bind(DATABASE)
+        .fetch_one(&mut connection)
+        .await
+        .map_err(error())?;
+    if !exists {
+        create_database(&mut connection, DATABASE).await.map_err(error())?;
+    }
+    connection.close().await.map_err(error())
+}
+
+/// Creates a database. `name` is ours, never a user's: it goes into the statement as it is.
+pub(crate) async fn create_database(connection: &mut PgConnection, name: &str) -> sqlx::Result<()> {
+    // template1 can't be copied while anyone is connected to it; nobody can be to template0.
+    let statement = format!("CREATE DATABASE {name} TEMPLATE template0");
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await.map(|_| ())
+}

@@ -1,0 +1,70 @@
+//! Which PostgreSQL programs this machine has.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Result, StackError};
+use crate::programs;
+
+/// The oldest major version that the SQL of this project runs on.
+const OLDEST: u32 = 15;
+
+/// A directory with `initdb` and `postgres` of one version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Installation {
+    bin: PathBuf,
+    major: u32,
+}
+
+impl Installation {
+    /// The newest version that is installed.
+    pub(crate) fn newest() -> Result<Installation> {
+        all().into_iter().max_by_key(|installation| installation.major).ok_or_else(|| {
+            StackError::MissingProgram {
+                program: format!("PostgreSQL {OLDEST} or newer"),
+                remedy: programs::INSTALL,
+            }
+        })
+    }
+
+    /// The version that made the cluster in `data`: no other can run it.
+    pub(crate) fn of_cluster(data: &Path) -> Result<Installation> {
+        let file = data.join("PG_VERSION");
+        let version = fs::read_to_string(&file).map_err(StackError::io("read", &file))?;
+        let version = version.trim();
+        all().into_iter().find(|installation| installation.major.to_string() == version).ok_or_else(|| {
+            StackError::UnusableData {
+                what: "PostgreSQL",
+                path: data.to_owned(),
+                reason: format!(
+                    "it was made by version {version}, which is not installed: install postgresql-{version}, \
+                     or choose another data directory"
+                ),
+            }
+        })
+    }
+
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.bin.join(name)
+    }
+}
+
+/// Debian keeps each version in a directory of its own, off the search path; others put one on the path.
+fn all() -> Vec<Installation> {
+    let debian = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path().join("bin")));
+    let on_path = programs::on_path("postgres")
+        .and_then(|program| program.canonicalize().ok())
+        .and_then(|program| program.parent().map(Path::to_owned));
+    debian.chain(on_path).filter_map(Installation::in_directory).collect()
+}
+
+impl Installation {
+    fn in_directory(bin: PathBuf) -> Option<Installation> {
+        let complete = programs::is_executable(&bin.join("initdb"));
+        let major = complete.then(|| programs::major_version(&bin.join("postgres"), "--version"))??;
+        (major >= OLDEST).then_some(Installation { bin, major })
+    }
+}

@@ -1,0 +1,67 @@
+//! Balances against their entries, and holds against the payments that they are for.
+
+use ordermill_pipeline::audit::{Check, Found};
+use sqlx::PgConnection;
+
+use super::SHOWN;
+
+/// Available and held are what the entries add up to, and each entry says what the balance was after it.
+pub(super) async fn entries(connection: &mut PgConnection) -> Result<Check, sqlx::Error> {
+    let mut check = Check::new("balances");
+    let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM balances"#);
+    check.checked = count.fetch_one(&mut *connection).await?.unsigned_abs();
+    let sums = sqlx::query_as!(
+        Found,
+        r#"SELECT format('user %s: available %s and held %s are %s, but the entries add up to %s', user_id,
+               available, held, available::numeric + held, coalesce(total, 0)) AS "text!",
+               count(*) OVER () AS "total!"
+           FROM balances LEFT JOIN (
+               SELECT user_id, sum(CASE kind WHEN 'USED' THEN -amount ELSE amount END) AS total
+               FROM balance_entries GROUP BY user_id
+           ) AS entries USING (user_id)
+           WHERE available::numeric + held <> coalesce(total, 0)
+           ORDER BY user_id LIMIT $1"#,
+        SHOWN,
+    );
+    check.found(sums.fetch_all(&mut *connection).await?);
+    let steps = sqlx::query_as!(
+        Found,
+        r#"SELECT format('user %s, entry %s: %s %s makes %s, but its balance_after is %s', user_id, entry_id,
+               kind, amount, before + change, balance_after) AS "text!",
+               count(*) OVER () AS "total!"
+           FROM (
+               SELECT user_id, entry_id, sequence, kind, amount, balance_after,
+                   CASE kind WHEN 'USED' THEN -amount ELSE amount END AS change,
+                   lag(balance_after, 1, 0::bigint) OVER (PARTITION BY user_id ORDER BY sequence)::numeric
+                       AS before
+               FROM balance_entries
+           ) AS e
+           WHERE before + change <> balance_after
+           ORDER BY user_id, sequence LIMIT $1"#,
+        SHOWN,
+    );
+    check.found(steps.fetch_all(connection).await?);
+    Ok(check)
+}
+
+/// What is held is what the gateway is being asked to charge, or to void while it is not known to be charged.
+pub(super) async fn holds(connection: &mut PgConnection) -> Result<Check, sqlx::Error> {
+    let mut check = Check::new("holds");
+    let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM balances"#);
+    check.checked = count.fetch_one(&mut *connection).await?.unsigned_abs();
+    let found = sqlx::query_as!(
+        Found,
+        r#"SELECT format('user %s: held is %s, but undecided charges add up to %s', user_id, coalesce(held, 0),
+               coalesce(undecided, 0)) AS "text!",
+               count(*) OVER () AS "total!"
+           FROM balances FULL JOIN (
+               SELECT user_id, sum(amount) AS undecided FROM payments
+               WHERE state IN ('REQUESTED', 'VOIDING') AND method = 'BALANCE' GROUP BY user_id
+           ) AS p USING (user_id)
+           WHERE coalesce(held, 0) <> coalesce(undecided, 0)
+           ORDER BY user_id LIMIT $1"#,
+        SHOWN,
+    );
+    check.found(found.fetch_all(connection).await?);
+    Ok(check)
+}

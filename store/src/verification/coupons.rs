@@ -1,0 +1,75 @@
+//! Coupons against their claims, against what users have, and against the orders that use them.
+
+use ordermill_pipeline::audit::{Check, Found};
+use sqlx::PgConnection;
+
+use super::SHOWN;
+
+/// As many were issued as users have, the places have no gap, and what is used is used by one order that stands.
+pub(super) async fn check(connection: &mut PgConnection) -> Result<Check, sqlx::Error> {
+    let mut check = Check::new("coupons");
+    let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM coupons"#);
+    check.checked = count.fetch_one(&mut *connection).await?.unsigned_abs();
+    check.found(issued(&mut *connection).await?);
+    check.found(used(&mut *connection).await?);
+    check.found(orders(connection).await?);
+    Ok(check)
+}
+
+/// Places are unique, above 0 and each user's claim has one: where there are as many as the highest, there is no gap.
+async fn issued(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error> {
+    sqlx::query_as!(
+        Found,
+        r#"SELECT format('coupon %s: %s of %s are issued, but users have %s, and claims have %s places up to %s',
+               coupon_id, issued, quantity, coalesce(owned.count, 0), coalesce(claimed.count, 0),
+               coalesce(claimed.last, 0)) AS "text!",
+               count(*) OVER () AS "total!"
+           FROM coupons
+               LEFT JOIN (SELECT coupon_id, count(*) AS count FROM user_coupons GROUP BY coupon_id) AS owned
+                   USING (coupon_id)
+               LEFT JOIN (
+                   SELECT coupon_id, count(position) AS count, max(position) AS last
+                   FROM coupon_claims GROUP BY coupon_id
+               ) AS claimed USING (coupon_id)
+           WHERE (issued, issued, issued) <>
+               (coalesce(owned.count, 0), coalesce(claimed.count, 0), coalesce(claimed.last, 0))
+           ORDER BY coupon_id LIMIT $1"#,
+        SHOWN,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+async fn used(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error> {
+    sqlx::query_as!(
+        Found,
+        r#"SELECT format('user coupon %s: it is %s for order %s, but what is applied is %s for order %s',
+               user_coupon_id, coalesce(owned.state, 'absent'), coalesce(owned.order_id::text, 'none'),
+               coalesce(applied.state, 'nothing'), coalesce(applied.order_id::text, 'none')) AS "text!",
+               count(*) OVER () AS "total!"
+           FROM (SELECT * FROM user_coupons WHERE state = 'USED') AS owned
+               FULL JOIN (SELECT * FROM coupon_uses WHERE state = 'APPLIED') AS applied USING (user_coupon_id)
+           WHERE owned.order_id IS DISTINCT FROM applied.order_id
+           ORDER BY user_coupon_id LIMIT $1"#,
+        SHOWN,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// While an order is under way the two may differ by what has not arrived yet.
+async fn orders(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error> {
+    sqlx::query_as!(
+        Found,
+        r#"SELECT format('order %s: %s with the coupon %s, but its use is %s', order_id, o.status, o.coupon_step,
+               coalesce(u.state, 'absent')) AS "text!",
+               count(*) OVER () AS "total!"
+           FROM orders o LEFT JOIN coupon_uses u USING (order_id)
+           WHERE o.status IN ('CONFIRMED', 'PARTIALLY_SHIPPED', 'SHIPPED', 'DELIVERED', 'REJECTED', 'CANCELLED')
+               AND o.coupon_step <> coalesce(u.state, 'NOT_USED')
+           ORDER BY order_id LIMIT $1"#,
+        SHOWN,
+    )
+    .fetch_all(connection)
+    .await
+}

@@ -1,0 +1,66 @@
+//! Payments against the money that left balances for them, and came back.
+
+use ordermill_pipeline::audit::{Check, Found};
+use sqlx::PgConnection;
+
+use super::SHOWN;
+
+/// Every charge that was completed from a balance took its amount from it, once, and what was refunded of the charges
+/// came back to it; nothing else took or gave anything.
+pub(super) async fn check(connection: &mut PgConnection) -> Result<Check, sqlx::Error> {
+    let mut check = Check::new("payments");
+    let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM payments"#);
+    check.checked = count.fetch_one(&mut *connection).await?.unsigned_abs();
+    check.found(moved(connection).await?);
+    check.found(others(connection).await?);
+    Ok(check)
+}
+
+/// A charge is one entry, so the amounts are the same in the same order. A refund is one entry, too, but takes from
+/// several charges, so there the sums are the same.
+async fn moved(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error> {
+    sqlx::query_as!(
+        Found,
+        r#"SELECT format('order %s: payment is %s, which takes %s and gives back %s, but %s were taken and %s came back',
+               order_id, coalesce(concat_ws(' ', p.state, p.method, p.amount), 'absent'),
+               coalesce(due.taken, '{}'), coalesce(due.returned, 0),
+               coalesce(booked.taken, '{}'), coalesce(booked.returned, 0)) AS "text!",
+               count(*) OVER () AS "total!"
+           FROM payments p FULL JOIN (
+               SELECT order_id, array_agg(amount ORDER BY sequence) FILTER (WHERE kind = 'USED') AS taken,
+                   sum(amount) FILTER (WHERE kind = 'REFUNDED') AS returned
+               FROM balance_entries WHERE kind IN ('USED', 'REFUNDED') GROUP BY order_id
+           ) AS booked USING (order_id),
+               LATERAL (
+                   SELECT array_agg(amount ORDER BY number) FILTER (WHERE state = 'COMPLETED' AND amount > 0) AS taken,
+                       sum(refunded) AS returned
+                   FROM (
+                       SELECT p.charge_number AS number, p.amount, p.refunded, p.state
+                       UNION ALL
+                       SELECT number, amount, refunded, state FROM jsonb_to_recordset(p.earlier)
+                           AS charge (number integer, amount bigint, refunded bigint, state text)
+                   ) AS charges
+                   WHERE p.method = 'BALANCE'
+               ) AS due
+           WHERE due.taken IS DISTINCT FROM booked.taken OR coalesce(due.returned, 0) <> coalesce(booked.returned, 0)
+           ORDER BY order_id LIMIT $1"#,
+        SHOWN,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+async fn others(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error> {
+    sqlx::query_as!(
+        Found,
+        r#"SELECT format('order %s: paid by user %s, but entry %s (%s) is of user %s', order_id, p.user_id,
+               entry_id, kind, e.user_id) AS "text!",
+               count(*) OVER () AS "total!"
+           FROM payments p JOIN balance_entries e USING (order_id)
+           WHERE kind IN ('USED', 'REFUNDED') AND p.user_id <> e.user_id
+           ORDER BY order_id LIMIT $1"#,
+        SHOWN,
+    )
+    .fetch_all(connection)
+    .await
+}

@@ -1,0 +1,53 @@
+//! Stock against its reservations and its received goods.
+
+use ordermill_pipeline::audit::{Check, Found};
+use sqlx::PgConnection;
+
+use super::SHOWN;
+
+/// Units that were received are on hand, reserved or deducted; and the last two are what the reservations say.
+///
+/// While a modification is under way, what it takes in addition is reserved, and the order's old lines are still
+/// what is deducted for it. The lines of a reservation that is SHORT are not counted: it holds as much of them as the
+/// shelf has, so no figure of its own says how much. Only a change of the stock by hand makes one SHORT, and the
+/// shelf is told then until the reservation is released.
+pub(super) async fn check(connection: &mut PgConnection) -> Result<Check, sqlx::Error> {
+    let mut check = Check::new("stock");
+    let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM stock"#);
+    check.checked = count.fetch_one(&mut *connection).await?.unsigned_abs();
+    let found = sqlx::query_as!(
+        Found,
+        r#"WITH holds AS (
+               SELECT state, lines FROM stock_reservations
+               UNION ALL
+               SELECT 'RESERVED', change -> 'taken' FROM stock_reservations WHERE change IS NOT NULL
+           ), lines AS (
+               SELECT product_id,
+                   sum(quantity) FILTER (WHERE state = 'RESERVED') AS reserved,
+                   sum(quantity) FILTER (WHERE state = 'DEDUCTED') AS deducted
+               FROM holds, jsonb_to_recordset(lines) AS line (product_id uuid, quantity bigint)
+               GROUP BY product_id
+           ), adjustments AS (
+               SELECT aggregate_id AS product_id, count(*) AS count,
+                   sum((convert_from(data, 'UTF8')::jsonb ->> 'delta')::bigint) AS received
+               FROM event_log WHERE topic = 'stock' AND type = 'stock.adjusted' GROUP BY aggregate_id
+           )
+           SELECT format('product %s: %s is %s, but %s %s', product_id, what, actual, source, expected)
+               AS "text!", count(*) OVER () AS "total!"
+           FROM stock s FULL JOIN lines USING (product_id) FULL JOIN adjustments USING (product_id),
+               LATERAL (VALUES
+                   ('received', s.received::numeric, 'what is on hand, reserved and deducted makes',
+                       s.on_hand::numeric + s.reserved + s.deducted),
+                   ('received', s.received, 'the log''s adjustments make', adjustments.received),
+                   ('sequence', s.sequence, 'the number of the log''s adjustments is', adjustments.count),
+                   ('reserved', s.reserved, 'RESERVED reservations and modifications under way make', lines.reserved),
+                   ('deducted', s.deducted, 'DEDUCTED reservations make', lines.deducted)
+               ) AS sums (what, is_now, source, should_be),
+               LATERAL (SELECT coalesce(is_now, 0) AS actual, coalesce(should_be, 0) AS expected) AS figures
+           WHERE actual <> expected
+           ORDER BY product_id, what LIMIT $1"#,
+        SHOWN,
+    );
+    check.found(found.fetch_all(connection).await?);
+    Ok(check)
+}

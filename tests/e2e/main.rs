@@ -1,0 +1,20 @@
+//! The whole pipeline on real PostgreSQL and Kafka, from HTTP to the resting order and back.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
+mod cancellations;
+mod contention;
+mod contract;
+mod coupons;
+mod deadlines;
+mod faults;
+mod gateway;
+mod http;
+mod instances;
+mod modifications;
+mod orders;
+mod sales;
+mod shipments;
+mod support;
+mod up;
+mod verification;
