@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use jiff::tz::TimeZone;
 use ordermill_api::ApiConfig;
 use ordermill_pipeline::clock::Clock;
-use ordermill_pipeline::consumer::{ConsumerConfig, Runtime};
+use ordermill_pipeline::consumer::{ConsumerConfig, FloodLimit, Runtime};
 use ordermill_pipeline::database;
 use ordermill_pipeline::kafka::KafkaConfig;
 use ordermill_pipeline::metrics::PipelineMetrics;
@@ -42,6 +42,8 @@ pub struct Services {
     /// The database, the clock and the rest.
     pub runtime: Runtime,
     kafka: KafkaConfig,
+    /// When a worker stops because too much of what it reads can't be applied.
+    pub flood_limit: FloodLimit,
     instance: String,
     registry: Arc<Registry>,
     worker_metrics: WorkerMetrics,
@@ -79,6 +81,7 @@ impl Services {
         Ok(Services {
             runtime,
             kafka: connections.kafka.clone(),
+            flood_limit: FloodLimit::default(),
             instance: instance(),
             registry: Arc::new(registry),
             worker_metrics,
@@ -109,6 +112,7 @@ impl Services {
                 instance: self.instance.clone(),
                 batch_records_max: BATCH_RECORDS_MAX,
                 session_timeout_ms: SESSION_TIMEOUT_MS,
+                flood_limit: self.flood_limit,
             };
             let (worker, runtime, gateway) = (*worker, self.runtime.clone(), gateway.clone());
             let metrics = self.worker_metrics.clone();

@@ -1,35 +1,56 @@
-//! Messages that a group could not apply: kept whole in a row, and told to a topic of their own.
+//! Dead letters: messages that a group could not apply, and what waits behind them.
+//!
+//! A message that can't be applied is put aside whole, in the transaction that moves the group's offset past it, and
+//! its key is parked: what comes later for that key in that group is put aside as well, to wait. A replay applies a
+//! letter from its row, inside the group that failed, and then what waits, in order; so the order of a key holds,
+//! and nobody else sees a replay.
+//!
+//! Whoever decides about a parked key locks its row in `parked_key` first, then the letter's row.
+
+pub mod edits;
+pub mod halts;
+pub mod letters;
+pub mod replays;
+
+pub(crate) mod aside;
+pub(crate) mod flood;
+pub(crate) mod parked_keys;
+pub(crate) mod working;
 
 use jiff::Timestamp;
-use jiff_sqlx::ToSqlx as _;
-use serde_json::{Value, json};
-use sqlx::PgConnection;
-use uuid::Uuid;
-
-use crate::consumer::Record;
-use crate::log::{Cause, Entry, RecordPlace};
-use crate::topics::dead_letter_topic;
-use crate::trace::TraceContext;
-
-/// What of a payload still fits into a dead-letter message; the row keeps all of it.
-const PAYLOAD_MAX: usize = 900 * 1024;
+use serde::Serialize;
 
 /// Why a message was not applied. The names are public and stable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
-    /// It does not carry our headers, so it was not published by the relay.
+    /// It does not carry our headers, so it was not published by the relay. It parks no key, and is never applied.
     Foreign,
     /// Its type or version is not known.
     UnknownType,
-    /// Its payload does not have the shape that its type promises.
+    /// Its payload is not JSON.
     Undecodable,
+    /// Its payload does not have the shape that its type promises.
+    Schema,
     /// Its key is not the one that its payload says.
     KeyMismatch,
     /// It breaks a rule of the database.
     Rule,
+    /// The program fails over it.
+    Bug,
 }
 
 impl Code {
+    /// Every code.
+    pub const ALL: [Code; 7] = [
+        Code::Foreign,
+        Code::UnknownType,
+        Code::Undecodable,
+        Code::Schema,
+        Code::KeyMismatch,
+        Code::Rule,
+        Code::Bug,
+    ];
+
     /// The public name.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -37,9 +58,100 @@ impl Code {
             Code::Foreign => "FOREIGN",
             Code::UnknownType => "UNKNOWN_TYPE",
             Code::Undecodable => "UNDECODABLE",
+            Code::Schema => "SCHEMA",
             Code::KeyMismatch => "KEY_MISMATCH",
             Code::Rule => "RULE",
+            Code::Bug => "BUG",
         }
+    }
+
+    /// Whether later messages of the key wait. What is not ours has no place in a key's history.
+    #[must_use]
+    pub const fn parks_the_key(self) -> bool {
+        !matches!(self, Code::Foreign)
+    }
+}
+
+/// What has become of a message that was put aside. The names are public and stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum State {
+    /// It failed, and somebody must decide.
+    Parked,
+    /// It has not been tried: a letter of its key is before it.
+    Waiting,
+    /// A replay has selected it, and has not come to it yet.
+    Replayed,
+    /// It has been applied.
+    Resolved,
+    /// Somebody has decided that it is not applied.
+    Discarded,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [State; 5] =
+        [State::Parked, State::Waiting, State::Replayed, State::Resolved, State::Discarded];
+
+    /// The public name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            State::Parked => "PARKED",
+            State::Waiting => "WAITING",
+            State::Replayed => "REPLAYED",
+            State::Resolved => "RESOLVED",
+            State::Discarded => "DISCARDED",
+        }
+    }
+
+    /// The state of that name, if there is one.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<State> {
+        State::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
+/// What a replay made of a message. The names are public and stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Verdict {
+    /// It has been applied, and changed something.
+    Applied,
+    /// Everything it asks for had been done before.
+    AlreadyApplied,
+    /// It failed again and is parked again, or has been discarded meanwhile.
+    FailedAgain,
+    /// It waits behind a letter that is not done with.
+    Waiting,
+}
+
+impl Verdict {
+    /// Every verdict.
+    pub const ALL: [Verdict; 4] =
+        [Verdict::Applied, Verdict::AlreadyApplied, Verdict::FailedAgain, Verdict::Waiting];
+
+    /// The public name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Verdict::Applied => "APPLIED",
+            Verdict::AlreadyApplied => "ALREADY_APPLIED",
+            Verdict::FailedAgain => "FAILED_AGAIN",
+            Verdict::Waiting => "WAITING",
+        }
+    }
+
+    /// The verdict of that name, if there is one.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Verdict> {
+        Verdict::ALL.into_iter().find(|verdict| verdict.name() == name)
+    }
+
+    /// Of a message that was applied: whether that changed anything.
+    #[must_use]
+    pub(crate) const fn of_effect(had_effect: bool) -> Verdict {
+        if had_effect { Verdict::Applied } else { Verdict::AlreadyApplied }
     }
 }
 
@@ -58,93 +170,26 @@ pub struct Rejection {
     pub last_failed_at: Timestamp,
 }
 
-/// Writes the row of a dead letter and answers the log entry that tells its topic.
-///
-/// # Errors
-/// Where the database fails.
-pub async fn record(
-    connection: &mut PgConnection,
-    group: &str,
-    record: &Record,
-    rejection: &Rejection,
-) -> Result<Entry, sqlx::Error> {
-    let dead_letter_id = Uuid::now_v7();
-    let original: Vec<Value> = record
-        .headers()
-        .map(|(name, value)| json!({"name": storable(name), "value": storable(&String::from_utf8_lossy(value))}))
-        .collect();
-    sqlx::query!(
-        "INSERT INTO dead_letter (dead_letter_id, group_name, topic, partition, record_offset, record_key,
-             headers, payload, event_type, code, error, attempts, first_failed_at, last_failed_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
-        dead_letter_id,
-        group,
-        record.place.topic,
-        record.place.partition,
-        record.place.offset,
-        record.key,
-        Value::Array(original.clone()),
-        record.payload,
-        record.event_type().map(storable),
-        rejection.code.name(),
-        storable(&rejection.error),
-        rejection.attempts,
-        rejection.first_failed_at.to_sqlx() as _,
-        rejection.last_failed_at.to_sqlx() as _,
-    )
-    .execute(connection)
-    .await?;
-    Ok(entry(dead_letter_id, group, record, rejection, original))
-}
-
-fn entry(
-    dead_letter_id: Uuid,
-    group: &str,
-    record: &Record,
-    rejection: &Rejection,
-    mut headers: Vec<Value>,
-) -> Entry {
-    let RecordPlace { topic, partition, offset } = &record.place;
-    // The original's own headers keep their names but for those that the relay writes anew.
-    headers.retain(|header| {
-        header["name"].as_str().is_some_and(|name| !name.starts_with("ce_") && !name.starts_with("ordermill"))
-    });
-    let payload = record.payload.as_deref().unwrap_or_default();
-    for (name, value) in [
-        ("dlt-topic", topic.clone()),
-        ("dlt-partition", partition.to_string()),
-        ("dlt-offset", offset.to_string()),
-        ("dlt-group", group.to_owned()),
-        ("dlt-type", storable(record.event_type().unwrap_or_default())),
-        ("dlt-code", rejection.code.name().to_owned()),
-        ("dlt-error", storable(&rejection.error)),
-        ("dlt-attempts", rejection.attempts.to_string()),
-        ("dlt-first-failed-at", rejection.first_failed_at.to_string()),
-        ("dlt-last-failed-at", rejection.last_failed_at.to_string()),
-        ("dlt-payload-bytes", payload.len().to_string()),
-    ] {
-        headers.push(json!({"name": name, "value": value}));
-    }
-    Entry {
-        event_id: dead_letter_id,
-        topic: dead_letter_topic(topic, group),
-        partition: *partition,
-        key: dead_letter_id,
-        record_key: Some(record.key.clone().unwrap_or_default()),
-        aggregate_id: dead_letter_id,
-        sequence: 1,
-        event_type: "dead_letter.recorded".to_owned(),
-        version: 1,
-        correlation_id: record.correlation_id(),
-        cause: record.event_id().map(|event_id| Cause { event_id, met_at: Some(record.place.clone()) }),
-        actor: format!("worker:{group}"),
-        trace: TraceContext::child_of(record.traceparent()),
-        data: payload[..payload.len().min(PAYLOAD_MAX)].to_vec(),
-        headers: Some(Value::Array(headers)),
-    }
-}
-
 /// PostgreSQL's text can't hold NUL, and a dead letter must not fail over what is wrong with it.
-fn storable(text: &str) -> String {
+pub(crate) fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_read_back() {
+        for state in State::ALL {
+            assert_eq!(State::from_name(state.name()), Some(state));
+            assert_eq!(serde_json::to_value(state).unwrap(), state.name());
+        }
+        for verdict in Verdict::ALL {
+            assert_eq!(Verdict::from_name(verdict.name()), Some(verdict));
+            assert_eq!(serde_json::to_value(verdict).unwrap(), verdict.name());
+        }
+        let codes: std::collections::HashSet<&str> = Code::ALL.iter().map(|code| code.name()).collect();
+        assert_eq!(codes.len(), Code::ALL.len());
+    }
 }

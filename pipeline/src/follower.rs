@@ -187,8 +187,8 @@ impl<'a, F: Follower> Following<'a, F> {
         if let Some(seen) = self.seen.get_mut(partition) {
             *seen = label.position;
         }
-        match (record.decode(), record.sequence(), record.time()) {
-            (Ok(event), Some(sequence), Some(at)) => self.follower.learned(&event, sequence, at),
+        match (record.receive(), record.sequence()) {
+            (Ok(received), Some(sequence)) => self.follower.learned(&received.event, sequence, received.at),
             // A newer program may write what this one can't read. What it says stands in the tables by now.
             _ => self.follower.restarted(),
         }

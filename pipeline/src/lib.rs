@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod partition;
 pub mod relay;
 pub mod retry;
+pub mod stored_header;
 pub mod topics;
 pub mod trace;
 pub mod wake;

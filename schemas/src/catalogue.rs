@@ -1,6 +1,7 @@
 //! The list of all event types: the one place that ties a type's name to its struct, topic and key.
 
 use schemars::Schema;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -38,11 +39,21 @@ pub enum DecodeError {
         /// The version that was met.
         version: i16,
     },
+    /// The payload is not JSON.
+    #[error("payload of {name} is not JSON: {source}")]
+    NotJson {
+        /// The type that was promised.
+        name: &'static str,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
     /// The payload does not have the shape that its type and version promise.
-    #[error("payload is not a {name}: {source}")]
+    #[error("payload is not a {name}: at {place}: {source}")]
     Payload {
         /// The type that was promised.
         name: &'static str,
+        /// The failing place, like `lines[0].quantity`; `.` for the whole.
+        place: String,
         /// What is wrong with it.
         source: serde_json::Error,
     },
@@ -139,9 +150,7 @@ macro_rules! catalogue {
             pub fn decode(name: &str, version: i16, payload: &[u8]) -> Result<Event, DecodeError> {
                 match (name, version) {
                     $($(
-                        ($name, $version) => serde_json::from_slice(payload)
-                            .map(Event::$Type)
-                            .map_err(|source| DecodeError::Payload { name: $name, source }),
+                        ($name, $version) => decode_payload($name, payload).map(Event::$Type),
                     )*)*
                     _ => Err(DecodeError::UnknownType { name: name.to_owned(), version }),
                 }
@@ -160,6 +169,19 @@ macro_rules! catalogue {
     (@aggregate $data:ident $key:ident) => { $data.$key };
     (@order $data:ident $order:ident) => { Some($data.$order) };
     (@order $data:ident) => { None };
+}
+
+/// Only a payload that fails is read a second time, to name the place.
+fn decode_payload<T: DeserializeOwned>(name: &'static str, payload: &[u8]) -> Result<T, DecodeError> {
+    serde_json::from_slice(payload).map_err(|source| {
+        if source.classify() != serde_json::error::Category::Data {
+            return DecodeError::NotJson { name, source };
+        }
+        let again: Result<T, _> =
+            serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(payload));
+        let place = again.err().map_or_else(|| ".".to_owned(), |error| error.path().to_string());
+        DecodeError::Payload { name, place, source }
+    })
 }
 
 catalogue! {

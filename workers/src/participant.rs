@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 use ordermill_domain::decider::Decider;
-use ordermill_pipeline::consumer::{Appended, Batch, Handler, HandlerError, Received, derived_event_id};
+use ordermill_pipeline::consumer::{
+    Appended, Batch, Handled, Handler, HandlerError, Received, derived_event_id,
+};
 use ordermill_pipeline::log::Entry;
 use ordermill_schemas::Topic;
 use ordermill_store::Written;
@@ -15,7 +17,7 @@ pub(crate) trait Participant: Send + Sync + 'static {
     /// The topics it reads.
     const TOPICS: &'static [Topic];
     /// The state, with its rules.
-    type State: Decider + Clone + Send + Sync;
+    type State: Decider + Clone + PartialEq + Send + Sync;
 
     /// Locks and loads everything that the events are about, as of that time.
     fn load(
@@ -53,7 +55,7 @@ impl<P: Participant> Handler for Adapter<P> {
         &self,
         connection: &mut PgConnection,
         batch: &Batch<'_>,
-    ) -> Result<Vec<Entry>, HandlerError> {
+    ) -> Result<Handled, HandlerError> {
         let before = P::load(connection, batch.events, batch.now).await?;
         let mut after = before.clone();
         let mut written = Vec::with_capacity(batch.events.len());
@@ -71,8 +73,9 @@ impl<P: Participant> Handler for Adapter<P> {
             }
         }
         P::apply(connection, &before, &after, &written, batch.now).await?;
+        let had_effect = !written.is_empty() || after != before;
         let entries = written.into_iter().map(|written| written.into_entry(batch.partitions));
-        Ok(entries.collect::<Result<_, _>>()?)
+        Ok(Handled { entries: entries.collect::<Result<_, _>>()?, had_effect })
     }
 
     fn follows_up(entry: &Entry) -> bool {

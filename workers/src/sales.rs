@@ -2,8 +2,7 @@
 //! decides nothing and appends nothing.
 
 use ordermill_domain::sales::Sums;
-use ordermill_pipeline::consumer::{Batch, Handler, HandlerError};
-use ordermill_pipeline::log::Entry;
+use ordermill_pipeline::consumer::{Batch, Handled, Handler, HandlerError};
 use ordermill_schemas::Topic;
 use ordermill_store::sales;
 use sqlx::PgConnection;
@@ -19,12 +18,12 @@ impl Handler for SalesWorker {
         &self,
         connection: &mut PgConnection,
         batch: &Batch<'_>,
-    ) -> Result<Vec<Entry>, HandlerError> {
+    ) -> Result<Handled, HandlerError> {
         let mut sums = Sums::default();
         for received in batch.events {
             sums.observe(&received.event, received.at);
         }
         sales::add(connection, &sums).await?;
-        Ok(Vec::new())
+        Ok(Handled { entries: Vec::new(), had_effect: sums != Sums::default() })
     }
 }

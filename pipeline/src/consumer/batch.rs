@@ -5,14 +5,18 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use thiserror::Error;
 
+use super::attempt;
 use super::offsets::{self, Progress};
 use super::record::{Received, Record};
-use super::{Appended, Batch, Handler, HandlerError, Runtime};
-use crate::dead_letters::{self, Code, Rejection};
+use super::{Appended, Batch, Handled, Handler, HandlerError, Runtime};
+use crate::database;
+use crate::dead_letters::aside::{self, Aside};
+use crate::dead_letters::flood::FloodGuard;
+use crate::dead_letters::halts::{self, Standing};
+use crate::dead_letters::parked_keys::ParkedKeys;
+use crate::dead_letters::{Code, Rejection};
 use crate::label::Label;
 use crate::log;
-use crate::trace::TraceContext;
-use crate::{database, database::Next};
 
 /// A record that is to be applied, or only to be passed over.
 #[derive(Clone, Debug)]
@@ -38,18 +42,24 @@ pub(super) enum BatchError {
     /// A partition has another owner: drop everything and join anew.
     #[error("another member owns a partition of this batch")]
     Fenced,
-    /// A record breaks a rule of the database; it must be found and put aside.
-    #[error("{0}")]
-    Reject(HandlerError),
+    /// A record can't be applied; it must be found and put aside.
+    #[error("{}: {error}", code.name())]
+    Reject {
+        /// What the record is put aside for.
+        code: Code,
+        /// What is wrong.
+        error: HandlerError,
+    },
+    /// Too much can't be applied: the group stands still until somebody has looked.
+    #[error("the group has stopped; look at its dead letters, then run `ordermill dlq resume`")]
+    Halted,
 }
 
 impl From<HandlerError> for BatchError {
     fn from(error: HandlerError) -> BatchError {
-        match error.next() {
-            Next::Reject => BatchError::Reject(error),
-            // What is wrong with the program or its set-up is wrong with every record: nothing is put aside for
-            // it; the worker stays where it is, says so, and goes on once it is mended.
-            Next::Retry | Next::Bug => BatchError::Retry(error),
+        match error.rejection() {
+            Some(code) => BatchError::Reject { code, error },
+            None => BatchError::Retry(error),
         }
     }
 }
@@ -67,112 +77,168 @@ pub(super) struct Attempts {
     pub(super) first_at: Timestamp,
 }
 
-/// Applies the records that are `left`, in order, and takes from `left` what has been committed, also where it
-/// fails on the way. A record that breaks a rule of the database is found by halving and becomes a dead letter.
-pub(super) async fn apply<H: Handler>(
-    runtime: &Runtime,
-    handler: &H,
-    left: &mut &[Item],
-    attempts: Attempts,
-) -> Result<(), BatchError> {
-    let mut count = left.len();
-    while !left.is_empty() {
-        let (items, rest) = left.split_at(count.min(left.len()));
-        match commit(runtime, handler, items, attempts, None).await {
-            Ok(()) => {
-                *left = rest;
-                // The poison is behind or in the next half: the rest is tried as a whole again.
-                count = left.len();
-            }
-            Err(BatchError::Reject(error)) if items.len() == 1 => {
-                tracing::error!(group = H::GROUP, place = ?items[0].record.place, %error, "dead letter");
-                commit(runtime, handler, items, attempts, Some(&error.to_string())).await?;
-                *left = rest;
-                count = left.len();
-            }
-            Err(BatchError::Reject(_)) => count = items.len() / 2,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+/// Applies batches.
+pub(super) struct Batches<'a, H> {
+    pub(super) runtime: &'a Runtime,
+    pub(super) handler: &'a H,
+    pub(super) flood: FloodGuard,
 }
 
-/// One transaction. With `refusal`, the records are not applied but put aside for that reason.
-async fn commit<H: Handler>(
-    runtime: &Runtime,
-    handler: &H,
-    items: &[Item],
-    attempts: Attempts,
-    refusal: Option<&str>,
-) -> Result<(), BatchError> {
-    let now = runtime.clock.now();
-    let started = std::time::Instant::now();
-    let mut transaction = database::begin(&runtime.pool).await?;
-    let (events, rejected) = sort(items, refusal);
-    let mut entries = if events.is_empty() {
-        Vec::new()
-    } else {
-        let batch = Batch { events: &events, now, partitions: runtime.partitions };
-        handler.handle(&mut transaction, &batch).await?
-    };
-    let appended: Vec<Appended> = entries
-        .iter()
-        .filter(|entry| H::follows_up(entry))
-        .map(|entry| Appended { event_id: entry.event_id, entry: entry.clone() })
-        .collect();
-    for (record, code, error) in &rejected {
-        let rejection = Rejection {
-            code: *code,
-            error: error.clone(),
+/// What a batch's records come to.
+#[derive(Default)]
+struct Sorted<'a> {
+    events: Vec<Received>,
+    asides: Vec<Aside<'a>>,
+}
+
+impl Sorted<'_> {
+    fn failures(&self) -> u64 {
+        self.asides.iter().filter(|aside| aside.rejection.is_some()).count() as u64
+    }
+}
+
+impl<H: Handler> Batches<'_, H> {
+    /// Applies the records that are `left`, in order, and takes from `left` what has been committed, also where it
+    /// fails on the way. A record that can't be applied is found by halving and put aside.
+    pub(super) async fn apply(&mut self, left: &mut &[Item], attempts: Attempts) -> Result<(), BatchError> {
+        let mut count = left.len();
+        while !left.is_empty() {
+            let (items, rest) = left.split_at(count.min(left.len()));
+            match self.commit(items, attempts, None).await {
+                Ok(()) => {
+                    *left = rest;
+                    // The poison is behind or in the next half: the rest is tried as a whole again.
+                    count = left.len();
+                }
+                Err(BatchError::Reject { code, error }) if items.len() == 1 => {
+                    let record = &items[0].record;
+                    tracing::error!(
+                        group = H::GROUP,
+                        place = ?record.place,
+                        order_id = ?record.correlation_id(),
+                        code = code.name(),
+                        %error,
+                        "dead letter"
+                    );
+                    self.commit(items, attempts, Some((code, error.to_string()))).await?;
+                    *left = rest;
+                    count = left.len();
+                }
+                Err(BatchError::Reject { .. }) => count = items.len() / 2,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// One transaction. With `refusal`, the records are not applied but put aside for that reason.
+    async fn commit(
+        &mut self,
+        items: &[Item],
+        attempts: Attempts,
+        refusal: Option<(Code, String)>,
+    ) -> Result<(), BatchError> {
+        let runtime = self.runtime;
+        let now = runtime.clock.now();
+        let started = std::time::Instant::now();
+        let mut transaction = database::begin(&runtime.pool).await?;
+        let standing = halts::standing(&mut transaction, H::GROUP, now).await?;
+        if standing.halted {
+            return Err(BatchError::Halted);
+        }
+        let mut parked = ParkedKeys::default();
+        if standing.any_parked {
+            let records = items.iter().filter(|item| !item.skip).map(|item| &item.record);
+            parked = ParkedKeys::lock(&mut transaction, H::GROUP, records).await?;
+        }
+        let sorted = sort(items, &mut parked, refusal, |(code, error)| Rejection {
+            code,
+            error,
             attempts: i32::try_from(attempts.count).unwrap_or(i32::MAX),
             first_failed_at: attempts.first_at,
             last_failed_at: now,
+        });
+        self.stop_a_flood(&sorted, standing, now).await?;
+        let mut handled = Handled::default();
+        if !sorted.events.is_empty() {
+            let batch = Batch { events: &sorted.events, now, partitions: runtime.partitions };
+            handled = attempt::handle(self.handler, &mut transaction, &batch).await?;
+        }
+        let follow_up = handled.entries.iter().filter(|entry| H::follows_up(entry));
+        let appended: Vec<Appended> =
+            follow_up.map(|entry| Appended { event_id: entry.event_id, entry: entry.clone() }).collect();
+        let mut entries = handled.entries;
+        entries.extend(aside::put(&mut transaction, H::GROUP, &sorted.asides).await?);
+        let wakes = !entries.is_empty();
+        log::append(&mut transaction, entries, now).await?;
+        if !offsets::advance(&mut transaction, H::GROUP, &progress(items), now).await? {
+            return Err(BatchError::Fenced);
+        }
+        transaction.commit().await?;
+        if wakes {
+            runtime.wake.wake();
+        }
+        self.count(&sorted, now);
+        measure::<H>(runtime, items, &sorted, started.elapsed().as_secs_f64());
+        if !appended.is_empty() {
+            self.handler.committed(appended);
+        }
+        Ok(())
+    }
+
+    /// Stops the whole group where too much can't be applied.
+    async fn stop_a_flood(
+        &mut self,
+        sorted: &Sorted<'_>,
+        standing: Standing,
+        now: Timestamp,
+    ) -> Result<(), BatchError> {
+        if standing.unchecked {
+            self.flood.reset();
+            return Ok(());
+        }
+        let failures = sorted.failures();
+        let Some(reason) = self.flood.refuses(now, sorted.events.len() as u64 + failures, failures) else {
+            return Ok(());
         };
-        entries.push(dead_letters::record(&mut transaction, H::GROUP, record, &rejection).await?);
+        tracing::error!(group = H::GROUP, reason, "the group stops");
+        halts::halt(&self.runtime.pool, H::GROUP, &reason, now).await?;
+        self.flood.reset();
+        Err(BatchError::Halted)
     }
-    let wakes = !entries.is_empty();
-    log::append(&mut transaction, entries, now).await?;
-    if !offsets::advance(&mut transaction, H::GROUP, &progress(items), now).await? {
-        return Err(BatchError::Fenced);
+
+    fn count(&mut self, sorted: &Sorted<'_>, now: Timestamp) {
+        let failures = sorted.failures();
+        self.flood.count(now, sorted.events.len() as u64 + failures, failures);
     }
-    transaction.commit().await?;
-    if wakes {
-        runtime.wake.wake();
-    }
-    measure::<H>(runtime, items, rejected.len(), started.elapsed().as_secs_f64());
-    if !appended.is_empty() {
-        handler.committed(appended);
-    }
-    Ok(())
 }
 
-type Rejected<'a> = (&'a Record, Code, String);
-
-/// What can be applied, and what can't with the reason.
-fn sort<'a>(items: &'a [Item], refusal: Option<&str>) -> (Vec<Received>, Vec<Rejected<'a>>) {
-    let mut events = Vec::with_capacity(items.len());
-    let mut rejected = Vec::new();
+/// What can be applied, what can't, and what waits behind that.
+fn sort<'a>(
+    items: &'a [Item],
+    parked: &mut ParkedKeys,
+    refusal: Option<(Code, String)>,
+    rejection: impl Fn((Code, String)) -> Rejection,
+) -> Sorted<'a> {
+    let mut sorted = Sorted::default();
     for Item { record, .. } in items.iter().filter(|item| !item.skip) {
-        let decoded = match refusal {
-            Some(reason) => Err((Code::Rule, reason.to_owned())),
-            None if record.label().is_none() => {
-                Err((Code::Foreign, "not published by the relay: no ordermill-label header".to_owned()))
+        // What is not the relay's has no place in the key's history: nothing waits for it, and it waits for nothing.
+        if record.label().is_some() && parked.holds(record) {
+            sorted.asides.push(Aside { record, rejection: None });
+            continue;
+        }
+        let received = refusal.clone().map_or_else(|| record.receive(), Err);
+        match received {
+            Ok(received) => sorted.events.push(received),
+            Err(why) => {
+                if why.0.parks_the_key() {
+                    parked.park(record);
+                }
+                sorted.asides.push(Aside { record, rejection: Some(rejection(why)) });
             }
-            None => record.decode(),
-        };
-        match (decoded, record.event_id().zip(record.time())) {
-            (Ok(event), Some((event_id, at))) => events.push(Received {
-                event_id,
-                event,
-                at,
-                place: record.place.clone(),
-                trace: TraceContext::child_of(record.traceparent()),
-            }),
-            (Ok(_), None) => rejected.push((record, Code::Foreign, "no ce_id or ce_time header".to_owned())),
-            (Err((code, error)), _) => rejected.push((record, code, error)),
         }
     }
-    (events, rejected)
+    sorted
 }
 
 /// How far the batch brings each partition, and from where.
@@ -196,7 +262,7 @@ fn progress(items: &[Item]) -> Vec<Progress> {
     partitions.into_values().collect()
 }
 
-fn measure<H: Handler>(runtime: &Runtime, items: &[Item], rejected: usize, seconds: f64) {
+fn measure<H: Handler>(runtime: &Runtime, items: &[Item], sorted: &Sorted<'_>, seconds: f64) {
     let metrics = &runtime.metrics;
     let label = crate::metrics::GroupLabel { group: H::GROUP.to_owned() };
     let skipped = items.iter().filter(|item| item.skip).count();
@@ -205,7 +271,7 @@ fn measure<H: Handler>(runtime: &Runtime, items: &[Item], rejected: usize, secon
     metrics.batch_records.get_or_create(&label).observe(records);
     metrics.batch_seconds.get_or_create(&label).observe(seconds);
     metrics.skipped.get_or_create(&label).inc_by(skipped as u64);
-    metrics.dead_letters.get_or_create(&label).inc_by(rejected as u64);
+    metrics.dead_letters.get_or_create(&label).inc_by(sorted.failures());
     // Shown as 0 until there is one: who watches its rate would miss the first one otherwise.
     metrics.retries.get_or_create(&label).inc_by(0);
 }

@@ -5,14 +5,16 @@
 //! whose epoch has passed is rolled back, so a process that was taken for dead can't apply anything.
 
 mod assignment;
+mod attempt;
 mod batch;
 mod offsets;
 mod record;
+mod replayer;
 mod runtime;
 mod sequence_check;
 
 use jiff::Timestamp;
-use ordermill_schemas::{Event, Topic};
+use ordermill_schemas::Topic;
 use sqlx::PgConnection;
 use sqlx::PgPool;
 use thiserror::Error;
@@ -20,12 +22,14 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::database;
+use crate::database::{self, Next};
+use crate::dead_letters::Code;
 use crate::kafka::KafkaConfig;
 use crate::log::Entry;
 use crate::metrics::PipelineMetrics;
 use crate::wake::Wake;
 
+pub use crate::dead_letters::flood::FloodLimit;
 pub use record::{Received, Record};
 pub use runtime::run;
 pub(crate) use sequence_check::{Verdict, judge};
@@ -41,6 +45,8 @@ pub struct ConsumerConfig {
     pub batch_records_max: usize,
     /// How long Kafka waits for a silent member before it gives its partitions to others.
     pub session_timeout_ms: u32,
+    /// When the member stops because too much of what it reads can't be applied.
+    pub flood_limit: FloodLimit,
 }
 
 /// What the runtime works with, shared by all consumers of a process.
@@ -77,14 +83,14 @@ pub trait Handler: Send + Sync + 'static {
     /// The topics it reads.
     const TOPICS: &'static [Topic];
 
-    /// Applies a batch inside the runtime's transaction and answers what is to be appended to the log.
+    /// Applies a batch inside the runtime's transaction and answers what came of it.
     ///
     /// It calls nothing outside of the database: the batch may be rolled back and come again.
     fn handle(
         &self,
         connection: &mut PgConnection,
         batch: &Batch<'_>,
-    ) -> impl Future<Output = Result<Vec<Entry>, HandlerError>> + Send;
+    ) -> impl Future<Output = Result<Handled, HandlerError>> + Send;
 
     /// Called when a batch has been committed, with the events that were appended. What is done here may be lost
     /// when the process dies, so it must be found again from the tables.
@@ -94,6 +100,15 @@ pub trait Handler: Send + Sync + 'static {
     fn follows_up(_entry: &Entry) -> bool {
         false
     }
+}
+
+/// What came of a batch.
+#[derive(Debug, Default)]
+pub struct Handled {
+    /// What is to be appended to the log, in order.
+    pub entries: Vec<Entry>,
+    /// Whether anything was changed or is to be appended; if not, all of it had been done before.
+    pub had_effect: bool,
 }
 
 /// An event that was appended and that the handler follows up.
@@ -117,15 +132,35 @@ pub enum HandlerError {
     /// What was read from the tables is not what the program wrote there.
     #[error("corrupt row: {0}")]
     Corrupt(String),
+    /// The handler panicked.
+    #[error("panic: {0}")]
+    Panic(String),
 }
 
 impl HandlerError {
     /// What to do next.
     #[must_use]
-    pub fn next(&self) -> database::Next {
+    pub fn next(&self) -> Next {
         match self {
             HandlerError::Database(error) => database::next_after(error),
-            HandlerError::Encode(_) | HandlerError::Corrupt(_) => database::Next::Bug,
+            HandlerError::Encode(_) | HandlerError::Corrupt(_) | HandlerError::Panic(_) => Next::Bug,
+        }
+    }
+
+    /// Why a message that this happens with is put aside; none where the same may work later.
+    ///
+    /// What is wrong with the set-up, like a missing table, is wrong with every message: nothing is put aside for it. The
+    /// worker stays where it is, says so, and goes on once it is mended.
+    #[must_use]
+    pub fn rejection(&self) -> Option<Code> {
+        match self {
+            HandlerError::Encode(_) | HandlerError::Corrupt(_) | HandlerError::Panic(_) => Some(Code::Bug),
+            // A row that the program can't read.
+            HandlerError::Database(sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => Some(Code::Bug),
+            HandlerError::Database(error) => match database::next_after(error) {
+                Next::Reject => Some(Code::Rule),
+                Next::Retry | Next::Bug => None,
+            },
         }
     }
 }
@@ -136,6 +171,3 @@ impl HandlerError {
 pub fn derived_event_id(group: &str, cause: Uuid, index: usize) -> Uuid {
     Uuid::new_v5(&cause, format!("{group}:{index}").as_bytes())
 }
-
-/// How an event was received, or why it can't be applied.
-pub(crate) type Decoded = Result<Event, (crate::dead_letters::Code, String)>;

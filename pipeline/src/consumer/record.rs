@@ -2,13 +2,13 @@
 
 use jiff::Timestamp;
 use ordermill_schemas::{DecodeError, Event, headers};
-use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers as _, Message, OwnedHeaders};
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Header, Headers as _, Message, OwnedHeaders};
 use uuid::Uuid;
 
-use super::Decoded;
 use crate::dead_letters::Code;
 use crate::label::Label;
 use crate::log::{Cause, Origin, RecordPlace};
+use crate::stored_header::StoredHeader;
 use crate::trace::TraceContext;
 
 /// A record with everything it carries.
@@ -66,6 +66,19 @@ impl Record {
         }
     }
 
+    /// A record as it was put aside.
+    pub(crate) fn stored(
+        place: RecordPlace,
+        key: Option<Vec<u8>>,
+        headers: &[StoredHeader],
+        payload: Option<Vec<u8>>,
+    ) -> Record {
+        let all = headers.iter().fold(OwnedHeaders::new(), |all, header| {
+            all.insert(Header { key: &header.name, value: Some(&header.bytes()) })
+        });
+        Record { place, key, headers: Some(all), payload }
+    }
+
     /// Its headers, names and values.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let headers = self.headers.iter().flat_map(|headers| headers.iter());
@@ -75,6 +88,11 @@ impl Record {
     fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers().find(|(key, _)| *key == name)?;
         std::str::from_utf8(value).ok()
+    }
+
+    /// The key that later messages wait by while this one can't be applied.
+    pub(crate) fn parking_key(&self) -> &[u8] {
+        self.key.as_deref().unwrap_or_default()
     }
 
     /// The label that the relay gave it; none on a record that is not the relay's.
@@ -125,31 +143,32 @@ impl Record {
         self.header(headers::SEQUENCE)?.parse().ok()
     }
 
-    /// The event in it, or why there is none.
-    pub(crate) fn decode(&self) -> Decoded {
+    /// The event in it with what came along, or why it can't be applied.
+    pub(crate) fn receive(&self) -> Result<Received, (Code, String)> {
         let foreign = |what: &str| (Code::Foreign, format!("not published by the relay: {what}"));
+        if self.label().is_none() {
+            return Err(foreign("no ordermill-label header"));
+        }
+        let event_id = self.event_id().ok_or_else(|| foreign("no ce_id header"))?;
+        let at = self.time().ok_or_else(|| foreign("no ce_time header"))?;
         let name = self.event_type().ok_or_else(|| foreign("no ce_type header"))?;
         let version = self
             .header(headers::DATA_SCHEMA)
             .and_then(|schema| schema.rsplit(':').next()?.parse().ok())
             .ok_or_else(|| foreign("no ce_dataschema header"))?;
-        if self.event_id().is_none() {
-            return Err(foreign("no ce_id header"));
-        }
-        if self.time().is_none() {
-            return Err(foreign("no ce_time header"));
-        }
         let payload = self.payload.as_deref().unwrap_or_default();
         let event = Event::decode(name, version, payload).map_err(|error| {
             let code = match error {
                 DecodeError::UnknownType { .. } => Code::UnknownType,
-                DecodeError::Payload { .. } => Code::Undecodable,
+                DecodeError::NotJson { .. } => Code::Undecodable,
+                DecodeError::Payload { .. } => Code::Schema,
             };
             (code, error.to_string())
         })?;
         if self.key.as_deref() != Some(event.key().to_string().as_bytes()) {
-            return Err((Code::KeyMismatch, "the key is not the one that the payload says".to_owned()));
+            return Err((Code::KeyMismatch, format!("the key is not {}, which the payload says", event.key())));
         }
-        Ok(event)
+        let trace = TraceContext::child_of(self.traceparent());
+        Ok(Received { event_id, event, at, place: self.place.clone(), trace })
     }
 }

@@ -10,10 +10,11 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 
 use super::assignment::{Assignment, Owned, Slot, State};
-use super::batch::{self, Attempts, BatchError, Item};
+use super::batch::{Attempts, BatchError, Batches, Item};
 use super::record::Record;
 use super::sequence_check::{Verdict, judge};
-use super::{ConsumerConfig, Handler, Runtime};
+use super::{ConsumerConfig, Handler, Runtime, replayer};
+use crate::dead_letters::flood::FloodGuard;
 use crate::heartbeat::{self, Pulse};
 use crate::label::Label;
 use crate::metrics::GroupLabel;
@@ -30,6 +31,8 @@ const TELL_KAFKA_EVERY: Duration = Duration::from_secs(1);
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// How often a Kafka that does not answer is logged.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
+/// How soon a group that has stopped looks whether it may go on.
+const LOOK_WHILE_HALTED: Duration = Duration::from_millis(500);
 /// How long leaving the group may take.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -43,6 +46,7 @@ pub async fn run<H: Handler>(runtime: Runtime, config: ConsumerConfig, handler: 
         pulse.clone(),
         runtime.shutdown.clone(),
     ));
+    let replays = tokio::spawn(replayer::run(runtime.clone(), handler.clone()));
     let tokio = Handle::current();
     let thread = tokio::task::spawn_blocking(move || {
         let mut retry = Retry::forever(Duration::from_millis(100), Duration::from_secs(5));
@@ -68,6 +72,9 @@ pub async fn run<H: Handler>(runtime: Runtime, config: ConsumerConfig, handler: 
     if thread.await.is_err() {
         tracing::error!(group = H::GROUP, "the consumer's thread panicked; nothing is consumed any more");
     }
+    if replays.await.is_err() {
+        tracing::error!(group = H::GROUP, "the replayer panicked; no dead letter is replayed any more");
+    }
     let _ = beat.await;
 }
 
@@ -80,7 +87,7 @@ async fn pause(runtime: &Runtime, delay: Duration) {
 
 struct Member<'a, H> {
     runtime: &'a Runtime,
-    handler: &'a H,
+    batches: Batches<'a, H>,
     pulse: &'a Pulse,
     tokio: &'a Handle,
     consumer: BaseConsumer<Assignment>,
@@ -137,7 +144,7 @@ impl<'a, H: Handler> Member<'a, H> {
         consumer.subscribe(&topics).map_err(|error| error.to_string())?;
         Ok(Member {
             runtime,
-            handler,
+            batches: Batches { runtime, handler, flood: FloodGuard::new(config.flood_limit) },
             pulse,
             tokio,
             consumer,
@@ -261,18 +268,20 @@ impl<'a, H: Handler> Member<'a, H> {
     }
 
     /// Applies a batch, again and again if need be, and keeps the membership meanwhile.
-    fn apply(&self, gathered: &Gathered, retry: &mut Retry) -> Result<(), String> {
+    fn apply(&mut self, gathered: &Gathered, retry: &mut Retry) -> Result<(), String> {
         let first_at = self.runtime.clock.now();
         let mut left = gathered.items.as_slice();
         loop {
             let attempts = Attempts { count: retry.attempts() + 1, first_at };
-            let outcome = self.tokio.block_on(batch::apply(self.runtime, self.handler, &mut left, attempts));
+            let outcome = self.tokio.block_on(self.batches.apply(&mut left, attempts));
             match outcome {
                 Ok(()) => {
                     retry.succeeded();
                     return Ok(());
                 }
                 Err(BatchError::Fenced) => return Err(BatchError::Fenced.to_string()),
+                // Not a failure of this batch: it is not counted, and nothing backs off.
+                Err(BatchError::Halted) => self.hold(LOOK_WHILE_HALTED, gathered.generation)?,
                 Err(error) => {
                     let delay = retry.next_delay();
                     let label = GroupLabel { group: H::GROUP.to_owned() };

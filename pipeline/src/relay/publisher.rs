@@ -8,7 +8,6 @@ use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
-use serde::Deserialize;
 use sqlx::PgPool;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -17,16 +16,10 @@ use super::RelayError;
 use super::cursor::Tails;
 use crate::kafka::KafkaConfig;
 use crate::label::Label;
+use crate::stored_header::StoredHeader;
 
 /// How often the relay looks after its lease while it waits for acknowledgements.
 const LOOK_UP_AFTER: Duration = Duration::from_millis(50);
-
-/// A further header of a record.
-#[derive(Debug, Deserialize)]
-pub(super) struct FurtherHeader {
-    name: String,
-    value: String,
-}
 
 /// A row of the log.
 pub(super) struct Row {
@@ -46,7 +39,7 @@ pub(super) struct Row {
     traceparent: String,
     at: jiff_sqlx::Timestamp,
     data: Vec<u8>,
-    headers: Option<Json<Vec<FurtherHeader>>>,
+    headers: Option<Json<Vec<StoredHeader>>>,
 }
 
 /// The rows above `after` up to `upto`, by position, at most `rows_max`.
@@ -60,7 +53,7 @@ pub(super) async fn read(
         Row,
         r#"SELECT position, event_id, topic, partition, key, record_key, aggregate_id, sequence,
                type AS event_type, version, correlation_id, cause_id, actor, traceparent, at, data,
-               headers AS "headers: Json<Vec<FurtherHeader>>"
+               headers AS "headers: Json<Vec<StoredHeader>>"
            FROM event_log WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3"#,
         after,
         upto,
@@ -229,7 +222,7 @@ impl Publisher {
             all = all.add(headers::CAUSATION, &cause_id.to_string());
         }
         match &row.headers {
-            Some(further) => further.0.iter().fold(all, |all, header| all.add(&header.name, &header.value)).0,
+            Some(further) => further.0.iter().fold(all, |all, header| all.add_bytes(&header.name, &header.bytes())).0,
             None => all.add(headers::CONTENT_TYPE, "application/json").0,
         }
     }
@@ -239,6 +232,10 @@ struct Headers(OwnedHeaders);
 
 impl Headers {
     fn add(self, key: &str, value: &str) -> Headers {
+        self.add_bytes(key, value.as_bytes())
+    }
+
+    fn add_bytes(self, key: &str, value: &[u8]) -> Headers {
         Headers(self.0.insert(Header { key, value: Some(value) }))
     }
 }

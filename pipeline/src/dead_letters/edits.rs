@@ -1,0 +1,205 @@
+//! What people do to dead letters besides replaying them: edit and discard. Each is audited.
+
+pub mod audit;
+
+use jiff::Timestamp;
+use serde_json::json;
+use sqlx::{PgConnection, PgPool};
+use thiserror::Error;
+use uuid::Uuid;
+
+use super::State;
+use super::letters::state_of;
+use crate::database;
+
+/// Why a letter stays as it is.
+#[derive(Debug, Error)]
+pub enum EditError {
+    /// There is no such letter.
+    #[error("there is no dead letter {0}")]
+    NotFound(Uuid),
+    /// It is too late, or a replay is about to apply it.
+    #[error("dead letter {dead_letter_id} is {}, and {allowed} only", state.name())]
+    State {
+        /// The letter.
+        dead_letter_id: Uuid,
+        /// Its state.
+        state: State,
+        /// What is possible, and when.
+        allowed: &'static str,
+    },
+    /// The database failed.
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+/// Puts another payload into a letter, for its next replay. The first payload is kept. Answers how many bytes the former
+/// one had.
+///
+/// # Errors
+/// [`EditError`] where there is no such letter or it is neither parked nor waiting.
+pub async fn edit(
+    pool: &PgPool,
+    dead_letter_id: Uuid,
+    payload: &[u8],
+    actor: &str,
+    now: Timestamp,
+) -> Result<(), EditError> {
+    let mut transaction = database::begin(pool).await?;
+    let state = lock(&mut transaction, dead_letter_id).await?.state;
+    if !matches!(state, State::Parked | State::Waiting) {
+        let allowed = "what is PARKED or WAITING can be edited";
+        return Err(EditError::State { dead_letter_id, state, allowed });
+    }
+    let before = sqlx::query_scalar!(
+        r#"WITH before AS (SELECT octet_length(payload) AS bytes FROM dead_letter WHERE dead_letter_id = $1)
+           UPDATE dead_letter SET payload = $2, edited = true,
+               original_payload = CASE WHEN edited THEN original_payload ELSE payload END
+           WHERE dead_letter_id = $1 RETURNING (SELECT bytes FROM before)"#,
+        dead_letter_id,
+        payload,
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    let detail = json!({"bytes_before": before, "bytes_after": payload.len()});
+    let entry = audit::Entry::of_letter(audit::Action::Edited, dead_letter_id, detail);
+    audit::write(&mut transaction, actor, now, vec![entry]).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// What becomes of the messages that wait behind a letter that is discarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// They are applied, in order.
+    Released,
+    /// They are discarded, too.
+    Discarded,
+}
+
+/// Decides that a letter is never applied. Answers how many messages waited behind it.
+///
+/// # Errors
+/// [`EditError`] where there is no such letter or it is neither parked nor waiting.
+pub async fn discard(
+    pool: &PgPool,
+    dead_letter_id: Uuid,
+    reason: &str,
+    waiting: Waiting,
+    actor: &str,
+    now: Timestamp,
+) -> Result<u64, EditError> {
+    let mut transaction = database::begin(pool).await?;
+    let letter = lock(&mut transaction, dead_letter_id).await?;
+    let state = letter.state;
+    if !matches!(state, State::Parked | State::Waiting) {
+        let allowed = "what is PARKED or WAITING can be discarded";
+        return Err(EditError::State { dead_letter_id, state, allowed });
+    }
+    sqlx::query!("UPDATE dead_letter SET state = 'DISCARDED' WHERE dead_letter_id = $1", dead_letter_id)
+        .execute(&mut *transaction)
+        .await?;
+    let waited = if letter.is_head { letter.waiting(&mut transaction).await? } else { Vec::new() };
+    if letter.is_head {
+        letter.unpark(&mut transaction, waiting, !waited.is_empty()).await?;
+    }
+    let released = waiting == Waiting::Released;
+    let detail = json!({"reason": reason, "release_waiting": released, "waiting": waited.len()});
+    let mut entries = vec![audit::Entry::of_letter(audit::Action::Discarded, dead_letter_id, detail)];
+    if !released {
+        let detail = json!({"reason": reason, "with": dead_letter_id});
+        let with = |id: &Uuid| audit::Entry::of_letter(audit::Action::Discarded, *id, detail.clone());
+        entries.extend(waited.iter().map(with));
+    }
+    audit::write(&mut transaction, actor, now, entries).await?;
+    transaction.commit().await?;
+    Ok(waited.len() as u64)
+}
+
+/// A letter whose key and row are locked.
+struct Locked {
+    group: String,
+    topic: String,
+    key: Vec<u8>,
+    state: State,
+    /// The key is parked because of it.
+    is_head: bool,
+}
+
+/// Locks the key first, then the letter, as everybody does.
+async fn lock(connection: &mut PgConnection, dead_letter_id: Uuid) -> Result<Locked, EditError> {
+    let letter = sqlx::query!(
+        r#"SELECT group_name, topic, coalesce(record_key, '') AS "key!" FROM dead_letter WHERE dead_letter_id = $1"#,
+        dead_letter_id,
+    )
+    .fetch_optional(&mut *connection)
+    .await?
+    .ok_or(EditError::NotFound(dead_letter_id))?;
+    let head = sqlx::query_scalar!(
+        "SELECT dead_letter_id FROM parked_key WHERE group_name = $1 AND topic = $2 AND record_key = $3 FOR UPDATE",
+        letter.group_name,
+        letter.topic,
+        letter.key,
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    let state =
+        sqlx::query_scalar!("SELECT state FROM dead_letter WHERE dead_letter_id = $1 FOR UPDATE", dead_letter_id)
+            .fetch_one(connection)
+            .await?;
+    Ok(Locked {
+        group: letter.group_name,
+        topic: letter.topic,
+        key: letter.key,
+        state: state_of(&state),
+        is_head: head == Some(dead_letter_id),
+    })
+}
+
+impl Locked {
+    async fn waiting(&self, connection: &mut PgConnection) -> Result<Vec<Uuid>, sqlx::Error> {
+        sqlx::query_scalar!(
+            "SELECT dead_letter_id FROM dead_letter
+             WHERE group_name = $1 AND topic = $2 AND record_key = $3 AND state = 'WAITING' ORDER BY ordinal",
+            self.group,
+            self.topic,
+            self.key,
+        )
+        .fetch_all(connection)
+        .await
+    }
+
+    /// The key's letter is done with.
+    async fn unpark(
+        &self,
+        connection: &mut PgConnection,
+        waiting: Waiting,
+        any_waits: bool,
+    ) -> Result<(), sqlx::Error> {
+        if waiting == Waiting::Released && any_waits {
+            // A worker of the group applies what waits; until then later messages go on waiting behind it.
+            sqlx::query!(
+                "UPDATE parked_key SET releasing = true WHERE group_name = $1 AND topic = $2 AND record_key = $3",
+                self.group,
+                self.topic,
+                self.key,
+            )
+            .execute(connection)
+            .await?;
+            return Ok(());
+        }
+        sqlx::query!(
+            "WITH discarded AS (
+                 UPDATE dead_letter SET state = 'DISCARDED'
+                 WHERE group_name = $1 AND topic = $2 AND record_key = $3 AND state = 'WAITING'
+             )
+             DELETE FROM parked_key WHERE group_name = $1 AND topic = $2 AND record_key = $3",
+            self.group,
+            self.topic,
+            self.key,
+        )
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,109 @@
+//! What people have done to dead letters: who, when and what.
+
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx as _;
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Edited,
+    Discarded,
+    ReplayRequested,
+    Resumed,
+}
+
+impl Action {
+    const fn name(self) -> &'static str {
+        match self {
+            Action::Edited => "EDITED",
+            Action::Discarded => "DISCARDED",
+            Action::ReplayRequested => "REPLAY_REQUESTED",
+            Action::Resumed => "RESUMED",
+        }
+    }
+}
+
+/// Something that was done, about to be written down.
+pub(crate) struct Entry<'a> {
+    pub(crate) action: Action,
+    pub(crate) letter: Option<Uuid>,
+    pub(crate) replay: Option<Uuid>,
+    pub(crate) group: Option<&'a str>,
+    pub(crate) detail: Value,
+}
+
+impl Entry<'_> {
+    pub(crate) fn of_letter(action: Action, dead_letter_id: Uuid, detail: Value) -> Entry<'static> {
+        Entry { action, letter: Some(dead_letter_id), replay: None, group: None, detail }
+    }
+}
+
+/// Writes down what was done, in the transaction that does it.
+pub(crate) async fn write(
+    connection: &mut PgConnection,
+    actor: &str,
+    now: Timestamp,
+    entries: Vec<Entry<'_>>,
+) -> Result<(), sqlx::Error> {
+    let actions: Vec<String> = entries.iter().map(|entry| entry.action.name().to_owned()).collect();
+    let letters: Vec<Option<Uuid>> = entries.iter().map(|entry| entry.letter).collect();
+    let replays: Vec<Option<Uuid>> = entries.iter().map(|entry| entry.replay).collect();
+    let groups: Vec<Option<String>> = entries.iter().map(|entry| entry.group.map(str::to_owned)).collect();
+    let details: Vec<Value> = entries.into_iter().map(|entry| entry.detail).collect();
+    sqlx::query!(
+        "INSERT INTO dead_letter_audit (at, actor, action, dead_letter_id, replay_id, group_name, detail)
+         SELECT $1, $2, action, dead_letter_id, replay_id, group_name, detail
+         FROM unnest($3::text[], $4::uuid[], $5::uuid[], $6::text[], $7::jsonb[])
+             AS done (action, dead_letter_id, replay_id, group_name, detail)",
+        now.to_sqlx() as _,
+        actor,
+        &actions,
+        letters as _,
+        replays as _,
+        groups as _,
+        &details,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Something that was done.
+#[derive(Clone, Debug, Serialize)]
+pub struct Audited {
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: String,
+    /// What: `EDITED`, `DISCARDED`, `REPLAY_REQUESTED`.
+    pub action: String,
+    /// The replay that was asked for.
+    pub replay_id: Option<Uuid>,
+    /// What else is known of it, like the reason of a discard.
+    pub detail: Value,
+}
+
+/// What was done to a letter, oldest first: edits, discards, and replays that had selected it.
+pub(crate) async fn of_letter(pool: &PgPool, dead_letter_id: Uuid) -> Result<Vec<Audited>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "SELECT a.at, a.actor, a.action, a.replay_id, a.detail FROM dead_letter_audit a
+         WHERE a.dead_letter_id = $1
+             OR a.replay_id IN (SELECT i.replay_id FROM dead_letter_replay_item i WHERE i.dead_letter_id = $1)
+         ORDER BY a.audit_id",
+        dead_letter_id,
+    )
+    .fetch_all(pool)
+    .await?;
+    let audited = rows.into_iter().map(|row| Audited {
+        at: row.at.to_jiff(),
+        actor: row.actor,
+        action: row.action,
+        replay_id: row.replay_id,
+        detail: row.detail,
+    });
+    Ok(audited.collect())
+}

@@ -1,0 +1,115 @@
+//! Groups that have stopped because too much of what they read can't be applied.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx as _;
+use serde::Serialize;
+use serde_json::json;
+use sqlx::{PgConnection, PgPool};
+
+use super::edits::audit;
+use crate::database;
+
+/// How a group stands, as one of its batches sees it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Standing {
+    /// It has stopped.
+    pub(crate) halted: bool,
+    /// Failures are not held against it for now.
+    pub(crate) unchecked: bool,
+    /// Some key of it is parked.
+    pub(crate) any_parked: bool,
+}
+
+/// How the group stands.
+pub(crate) async fn standing(
+    connection: &mut PgConnection,
+    group: &str,
+    now: Timestamp,
+) -> Result<Standing, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"SELECT EXISTS (SELECT FROM parked_key WHERE group_name = $1) AS "any_parked!",
+               EXISTS (SELECT FROM halted_group WHERE group_name = $1 AND resumed_at IS NULL) AS "halted!",
+               EXISTS (SELECT FROM halted_group WHERE group_name = $1 AND unchecked_until > $2) AS "unchecked!""#,
+        group,
+        now.to_sqlx() as _,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(Standing { halted: row.halted, unchecked: row.unchecked, any_parked: row.any_parked })
+}
+
+/// Stops the group: none of its members applies anything until it is resumed.
+pub(crate) async fn halt(pool: &PgPool, group: &str, reason: &str, now: Timestamp) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "INSERT INTO halted_group AS h (group_name, halted_at, reason) VALUES ($1, $2, $3)
+         ON CONFLICT (group_name) DO UPDATE
+         SET halted_at = excluded.halted_at, reason = excluded.reason, resumed_at = NULL, unchecked_until = NULL
+         WHERE h.resumed_at IS NOT NULL",
+        group,
+        now.to_sqlx() as _,
+        reason,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// A group that has stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Halted {
+    /// The group.
+    pub group: String,
+    /// Since when.
+    pub halted_at: Timestamp,
+    /// Why.
+    pub reason: String,
+}
+
+/// The groups that have stopped, by name.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn halted(pool: &PgPool) -> Result<Vec<Halted>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "SELECT group_name, halted_at, reason FROM halted_group WHERE resumed_at IS NULL ORDER BY group_name"
+    );
+    let halted = rows.fetch_all(pool).await?.into_iter().map(|row| Halted {
+        group: row.group_name,
+        halted_at: row.halted_at.to_jiff(),
+        reason: row.reason,
+    });
+    Ok(halted.collect())
+}
+
+/// Has a group that has stopped go on; `false` where it has not stopped. For the time of `unchecked`, failures become dead
+/// letters however many they are.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn resume(
+    pool: &PgPool,
+    group: &str,
+    unchecked: Duration,
+    actor: &str,
+    now: Timestamp,
+) -> Result<bool, sqlx::Error> {
+    let mut transaction = database::begin(pool).await?;
+    let until = now.saturating_add(unchecked).unwrap_or(Timestamp::MAX);
+    let resumed = sqlx::query!(
+        "UPDATE halted_group SET resumed_at = $2, unchecked_until = $3
+         WHERE group_name = $1 AND resumed_at IS NULL RETURNING reason",
+        group,
+        now.to_sqlx() as _,
+        until.to_sqlx() as _,
+    )
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let Some(resumed) = resumed else { return Ok(false) };
+    let detail = json!({"halted_because": resumed.reason, "unchecked_seconds": unchecked.as_secs()});
+    let entry = audit::Entry { action: audit::Action::Resumed, letter: None, replay: None, group: Some(group), detail };
+    audit::write(&mut transaction, actor, now, vec![entry]).await?;
+    transaction.commit().await?;
+    Ok(true)
+}
