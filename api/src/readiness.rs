@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ordermill_pipeline::dead_letters::halts::{Halted, halted};
 use ordermill_pipeline::heartbeat::silent_roles;
 use ordermill_pipeline::kafka::KafkaConfig;
 use ordermill_schemas::Topic;
@@ -40,27 +41,32 @@ impl Readiness {
 
     /// What does not answer, and what that means; nothing where all is well.
     pub(crate) async fn missing(&self) -> Vec<FieldError> {
-        let (roles, kafka_answers) = tokio::join!(self.silent_roles(), self.kafka.answers());
+        let (answer, kafka_answers) = tokio::join!(self.ask_database(), self.kafka.answers());
         let mut missing = Vec::new();
         if !kafka_answers {
             missing.push(silence("kafka", "the broker does not answer; orders are accepted and wait"));
         }
-        match roles {
-            Some(roles) => {
+        match answer {
+            Some((roles, groups)) => {
                 missing.extend(roles.into_iter().map(|role| {
                     silence(role, "no sign of life for some seconds; orders are accepted and wait")
-                }))
+                }));
+                missing.extend(groups.into_iter().map(|group| stopped(&group)));
             }
             None => missing.insert(0, silence("database", "it does not answer; nothing can be served")),
         }
         missing
     }
 
-    /// The question for the roles is the question for the database, too: `None` where it does not answer.
-    async fn silent_roles(&self) -> Option<Vec<String>> {
-        let asked = silent_roles(&self.pool, &self.roles);
+    /// The roles that are silent, and the groups that have stopped. The question is the question for the database, too:
+    /// `None` where it does not answer.
+    async fn ask_database(&self) -> Option<(Vec<String>, Vec<Halted>)> {
+        let asked = async {
+            let roles = silent_roles(&self.pool, &self.roles).await?;
+            Ok::<_, sqlx::Error>((roles, halted(&self.pool).await?))
+        };
         match tokio::time::timeout(DATABASE_TIMEOUT, asked).await {
-            Ok(Ok(roles)) => Some(roles),
+            Ok(Ok(answer)) => Some(answer),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "not ready: the database does not answer");
                 None
@@ -71,6 +77,14 @@ impl Readiness {
             }
         }
     }
+}
+
+fn stopped(group: &Halted) -> FieldError {
+    let detail = format!(
+        "it has stopped: {}; look at `ordermill dlq groups`, then run `ordermill dlq resume {}`",
+        group.reason, group.group
+    );
+    FieldError { field: format!("worker:{}", group.group).into(), code: "HALTED", detail: detail.into() }
 }
 
 fn silence(what: impl Into<std::borrow::Cow<'static, str>>, detail: &'static str) -> FieldError {

@@ -59,7 +59,9 @@ impl<P: Participant> Handler for Adapter<P> {
         let before = P::load(connection, batch.events, batch.now).await?;
         let mut after = before.clone();
         let mut written = Vec::with_capacity(batch.events.len());
+        let mut effects = Vec::new();
         for received in batch.events {
+            let (unchanged, count) = (batch.tells_effects.then(|| after.clone()), written.len());
             for (index, decided) in after.react(&received.event).into_iter().enumerate() {
                 let event_id = derived_event_id(P::GROUP, received.event_id, index);
                 tracing::debug!(
@@ -71,11 +73,11 @@ impl<P: Participant> Handler for Adapter<P> {
                 );
                 written.push(Written::new(event_id, decided, received.origin(P::GROUP)));
             }
+            effects.extend(unchanged.map(|unchanged| written.len() > count || after != unchanged));
         }
         P::apply(connection, &before, &after, &written, batch.now).await?;
-        let had_effect = !written.is_empty() || after != before;
         let entries = written.into_iter().map(|written| written.into_entry(batch.partitions));
-        Ok(Handled { entries: entries.collect::<Result<_, _>>()?, had_effect })
+        Ok(Handled { entries: entries.collect::<Result<_, _>>()?, effects })
     }
 
     fn follows_up(entry: &Entry) -> bool {

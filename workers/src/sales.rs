@@ -20,10 +20,16 @@ impl Handler for SalesWorker {
         batch: &Batch<'_>,
     ) -> Result<Handled, HandlerError> {
         let mut sums = Sums::default();
+        let mut effects = Vec::new();
         for received in batch.events {
             sums.observe(&received.event, received.at);
+            if batch.tells_effects {
+                let mut alone = Sums::default();
+                alone.observe(&received.event, received.at);
+                effects.push(alone != Sums::default());
+            }
         }
         sales::add(connection, &sums).await?;
-        Ok(Handled { entries: Vec::new(), had_effect: sums != Sums::default() })
+        Ok(Handled { entries: Vec::new(), effects })
     }
 }

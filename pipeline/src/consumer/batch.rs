@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::attempt;
 use super::offsets::{self, Progress};
 use super::record::{Received, Record};
+use super::search::Search;
 use super::{Appended, Batch, Handled, Handler, HandlerError, Runtime};
 use crate::database;
 use crate::dead_letters::aside::{self, Aside};
@@ -101,14 +102,13 @@ impl<H: Handler> Batches<'_, H> {
     /// Applies the records that are `left`, in order, and takes from `left` what has been committed, also where it
     /// fails on the way. A record that can't be applied is found by halving and put aside.
     pub(super) async fn apply(&mut self, left: &mut &[Item], attempts: Attempts) -> Result<(), BatchError> {
-        let mut count = left.len();
+        let mut search = Search::default();
         while !left.is_empty() {
-            let (items, rest) = left.split_at(count.min(left.len()));
+            let (items, rest) = left.split_at(search.next(left.len()).min(left.len()));
             match self.commit(items, attempts, None).await {
                 Ok(()) => {
                     *left = rest;
-                    // The poison is behind or in the next half: the rest is tried as a whole again.
-                    count = left.len();
+                    search.applied(items.len());
                 }
                 Err(BatchError::Reject { code, error }) if items.len() == 1 => {
                     let record = &items[0].record;
@@ -122,9 +122,9 @@ impl<H: Handler> Batches<'_, H> {
                     );
                     self.commit(items, attempts, Some((code, error.to_string()))).await?;
                     *left = rest;
-                    count = left.len();
+                    search.put_aside();
                 }
-                Err(BatchError::Reject { .. }) => count = items.len() / 2,
+                Err(BatchError::Reject { .. }) => search.failed(items.len()),
                 Err(error) => return Err(error),
             }
         }
@@ -161,7 +161,8 @@ impl<H: Handler> Batches<'_, H> {
         self.stop_a_flood(&sorted, standing, now).await?;
         let mut handled = Handled::default();
         if !sorted.events.is_empty() {
-            let batch = Batch { events: &sorted.events, now, partitions: runtime.partitions };
+            let batch =
+                Batch { events: &sorted.events, now, partitions: runtime.partitions, tells_effects: false };
             handled = attempt::handle(self.handler, &mut transaction, &batch).await?;
         }
         let follow_up = handled.entries.iter().filter(|entry| H::follows_up(entry));

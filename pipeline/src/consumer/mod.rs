@@ -11,6 +11,7 @@ mod offsets;
 mod record;
 mod replayer;
 mod runtime;
+mod search;
 mod sequence_check;
 
 use jiff::Timestamp;
@@ -74,6 +75,8 @@ pub struct Batch<'a> {
     pub now: Timestamp,
     /// How many partitions every topic has.
     pub partitions: i16,
+    /// Whether [`Handled::effects`] is wanted.
+    pub tells_effects: bool,
 }
 
 /// What a worker is to the runtime: it applies batches.
@@ -107,8 +110,9 @@ pub trait Handler: Send + Sync + 'static {
 pub struct Handled {
     /// What is to be appended to the log, in order.
     pub entries: Vec<Entry>,
-    /// Whether anything was changed or is to be appended; if not, all of it had been done before.
-    pub had_effect: bool,
+    /// For each event whether it changed anything or anything is appended because of it; if not, what it asks for had
+    /// been done before. Empty unless the batch wants it.
+    pub effects: Vec<bool>,
 }
 
 /// An event that was appended and that the handler follows up.
@@ -156,7 +160,9 @@ impl HandlerError {
         match self {
             HandlerError::Encode(_) | HandlerError::Corrupt(_) | HandlerError::Panic(_) => Some(Code::Bug),
             // A row that the program can't read.
-            HandlerError::Database(sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => Some(Code::Bug),
+            HandlerError::Database(sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => {
+                Some(Code::Bug)
+            }
             HandlerError::Database(error) => match database::next_after(error) {
                 Next::Reject => Some(Code::Rule),
                 Next::Retry | Next::Bug => None,

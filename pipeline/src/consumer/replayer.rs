@@ -1,31 +1,34 @@
 //! Applies letters from their rows: what replays have selected, and what waited behind a letter that is done with.
 //!
-//! Each letter is a transaction of its own with its verdict, so a process that dies in the middle leaves exact
-//! verdicts behind, and the next one goes on. The key's row in `parked_key` is locked meanwhile: the consumer of the same
-//! group, wherever it runs, waits with later messages of the key, and finds them released or puts them aside.
+//! Letters and their verdicts are one transaction, so a process that dies in the middle leaves exact verdicts behind, and
+//! the next one goes on. The keys' rows in `parked_key` are locked meanwhile: the consumer of the same group, wherever it
+//! runs, waits with later messages of the key, and finds them released or puts them aside.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use sqlx::{Connection as _, PgConnection};
+use tracing::Level;
+use uuid::Uuid;
 
-use super::attempt::{Attempt, attempt};
-use super::{Appended, Handled, Handler, HandlerError, Runtime};
-use crate::dead_letters::working::{self, Head, Key, NextItem, Work};
+use super::attempt::{Attempt, Attempted, attempt};
+use super::{Appended, Handler, HandlerError, Record, Runtime};
+use crate::database;
+use crate::dead_letters::working::{self, Decision, Key, Letter, Task};
 use crate::dead_letters::{Code, Rejection, State, Verdict, aside};
 use crate::log::{self, Entry};
+use crate::metrics::GroupLabel;
 use crate::retry::Retry;
-use crate::{database, metrics::GroupLabel};
 
 /// How often the rows are looked at while there is nothing to do.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How many messages that waited are applied in one transaction.
-const RELEASED_MAX: i64 = 100;
+/// How many letters are applied in one transaction.
+const LETTERS_MAX: i64 = 100;
 
 /// Works until shutdown. Never gives up.
 pub(super) async fn run<H: Handler>(runtime: Runtime, handler: Arc<H>) {
-    let replayer = Replayer { runtime: &runtime, handler: handler.as_ref() };
+    let mut replayer = Replayer { runtime: &runtime, handler: handler.as_ref(), one_by_one: 0 };
     let mut retry = Retry::forever(LOOK_EVERY, Duration::from_secs(5));
     while !runtime.shutdown.is_cancelled() {
         let pause = match replayer.turn().await {
@@ -36,7 +39,8 @@ pub(super) async fn run<H: Handler>(runtime: Runtime, handler: Arc<H>) {
             Ok(false) => LOOK_EVERY,
             Err(error) => {
                 let delay = retry.next_delay();
-                tracing::warn!(group = H::GROUP, %error, delay_ms = delay.as_millis(), "dead letters are looked at later");
+                let delay_ms = delay.as_millis();
+                tracing::warn!(group = H::GROUP, %error, delay_ms, "dead letters are looked at later");
                 delay
             }
         };
@@ -50,17 +54,13 @@ pub(super) async fn run<H: Handler>(runtime: Runtime, handler: Arc<H>) {
 struct Replayer<'a, H> {
     runtime: &'a Runtime,
     handler: &'a H,
-}
-
-/// What a transaction has appended, for after its commit.
-#[derive(Default)]
-struct Effects {
-    entries: Vec<Entry>,
+    /// So many letters are taken alone: one of them can't be applied.
+    one_by_one: i64,
 }
 
 impl<H: Handler> Replayer<'_, H> {
     /// Does one thing, if there is one to do.
-    async fn turn(&self) -> Result<bool, HandlerError> {
+    async fn turn(&mut self) -> Result<bool, HandlerError> {
         Ok(self.release().await? || self.replay().await?)
     }
 
@@ -69,164 +69,192 @@ impl<H: Handler> Replayer<'_, H> {
         let now = self.runtime.clock.now();
         let mut transaction = database::begin(&self.runtime.pool).await?;
         let Some(key) = working::releasing_key(&mut transaction, H::GROUP).await? else { return Ok(false) };
-        let waiting = working::waiting(&mut transaction, H::GROUP, &key, RELEASED_MAX).await?;
-        let mut effects = Effects::default();
-        let released = self.apply_waiting(&mut transaction, &key, &waiting, &mut effects, now).await?;
+        let waiting = working::waiting(&mut transaction, H::GROUP, &key, LETTERS_MAX).await?;
+        let (applied, entries) = self.apply_waiting(&mut transaction, &key, &waiting, now).await?;
         // The key's row is locked, so nothing comes to wait meanwhile.
-        if released && waiting.len() < usize::try_from(RELEASED_MAX).unwrap_or(usize::MAX) {
+        let all_applied =
+            applied == waiting.len() && applied < usize::try_from(LETTERS_MAX).unwrap_or(usize::MAX);
+        if all_applied {
             working::unpark(&mut transaction, H::GROUP, &key).await?;
         }
-        let appended = self.append(&mut transaction, effects, now).await?;
-        transaction.commit().await?;
-        self.announce(appended);
-        Ok(true)
-    }
-
-    /// Applies messages of a key, in order, up to the first that fails, for which the key is parked then. Whether all were
-    /// applied.
-    async fn apply_waiting(
-        &self,
-        connection: &mut PgConnection,
-        key: &Key,
-        waiting: &[Work],
-        effects: &mut Effects,
-        now: Timestamp,
-    ) -> Result<bool, HandlerError> {
-        for work in waiting {
-            match attempt(self.runtime, self.handler, &mut *connection, &work.record, now).await? {
-                Attempt::Applied(handled) => {
-                    let had_effect = handled.had_effect;
-                    effects.entries.extend(handled.entries);
-                    working::resolve(&mut *connection, work.dead_letter_id, None, had_effect, now).await?;
-                }
-                Attempt::Failed(code, error) => {
-                    self.log_failure(work, code, &error);
-                    working::fail(&mut *connection, work.dead_letter_id, code, &error, now).await?;
-                    working::park_for(&mut *connection, H::GROUP, key, work.dead_letter_id).await?;
-                    effects.entries.push(letter_entry::<H>(work, code, error, now));
-                    return Ok(false);
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    /// Tries the next letter that a replay wants.
-    async fn replay(&self) -> Result<bool, HandlerError> {
-        let now = self.runtime.clock.now();
-        let mut transaction = database::begin(&self.runtime.pool).await?;
-        let Some(item) = working::next_item(&mut transaction, H::GROUP, now).await? else { return Ok(false) };
-        let (work, head) = working::lock(&mut transaction, H::GROUP, item.dead_letter_id).await?;
-        if work.state == State::Waiting && head.as_ref().is_some_and(|head| head.releasing) {
-            // Its turn comes with the others of its key, which is the next thing to do.
-            return Ok(true);
-        }
-        let mut effects = Effects::default();
-        let (verdict, detail) = if item.dry_run {
-            let mut attempt = transaction.begin().await?;
-            let outcome = self.would(&mut attempt, &item, &work, head, now).await?;
-            attempt.rollback().await?;
-            outcome
-        } else {
-            self.decide(&mut transaction, &item, &work, &mut effects, now).await?
-        };
-        working::decide(&mut transaction, &item, verdict, detail.as_deref(), now).await?;
-        let appended = self.append(&mut transaction, effects, now).await?;
+        let appended = append::<H>(&mut transaction, entries, now).await?;
         transaction.commit().await?;
         tracing::info!(
             group = H::GROUP,
-            replay_id = %item.replay_id,
-            dead_letter_id = %item.dead_letter_id,
-            order_id = ?work.record.correlation_id(),
-            dry_run = item.dry_run,
-            verdict = verdict.name(),
-            detail,
-            "dead letter replayed"
+            applied,
+            all_applied,
+            "messages that waited behind a dead letter applied"
         );
         self.announce(appended);
         Ok(true)
     }
 
+    /// Applies messages of a key, in order, up to the first that fails, for which the key is parked then. Answers how many
+    /// were applied, and what is to be appended.
+    async fn apply_waiting(
+        &self,
+        connection: &mut PgConnection,
+        key: &Key,
+        waiting: &[Letter],
+        now: Timestamp,
+    ) -> Result<(usize, Vec<Entry>), HandlerError> {
+        let mut entries = Vec::new();
+        // What is behind an unreadable message must not be applied, so that is a case for the careful way, too.
+        let together = waiting.iter().all(|letter| letter.record.receive().is_ok());
+        let chunks: Vec<&[Letter]> = if together { vec![waiting] } else { waiting.chunks(1).collect() };
+        let mut applied = 0;
+        let mut next = chunks.into_iter().filter(|chunk| !chunk.is_empty()).collect::<Vec<_>>();
+        next.reverse();
+        while let Some(chunk) = next.pop() {
+            match self.attempt(&mut *connection, chunk, now).await? {
+                Attempted::OneByOne => next.extend(chunk.chunks(1).rev()),
+                Attempted::Each(attempts, appended) => {
+                    entries.extend(appended);
+                    let outcomes: Vec<(&Letter, Attempt)> = chunk.iter().zip(attempts).collect();
+                    working::resolve(&mut *connection, &effects_of(&outcomes), None, now).await?;
+                    let Some((letter, code, error)) = failures_of(&outcomes).into_iter().next() else {
+                        applied += chunk.len();
+                        continue;
+                    };
+                    self.log_failure(letter, code, &error);
+                    entries.push(letter_entry::<H>(letter, code, &error, now));
+                    working::fail(&mut *connection, &[(letter.dead_letter_id, code, error)], now).await?;
+                    working::park_for(&mut *connection, H::GROUP, key, letter.dead_letter_id).await?;
+                    return Ok((applied, entries));
+                }
+            }
+        }
+        Ok((applied, entries))
+    }
+
+    async fn attempt(
+        &self,
+        connection: &mut PgConnection,
+        letters: &[Letter],
+        now: Timestamp,
+    ) -> Result<Attempted, HandlerError> {
+        let records: Vec<&Record> = letters.iter().map(|letter| &letter.record).collect();
+        attempt(self.runtime, self.handler, connection, &records, now).await
+    }
+
+    /// Tries the next letters that a replay wants.
+    async fn replay(&mut self) -> Result<bool, HandlerError> {
+        let now = self.runtime.clock.now();
+        let limit = if self.one_by_one > 0 { 1 } else { LETTERS_MAX };
+        let mut transaction = database::begin(&self.runtime.pool).await?;
+        let Some(task) = working::next_task(&mut transaction, H::GROUP, limit, now).await? else {
+            self.one_by_one = 0;
+            return Ok(false);
+        };
+        let letters = working::lock(&mut transaction, H::GROUP, &task).await?;
+        let outcome = if task.dry_run {
+            let mut attempt = transaction.begin().await?;
+            let outcome = self.decide(&mut attempt, &task, letters, now).await?;
+            attempt.rollback().await?;
+            outcome
+        } else {
+            self.decide(&mut transaction, &task, letters, now).await?
+        };
+        let Some((decisions, entries)) = outcome else {
+            // The transaction is rolled back, so the same letters come again.
+            self.one_by_one = i64::try_from(task.dead_letter_ids.len()).unwrap_or(LETTERS_MAX);
+            return Ok(true);
+        };
+        self.one_by_one = (self.one_by_one - 1).max(0);
+        working::decide(&mut transaction, &task, &decisions, now).await?;
+        let entries = if task.dry_run { Vec::new() } else { entries };
+        let appended = append::<H>(&mut transaction, entries, now).await?;
+        transaction.commit().await?;
+        self.log_decisions(&task, &decisions);
+        self.announce(appended);
+        Ok(true)
+    }
+
+    /// Applies letters, and says what came of each. `None` where they must be tried one by one. What waits behind a letter
+    /// that is being tried or released is left for later.
     async fn decide(
         &self,
         connection: &mut PgConnection,
-        item: &NextItem,
-        work: &Work,
-        effects: &mut Effects,
+        task: &Task,
+        letters: Vec<Letter>,
         now: Timestamp,
-    ) -> Result<(Verdict, Option<String>), HandlerError> {
-        match work.state {
-            State::Waiting => return Ok((Verdict::Waiting, None)),
-            State::Resolved => return Ok((work.verdict_in(item), None)),
-            State::Discarded => return Ok((Verdict::FailedAgain, Some(DISCARDED.to_owned()))),
-            State::Parked | State::Replayed => {}
-        }
-        match attempt(self.runtime, self.handler, &mut *connection, &work.record, now).await? {
-            Attempt::Applied(handled) => {
-                let Handled { entries, had_effect } = handled;
-                effects.entries.extend(entries);
-                let replay_id = Some(item.replay_id);
-                working::resolve(&mut *connection, work.dead_letter_id, replay_id, had_effect, now).await?;
-                working::release(connection, work.dead_letter_id).await?;
-                Ok((Verdict::of_effect(had_effect), None))
+    ) -> Result<Option<(Vec<Decision>, Vec<Entry>)>, HandlerError> {
+        let mut decisions = Vec::with_capacity(letters.len());
+        let mut tried = Vec::with_capacity(letters.len());
+        for letter in letters {
+            let decision =
+                |verdict, detail| Decision { dead_letter_id: letter.dead_letter_id, verdict, detail };
+            match letter.state {
+                State::Parked | State::Replayed => tried.push(letter),
+                State::Resolved => decisions.push(decision(letter.verdict_in(task), None)),
+                State::Discarded => {
+                    let detail = Some("it has been discarded meanwhile".to_owned());
+                    decisions.push(decision(Verdict::FailedAgain, detail));
+                }
+                State::Waiting if letter.releasing => {}
+                State::Waiting if !task.dry_run && is_among(&tried, letter.waits_for) => {}
+                State::Waiting if task.dry_run => {
+                    decisions.push(self.would_release(&mut *connection, task, &letter, now).await?);
+                }
+                State::Waiting => decisions.push(decision(Verdict::Waiting, None)),
             }
-            Attempt::Failed(code, error) => {
-                working::fail(connection, work.dead_letter_id, code, &error, now).await?;
-                Ok((Verdict::FailedAgain, Some(format!("{}: {error}", code.name()))))
-            }
         }
+        let Attempted::Each(attempts, entries) = self.attempt(&mut *connection, &tried, now).await? else {
+            return Ok(None);
+        };
+        let outcomes: Vec<(&Letter, Attempt)> = tried.iter().zip(attempts).collect();
+        let effects = effects_of(&outcomes);
+        working::resolve(&mut *connection, &effects, Some(task.replay_id), now).await?;
+        working::release(&mut *connection, H::GROUP, &effects).await?;
+        let failures = failures_of(&outcomes);
+        let failures: Vec<(Uuid, Code, String)> =
+            failures.into_iter().map(|(letter, code, error)| (letter.dead_letter_id, code, error)).collect();
+        working::fail(connection, &failures, now).await?;
+        decisions.extend(effects.into_iter().map(|(dead_letter_id, had_effect)| Decision {
+            dead_letter_id,
+            verdict: Verdict::of_effect(had_effect),
+            detail: None,
+        }));
+        decisions.extend(failures.into_iter().map(|(dead_letter_id, code, error)| Decision {
+            dead_letter_id,
+            verdict: Verdict::FailedAgain,
+            detail: Some(format!("{}: {error}", code.name())),
+        }));
+        Ok(Some((decisions, entries)))
     }
 
-    /// What a replay would make of a letter. The caller rolls back.
-    async fn would(
+    /// What a replay would make of a letter that waits: it would be released by its key's letter, if the replay has that,
+    /// too, and everything before it can be applied. The caller rolls back.
+    async fn would_release(
         &self,
         connection: &mut PgConnection,
-        item: &NextItem,
-        work: &Work,
-        head: Option<Head>,
+        task: &Task,
+        letter: &Letter,
         now: Timestamp,
-    ) -> Result<(Verdict, Option<String>), HandlerError> {
-        let mut effects = Effects::default();
-        if work.state != State::Waiting {
-            return self.decide(connection, item, work, &mut effects, now).await;
-        }
-        // It would be released by its letter, if the replay has that, too, and all before it can be applied.
-        let Some(head) = head.map(|head| head.dead_letter_id) else { return Ok((Verdict::Waiting, None)) };
-        if !working::is_selected(&mut *connection, item.replay_id, head).await? {
-            return Ok((Verdict::Waiting, None));
-        }
-        let (first, _) = working::lock(&mut *connection, H::GROUP, head).await?;
-        let (verdict, _) = self.decide(&mut *connection, item, &first, &mut effects, now).await?;
-        if !matches!(verdict, Verdict::Applied | Verdict::AlreadyApplied) {
-            return Ok((Verdict::Waiting, None));
-        }
-        let before = working::waiting_upto(&mut *connection, H::GROUP, work).await?;
-        for each in &before {
-            match attempt(self.runtime, self.handler, &mut *connection, &each.record, now).await? {
-                Attempt::Applied(handled) if each.dead_letter_id == work.dead_letter_id => {
-                    return Ok((Verdict::of_effect(handled.had_effect), None));
+    ) -> Result<Decision, HandlerError> {
+        let mut attempt_at = connection.begin().await?;
+        let mut decision =
+            Decision { dead_letter_id: letter.dead_letter_id, verdict: Verdict::Waiting, detail: None };
+        for before in working::up_to(&mut attempt_at, task, letter).await? {
+            let attempted = self.attempt(&mut attempt_at, std::slice::from_ref(&before), now).await?;
+            let Attempted::Each(attempts, _) = attempted else { break };
+            match attempts.into_iter().next() {
+                Some(Attempt::Applied { had_effect }) if before.dead_letter_id == letter.dead_letter_id => {
+                    decision.verdict = Verdict::of_effect(had_effect);
                 }
-                Attempt::Applied(_) => {}
-                Attempt::Failed(code, error) if each.dead_letter_id == work.dead_letter_id => {
-                    return Ok((Verdict::FailedAgain, Some(format!("{}: {error}", code.name()))));
+                Some(Attempt::Applied { .. }) => {}
+                Some(Attempt::Failed(code, error)) => {
+                    if before.dead_letter_id == letter.dead_letter_id {
+                        decision.verdict = Verdict::FailedAgain;
+                        decision.detail = Some(format!("{}: {error}", code.name()));
+                    }
+                    break;
                 }
-                Attempt::Failed(..) => return Ok((Verdict::Waiting, None)),
+                None => break,
             }
         }
-        Ok((Verdict::Waiting, None))
-    }
-
-    async fn append(
-        &self,
-        connection: &mut PgConnection,
-        effects: Effects,
-        now: Timestamp,
-    ) -> Result<Vec<Appended>, HandlerError> {
-        let follow_up = effects.entries.iter().filter(|entry| H::follows_up(entry));
-        let appended = follow_up.map(|entry| Appended { event_id: entry.event_id, entry: entry.clone() });
-        let appended = appended.collect();
-        log::append(connection, effects.entries, now).await?;
-        Ok(appended)
+        attempt_at.rollback().await?;
+        Ok(decision)
     }
 
     fn announce(&self, appended: Vec<Appended>) {
@@ -236,31 +264,69 @@ impl<H: Handler> Replayer<'_, H> {
         }
     }
 
-    fn log_failure(&self, work: &Work, code: Code, error: &str) {
+    fn log_failure(&self, letter: &Letter, code: Code, error: &str) {
         let label = GroupLabel { group: H::GROUP.to_owned() };
         self.runtime.metrics.dead_letters.get_or_create(&label).inc();
         tracing::error!(
             group = H::GROUP,
-            dead_letter_id = %work.dead_letter_id,
-            order_id = ?work.record.correlation_id(),
+            dead_letter_id = %letter.dead_letter_id,
+            order_id = ?letter.record.correlation_id(),
             code = code.name(),
             error,
             "a message that waited behind a dead letter failed"
         );
     }
+
+    fn log_decisions(&self, task: &Task, decisions: &[Decision]) {
+        for Decision { dead_letter_id, verdict, detail } in decisions {
+            let (replay_id, dry_run, verdict) = (task.replay_id, task.dry_run, verdict.name());
+            if tracing::enabled!(Level::DEBUG) || detail.is_some() {
+                let detail = detail.as_deref();
+                tracing::info!(group = H::GROUP, %replay_id, %dead_letter_id, dry_run, verdict, detail, "replayed");
+            }
+        }
+        let count = decisions.len();
+        tracing::info!(group = H::GROUP, replay_id = %task.replay_id, dry_run = task.dry_run, count, "letters replayed");
+    }
 }
 
-/// Why a replay does not apply what was selected before it was discarded.
-const DISCARDED: &str = "it has been discarded meanwhile";
+async fn append<H: Handler>(
+    connection: &mut PgConnection,
+    entries: Vec<Entry>,
+    now: Timestamp,
+) -> Result<Vec<Appended>, HandlerError> {
+    let follow_up = entries.iter().filter(|entry| H::follows_up(entry));
+    let appended =
+        follow_up.map(|entry| Appended { event_id: entry.event_id, entry: entry.clone() }).collect();
+    log::append(connection, entries, now).await?;
+    Ok(appended)
+}
+
+fn is_among(letters: &[Letter], dead_letter_id: Option<Uuid>) -> bool {
+    dead_letter_id.is_some_and(|id| letters.iter().any(|letter| letter.dead_letter_id == id))
+}
+
+/// Those that were applied, and whether that changed anything.
+fn effects_of(outcomes: &[(&Letter, Attempt)]) -> Vec<(Uuid, bool)> {
+    let applied = outcomes.iter().filter_map(|(letter, attempt)| match attempt {
+        Attempt::Applied { had_effect } => Some((letter.dead_letter_id, *had_effect)),
+        Attempt::Failed(..) => None,
+    });
+    applied.collect()
+}
+
+/// Those that can't be applied, and why.
+fn failures_of<'a>(outcomes: &[(&'a Letter, Attempt)]) -> Vec<(&'a Letter, Code, String)> {
+    let failed = outcomes.iter().filter_map(|(letter, attempt)| match attempt {
+        Attempt::Applied { .. } => None,
+        Attempt::Failed(code, error) => Some((*letter, *code, error.clone())),
+    });
+    failed.collect()
+}
 
 /// What the dead-letter topic is told of a message that waited and has failed now.
-fn letter_entry<H: Handler>(work: &Work, code: Code, error: String, now: Timestamp) -> Entry {
-    let rejection = Rejection {
-        code,
-        error,
-        attempts: work.attempts + 1,
-        first_failed_at: work.first_failed_at.unwrap_or(now),
-        last_failed_at: now,
-    };
-    aside::entry(work.dead_letter_id, H::GROUP, &work.record, &rejection)
+fn letter_entry<H: Handler>(letter: &Letter, code: Code, error: &str, now: Timestamp) -> Entry {
+    let rejection =
+        Rejection { code, error: error.to_owned(), attempts: 1, first_failed_at: now, last_failed_at: now };
+    aside::entry(letter.dead_letter_id, H::GROUP, &letter.record, &rejection)
 }

@@ -12,63 +12,90 @@ use crate::consumer::Record;
 use crate::log::RecordPlace;
 use crate::stored_header::StoredHeader;
 
-/// A letter of a replay that has no verdict yet; its row is locked.
-pub(crate) struct NextItem {
+/// Letters of one replay that have no verdict yet; their items are locked.
+pub(crate) struct Task {
     pub(crate) replay_id: Uuid,
-    pub(crate) ordinal: i32,
-    pub(crate) dead_letter_id: Uuid,
     pub(crate) dry_run: bool,
-    requested_at: jiff_sqlx::Timestamp,
-    rate_per_second: Option<i32>,
+    requested_at: Timestamp,
+    /// In the order in which they were put aside.
+    pub(crate) dead_letter_ids: Vec<Uuid>,
 }
 
-/// Takes the next letter that a replay wants from this group. Rows that another member works at are passed over.
-pub(crate) async fn next_item(
+/// Takes the next letters that a replay wants from this group, `limit` at most, one where the replay has a rate. Those
+/// that another member works at are passed over.
+pub(crate) async fn next_task(
     connection: &mut PgConnection,
     group: &str,
+    limit: i64,
     now: Timestamp,
-) -> Result<Option<NextItem>, sqlx::Error> {
-    let next = sqlx::query_as!(
-        NextItem,
-        "SELECT i.replay_id, i.ordinal, i.dead_letter_id, r.dry_run, r.requested_at, r.rate_per_second
-         FROM dead_letter_replay_item i JOIN dead_letter_replay r USING (replay_id)
-         WHERE i.group_name = $1 AND i.verdict IS NULL AND r.next_at <= $2
-         ORDER BY i.replay_id, i.ordinal LIMIT 1 FOR UPDATE OF i SKIP LOCKED",
+) -> Result<Option<Task>, sqlx::Error> {
+    let items = sqlx::query!(
+        r#"WITH next AS (
+               SELECT r.replay_id, r.dry_run, r.requested_at, r.rate_per_second FROM dead_letter_replay r
+               WHERE r.next_at <= $3 AND r.replay_id IN (
+                   SELECT i.replay_id FROM dead_letter_replay_item i
+                   WHERE i.group_name = $1 AND i.verdict IS NULL)
+               ORDER BY r.replay_id LIMIT 1
+           )
+           SELECT n.replay_id, n.dry_run, n.requested_at, n.rate_per_second, i.dead_letter_id
+           FROM next n CROSS JOIN LATERAL (
+               SELECT i.dead_letter_id, i.ordinal FROM dead_letter_replay_item i
+               WHERE i.group_name = $1 AND i.replay_id = n.replay_id AND i.verdict IS NULL
+               ORDER BY i.ordinal LIMIT CASE WHEN n.rate_per_second IS NULL THEN $2::bigint ELSE 1 END
+               FOR UPDATE SKIP LOCKED
+           ) i ORDER BY i.ordinal"#,
         group,
+        limit,
         now.to_sqlx() as _,
     )
-    .fetch_optional(&mut *connection)
+    .fetch_all(&mut *connection)
     .await?;
-    let Some(item) = next else { return Ok(None) };
-    let Some(rate) = item.rate_per_second else { return Ok(Some(item)) };
+    let Some(first) = items.first() else { return Ok(None) };
+    let task = Task {
+        replay_id: first.replay_id,
+        dry_run: first.dry_run,
+        requested_at: first.requested_at.to_jiff(),
+        dead_letter_ids: items.iter().map(|item| item.dead_letter_id).collect(),
+    };
+    let Some(rate) = first.rate_per_second else { return Ok(Some(task)) };
     // One row for all groups and members: whoever moves it may take a letter, and the next one must wait.
     let taken = sqlx::query!(
         "UPDATE dead_letter_replay SET next_at = $2::timestamptz + make_interval(secs => 1.0::double precision / $3)
          WHERE replay_id = $1 AND next_at <= $2",
-        item.replay_id,
+        task.replay_id,
         now.to_sqlx() as _,
         f64::from(rate),
     )
     .execute(connection)
     .await?;
-    Ok((taken.rows_affected() == 1).then_some(item))
+    Ok((taken.rows_affected() == 1).then_some(task))
 }
 
-/// Writes the verdict on a letter of a replay.
+/// The verdict on a letter.
+pub(crate) struct Decision {
+    pub(crate) dead_letter_id: Uuid,
+    pub(crate) verdict: Verdict,
+    pub(crate) detail: Option<String>,
+}
+
+/// Writes the verdicts of a replay.
 pub(crate) async fn decide(
     connection: &mut PgConnection,
-    item: &NextItem,
-    verdict: Verdict,
-    detail: Option<&str>,
+    task: &Task,
+    decisions: &[Decision],
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
+    let ids: Vec<Uuid> = decisions.iter().map(|decision| decision.dead_letter_id).collect();
+    let verdicts: Vec<String> = decisions.iter().map(|decision| decision.verdict.name().to_owned()).collect();
+    let details: Vec<Option<String>> = decisions.iter().map(|d| d.detail.as_deref().map(storable)).collect();
     sqlx::query!(
-        "UPDATE dead_letter_replay_item SET verdict = $3, detail = $4, decided_at = $5
-         WHERE replay_id = $1 AND ordinal = $2 AND verdict IS NULL",
-        item.replay_id,
-        item.ordinal,
-        verdict.name(),
-        detail.map(storable),
+        "UPDATE dead_letter_replay_item i SET verdict = d.verdict, detail = d.detail, decided_at = $5
+         FROM unnest($2::uuid[], $3::text[], $4::text[]) AS d (dead_letter_id, verdict, detail)
+         WHERE i.replay_id = $1 AND i.dead_letter_id = d.dead_letter_id AND i.verdict IS NULL",
+        task.replay_id,
+        &ids,
+        &verdicts,
+        details as _,
         now.to_sqlx() as _,
     )
     .execute(connection)
@@ -83,37 +110,31 @@ pub(crate) struct Key {
 }
 
 /// A letter that is to be applied, with everything that is needed for it.
-pub(crate) struct Work {
+pub(crate) struct Letter {
     pub(crate) dead_letter_id: Uuid,
     pub(crate) state: State,
     pub(crate) record: Record,
-    pub(crate) attempts: i32,
-    pub(crate) first_failed_at: Option<Timestamp>,
     resolved_at: Option<Timestamp>,
     resolved_by: Option<Uuid>,
-    had_effect: Option<bool>,
-}
-
-impl Work {
-    /// The verdict of a replay on a letter that is resolved: by itself, because its letter was, or before.
-    pub(crate) fn verdict_in(&self, item: &NextItem) -> Verdict {
-        let here = match self.resolved_by {
-            Some(replay_id) => replay_id == item.replay_id,
-            None => self.resolved_at.is_some_and(|at| at >= item.requested_at.to_jiff()),
-        };
-        Verdict::of_effect(here && self.had_effect == Some(true))
-    }
-}
-
-/// What a key is parked for.
-pub(crate) struct Head {
-    /// The letter that the others wait behind.
-    pub(crate) dead_letter_id: Uuid,
-    /// The letter is done with, and what waits is being applied.
+    had_effect: bool,
+    /// The letter that its key is parked for.
+    pub(crate) waits_for: Option<Uuid>,
+    /// That letter is done with, and the turn of this one comes with the others that wait.
     pub(crate) releasing: bool,
 }
 
-struct WorkRow {
+impl Letter {
+    /// The verdict of a replay on a letter that is resolved: by itself, because its key's letter was, or before.
+    pub(crate) fn verdict_in(&self, task: &Task) -> Verdict {
+        let here = match self.resolved_by {
+            Some(replay_id) => replay_id == task.replay_id,
+            None => self.resolved_at.is_some_and(|at| at >= task.requested_at),
+        };
+        Verdict::of_effect(here && self.had_effect)
+    }
+}
+
+struct LetterRow {
     dead_letter_id: Uuid,
     topic: String,
     partition: i16,
@@ -122,57 +143,68 @@ struct WorkRow {
     headers: Json<Vec<StoredHeader>>,
     payload: Option<Vec<u8>>,
     state: String,
-    attempts: i32,
-    first_failed_at: Option<jiff_sqlx::Timestamp>,
     resolved_at: Option<jiff_sqlx::Timestamp>,
     resolved_by: Option<Uuid>,
-    had_effect: Option<bool>,
+    had_effect: bool,
+    waits_for: Option<Uuid>,
+    releasing: bool,
 }
 
-impl From<WorkRow> for Work {
-    fn from(row: WorkRow) -> Work {
+impl From<LetterRow> for Letter {
+    fn from(row: LetterRow) -> Letter {
         let place = RecordPlace { topic: row.topic, partition: row.partition, offset: row.record_offset };
-        Work {
+        Letter {
             dead_letter_id: row.dead_letter_id,
             state: state_of(&row.state),
             record: Record::stored(place, row.record_key, &row.headers.0, row.payload),
-            attempts: row.attempts,
-            first_failed_at: row.first_failed_at.map(|at| at.to_jiff()),
             resolved_at: row.resolved_at.map(|at| at.to_jiff()),
             resolved_by: row.resolved_by,
             had_effect: row.had_effect,
+            waits_for: row.waits_for,
+            releasing: row.releasing,
         }
     }
 }
 
-/// Locks a letter's key, where it is parked, and then the letter. Answers what the key is parked for.
+/// Locks the keys of a task's letters, where they are parked, and then the letters.
 pub(crate) async fn lock(
     connection: &mut PgConnection,
     group: &str,
-    dead_letter_id: Uuid,
-) -> Result<(Work, Option<Head>), sqlx::Error> {
-    let head = sqlx::query_as!(
-        Head,
-        "SELECT p.dead_letter_id, p.releasing FROM parked_key p
-         JOIN dead_letter d
-             ON p.group_name = d.group_name AND p.topic = d.topic AND p.record_key = coalesce(d.record_key, '')
-         WHERE d.dead_letter_id = $1 AND d.group_name = $2 FOR UPDATE OF p",
-        dead_letter_id,
+    task: &Task,
+) -> Result<Vec<Letter>, sqlx::Error> {
+    sqlx::query!(
+        "SELECT p.topic FROM parked_key p
+         JOIN (SELECT DISTINCT topic, coalesce(record_key, '') AS record_key FROM dead_letter
+               WHERE dead_letter_id = ANY($2)) d
+             ON p.topic = d.topic AND p.record_key = d.record_key
+         WHERE p.group_name = $1
+         ORDER BY p.topic, p.record_key FOR UPDATE OF p",
         group,
+        &task.dead_letter_ids,
     )
-    .fetch_optional(&mut *connection)
+    .fetch_all(&mut *connection)
     .await?;
-    let row = sqlx::query_as!(
-        WorkRow,
-        r#"SELECT dead_letter_id, topic, partition, record_offset, record_key,
-               headers AS "headers: Json<Vec<StoredHeader>>", payload, state, attempts, first_failed_at,
-               resolved_at, resolved_by, had_effect
-           FROM dead_letter WHERE dead_letter_id = $1 FOR UPDATE"#,
-        dead_letter_id,
+    // What is read from here on is what the locks have waited for.
+    let rows = sqlx::query_as!(
+        LetterRow,
+        r#"WITH mine AS MATERIALIZED (
+               SELECT * FROM dead_letter WHERE dead_letter_id = ANY($2) ORDER BY dead_letter_id FOR UPDATE
+           )
+           SELECT d.dead_letter_id AS "dead_letter_id!", d.topic AS "topic!", d.partition AS "partition!",
+               d.record_offset AS "record_offset!", d.record_key,
+               d.headers AS "headers!: Json<Vec<StoredHeader>>", d.payload, d.state AS "state!", d.resolved_at,
+               d.resolved_by, coalesce(d.had_effect, false) AS "had_effect!",
+               p.dead_letter_id AS "waits_for?", coalesce(p.releasing, false) AS "releasing!"
+           FROM mine d
+           LEFT JOIN parked_key p
+               ON p.group_name = $1 AND p.topic = d.topic AND p.record_key = coalesce(d.record_key, '')
+           ORDER BY d.ordinal"#,
+        group,
+        &task.dead_letter_ids,
     )
-    .fetch_one(connection)
+    .fetch_all(connection)
     .await?;
-    Ok((row.into(), head))
+    Ok(rows.into_iter().map(Letter::from).collect())
 }
 
 /// Takes a key whose letter is done with, so that what waits can be applied. Keys that another member works at are
@@ -197,12 +229,12 @@ pub(crate) async fn waiting(
     group: &str,
     key: &Key,
     limit: i64,
-) -> Result<Vec<Work>, sqlx::Error> {
+) -> Result<Vec<Letter>, sqlx::Error> {
     let rows = sqlx::query_as!(
-        WorkRow,
+        LetterRow,
         r#"SELECT dead_letter_id, topic, partition, record_offset, record_key,
-               headers AS "headers: Json<Vec<StoredHeader>>", payload, state, attempts, first_failed_at,
-               resolved_at, resolved_by, had_effect
+               headers AS "headers: Json<Vec<StoredHeader>>", payload, state, resolved_at, resolved_by,
+               false AS "had_effect!", NULL::uuid AS waits_for, true AS "releasing!"
            FROM dead_letter
            WHERE group_name = $1 AND topic = $2 AND record_key = $3 AND state = 'WAITING'
            ORDER BY ordinal LIMIT $4 FOR UPDATE"#,
@@ -213,46 +245,83 @@ pub(crate) async fn waiting(
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().map(Work::from).collect())
+    Ok(rows.into_iter().map(Letter::from).collect())
 }
 
-/// Notes that a letter has been applied, by that replay or as one that waited.
+/// What would be applied before a letter that waits and with it: its key's letter, if the replay has that, and what waits
+/// up to the letter, in order. Nothing where the replay does not have it.
+pub(crate) async fn up_to(
+    connection: &mut PgConnection,
+    task: &Task,
+    letter: &Letter,
+) -> Result<Vec<Letter>, sqlx::Error> {
+    let rows = sqlx::query_as!(
+        LetterRow,
+        r#"SELECT w.dead_letter_id, w.topic, w.partition, w.record_offset, w.record_key,
+               w.headers AS "headers: Json<Vec<StoredHeader>>", w.payload, w.state, w.resolved_at, w.resolved_by,
+               false AS "had_effect!", NULL::uuid AS waits_for, false AS "releasing!"
+           FROM dead_letter l
+           JOIN parked_key p
+               ON p.group_name = l.group_name AND p.topic = l.topic AND p.record_key = l.record_key
+           JOIN dead_letter_replay_item i ON i.replay_id = $1 AND i.dead_letter_id = p.dead_letter_id
+           JOIN dead_letter w
+               ON w.group_name = l.group_name AND w.topic = l.topic AND w.record_key = l.record_key
+                   AND w.ordinal <= l.ordinal
+                   AND (w.state = 'WAITING' OR w.dead_letter_id = p.dead_letter_id)
+           WHERE l.dead_letter_id = $2
+           ORDER BY w.ordinal"#,
+        task.replay_id,
+        letter.dead_letter_id,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(Letter::from).collect())
+}
+
+/// Notes that letters have been applied, by that replay or as ones that waited, and whether that changed anything.
 pub(crate) async fn resolve(
     connection: &mut PgConnection,
-    dead_letter_id: Uuid,
+    effects: &[(Uuid, bool)],
     replay_id: Option<Uuid>,
-    had_effect: bool,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
+    let (ids, effects): (Vec<Uuid>, Vec<bool>) = effects.iter().copied().unzip();
     sqlx::query!(
-        "UPDATE dead_letter SET state = 'RESOLVED', resolved_at = $2, resolved_by = $3, had_effect = $4
-         WHERE dead_letter_id = $1",
-        dead_letter_id,
+        "UPDATE dead_letter d
+         SET state = 'RESOLVED', resolved_at = $3, resolved_by = $4, had_effect = e.had_effect
+         FROM unnest($1::uuid[], $2::boolean[]) AS e (dead_letter_id, had_effect)
+         WHERE d.dead_letter_id = e.dead_letter_id",
+        &ids,
+        &effects,
         now.to_sqlx() as _,
         replay_id,
-        had_effect,
     )
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Notes that a letter has failed, once more or for the first time, and parks it.
+/// Notes that letters have failed, once more or for the first time, and parks them.
 pub(crate) async fn fail(
     connection: &mut PgConnection,
-    dead_letter_id: Uuid,
-    code: Code,
-    error: &str,
+    failures: &[(Uuid, Code, String)],
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
+    if failures.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<Uuid> = failures.iter().map(|(id, ..)| *id).collect();
+    let codes: Vec<String> = failures.iter().map(|(_, code, _)| code.name().to_owned()).collect();
+    let errors: Vec<String> = failures.iter().map(|(.., error)| storable(error)).collect();
     sqlx::query!(
-        "UPDATE dead_letter
-         SET state = 'PARKED', code = $2, error = $3, attempts = attempts + 1, last_failed_at = $4,
+        "UPDATE dead_letter d
+         SET state = 'PARKED', code = f.code, error = f.error, attempts = attempts + 1, last_failed_at = $4,
              first_failed_at = coalesce(first_failed_at, $4)
-         WHERE dead_letter_id = $1",
-        dead_letter_id,
-        code.name(),
-        storable(error),
+         FROM unnest($1::uuid[], $2::text[], $3::text[]) AS f (dead_letter_id, code, error)
+         WHERE d.dead_letter_id = f.dead_letter_id",
+        &ids,
+        &codes,
+        &errors,
         now.to_sqlx() as _,
     )
     .execute(connection)
@@ -260,11 +329,32 @@ pub(crate) async fn fail(
     Ok(())
 }
 
-/// The letter that a key is parked for is done with: what waits is to be applied next.
-pub(crate) async fn release(connection: &mut PgConnection, dead_letter_id: Uuid) -> Result<(), sqlx::Error> {
-    sqlx::query!("UPDATE parked_key SET releasing = true WHERE dead_letter_id = $1", dead_letter_id)
-        .execute(connection)
-        .await?;
+/// The letters that keys are parked for are done with: what waits is applied next; where nothing does, the group applies
+/// the key's messages as they come.
+pub(crate) async fn release(
+    connection: &mut PgConnection,
+    group: &str,
+    effects: &[(Uuid, bool)],
+) -> Result<(), sqlx::Error> {
+    let ids: Vec<Uuid> = effects.iter().map(|(id, _)| *id).collect();
+    sqlx::query!(
+        "WITH done AS (
+             SELECT p.topic, p.record_key, EXISTS (
+                 SELECT FROM dead_letter w
+                 WHERE w.group_name = $1 AND w.topic = p.topic AND w.record_key = p.record_key
+                     AND w.state = 'WAITING') AS any_waits
+             FROM parked_key p WHERE p.group_name = $1 AND p.dead_letter_id = ANY($2)
+         ), released AS (
+             UPDATE parked_key p SET releasing = true FROM done d
+             WHERE d.any_waits AND p.group_name = $1 AND p.topic = d.topic AND p.record_key = d.record_key
+         )
+         DELETE FROM parked_key p USING done d
+         WHERE NOT d.any_waits AND p.group_name = $1 AND p.topic = d.topic AND p.record_key = d.record_key",
+        group,
+        &ids,
+    )
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
@@ -299,45 +389,4 @@ pub(crate) async fn unpark(connection: &mut PgConnection, group: &str, key: &Key
     .execute(connection)
     .await?;
     Ok(())
-}
-
-/// Whether a replay has selected a letter.
-pub(crate) async fn is_selected(
-    connection: &mut PgConnection,
-    replay_id: Uuid,
-    dead_letter_id: Uuid,
-) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"SELECT EXISTS (
-               SELECT FROM dead_letter_replay_item WHERE replay_id = $1 AND dead_letter_id = $2) AS "selected!""#,
-        replay_id,
-        dead_letter_id,
-    )
-    .fetch_one(connection)
-    .await
-}
-
-/// What waits for the key of a letter that waits itself, in order, up to that letter.
-pub(crate) async fn waiting_upto(
-    connection: &mut PgConnection,
-    group: &str,
-    last: &Work,
-) -> Result<Vec<Work>, sqlx::Error> {
-    let rows = sqlx::query_as!(
-        WorkRow,
-        r#"SELECT dead_letter_id, topic, partition, record_offset, record_key,
-               headers AS "headers: Json<Vec<StoredHeader>>", payload, state, attempts, first_failed_at,
-               resolved_at, resolved_by, had_effect
-           FROM dead_letter
-           WHERE group_name = $1 AND topic = $2 AND record_key = $3 AND state = 'WAITING'
-               AND ordinal <= (SELECT ordinal FROM dead_letter WHERE dead_letter_id = $4)
-           ORDER BY ordinal"#,
-        group,
-        last.record.place.topic,
-        last.record.parking_key(),
-        last.dead_letter_id,
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(rows.into_iter().map(Work::from).collect())
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod consumer;
+mod dead_letters;
 mod lost_kafka;
 mod relay;
 mod support;

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ordermill_pipeline::clock::Clock;
-use ordermill_pipeline::consumer::{self, Batch, ConsumerConfig, Handler, HandlerError, Runtime};
+use ordermill_pipeline::consumer::{
+    self, Batch, ConsumerConfig, FloodLimit, Handled, Handler, HandlerError, Runtime,
+};
 use ordermill_pipeline::kafka::KafkaConfig;
 use ordermill_pipeline::label::Label;
 use ordermill_pipeline::log::{self, Entry, Origin};
@@ -64,12 +66,19 @@ impl Log {
             .with_test_writer()
             .try_init();
         let pool = database::connect(url, "test", 24).await.unwrap();
-        sqlx::raw_sql(include_str!("../../../migrations/0001_pipeline.sql")).execute(&pool).await.unwrap();
+        for migration in [
+            include_str!("../../../migrations/0001_pipeline.sql"),
+            include_str!("../../../migrations/0008_dead_letters.sql"),
+        ] {
+            sqlx::raw_sql(migration).execute(&pool).await.unwrap();
+        }
         sqlx::raw_sql(
             "CREATE TABLE aggregates (key uuid PRIMARY KEY, sequence int NOT NULL);
              CREATE TABLE applied (
                  ordinal bigint GENERATED ALWAYS AS IDENTITY, event_id uuid PRIMARY KEY, key uuid NOT NULL,
-                 available bigint NOT NULL CHECK (available <> 13))",
+                 available bigint NOT NULL CONSTRAINT no_thirteen CHECK (available <> 13));
+             CREATE TABLE witnessed (event_id uuid PRIMARY KEY,
+                 available bigint NOT NULL CONSTRAINT no_thirteen_either CHECK (available <> 13))",
         )
         .execute(&pool)
         .await
@@ -83,7 +92,7 @@ impl Log {
         let shutdown = CancellationToken::new();
         let config = RelayConfig {
             kafka: self.kafka.clone(),
-            groups: vec![(Recorder::GROUP, Recorder::TOPICS)],
+            groups: GROUPS.to_vec(),
             instance: Uuid::new_v4().to_string(),
             lease: Duration::from_secs(3),
         };
@@ -98,6 +107,11 @@ impl Log {
     }
 
     pub(crate) fn consumer(&self, handler: Arc<Recorder>) -> Running {
+        self.consumer_of(handler, FloodLimit { share_max: 1.0, ..FloodLimit::default() })
+    }
+
+    /// A consumer of any group, with a limit for failures.
+    pub(crate) fn consumer_of<H: Handler>(&self, handler: Arc<H>, flood_limit: FloodLimit) -> Running {
         let shutdown = CancellationToken::new();
         let runtime = Runtime {
             pool: self.pool.clone(),
@@ -112,19 +126,40 @@ impl Log {
             instance: Uuid::new_v4().to_string(),
             batch_records_max: 500,
             session_timeout_ms: 6_000,
+            flood_limit,
         };
         let task = tokio::spawn(consumer::run(runtime, config, handler));
         Running { shutdown: shutdown.drop_guard(), task }
     }
 
     pub(crate) async fn make_topics(&self) {
-        topics::ensure(&self.kafka, PARTITIONS, &[(Recorder::GROUP, Recorder::TOPICS)]).await.unwrap();
+        topics::ensure(&self.kafka, PARTITIONS, &GROUPS).await.unwrap();
     }
 
     /// Appends the next event of `key` in a transaction of its own.
     pub(crate) async fn append(&self, key: Uuid, available: i64) {
         let mut transaction = database::begin(&self.pool).await.unwrap();
         append_next(&mut transaction, key, available).await;
+        transaction.commit().await.unwrap();
+        self.wake.wake();
+    }
+
+    /// Appends `availables` as the next events of `key`, in one transaction.
+    pub(crate) async fn append_all(&self, key: Uuid, availables: &[i64]) {
+        let mut transaction = database::begin(&self.pool).await.unwrap();
+        for available in availables {
+            append_next(&mut transaction, key, *available).await;
+        }
+        transaction.commit().await.unwrap();
+        self.wake.wake();
+    }
+
+    /// Appends an entry that somebody has spoilt.
+    pub(crate) async fn append_spoilt(&self, key: Uuid, spoil: impl FnOnce(&mut Entry)) {
+        let mut transaction = database::begin(&self.pool).await.unwrap();
+        let mut entry = next_entry(&mut transaction, key, 1).await;
+        spoil(&mut entry);
+        log::append(&mut transaction, vec![entry], Clock::system().now()).await.unwrap();
         transaction.commit().await.unwrap();
         self.wake.wake();
     }
@@ -154,6 +189,16 @@ impl Log {
         sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.pool).await.unwrap()
     }
 
+    /// What was applied of a key, in order.
+    pub(crate) async fn applied_of(&self, key: Uuid) -> Vec<i64> {
+        let applied = self.applied().await;
+        applied.into_iter().filter_map(|(of, available)| (of == key).then_some(available)).collect()
+    }
+
+    pub(crate) async fn until_applied_of(&self, key: Uuid, availables: &[i64]) {
+        until("the key is applied", async || self.applied_of(key).await == availables).await;
+    }
+
     /// What was applied, as (key, available), in order.
     pub(crate) async fn applied(&self) -> Vec<(Uuid, i64)> {
         sqlx::query_as("SELECT key, available FROM applied ORDER BY ordinal")
@@ -165,6 +210,11 @@ impl Log {
 
 /// Appends the next event of `key`, under the lock of its aggregate.
 pub(crate) async fn append_next(connection: &mut PgConnection, key: Uuid, available: i64) {
+    let entry = next_entry(&mut *connection, key, available).await;
+    log::append(connection, vec![entry], Clock::system().now()).await.unwrap();
+}
+
+async fn next_entry(connection: &mut PgConnection, key: Uuid, available: i64) -> Entry {
     let sequence: i32 = sqlx::query_scalar(
         "INSERT INTO aggregates AS a VALUES ($1, 1)
          ON CONFLICT (key) DO UPDATE SET sequence = a.sequence + 1 RETURNING sequence",
@@ -175,8 +225,7 @@ pub(crate) async fn append_next(connection: &mut PgConnection, key: Uuid, availa
     .unwrap();
     let event = BalanceCharged { user_id: key, amount: 1, available, held: i64::from(sequence) }.into();
     let origin = Origin { cause: None, actor: "test".to_owned(), trace: TraceContext::new_root() };
-    let entry = Entry::of_event(Uuid::now_v7(), &event, sequence, origin, PARTITIONS).unwrap();
-    log::append(connection, vec![entry], Clock::system().now()).await.unwrap();
+    Entry::of_event(Uuid::now_v7(), &event, sequence, origin, PARTITIONS).unwrap()
 }
 
 /// Waits for a condition.
@@ -234,13 +283,20 @@ fn read_topic(kafka: &KafkaConfig, topic: &str) -> Vec<Published> {
     records
 }
 
-/// Applies events by writing them down. An event with available = 13 breaks a rule of its table.
+/// Every group of these tests.
+const GROUPS: [(&str, &[Topic]); 2] =
+    [(Recorder::GROUP, Recorder::TOPICS), (Witness::GROUP, Witness::TOPICS)];
+
+/// Applies events by writing them down. An event with available = 13 breaks a rule of its table, one with 666 makes it
+/// panic.
 #[derive(Default)]
 pub(crate) struct Recorder {
     /// So many batches fail first, as if the database had been away.
     pub(crate) failures: AtomicUsize,
     /// Transactions that were begun.
     pub(crate) transactions: AtomicUsize,
+    /// An event that stands there already is passed over, as deciders do; otherwise it breaks a rule.
+    pub(crate) tolerant: bool,
     /// When set, a batch waits for a permit before it returns.
     pub(crate) gate: Option<tokio::sync::Semaphore>,
 }
@@ -253,16 +309,24 @@ impl Handler for Recorder {
         &self,
         connection: &mut PgConnection,
         batch: &Batch<'_>,
-    ) -> Result<Vec<Entry>, HandlerError> {
+    ) -> Result<Handled, HandlerError> {
+        let mut handled = Handled::default();
         self.transactions.fetch_add(1, Ordering::SeqCst);
         for received in batch.events {
             let ordermill_schemas::Event::BalanceCharged(charged) = &received.event else { continue };
+            assert_ne!(charged.available, 666, "the number of the beast");
+            let known = sqlx::query("SELECT FROM applied WHERE event_id = $1").bind(received.event_id);
+            if self.tolerant && known.fetch_optional(&mut *connection).await?.is_some() {
+                handled.effects.push(false);
+                continue;
+            }
             sqlx::query("INSERT INTO applied (event_id, key, available) VALUES ($1, $2, $3)")
                 .bind(received.event_id)
                 .bind(charged.user_id)
                 .bind(charged.available)
                 .execute(&mut *connection)
                 .await?;
+            handled.effects.push(true);
         }
         if let Some(gate) = &self.gate {
             gate.acquire().await.unwrap().forget();
@@ -271,7 +335,31 @@ impl Handler for Recorder {
             self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         match fails {
             Ok(_) => Err(sqlx::Error::PoolTimedOut.into()),
-            Err(_) => Ok(Vec::new()),
+            Err(_) => Ok(handled),
         }
+    }
+}
+
+/// Another group that reads the same, and has a rule of its own against 13.
+pub(crate) struct Witness;
+
+impl Handler for Witness {
+    const GROUP: &'static str = "witness";
+    const TOPICS: &'static [Topic] = &[Topic::Balances];
+
+    async fn handle(
+        &self,
+        connection: &mut PgConnection,
+        batch: &Batch<'_>,
+    ) -> Result<Handled, HandlerError> {
+        for received in batch.events {
+            let ordermill_schemas::Event::BalanceCharged(charged) = &received.event else { continue };
+            sqlx::query("INSERT INTO witnessed VALUES ($1, $2)")
+                .bind(received.event_id)
+                .bind(charged.available)
+                .execute(&mut *connection)
+                .await?;
+        }
+        Ok(Handled { entries: Vec::new(), effects: vec![true; batch.events.len()] })
     }
 }
