@@ -90,6 +90,7 @@ async fn look_at_database(pool: &PgPool, now: Timestamp) -> Result<Vec<Check>, s
     let mut snapshot = audit::snapshot(pool).await?;
     let mut checks = verification::check_all(&mut snapshot, groups(), now).await?;
     checks.push(audit::sequences(&mut snapshot).await?);
+    checks.push(audit::dead_letters(&mut snapshot).await?);
     snapshot.rollback().await?;
     Ok(checks)
 }

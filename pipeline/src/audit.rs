@@ -3,6 +3,7 @@
 //! Everything here only reads, and may be run beside a working pipeline.
 
 mod check;
+mod dead_letters;
 mod kafka;
 mod log;
 mod partition;
@@ -13,6 +14,7 @@ use sqlx::{PgPool, Postgres, Transaction};
 use crate::database;
 
 pub use check::{Check, Found, SHOWN_MAX};
+pub use dead_letters::dead_letters;
 pub use kafka::{AuditError, log_against_kafka};
 pub use log::{Applied, LoggedEvent, applied, page, put_aside, sequences};
 

@@ -35,6 +35,10 @@ pub struct PipelineMetrics {
     pub retries: Family<GroupLabel, Counter>,
     /// Records that went to a dead-letter topic.
     pub dead_letters: Family<GroupLabel, Counter>,
+    /// Messages that are put aside and not done with, in all processes.
+    pub dead_letters_open: Family<GroupLabel, Gauge>,
+    /// 1 while the group stands still because too much of what it reads can't be applied.
+    pub halted: Family<GroupLabel, Gauge>,
     /// Records that were skipped because they had been applied before.
     pub skipped: Family<GroupLabel, Counter>,
     /// Records that the group has not applied yet, over this process's partitions.
@@ -56,6 +60,8 @@ impl PipelineMetrics {
             }),
             retries: Family::default(),
             dead_letters: Family::default(),
+            dead_letters_open: Family::default(),
+            halted: Family::default(),
             skipped: Family::default(),
             group_lag_records: Family::default(),
         };
@@ -69,6 +75,8 @@ impl PipelineMetrics {
         registry.register("batch_seconds", "Time of a batch to its commit", m.batch_seconds);
         registry.register("batch_retries", "Batches that failed and were put off", m.retries);
         registry.register("dead_letters", "Records sent to a dead-letter topic", m.dead_letters);
+        registry.register("dead_letters_open", "Messages put aside and not done with", m.dead_letters_open);
+        registry.register("group_halted", "1 while the group stands still", m.halted);
         registry.register("records_skipped", "Records applied before", m.skipped);
         registry.register("group_lag_records", "Records not applied yet", m.group_lag_records);
         metrics

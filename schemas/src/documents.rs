@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::{CATALOGUE, EventType, Topic, headers};
+use crate::{CATALOGUE, EventType, Topic, dead_letters, headers};
 
 /// A generated file: where it lies, from the root of the repository, and what is in it.
 pub struct Document {
@@ -51,7 +51,7 @@ fn pretty(value: &Value) -> Result<String, serde_json::Error> {
 }
 
 fn asyncapi() -> Value {
-    let messages: serde_json::Map<String, Value> = CATALOGUE
+    let mut messages: serde_json::Map<String, Value> = CATALOGUE
         .iter()
         .map(|event_type| {
             let file = format!("./json/{}.v{}.json", event_type.name, event_type.version);
@@ -68,9 +68,11 @@ fn asyncapi() -> Value {
             (event_type.name.to_owned(), message)
         })
         .collect();
-    let channels: serde_json::Map<String, Value> =
+    messages.insert("dead_letter.recorded".to_owned(), dead_letter_message());
+    let mut channels: serde_json::Map<String, Value> =
         Topic::ALL.into_iter().map(|topic| (topic.name().to_owned(), channel(topic))).collect();
-    let operations: serde_json::Map<String, Value> = Topic::ALL
+    channels.insert("dead_letters".to_owned(), dead_letter_channel());
+    let mut operations: serde_json::Map<String, Value> = Topic::ALL
         .into_iter()
         .map(|topic| {
             let operation = json!({
@@ -80,6 +82,8 @@ fn asyncapi() -> Value {
             (format!("publish_{topic}"), operation)
         })
         .collect();
+    let operation = json!({"action": "send", "channel": {"$ref": "#/channels/dead_letters"}});
+    operations.insert("publish_dead_letters".to_owned(), operation);
     json!({
         "asyncapi": "3.0.0",
         "info": {
@@ -91,6 +95,32 @@ fn asyncapi() -> Value {
         "channels": channels,
         "operations": operations,
         "components": {"messages": messages, "schemas": {"headers": header_schema()}},
+    })
+}
+
+fn dead_letter_channel() -> Value {
+    json!({
+        "address": "{topic}.{group}.dlt",
+        "parameters": {
+            "topic": {"description": "the topic that the message came from"},
+            "group": {"description": "the group that can't apply it"},
+        },
+        "messages": {"dead_letter.recorded": {"$ref": "#/components/messages/dead_letter.recorded"}},
+    })
+}
+
+fn dead_letter_message() -> Value {
+    let text = |says: &str| json!({"type": "string", "description": says});
+    let mut properties: serde_json::Map<String, Value> =
+        dead_letters::HEADERS.iter().map(|(name, says)| ((*name).to_owned(), text(says))).collect();
+    let codes: Vec<&str> = dead_letters::CODES.iter().map(|(code, _)| *code).collect();
+    if let Some(code) = properties.get_mut("dlt-code").and_then(Value::as_object_mut) {
+        code.insert("enum".to_owned(), json!(codes));
+    }
+    json!({
+        "name": "dead_letter.recorded",
+        "summary": "A message that a group can't apply: its value as it came, cut at 900 KiB.",
+        "headers": {"type": "object", "properties": properties},
     })
 }
 
@@ -175,7 +205,29 @@ fn events_page() -> String {
             );
         }
     }
+    page.push_str(&dead_letter_section());
     page
+}
+
+fn dead_letter_section() -> String {
+    let mut section = String::from(
+        "\n## Dead-letter topics\n\n\
+         What the group `<group>` can't apply of `<topic>` is told to `<topic>.<group>.dlt`: the value of the message as \
+         it came, its key, and as headers besides those above, with the type `dead_letter.recorded`:\n\n\
+         | header | says |\n| --- | --- |\n",
+    );
+    for (name, says) in dead_letters::HEADERS {
+        let _ = writeln!(section, "| `{name}` | {says} |");
+    }
+    section.push_str("\n| code | means |\n| --- | --- |\n");
+    for (code, means) in dead_letters::CODES {
+        let _ = writeln!(section, "| `{code}` | {means} |");
+    }
+    section.push_str(
+        "\nThese topics tell; nothing reads them back. Letters are worked in the database, by `ordermill dlq` or \
+         `/v1/dead-letters`, where they are whole. A letter is told once, however often it fails again.\n",
+    );
+    section
 }
 
 #[cfg(test)]

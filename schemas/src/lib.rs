@@ -10,6 +10,7 @@
 pub mod balances;
 mod catalogue;
 pub mod coupons;
+pub mod dead_letters;
 pub mod documents;
 pub mod headers;
 pub mod orders;

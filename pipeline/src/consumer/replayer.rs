@@ -5,7 +5,7 @@
 //! runs, waits with later messages of the key, and finds them released or puts them aside.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use sqlx::{Connection as _, PgConnection};
@@ -16,13 +16,15 @@ use super::attempt::{Attempt, Attempted, attempt};
 use super::{Appended, Handler, HandlerError, Record, Runtime};
 use crate::database;
 use crate::dead_letters::working::{self, Decision, Key, Letter, Task};
-use crate::dead_letters::{Code, Rejection, State, Verdict, aside};
+use crate::dead_letters::{Code, Rejection, State, Verdict, aside, halts};
 use crate::log::{self, Entry};
 use crate::metrics::GroupLabel;
 use crate::retry::Retry;
 
 /// How often the rows are looked at while there is nothing to do.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often the figures of what is put aside are brought up to date.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// How many letters are applied in one transaction.
 const LETTERS_MAX: i64 = 100;
 
@@ -30,7 +32,12 @@ const LETTERS_MAX: i64 = 100;
 pub(super) async fn run<H: Handler>(runtime: Runtime, handler: Arc<H>) {
     let mut replayer = Replayer { runtime: &runtime, handler: handler.as_ref(), one_by_one: 0 };
     let mut retry = Retry::forever(LOOK_EVERY, Duration::from_secs(5));
+    let mut counted_at: Option<Instant> = None;
     while !runtime.shutdown.is_cancelled() {
+        if counted_at.is_none_or(|at| at.elapsed() > COUNT_EVERY) {
+            counted_at = Some(Instant::now());
+            count::<H>(&runtime).await;
+        }
         let pause = match replayer.turn().await {
             Ok(true) => {
                 retry.succeeded();
@@ -49,6 +56,14 @@ pub(super) async fn run<H: Handler>(runtime: Runtime, handler: Arc<H>) {
             () = tokio::time::sleep(pause) => {}
         }
     }
+}
+
+/// Shows how much is put aside. Where the database does not answer, the figures stay.
+async fn count<H: Handler>(runtime: &Runtime) {
+    let Ok((open, halted)) = halts::figures(&runtime.pool, H::GROUP).await else { return };
+    let label = GroupLabel { group: H::GROUP.to_owned() };
+    runtime.metrics.dead_letters_open.get_or_create(&label).set(open);
+    runtime.metrics.halted.get_or_create(&label).set(halted.into());
 }
 
 struct Replayer<'a, H> {

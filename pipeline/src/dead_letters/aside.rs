@@ -179,3 +179,36 @@ pub(crate) fn entry(dead_letter_id: Uuid, group: &str, record: &Record, rejectio
         headers: serde_json::to_value(headers).ok(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::dead_letters::Code;
+
+    #[test]
+    fn a_dead_letter_tells_what_the_contract_says() {
+        let place = RecordPlace { topic: "cups".to_owned(), partition: 1, offset: 7 };
+        let headers = [StoredHeader::new("theirs", b"\xff"), StoredHeader::new("ce_type", b"cup.filled")];
+        let record = Record::stored(place, None, &headers, Some(vec![b'x'; PAYLOAD_MAX + 1]));
+        let at = Timestamp::UNIX_EPOCH;
+        let rejection = Rejection {
+            code: Code::Rule,
+            error: "too\0full".to_owned(),
+            attempts: 3,
+            first_failed_at: at,
+            last_failed_at: at,
+        };
+        let entry = entry(Uuid::nil(), "drinkers", &record, &rejection);
+        assert_eq!((entry.topic.as_str(), entry.data.len()), ("cups.drinkers.dlt", PAYLOAD_MAX));
+        let headers: Vec<StoredHeader> = serde_json::from_value(entry.headers.unwrap()).unwrap();
+        assert_eq!(headers[0].bytes(), b"\xff", "a header of the message is kept to the byte");
+        let told: Vec<&str> = headers[1..].iter().map(|header| header.name.as_str()).collect();
+        assert_eq!(told, ordermill_schemas::dead_letters::HEADERS.map(|(name, _)| name));
+        let value = |name: &str| headers.iter().find(|h| h.name == name).unwrap().value.clone().unwrap();
+        assert_eq!(value("dlt-payload-bytes"), (PAYLOAD_MAX + 1).to_string());
+        assert_eq!(value("dlt-type"), "cup.filled");
+        assert_eq!(value("dlt-attempts"), "3");
+    }
+}

@@ -61,6 +61,19 @@ pub(crate) async fn halt(
     Ok(())
 }
 
+/// How many messages the group has put aside and are not done with, and whether it has stopped.
+pub(crate) async fn figures(pool: &PgPool, group: &str) -> Result<(i64, bool), sqlx::Error> {
+    let row = sqlx::query!(
+        r#"SELECT (SELECT count(*) FROM dead_letter
+                   WHERE group_name = $1 AND state IN ('PARKED', 'WAITING', 'REPLAYED')) AS "open!",
+               EXISTS (SELECT FROM halted_group WHERE group_name = $1 AND resumed_at IS NULL) AS "halted!""#,
+        group,
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok((row.open, row.halted))
+}
+
 /// A group that has stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Halted {
