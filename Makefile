@@ -20,7 +20,7 @@ build: install ## Build the release programs into target/release
 # The end-to-end tests start the programs as child processes, so they are built first.
 test: install ## Run all tests, from unit to end to end, on a real stack
 	cargo build --workspace --bins
-	cargo test --workspace
+	cargo test --workspace --no-fail-fast
 
 check: install ## Formatting, lints, offline queries, schemas, audit: what CI runs before the tests
 	cargo fmt --all -- --check

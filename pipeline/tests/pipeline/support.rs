@@ -248,13 +248,25 @@ pub(crate) struct Published {
     pub(crate) previous: Option<Label>,
 }
 
+/// A topic that was just made has no leader for a moment.
+fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> (i64, i64) {
+    let started = Instant::now();
+    loop {
+        match consumer.fetch_watermarks(topic, partition, DEADLINE) {
+            Ok(watermarks) => return watermarks,
+            Err(error) => assert!(started.elapsed() < DEADLINE, "partition {partition}: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 fn read_topic(kafka: &KafkaConfig, topic: &str) -> Vec<Published> {
     let mut config = kafka.client();
     config.set("group.id", "test-reader").set("enable.auto.commit", "false");
     let consumer: BaseConsumer = config.create().unwrap();
     let mut records = Vec::new();
     for partition in 0..i32::from(PARTITIONS) {
-        let (low, high) = consumer.fetch_watermarks(topic, partition, DEADLINE).unwrap();
+        let (low, high) = watermarks(&consumer, topic, partition);
         let mut assignment = TopicPartitionList::new();
         assignment.add_partition_offset(topic, partition, Offset::Offset(low)).unwrap();
         consumer.assign(&assignment).unwrap();
