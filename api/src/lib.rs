@@ -42,5 +42,10 @@ pub use config::ApiConfig;
 pub use keys::{hash_key, new_api_key};
 pub use metrics::ApiMetrics;
 pub use openapi::openapi;
+pub use routes::orders::timeline::{
+    BalanceEntry, DeadLetter, Gateway, GatewayAttempt, KafkaPlace, Reader, RequestView, Timeline,
+    TimelineEvent,
+};
+pub use routes::orders::view::OrderView;
 pub use routes::router;
 pub use server::serve;
