@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::instance;
 use crate::connections::Connections;
 use crate::metrics_endpoint;
+use crate::verify::{self, Facts};
 
 /// How many connections a process opens at most.
 const CONNECTIONS_MAX: u32 = 24;
@@ -42,6 +43,8 @@ pub struct Services {
     /// The database, the clock and the rest.
     pub runtime: Runtime,
     kafka: KafkaConfig,
+    /// What verification looks at.
+    facts: Facts,
     instance: String,
     registry: Arc<Registry>,
     worker_metrics: WorkerMetrics,
@@ -79,6 +82,7 @@ impl Services {
         Ok(Services {
             runtime,
             kafka: connections.kafka.clone(),
+            facts: Facts::of(connections),
             instance: instance(),
             registry: Arc::new(registry),
             worker_metrics,
@@ -138,6 +142,7 @@ impl Services {
         let callback_secret = callback_secret.unwrap_or_default();
         let mut config = ApiConfig::new(self.kafka.clone(), callback_secret, time_zone);
         config.pipeline_roles = roles();
+        config.verifier = Some(verify::verifier(self.facts.clone()));
         ordermill_api::serve(
             listener,
             journal,

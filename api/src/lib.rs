@@ -29,6 +29,7 @@ mod routes;
 mod server;
 mod signature;
 mod validation;
+mod verification;
 mod waiting;
 mod watching;
 
@@ -49,3 +50,4 @@ pub use routes::orders::timeline::{
 pub use routes::orders::view::OrderView;
 pub use routes::router;
 pub use server::serve;
+pub use verification::{NotVerified, Run, Verifier};

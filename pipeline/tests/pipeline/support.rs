@@ -174,7 +174,8 @@ pub(crate) async fn append_next(connection: &mut PgConnection, key: Uuid, availa
     .await
     .unwrap();
     let event = BalanceCharged { user_id: key, amount: 1, available, held: i64::from(sequence) }.into();
-    let origin = Origin { cause: None, actor: "test".to_owned(), request: None, trace: TraceContext::new_root() };
+    let origin =
+        Origin { cause: None, actor: "test".to_owned(), request: None, trace: TraceContext::new_root() };
     let entry = Entry::of_event(Uuid::now_v7(), &event, sequence, origin, PARTITIONS).unwrap();
     log::append(connection, vec![entry], Clock::system().now()).await.unwrap();
 }
