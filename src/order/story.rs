@@ -153,9 +153,11 @@ fn calls(gateway: &Gateway) -> Vec<String> {
 fn dead(dead_letter: &DeadLetter) -> String {
     let DeadLetter { dead_letter_id, group, kafka, code, error, attempts, state, .. } = dead_letter;
     let place = format!("{}/{}@{}", kafka.topic, kafka.partition, kafka.offset);
-    format!(
-        "dead letter {dead_letter_id}: {state}, {group} could not apply {place} in {attempts} attempts: {code}, {error}"
-    )
+    let why = match (code, error) {
+        (Some(code), Some(error)) => format!("{attempts} attempts: {code}, {error}"),
+        _ => "it waits behind another".to_owned(),
+    };
+    format!("dead letter {dead_letter_id}: {state}, {group} has not applied {place}, {why}")
 }
 
 #[cfg(test)]

@@ -87,16 +87,16 @@ pub struct DeadLetterRow {
     pub place: RecordPlace,
     /// Its type, as its headers say.
     pub event_type: Option<String>,
-    /// Why it was not applied, for programs.
-    pub code: String,
+    /// Why it was not applied, for programs; a message that only waits has not failed.
+    pub code: Option<String>,
     /// The same for operators.
-    pub error: String,
+    pub error: Option<String>,
     /// How many attempts were made.
     pub attempts: i32,
     /// When the first attempt failed.
-    pub first_failed_at: Timestamp,
+    pub first_failed_at: Option<Timestamp>,
     /// When the last attempt failed.
-    pub last_failed_at: Timestamp,
+    pub last_failed_at: Option<Timestamp>,
     /// What became of it.
     pub state: String,
 }
@@ -217,9 +217,10 @@ async fn dead_letters(
         return Ok(HashMap::new());
     }
     let rows = sqlx::query!(
-        "SELECT dead_letter_id, group_name, topic, partition, record_offset, event_type, code, error, attempts,
-             first_failed_at, last_failed_at, state
-         FROM dead_letter WHERE dead_letter_id = ANY($1)",
+        r#"SELECT dead_letter_id, group_name, topic, partition, record_offset, event_type, code AS "code?",
+               error AS "error?", attempts, first_failed_at AS "first_failed_at?",
+               last_failed_at AS "last_failed_at?", state
+           FROM dead_letter WHERE dead_letter_id = ANY($1)"#,
         event_ids,
     )
     .fetch_all(pool)
@@ -233,8 +234,8 @@ async fn dead_letters(
             code: row.code,
             error: row.error,
             attempts: row.attempts,
-            first_failed_at: row.first_failed_at.to_jiff(),
-            last_failed_at: row.last_failed_at.to_jiff(),
+            first_failed_at: row.first_failed_at.map(jiff_sqlx::Timestamp::to_jiff),
+            last_failed_at: row.last_failed_at.map(jiff_sqlx::Timestamp::to_jiff),
             state: row.state,
         };
         (dead_letter.dead_letter_id, dead_letter)

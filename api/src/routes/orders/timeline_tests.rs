@@ -101,11 +101,11 @@ fn dead_letters_are_for_administrators() {
         group: "stock".to_owned(),
         place: RecordPlace { topic: "orders".to_owned(), partition: 3, offset: 9 },
         event_type: Some("order.placed".to_owned()),
-        code: "RULE".to_owned(),
-        error: "secret_table".to_owned(),
+        code: Some("RULE".to_owned()),
+        error: Some("secret_table".to_owned()),
         attempts: 1,
-        first_failed_at: Timestamp::UNIX_EPOCH,
-        last_failed_at: Timestamp::UNIX_EPOCH,
+        first_failed_at: Some(Timestamp::UNIX_EPOCH),
+        last_failed_at: Some(Timestamp::UNIX_EPOCH),
         state: "PARKED".to_owned(),
     };
     let dead = TimelineRow {

@@ -105,18 +105,21 @@ pub struct DeadLetter {
     /// Its type, as its headers say.
     #[schema(required = true, example = "order.placed")]
     pub event_type: Option<String>,
-    /// Why it was not applied, for programs.
-    #[schema(example = "RULE")]
-    pub code: String,
+    /// Why it was not applied, for programs; a message that only waits has not failed.
+    #[schema(required = true, example = "RULE")]
+    pub code: Option<String>,
     /// The same for operators.
-    pub error: String,
+    #[schema(required = true)]
+    pub error: Option<String>,
     /// How many attempts were made.
     #[schema(example = 1)]
     pub attempts: i32,
     /// When the first attempt failed.
-    pub first_failed_at: Timestamp,
+    #[schema(required = true)]
+    pub first_failed_at: Option<Timestamp>,
     /// When the last attempt failed.
-    pub last_failed_at: Timestamp,
+    #[schema(required = true)]
+    pub last_failed_at: Option<Timestamp>,
     /// What became of it.
     #[schema(example = "PARKED")]
     pub state: String,
