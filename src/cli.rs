@@ -21,9 +21,10 @@ use crate::bench::load::LoadArgs;
 use crate::bench::{self, BenchArgs};
 use crate::connections::{ConnectionArgs, Connections};
 use crate::logging::{self, LogFormat};
+use crate::order::{self, OrderArgs};
 use crate::services::{self, Services};
 use crate::up::{self, UpArgs};
-use crate::verify::{self, VerifyArgs};
+use crate::verify::{self, Facts, VerifyArgs};
 
 /// A message-driven, asynchronous order pipeline for online shops.
 #[derive(Debug, Parser)]
@@ -56,6 +57,8 @@ enum Command {
     Keys(KeysArgs),
     /// Checks on the live system that money, stock, charges, orders and log add up.
     Verify(VerifyArgs),
+    /// Tells the whole story of one order.
+    Order(OrderArgs),
     /// Measures orders per second against PostgreSQL itself, on a stack of its own.
     Bench(BenchArgs),
     /// Places the orders of `bench`.
@@ -123,6 +126,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         // `up` shows its progress itself.
         Command::Up(_) => "warn,librdkafka=off,rdkafka=off",
         Command::Verify(_)
+        | Command::Order(_)
         | Command::Keys(_)
         | Command::Migrate
         | Command::Topics
@@ -149,7 +153,7 @@ async fn command(cli: Cli) -> Result<ExitCode> {
         Command::Up(args) => return up::run(&connections, args).await,
         Command::Verify(args) => {
             return match connections.resolve() {
-                Ok(connections) => verify_command(&connections, args).await,
+                Ok(connections) => verify::run(args, Facts::of(&connections)).await,
                 // 1 would say that something does not add up.
                 Err(error) => {
                     eprintln!("ordermill: {error:#}");
@@ -157,6 +161,7 @@ async fn command(cli: Cli) -> Result<ExitCode> {
                 }
             };
         }
+        Command::Order(args) => return order::run(&args, connections.database_url()).await,
         Command::Bench(args) => return bench::run(&args).await,
         Command::BenchLoad(args) => return bench::load::run(&args).await,
         Command::Migrate => migrate(&connections.database_url()?).await?,
@@ -247,18 +252,6 @@ async fn store_key(database_url: &str, args: &KeysArgs) -> Result<()> {
         println!("{key}");
     }
     Ok(())
-}
-
-async fn verify_command(connections: &Connections, args: VerifyArgs) -> Result<ExitCode> {
-    verify::run(
-        args,
-        verify::Facts {
-            database_url: connections.database_url.clone(),
-            kafka: connections.kafka.clone(),
-            gateway_url: connections.gateway_url.clone(),
-        },
-    )
-    .await
 }
 
 /// A token that is cancelled by Ctrl-C or SIGTERM.

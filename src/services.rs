@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::instance;
 use crate::connections::Connections;
 use crate::metrics_endpoint;
+use crate::verify::{self, Facts};
 
 /// How many connections a process opens at most.
 const CONNECTIONS_MAX: u32 = 24;
@@ -44,6 +45,8 @@ pub struct Services {
     kafka: KafkaConfig,
     /// When a worker stops because too much of what it reads can't be applied.
     pub flood_limit: FloodLimit,
+    /// What verification looks at.
+    facts: Facts,
     instance: String,
     registry: Arc<Registry>,
     worker_metrics: WorkerMetrics,
@@ -82,6 +85,7 @@ impl Services {
             runtime,
             kafka: connections.kafka.clone(),
             flood_limit: FloodLimit::default(),
+            facts: Facts::of(connections),
             instance: instance(),
             registry: Arc::new(registry),
             worker_metrics,
@@ -142,6 +146,7 @@ impl Services {
         let callback_secret = callback_secret.unwrap_or_default();
         let mut config = ApiConfig::new(self.kafka.clone(), callback_secret, time_zone);
         config.pipeline_roles = roles();
+        config.verifier = Some(verify::verifier(self.facts.clone()));
         ordermill_api::serve(
             listener,
             journal,

@@ -7,6 +7,7 @@ mod charge;
 mod gateway;
 mod ledger;
 mod report;
+mod serving;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -21,9 +22,13 @@ use ordermill_store::verification::{self, Groups};
 use ordermill_workers::Worker;
 use sqlx::PgPool;
 
+use crate::connections::Connections;
 use crate::services::connect_pool;
 
-pub use report::Report;
+use report::AsText;
+
+pub use ordermill_pipeline::audit::Report;
+pub use serving::verifier;
 
 /// One transaction for the tables, one connection for what is read afresh.
 const CONNECTIONS_MAX: u32 = 2;
@@ -51,6 +56,18 @@ pub struct Facts {
     pub gateway_url: Option<String>,
 }
 
+impl Facts {
+    /// What these connections lead to.
+    #[must_use]
+    pub fn of(connections: &Connections) -> Facts {
+        Facts {
+            database_url: connections.database_url.clone(),
+            kafka: connections.kafka.clone(),
+            gateway_url: connections.gateway_url.clone(),
+        }
+    }
+}
+
 /// Looks at everything and prints what it found. Answers 0 where all is well, 1 where something does not add up, 2
 /// where it could not look, with one line on standard error that says why.
 ///
@@ -64,7 +81,7 @@ pub async fn run(args: VerifyArgs, facts: Facts) -> Result<ExitCode> {
             return Ok(ExitCode::from(NOT_LOOKED));
         }
     };
-    let text = if args.json { report.to_json()? } else { report.to_string() };
+    let text = if args.json { serde_json::to_string_pretty(&report)? } else { AsText(&report).to_string() };
     writeln!(std::io::stdout(), "{text}")?;
     Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::from(VIOLATED) })
 }
@@ -102,7 +119,7 @@ pub fn groups() -> Groups {
 }
 
 /// A database error in words that say what to do.
-fn explain(error: sqlx::Error) -> anyhow::Error {
+pub(crate) fn explain(error: sqlx::Error) -> anyhow::Error {
     const UNDEFINED_TABLE: &str = "42P01";
     let code = error.as_database_error().and_then(|error| error.code());
     let advice = match code.as_deref() {
@@ -113,7 +130,7 @@ fn explain(error: sqlx::Error) -> anyhow::Error {
 }
 
 /// An error with its causes. Some say their cause themselves; it is not said twice.
-fn one_line(error: &anyhow::Error) -> String {
+pub(crate) fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain().map(|cause| cause.to_string().replace('\n', " ")) {
         if line.is_empty() {

@@ -22,6 +22,7 @@ use crate::metrics::ApiMetrics;
 use crate::problem::Problem;
 use crate::product_cache::ProductCache;
 use crate::readiness::Readiness;
+use crate::verification::Verifications;
 use crate::waiting::{Awaited, Waiting};
 use crate::watching::Watching;
 
@@ -51,6 +52,7 @@ pub struct Shared {
     pub(crate) watching: Watching,
     pub(crate) product_cache: ProductCache,
     pub(crate) readiness: Readiness,
+    pub(crate) verifications: Verifications,
     tasks: TaskTracker,
     /// No request will come any more.
     drained: CancellationToken,
@@ -100,6 +102,7 @@ impl Api {
             shutdown.clone(),
         ));
         let readiness = Readiness::new(&journal, &config);
+        let verifications = Verifications::new(config.verifier.clone(), tasks.clone(), shutdown.clone());
         let (identities, running_keys) = (Identities::new(), RunningKeys::default());
         let shared = Shared {
             journal,
@@ -114,6 +117,7 @@ impl Api {
             watching,
             product_cache,
             readiness,
+            verifications,
             tasks,
             drained,
         };

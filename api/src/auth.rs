@@ -39,6 +39,11 @@ impl Caller {
         }
     }
 
+    /// Whether everything may be seen and changed.
+    pub(crate) fn is_admin(self) -> bool {
+        self.0 == Identity::Admin
+    }
+
     /// Whether what belongs to that user may be seen and changed.
     pub(crate) fn may_act_for(self, user_id: Uuid) -> bool {
         match self.0 {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use ordermill_pipeline::kafka::KafkaConfig;
 
+use crate::verification::Verifier;
+
 /// What the front is told when it starts.
 #[derive(Clone)]
 pub struct ApiConfig {
@@ -20,6 +22,8 @@ pub struct ApiConfig {
     pub kafka: KafkaConfig,
     /// What the gateway signs its callbacks with.
     pub callback_secret: String,
+    /// What `GET /v1/verification` asks; without it, it says that it can't.
+    pub verifier: Option<Verifier>,
     /// How many submissions may wait to be accepted; more are turned away.
     pub accept_queue_max: usize,
     /// How many submissions are accepted in one commit at most.
@@ -43,6 +47,7 @@ impl ApiConfig {
             pipeline_roles: Vec::new(),
             kafka,
             callback_secret: callback_secret.to_owned(),
+            verifier: None,
             accept_queue_max: 4_096,
             accept_batch_max: 256,
             connections_max: 8_192,

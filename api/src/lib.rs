@@ -29,6 +29,7 @@ mod routes;
 mod server;
 mod signature;
 mod validation;
+mod verification;
 mod waiting;
 mod watching;
 
@@ -42,5 +43,11 @@ pub use config::ApiConfig;
 pub use keys::{hash_key, new_api_key};
 pub use metrics::ApiMetrics;
 pub use openapi::openapi;
+pub use routes::orders::timeline::{
+    BalanceEntry, DeadLetter, Gateway, GatewayAttempt, KafkaPlace, Reader, RequestView, Timeline,
+    TimelineEvent,
+};
+pub use routes::orders::view::OrderView;
 pub use routes::router;
 pub use server::serve;
+pub use verification::{NotVerified, Run, Verifier};

@@ -176,6 +176,7 @@ mod tests {
             "get /v1/users/{user_id}/balance/entries",
             "get /v1/users/{user_id}/coupons",
             "get /v1/users/{user_id}/orders",
+            "get /v1/verification",
         ];
         assert_eq!(names, expected);
     }

@@ -91,6 +91,7 @@ codes! {
     Internal INTERNAL_SERVER_ERROR "INTERNAL" "Something is broken here";
     Overloaded SERVICE_UNAVAILABLE "OVERLOADED" "Too busy, try again";
     NotReady SERVICE_UNAVAILABLE "NOT_READY" "Not everything answers";
+    VerificationRunning SERVICE_UNAVAILABLE "VERIFICATION_RUNNING" "The verification has not ended yet";
 }
 
 /// What is wrong with one field.
@@ -171,7 +172,7 @@ impl Problem {
         parts.headers.remove(header::CONTENT_LENGTH);
         parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         match self.code {
-            Code::Overloaded | Code::IdempotencyKeyInUse | Code::NotReady => {
+            Code::Overloaded | Code::IdempotencyKeyInUse | Code::NotReady | Code::VerificationRunning => {
                 parts.headers.insert(header::RETRY_AFTER, RETRY_AFTER_S);
             }
             Code::Unauthenticated => {

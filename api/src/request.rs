@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
@@ -9,7 +10,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use ordermill_pipeline::log::Origin;
+use ordermill_pipeline::log::{Origin, RequestRef};
 use ordermill_pipeline::trace::TraceContext;
 use tracing::Instrument as _;
 use uuid::Uuid;
@@ -26,10 +27,12 @@ const TRACEPARENT: &str = "traceparent";
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(crate::prefer::WAIT_MAX_S + 15);
 
 /// Which request this is. The id is ours, never the client's, so that no two requests share one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RequestContext {
     /// The request's id.
     pub(crate) request_id: Uuid,
+    /// The key under which it may be repeated, on a route that takes one.
+    idempotency_key: Option<Arc<str>>,
     /// The span that the request is, a child of the client's where it sent one.
     pub(crate) trace: TraceContext,
 }
@@ -37,12 +40,20 @@ pub(crate) struct RequestContext {
 impl RequestContext {
     pub(crate) fn of(headers: &HeaderMap) -> RequestContext {
         let traceparent = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
-        RequestContext { request_id: Uuid::now_v7(), trace: TraceContext::child_of(traceparent) }
+        let trace = TraceContext::child_of(traceparent);
+        RequestContext { request_id: Uuid::now_v7(), idempotency_key: None, trace }
+    }
+
+    /// The same for a route that lets the request be repeated under `key`.
+    pub(crate) fn keyed(self, key: &str) -> RequestContext {
+        RequestContext { idempotency_key: Some(key.into()), ..self }
     }
 
     /// Where an event comes from that this request causes.
-    pub(crate) fn origin(self, actor: String) -> Origin {
-        Origin { cause: None, actor, trace: self.trace }
+    pub(crate) fn origin(&self, actor: String) -> Origin {
+        let idempotency_key = self.idempotency_key.as_deref().map(str::to_owned);
+        let request = Some(RequestRef { id: self.request_id, idempotency_key });
+        Origin { cause: None, actor, request, trace: self.trace }
     }
 }
 
@@ -50,7 +61,7 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestContext {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<RequestContext, Infallible> {
-        let known = parts.extensions.get::<RequestContext>().copied();
+        let known = parts.extensions.get::<RequestContext>().cloned();
         Ok(known.unwrap_or_else(|| RequestContext::of(&parts.headers)))
     }
 }
@@ -68,7 +79,7 @@ pub(crate) async fn observe(State(api): State<Api>, mut request: Request, next: 
         route = label.route,
         order_id = tracing::field::Empty,
     );
-    request.extensions_mut().insert(context);
+    request.extensions_mut().insert(context.clone());
     let answer = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).instrument(span.clone()).await;
     let mut response = answer.unwrap_or_else(|_| {
         span.in_scope(|| tracing::error!("no answer within {REQUEST_TIMEOUT:?}"));

@@ -77,7 +77,7 @@ fn operations() -> Vec<(String, String, bool)> {
 async fn every_route_that_needs_a_key_refuses_a_caller_without() {
     let router = router_with_keys().await;
     let operations = operations();
-    assert_eq!(operations.iter().filter(|(.., needs_key)| *needs_key).count(), 24);
+    assert_eq!(operations.iter().filter(|(.., needs_key)| *needs_key).count(), 25);
     for (method, path, needs_key) in operations {
         for headers in [&[][..], &[("authorization", "Basic om_admin")]] {
             let answer = ask(&router, &method, &path, headers, "").await;
@@ -121,6 +121,7 @@ async fn a_customer_does_not_do_what_is_for_administrators() {
     let product = format!("/v1/products/{OTHER}");
     let stock = format!("{product}/stock");
     for (method, path) in [
+        ("GET", "/v1/verification"),
         ("POST", "/v1/products"),
         ("PATCH", &product),
         ("POST", &stock),

@@ -10,6 +10,7 @@ mod products;
 mod sales;
 mod shipments;
 mod users;
+mod verification;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
@@ -34,6 +35,7 @@ pub(crate) fn documented() -> OpenApiRouter<Api> {
         .merge(coupons::routes())
         .merge(payments::routes())
         .merge(operations::routes())
+        .merge(verification::routes())
 }
 
 /// The routes with everything around them.

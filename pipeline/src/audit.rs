@@ -8,6 +8,7 @@ mod kafka;
 mod log;
 mod partition;
 mod records;
+mod report;
 
 use sqlx::{PgPool, Postgres, Transaction};
 
@@ -17,6 +18,7 @@ pub use check::{Check, Found, SHOWN_MAX};
 pub use dead_letters::dead_letters;
 pub use kafka::{AuditError, log_against_kafka};
 pub use log::{Applied, LoggedEvent, applied, page, put_aside, sequences};
+pub use report::Report;
 
 /// Begins a transaction that sees one moment of the whole database for as long as it lasts, and changes nothing.
 ///

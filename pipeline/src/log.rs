@@ -32,6 +32,15 @@ pub struct RecordPlace {
     pub offset: i64,
 }
 
+/// The HTTP request that wrote an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestRef {
+    /// The request's id.
+    pub id: Uuid,
+    /// The key under which it may be repeated, where it has one.
+    pub idempotency_key: Option<String>,
+}
+
 /// A row of the log that is about to be appended.
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -59,6 +68,8 @@ pub struct Entry {
     pub cause: Option<Cause>,
     /// Who caused it.
     pub actor: String,
+    /// The request that wrote it, where one did.
+    pub request: Option<RequestRef>,
     /// The span that it happened in.
     pub trace: TraceContext,
     /// The payload.
@@ -93,6 +104,7 @@ impl Entry {
             correlation_id: event.order_id(),
             cause: origin.cause,
             actor: origin.actor,
+            request: origin.request,
             trace: origin.trace,
             data: event.encode()?,
             headers: None,
@@ -107,6 +119,8 @@ pub struct Origin {
     pub cause: Option<Cause>,
     /// Who caused it.
     pub actor: String,
+    /// The request that writes it, where one does.
+    pub request: Option<RequestRef>,
     /// The span that it happens in.
     pub trace: TraceContext,
 }
@@ -144,6 +158,10 @@ pub struct Columns {
     pub cause_offsets: Vec<Option<i64>>,
     /// Actors.
     pub actors: Vec<String>,
+    /// Requests.
+    pub request_ids: Vec<Option<Uuid>>,
+    /// The keys of requests.
+    pub idempotency_keys: Vec<Option<String>>,
     /// Spans.
     pub traceparents: Vec<String>,
     /// Payloads.
@@ -180,6 +198,9 @@ impl Columns {
         self.cause_offsets.push(met_at.as_ref().map(|place| place.offset));
         self.cause_topics.push(met_at.map(|place| place.topic));
         self.actors.push(entry.actor);
+        let (request_id, key) = entry.request.map_or((None, None), |r| (Some(r.id), r.idempotency_key));
+        self.request_ids.push(request_id);
+        self.idempotency_keys.push(key);
         self.traceparents.push(entry.trace.to_string());
         self.data.push(entry.data);
         self.headers.push(entry.headers);
@@ -202,16 +223,17 @@ pub async fn append(
     sqlx::query!(
         "INSERT INTO event_log (event_id, topic, partition, key, record_key, aggregate_id, sequence, type,
              version, correlation_id, cause_id, cause_topic, cause_partition, cause_offset, actor,
-             traceparent, data, headers, at)
+             request_id, idempotency_key, traceparent, data, headers, at)
          SELECT event_id, topic, partition, key, record_key, aggregate_id, sequence, type,
              version, correlation_id, cause_id, cause_topic, cause_partition, cause_offset, actor,
-             traceparent, data, headers, $19
+             request_id, idempotency_key, traceparent, data, headers, $19
          FROM unnest($1::uuid[], $2::text[], $3::smallint[], $4::uuid[], $5::bytea[], $6::uuid[],
              $7::int[], $8::text[], $9::smallint[], $10::uuid[], $11::uuid[], $12::text[],
-             $13::smallint[], $14::bigint[], $15::text[], $16::text[], $17::bytea[], $18::jsonb[])
+             $13::smallint[], $14::bigint[], $15::text[], $16::text[], $17::bytea[], $18::jsonb[],
+             $20::uuid[], $21::text[])
              WITH ORDINALITY AS entry (event_id, topic, partition, key, record_key, aggregate_id, sequence,
                  type, version, correlation_id, cause_id, cause_topic, cause_partition, cause_offset,
-                 actor, traceparent, data, headers, ordinal)
+                 actor, traceparent, data, headers, request_id, idempotency_key, ordinal)
          ORDER BY ordinal",
         &columns.event_ids,
         &columns.topics,
@@ -232,6 +254,8 @@ pub async fn append(
         &columns.data,
         columns.headers as _,
         at.to_sqlx() as _,
+        columns.request_ids as _,
+        columns.idempotency_keys as _,
     )
     .execute(connection)
     .await?;

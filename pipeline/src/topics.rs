@@ -55,6 +55,12 @@ pub fn dead_letter_topic(topic: &str, group: &str) -> String {
     format!("{topic}.{group}.dlt")
 }
 
+/// Whether a topic is one that [`dead_letter_topic`] names.
+#[must_use]
+pub fn is_dead_letter_topic(topic: &str) -> bool {
+    topic.ends_with(".dlt")
+}
+
 /// Creates what is missing and checks the rest. `groups` are pairs of group name and its topics.
 ///
 /// # Errors

@@ -1,28 +1,31 @@
 //! What the gateway holds against what we say it holds, order by order, both ways.
 //!
-//! The ledger is read a page at a time, and each page is held against our charges of its orders; then our completed
-//! charges are read a page at a time, and each must be in the ledger. What stays in memory is the ids of the ledger's
-//! charges, some thirty bytes each.
+//! The ledger is read a page at a time, and each page is held against our charges of its orders. That every completed
+//! charge of ours is in the ledger is known by counting: those of one moment in the database, before the ledger is read,
+//! and those of them that turn up in it, in buckets by id. Only where a bucket has too few, its charges are looked up one
+//! by one. In memory are a page, the counts, and up to a thousand charges that look wrong, however many there are.
 //!
 //! Both sides move on while this reads. A charge is requested before the gateway is asked and completed after it
-//! has answered, and so is a refund: what has just come is undecided here, and a charge that has just been
-//! completed stands at the ledger's end, which is read again before it is called unknown. A charge that looks
-//! wrong is looked at again, our side first, since a void or a refund may lie between the two readings.
+//! has answered, and so is a refund: what has just come is undecided here, and what was completed before the ledger
+//! is read is in it. A charge that looks wrong is looked at again, our side first, since a void or a refund may lie
+//! between the two readings.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use ordermill_pipeline::audit::Check;
-use ordermill_store::verification::charges::{self, ChargeRow};
-use sqlx::PgPool;
+use ordermill_pipeline::audit::{self, Check, SHOWN_MAX};
+use ordermill_store::verification::charges::{self, BUCKETS, ChargeRow, bucket_of};
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::charge::Charge;
 use super::ledger::Ledger;
 
-/// How many completed charges are read at once.
-const PAGE_ROWS: i64 = 10_000;
+/// How many charges are looked up between two queries.
+const PAGE_ROWS: i64 = 500;
+/// How many charges are looked up at the gateway one by one.
+const LOOK_UPS_MAX: usize = 10_000;
 /// How many charges are looked at again; beyond that, it is not the timing that is wrong.
 const SUSPECTS_MAX: usize = 1_000;
 /// How long charges that look wrong have to become right.
@@ -38,7 +41,7 @@ pub(super) async fn check(pool: &PgPool, gateway_url: Option<&str>) -> Result<Ch
         return Ok(check);
     };
     let ledger = Ledger::of(url)?;
-    let comparison = Comparison { pool, ledger, known: HashSet::new(), suspects: Vec::new(), check };
+    let comparison = Comparison { pool, ledger, met: vec![0; BUCKETS], suspects: Vec::new(), check };
     comparison.run().await.with_context(|| format!("gateway {url}"))
 }
 
@@ -51,34 +54,41 @@ struct Suspect {
 struct Comparison<'a> {
     pool: &'a PgPool,
     ledger: Ledger,
-    /// The ids of the ledger's charges.
-    known: HashSet<Uuid>,
+    /// How many of the charges that the gateway must know it has listed, by bucket.
+    met: Vec<u32>,
     suspects: Vec<Suspect>,
     check: Check,
 }
 
 impl Comparison<'_> {
     async fn run(mut self) -> Result<Check> {
-        self.read_on().await?;
-        self.look_for_completed().await?;
+        let mut moment = audit::snapshot(self.pool).await?;
+        let due = charges::count_completed(&mut moment).await?;
+        while let Some(page) = self.ledger.page().await? {
+            self.check.checked += page.len() as u64;
+            self.meet(&mut moment, &page).await?;
+            self.compare(page).await?;
+        }
+        self.look_for_lacking(&mut moment, &due).await?;
+        moment.rollback().await?;
         self.look_again().await?;
         for Suspect { violation, .. } in self.suspects {
             self.check.violation(violation);
         }
-        self.check.checked = self.known.len() as u64;
         Ok(self.check)
     }
 
-    /// Reads the ledger on to its end.
-    async fn read_on(&mut self) -> Result<()> {
-        loop {
-            let (mut charges, is_last) = self.ledger.page().await?;
-            charges.retain(|charge| self.known.insert(charge.key()));
-            self.compare(charges).await?;
-            if is_last {
-                return Ok(());
+    /// Counts those of the charges that the gateway had to know at that moment.
+    async fn meet(&mut self, moment: &mut PgConnection, page: &[Charge]) -> Result<()> {
+        let (order_ids, charge_ids) = ids(page.iter());
+        let rows = charges::of(moment, &order_ids, &charge_ids).await?;
+        let rows: HashMap<Uuid, ChargeRow> = by_id(rows);
+        for charge_id in charge_ids {
+            if rows.get(&charge_id).is_some_and(ChargeRow::must_be_known) {
+                self.met[usize::from(bucket_of(charge_id))] += 1;
             }
         }
+        Ok(())
     }
 
     async fn compare(&mut self, charges: Vec<Charge>) -> Result<()> {
@@ -96,35 +106,31 @@ impl Comparison<'_> {
 
     /// Our side of those charges, as it is now.
     async fn rows(&self, charges: impl Iterator<Item = &Charge>) -> Result<HashMap<Uuid, ChargeRow>> {
-        let (mut order_ids, mut charge_ids) = (Vec::new(), Vec::new());
-        for charge in charges {
-            order_ids.extend(charge.order_id());
-            charge_ids.push(charge.key());
-        }
-        let rows = charges::of(self.pool, &order_ids, &charge_ids).await?;
-        Ok(rows.into_iter().map(|row| (row.charge_id, row)).collect())
+        let (order_ids, charge_ids) = ids(charges);
+        Ok(by_id(charges::of(self.pool, &order_ids, &charge_ids).await?))
     }
 
-    /// Every completed charge is in the ledger.
-    async fn look_for_completed(&mut self) -> Result<()> {
-        let mut after = Uuid::nil();
-        loop {
-            let mut rows = charges::completed(self.pool, after, PAGE_ROWS).await?;
+    /// Names the charges that the ledger lacks; of very many, the first.
+    async fn look_for_lacking(&mut self, moment: &mut PgConnection, due: &[u32]) -> Result<()> {
+        let (buckets, mut lacking) = lacking(due, &self.met);
+        let (mut named, mut looked_up, mut after) = (0, 0, Uuid::nil());
+        while lacking > 0 && named < SHOWN_MAX && looked_up < LOOK_UPS_MAX {
+            let rows = charges::completed_in(moment, &buckets, after, PAGE_ROWS).await?;
+            // The gateway answers for all of them, though it has not listed them.
             let Some(last) = rows.last() else { return Ok(()) };
             after = last.order_id;
-            rows.retain(|row| !self.known.contains(&row.charge_id));
-            if rows.is_empty() {
-                continue;
-            }
-            self.read_on().await?;
+            looked_up += rows.len();
             for ChargeRow { order_id, charge_id, amount, .. } in rows {
-                if !self.known.contains(&charge_id) {
+                if self.ledger.charge(&charge_id.to_string()).await?.is_none() {
+                    (named, lacking) = (named + 1, lacking.saturating_sub(1));
                     self.check.violation(format!(
                         "order {order_id}, charge {charge_id}: paid {amount}, but the gateway does not know the charge"
                     ));
                 }
             }
         }
+        self.check.violations_beyond(lacking);
+        Ok(())
     }
 
     /// Drops the suspects that were only caught between two readings.
@@ -144,5 +150,39 @@ impl Comparison<'_> {
             self.suspects = still;
         }
         Ok(())
+    }
+}
+
+/// The orders and the ids of charges.
+fn ids<'a>(charges: impl Iterator<Item = &'a Charge>) -> (Vec<Uuid>, Vec<Uuid>) {
+    let (mut order_ids, mut charge_ids) = (Vec::new(), Vec::new());
+    for charge in charges {
+        order_ids.extend(charge.order_id());
+        charge_ids.push(charge.key());
+    }
+    (order_ids, charge_ids)
+}
+
+fn by_id(rows: Vec<ChargeRow>) -> HashMap<Uuid, ChargeRow> {
+    rows.into_iter().map(|row| (row.charge_id, row)).collect()
+}
+
+/// The buckets in which fewer were met than are due, and how many fewer in all.
+fn lacking(due: &[u32], met: &[u32]) -> (Vec<i32>, u64) {
+    let lacks = |(bucket, (due, met)): (i32, (&u32, &u32))| {
+        due.checked_sub(*met).filter(|lacks| *lacks > 0).map(|lacks| (bucket, u64::from(lacks)))
+    };
+    let lacking: Vec<(i32, u64)> = (0..).zip(due.iter().zip(met)).filter_map(lacks).collect();
+    (lacking.iter().map(|(bucket, _)| *bucket).collect(), lacking.iter().map(|(_, lacks)| lacks).sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_in_which_fewer_were_met_than_are_due_is_lacking() {
+        assert_eq!(lacking(&[3, 5, 0, 2], &[3, 1, 0, 1]), (vec![1, 3], 5));
+        assert_eq!(lacking(&[3], &[4]), (Vec::new(), 0));
     }
 }

@@ -11,15 +11,16 @@ use super::charge::Charge;
 
 /// How many charges are asked for at once.
 const PAGE_CHARGES: &str = "10000";
-/// How long one page may take.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one answer may take. The database ends a transaction that waits for longer than 30 seconds.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The ledger, read from its beginning and then on.
+/// The ledger, read from its beginning to its end.
 pub(super) struct Ledger {
     client: Client,
     charges: Url,
-    /// Of the page to be read next: that of the last one, once the end has been reached.
+    /// Of the page to be read next; none of the first.
     cursor: Option<String>,
+    at_end: bool,
 }
 
 /// A page of the ledger.
@@ -36,12 +37,14 @@ impl Ledger {
         let mut charges: Url = gateway_url.parse().with_context(wrong)?;
         charges.path_segments_mut().map_err(|()| anyhow::anyhow!(wrong()))?.pop_if_empty().push("charges");
         let client = Client::builder().timeout(TIMEOUT).connect_timeout(TIMEOUT).no_proxy().build()?;
-        Ok(Ledger { client, charges, cursor: None })
+        Ok(Ledger { client, charges, cursor: None, at_end: false })
     }
 
-    /// The next page, and whether it is the last one for now. The ledger only grows at its end, so the last page is
-    /// read again by the next call, with what has come since.
-    pub(super) async fn page(&mut self) -> Result<(Vec<Charge>, bool)> {
+    /// The next page; `None` behind the last. The ledger only grows at its end, so no charge comes twice.
+    pub(super) async fn page(&mut self) -> Result<Option<Vec<Charge>>> {
+        if self.at_end {
+            return Ok(None);
+        }
         let mut url = self.charges.clone();
         url.query_pairs_mut().append_pair("limit", PAGE_CHARGES);
         if let Some(cursor) = &self.cursor {
@@ -49,9 +52,9 @@ impl Ledger {
         }
         let Page { items, next_cursor } =
             self.get(url).await?.context("the gateway has no list of charges")?;
-        let is_last = next_cursor.is_none();
-        self.cursor = next_cursor.or_else(|| self.cursor.take());
-        Ok((items, is_last))
+        self.at_end = next_cursor.is_none();
+        self.cursor = next_cursor;
+        Ok(Some(items))
     }
 
     /// One charge as it is now; `None` where the gateway does not know it.

@@ -144,10 +144,10 @@ pub async fn accept(
                SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[],
                    $7::uuid[], $8::uuid[], $9::jsonb[], $10::bigint[], $11::jsonb[], $12::bigint[],
                    $13::text[], $14::timestamptz[], $15::uuid[], $16::smallint[], $17::text[], $18::text[],
-                   $19::bytea[], $21::bool[])
+                   $19::bytea[], $21::bool[], $22::uuid[])
                    WITH ORDINALITY AS input (caller, route, key, body_hash, location, body, order_id, user_id,
                        lines, subtotal, discounts, total, payment_method, deadline_at, event_id, partition,
-                       actor, traceparent, data, has_coupon, ordinal)
+                       actor, traceparent, data, has_coupon, request_id, ordinal)
            ), won AS (
                INSERT INTO idempotency_keys (caller, route, key, body_hash, status, location, body, created_at)
                SELECT caller, route, key, body_hash, 202, location, body, $20 FROM input
@@ -165,9 +165,9 @@ pub async fn accept(
                FROM accepted
            ), logged AS (
                INSERT INTO event_log (event_id, topic, partition, key, aggregate_id, sequence, type, version,
-                   correlation_id, actor, traceparent, at, data)
+                   correlation_id, actor, request_id, idempotency_key, traceparent, at, data)
                SELECT event_id, 'orders', partition, order_id, order_id, 1, 'order.placed', 1,
-                   order_id, actor, traceparent, $20, data
+                   order_id, actor, request_id, key, traceparent, $20, data
                FROM accepted ORDER BY ordinal
            )
            SELECT order_id AS "order_id!" FROM accepted"#,
@@ -192,6 +192,7 @@ pub async fn accept(
         &log.data,
         now.to_sqlx() as _,
         &has_coupon,
+        log.request_ids as _,
     )
     .fetch_all(pool)
     .await?;

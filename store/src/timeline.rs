@@ -1,7 +1,14 @@
-//! The whole story of one order, from the log.
+//! The whole story of one order: its events in the log, with what is known of each elsewhere.
+//!
+//! Every row is found by a key: events by their order, balance entries and dead letters by the id that they share with
+//! their event.
+
+use std::collections::HashMap;
 
 use jiff::Timestamp;
-use ordermill_pipeline::log::RecordPlace;
+use ordermill_pipeline::log::{RecordPlace, RequestRef};
+use ordermill_pipeline::topics::is_dead_letter_topic;
+use ordermill_schemas::{Money, Topic};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -10,20 +17,88 @@ use uuid::Uuid;
 pub struct TimelineRow {
     /// The event.
     pub event_id: Uuid,
+    /// What it happened to.
+    pub aggregate_id: Uuid,
     /// Its type.
     pub event_type: String,
+    /// The version of its payload's schema.
+    pub version: i16,
     /// When.
     pub at: Timestamp,
     /// Who.
     pub actor: String,
+    /// The HTTP request that wrote it, where one did.
+    pub request: Option<RequestRef>,
+    /// The span that it happened in, a W3C `traceparent`.
+    pub traceparent: String,
     /// The payload.
     pub data: Vec<u8>,
     /// Its place in the log.
     pub log_position: i64,
     /// The event that caused it.
     pub cause_id: Option<Uuid>,
+    /// The topic that it goes to, without prefix.
+    pub topic: String,
+    /// The partition that it goes to.
+    pub partition: i16,
+    /// Whether Kafka has acknowledged it.
+    pub published: bool,
     /// Where it lay in Kafka; known where a worker acted upon it.
     pub kafka: Option<RecordPlace>,
+    /// The groups that are done with it: it was applied, passed over or put aside.
+    pub read_by: Vec<String>,
+    /// The balance's entry that it made.
+    pub balance_entry: Option<BalanceEntryRow>,
+    /// The dead letter that it tells of.
+    pub dead_letter: Option<DeadLetterRow>,
+}
+
+impl TimelineRow {
+    /// Whether it tells of a message that a group could not apply.
+    #[must_use]
+    pub fn is_of_dead_letter(&self) -> bool {
+        is_dead_letter_topic(&self.topic)
+    }
+}
+
+/// An entry of a balance's history, of an order.
+#[derive(Clone, Debug)]
+pub struct BalanceEntryRow {
+    /// The entry.
+    pub entry_id: Uuid,
+    /// USED or REFUNDED.
+    pub kind: String,
+    /// How much, above 0.
+    pub amount: Money,
+    /// Available and held after it.
+    pub balance_after: Money,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+/// A message of an order that a group could not apply.
+#[derive(Clone, Debug)]
+pub struct DeadLetterRow {
+    /// The dead letter.
+    pub dead_letter_id: Uuid,
+    /// The group.
+    pub group: String,
+    /// Where the message lies.
+    pub place: RecordPlace,
+    /// Its type, as its headers say.
+    pub event_type: Option<String>,
+    /// Why it was not applied, for programs; a message that only waits has not failed.
+    pub code: Option<String>,
+    /// The same for operators.
+    pub error: Option<String>,
+    /// How many attempts were made.
+    pub attempts: i32,
+    /// When the first attempt failed.
+    pub first_failed_at: Option<Timestamp>,
+    /// When the last attempt failed.
+    pub last_failed_at: Option<Timestamp>,
+    /// What became of it.
+    pub state: String,
 }
 
 /// The events of an order, oldest first.
@@ -31,14 +106,45 @@ pub struct TimelineRow {
 /// # Errors
 /// Where the database fails.
 pub async fn of_order(pool: &PgPool, order_id: Uuid) -> Result<Vec<TimelineRow>, sqlx::Error> {
+    let mut rows = events(pool, order_id).await?;
+    // An entry or a dead letter is written with its event, so whoever sees the event finds it, too.
+    let of_balances = rows.iter().filter(|row| row.topic == Topic::Balances.name());
+    let entry_ids: Vec<Uuid> = of_balances.map(|row| row.event_id).collect();
+    let mut entries = balance_entries(pool, &entry_ids).await?;
+    let put_aside = rows.iter().filter(|row| row.is_of_dead_letter());
+    let dead_letter_ids: Vec<Uuid> = put_aside.map(|row| row.aggregate_id).collect();
+    let dead_letters = dead_letters(pool, &dead_letter_ids).await?;
+    for row in &mut rows {
+        row.balance_entry = entries.remove(&row.event_id);
+        if row.is_of_dead_letter() {
+            row.dead_letter = dead_letters.get(&row.aggregate_id).cloned();
+        }
+    }
+    Ok(rows)
+}
+
+/// Who is done with an event is known from the groups' offsets, which are committed with what they did: whoever is past
+/// its position has applied it, passed it over or put it aside.
+async fn events(pool: &PgPool, order_id: Uuid) -> Result<Vec<TimelineRow>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"WITH story AS MATERIALIZED (
-               SELECT position, event_id, type, at, actor, data, cause_id, cause_topic, cause_partition,
-                   cause_offset
+               SELECT position, event_id, aggregate_id, topic, partition, type, version, at, actor, request_id,
+                   idempotency_key, traceparent, data, cause_id, cause_topic, cause_partition, cause_offset
                FROM event_log WHERE correlation_id = $1
+           ), progress AS MATERIALIZED (
+               SELECT group_name, topic, partition, label_position FROM consumer_offset
+               WHERE (topic, partition) IN (SELECT topic, partition FROM story)
            )
-           SELECT e.position, e.event_id, e.type AS event_type, e.at, e.actor, e.data, e.cause_id,
-               met.cause_topic AS "topic?", met.cause_partition AS "partition?", met.cause_offset AS "offset?"
+           SELECT e.position, e.event_id, e.aggregate_id, e.topic, e.partition, e.type AS event_type, e.version,
+               e.at, e.actor, e.request_id, e.idempotency_key, e.traceparent, e.data, e.cause_id,
+               e.position <= coalesce((SELECT position FROM relay_cursor), 0) AS "published!",
+               ARRAY(
+                   SELECT group_name FROM progress p
+                   WHERE p.topic = e.topic AND p.partition = e.partition AND p.label_position >= e.position
+                   ORDER BY group_name
+               ) AS "read_by!",
+               met.cause_topic AS "met_topic?", met.cause_partition AS "met_partition?",
+               met.cause_offset AS "met_offset?"
            FROM story e
            LEFT JOIN LATERAL (
                SELECT cause_topic, cause_partition, cause_offset FROM story
@@ -51,16 +157,88 @@ pub async fn of_order(pool: &PgPool, order_id: Uuid) -> Result<Vec<TimelineRow>,
     .await?;
     let row = rows.into_iter().map(|row| TimelineRow {
         event_id: row.event_id,
+        aggregate_id: row.aggregate_id,
         event_type: row.event_type,
+        version: row.version,
         at: row.at.to_jiff(),
         actor: row.actor,
+        request: row.request_id.map(|id| RequestRef { id, idempotency_key: row.idempotency_key }),
+        traceparent: row.traceparent,
         data: row.data,
         log_position: row.position,
         cause_id: row.cause_id,
-        kafka: match (row.topic, row.partition, row.offset) {
+        topic: row.topic,
+        partition: row.partition,
+        published: row.published,
+        kafka: match (row.met_topic, row.met_partition, row.met_offset) {
             (Some(topic), Some(partition), Some(offset)) => Some(RecordPlace { topic, partition, offset }),
             _ => None,
         },
+        read_by: row.read_by,
+        balance_entry: None,
+        dead_letter: None,
     });
     Ok(row.collect())
+}
+
+/// The entries that these events made.
+async fn balance_entries(
+    pool: &PgPool,
+    event_ids: &[Uuid],
+) -> Result<HashMap<Uuid, BalanceEntryRow>, sqlx::Error> {
+    if event_ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = sqlx::query!(
+        "SELECT entry_id, kind, amount, balance_after, created_at FROM balance_entries WHERE entry_id = ANY($1)",
+        event_ids,
+    )
+    .fetch_all(pool)
+    .await?;
+    let entry = rows.into_iter().map(|row| {
+        let entry = BalanceEntryRow {
+            entry_id: row.entry_id,
+            kind: row.kind,
+            amount: row.amount,
+            balance_after: row.balance_after,
+            created_at: row.created_at.to_jiff(),
+        };
+        (entry.entry_id, entry)
+    });
+    Ok(entry.collect())
+}
+
+/// The dead letters that these events tell of.
+async fn dead_letters(
+    pool: &PgPool,
+    event_ids: &[Uuid],
+) -> Result<HashMap<Uuid, DeadLetterRow>, sqlx::Error> {
+    if event_ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = sqlx::query!(
+        r#"SELECT dead_letter_id, group_name, topic, partition, record_offset, event_type, code AS "code?",
+               error AS "error?", attempts, first_failed_at AS "first_failed_at?",
+               last_failed_at AS "last_failed_at?", state
+           FROM dead_letter WHERE dead_letter_id = ANY($1)"#,
+        event_ids,
+    )
+    .fetch_all(pool)
+    .await?;
+    let dead_letter = rows.into_iter().map(|row| {
+        let dead_letter = DeadLetterRow {
+            dead_letter_id: row.dead_letter_id,
+            group: row.group_name,
+            place: RecordPlace { topic: row.topic, partition: row.partition, offset: row.record_offset },
+            event_type: row.event_type,
+            code: row.code,
+            error: row.error,
+            attempts: row.attempts,
+            first_failed_at: row.first_failed_at.map(jiff_sqlx::Timestamp::to_jiff),
+            last_failed_at: row.last_failed_at.map(jiff_sqlx::Timestamp::to_jiff),
+            state: row.state,
+        };
+        (dead_letter.dead_letter_id, dead_letter)
+    });
+    Ok(dead_letter.collect())
 }

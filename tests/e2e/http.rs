@@ -10,6 +10,7 @@ mod product_lists;
 mod products;
 mod streams;
 mod users;
+mod verification;
 
 use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder};

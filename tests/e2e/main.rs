@@ -16,5 +16,6 @@ mod orders;
 mod sales;
 mod shipments;
 mod support;
+mod timeline;
 mod up;
 mod verification;

@@ -346,12 +346,7 @@ impl Shop {
 
     /// Whether everything adds up, with the report.
     pub(crate) async fn verify(&self) -> verify::Report {
-        let facts = Facts {
-            database_url: self.connections.database_url.clone(),
-            kafka: self.connections.kafka.clone(),
-            gateway_url: self.connections.gateway_url.clone(),
-        };
-        verify::look(&facts).await.unwrap()
+        verify::look(&Facts::of(&self.connections)).await.unwrap()
     }
 
     pub(crate) async fn assert_verified(&self) {

@@ -252,6 +252,7 @@ async fn settle(runtime: &Runtime, batch: &[Answered]) -> Result<(), HandlerErro
             let origin = Origin {
                 cause: Some(Cause { event_id: intent.cause_id, met_at: None }),
                 actor: "gateway".to_owned(),
+                request: None,
                 trace: TraceContext::child_of(Some(&intent.traceparent)),
             };
             let event_id = derived_event_id("gateway", intent.cause_id, index);

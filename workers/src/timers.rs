@@ -108,5 +108,5 @@ async fn expire_some(runtime: &Runtime) -> Result<usize, HandlerError> {
 }
 
 fn origin() -> Origin {
-    Origin { cause: None, actor: format!("worker:{NAME}"), trace: TraceContext::new_root() }
+    Origin { cause: None, actor: format!("worker:{NAME}"), request: None, trace: TraceContext::new_root() }
 }

@@ -171,6 +171,7 @@ async fn charge(
     context: RequestContext,
     Json { value, hash }: Json<NewCharge>,
 ) -> Result<Response, Problem> {
+    let context = context.keyed(&key);
     caller.acting_for(user_id)?;
     let amount = value.check()?;
     let route = format!("POST /v1/users/{user_id}/balance/charges");

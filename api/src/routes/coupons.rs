@@ -246,6 +246,7 @@ async fn create(
     context: RequestContext,
     Json { value, hash }: Json<NewCoupon>,
 ) -> Result<Response, Problem> {
+    let context = context.keyed(&key);
     let coupon = value.check()?;
     let route = "POST /v1/coupons".to_owned();
     let request = Request { caller: caller.name(), route, key, body_hash: hash };

@@ -24,7 +24,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use self::timeline::{EventView, Timeline};
+use self::timeline::{Reader, Timeline};
 use self::view::{OrderView, PaymentMethodName};
 use crate::acceptance::{Wanted, WantedLine};
 use crate::app::Api;
@@ -162,6 +162,7 @@ async fn place(
     context: RequestContext,
     Json { value, hash }: Json<NewOrder>,
 ) -> Result<Response, Problem> {
+    let context = context.keyed(&key);
     let wanted = value.check()?;
     caller.acting_for(wanted.user_id)?;
     let request =
@@ -276,6 +277,9 @@ async fn find(api: &Api, caller: Caller, order_id: Uuid) -> Result<OrderRow, Pro
 problems! { EventsProblems: Unauthenticated, OrderNotFound }
 
 /// Show an order's timeline, oldest first
+///
+/// What happened, who or what caused it, where it went, and what it did at the payment gateway and to the balance. Dead
+/// letters and the words of errors are shown to administrators only.
 #[utoipa::path(
     get,
     path = "/v1/orders/{order_id}/events",
@@ -292,8 +296,8 @@ async fn events(
 ) -> Result<JsonAnswer<Timeline>, Problem> {
     find(&api, caller, order_id).await?;
     let rows = ordermill_store::timeline::of_order(&api.journal.pool, order_id).await?;
-    let items = (1..).zip(rows).map(|(sequence, row)| EventView::of(sequence, row)).collect();
-    Ok(JsonAnswer(Timeline { items }))
+    let reader = if caller.is_admin() { Reader::Admin } else { Reader::Customer(caller.name()) };
+    Ok(JsonAnswer(Timeline::of(rows, &reader)))
 }
 
 #[cfg(test)]

@@ -182,6 +182,7 @@ async fn create(
     context: RequestContext,
     Json { value, hash }: Json<NewProduct>,
 ) -> Result<Response, Problem> {
+    let context = context.keyed(&key);
     let product = value.check()?;
     let route = "POST /v1/products".to_owned();
     let request = Request { caller: caller.name(), route, key, body_hash: hash };

@@ -165,6 +165,7 @@ async fn ship(
     context: RequestContext,
     Json { value, hash }: Json<NewShipment>,
 ) -> Result<Response, Problem> {
+    let context = context.keyed(&key);
     note_order(order_id);
     let (lines, tracking_number) = value.check()?;
     let route = format!("POST /v1/orders/{order_id}/shipments");

@@ -7,10 +7,11 @@ use rdkafka::error::KafkaError;
 use sqlx::PgPool;
 use thiserror::Error;
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::check::Check;
-use super::partition::{Comparison, Figures, Row};
+use super::partition::{Comparison, Digest, Figures, Met, Row};
 use super::records::{self, Records};
 use crate::kafka::KafkaConfig;
 use crate::label::Label;
@@ -31,26 +32,28 @@ pub enum AuditError {
     /// The log was never set up.
     #[error(transparent)]
     Cursor(#[from] CursorError),
-    /// The comparison panicked.
+    /// The comparison panicked, or nobody waits for it any more.
     #[error("the comparison of log and Kafka broke off")]
-    Panicked,
+    BrokenOff,
 }
 
 /// Compares the log, up to where the relay has published it, with Kafka: each row is in its partition under its
-/// label and with its event, or lies below the partition's log start; the labels rise when repeats are dropped,
-/// and each record says which one came before it. Records that are not the relay's are counted.
+/// label, with its event, key, type, version and payload, where a consumer that reads the partition from its beginning
+/// gets it, or lies below the partition's log start. Records that are not the relay's are counted.
 ///
-/// Both sides are read once, side by side. In memory are a page of rows, what is fetched ahead of each
-/// partition (about a megabyte), and some forty bytes for each row that is not in its place: few, unless Kafka
-/// has lost records, or the relay has sent lost ones again behind others.
+/// Both sides are read once, side by side, up to where they were at the beginning. In memory are a page of rows without
+/// their payloads (a few megabytes), what is fetched ahead of each partition (about a megabyte), and a few words for
+/// each partition, however long the log is and whatever Kafka has lost. Who drops the future ends the comparison.
 ///
 /// # Errors
 /// [`AuditError`] where the database or Kafka does not answer.
 pub async fn log_against_kafka(pool: &PgPool, kafka: &KafkaConfig) -> Result<Check, AuditError> {
     let (pool, kafka, runtime) = (pool.clone(), kafka.clone(), Handle::current());
+    let broken_off = CancellationToken::new();
+    let _ends_with_this_future = broken_off.clone().drop_guard();
     // The Kafka client blocks, so the comparison has a thread of its own.
-    let compare = move || Audit::begin(pool, &kafka, runtime)?.run();
-    tokio::task::spawn_blocking(compare).await.unwrap_or(Err(AuditError::Panicked))
+    let compare = move || Audit::begin(pool, &kafka, runtime, broken_off)?.run();
+    tokio::task::spawn_blocking(compare).await.unwrap_or(Err(AuditError::BrokenOff))
 }
 
 /// Where the relay is.
@@ -77,13 +80,20 @@ struct LogRow {
     event_id: Uuid,
     topic: String,
     partition: i16,
+    digest: Vec<u8>,
 }
 
+/// The digests are made by the database: a payload may be as long as a record, and a page has many. They are made as
+/// [`records`] makes them.
 async fn page(pool: &PgPool, after: i64, upto: i64) -> Result<Vec<LogRow>, sqlx::Error> {
     sqlx::query_as!(
         LogRow,
-        "SELECT position, event_id, topic, partition FROM event_log
-         WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3",
+        r#"SELECT position, event_id, topic, partition,
+               sha256(convert_to(format(E'%s\n%s\n%s\n', type, version, octet_length(kafka_key)), 'UTF8')
+                   || kafka_key || data) AS "digest!"
+           FROM event_log,
+               LATERAL (SELECT coalesce(record_key, convert_to(key::text, 'UTF8')) AS kafka_key) AS k
+           WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3"#,
         after,
         upto,
         PAGE_ROWS,
@@ -104,11 +114,17 @@ struct Audit {
     upto: i64,
     partitions: BTreeMap<String, Vec<Partition>>,
     check: Check,
+    broken_off: CancellationToken,
 }
 
 impl Audit {
     /// The cursor is read before the ends of the partitions, so all that it stands for lies before them.
-    fn begin(pool: PgPool, kafka: &KafkaConfig, runtime: Handle) -> Result<Audit, AuditError> {
+    fn begin(
+        pool: PgPool,
+        kafka: &KafkaConfig,
+        runtime: Handle,
+        broken_off: CancellationToken,
+    ) -> Result<Audit, AuditError> {
         let cursor = runtime.block_on(cursor(&pool))?;
         let upto = Label { era: cursor.era, position: cursor.position };
         let topics: BTreeSet<String> =
@@ -117,6 +133,9 @@ impl Audit {
         let (mut bounds, mut comparisons) = (Vec::new(), Vec::new());
         for topic in &topics {
             for partition in 0..cursor.partitions {
+                if broken_off.is_cancelled() {
+                    return Err(AuditError::BrokenOff);
+                }
                 let found = records::bounds(&consumer, kafka.full_name(topic), i32::from(partition))?;
                 let place = format!("{topic}[{partition}]");
                 comparisons.push((topic, Comparison::new(place, upto, found.low > 0)));
@@ -129,7 +148,7 @@ impl Audit {
             partitions.entry(topic.clone()).or_default().push(Partition { comparison, records });
         }
         let check = Check::new("kafka");
-        Ok(Audit { pool, runtime, era: cursor.era, upto: cursor.position, partitions, check })
+        Ok(Audit { pool, runtime, era: cursor.era, upto: cursor.position, partitions, check, broken_off })
     }
 
     fn run(mut self) -> Result<Check, AuditError> {
@@ -143,7 +162,7 @@ impl Audit {
             }
         }
         for Partition { comparison, records } in self.partitions.values_mut().flatten() {
-            comparison.finish(&mut self.check, &mut || records.next())?;
+            comparison.finish(&mut self.check, &mut || next(records, &self.broken_off))?;
         }
         self.look_for_the_end()?;
         self.check.note =
@@ -153,7 +172,7 @@ impl Audit {
 
     fn row(&mut self, row: &LogRow) -> Result<(), AuditError> {
         self.check.checked += 1;
-        let LogRow { position, event_id, topic, partition } = row;
+        let LogRow { position, event_id, topic, partition, digest } = row;
         let number = usize::try_from(*partition).unwrap_or(usize::MAX);
         let Some(Partition { comparison, records }) =
             self.partitions.get_mut(topic).and_then(|partitions| partitions.get_mut(number))
@@ -163,8 +182,10 @@ impl Audit {
             ));
             return Ok(());
         };
-        let row = Row { position: *position, event_id: *event_id };
-        Ok(comparison.row(row, &mut self.check, &mut || records.next())?)
+        // SHA-256 has 32 bytes.
+        let digest = Digest::try_from(digest.as_slice()).unwrap_or_default();
+        let row = Row { position: *position, event_id: *event_id, digest };
+        comparison.row(row, &mut self.check, &mut || next(records, &self.broken_off))
     }
 
     /// No record can be younger than the log; if one is, the database is an older copy of the one that it is from.
@@ -181,6 +202,11 @@ impl Audit {
         }
         Ok(())
     }
+}
+
+/// The partition's next record, while somebody waits for the comparison.
+fn next(records: &mut Records, broken_off: &CancellationToken) -> Result<Option<Met>, AuditError> {
+    if broken_off.is_cancelled() { Err(AuditError::BrokenOff) } else { Ok(records.next()?) }
 }
 
 /// What was met besides, in a few words; nothing where nothing was.

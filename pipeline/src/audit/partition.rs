@@ -1,11 +1,9 @@
 //! One partition of Kafka against the rows of the log that belong there, both read once, side by side.
 //!
-//! Rows come in the order of their positions. Records do as well, but for repeats: after a take-over the relay
-//! sends again what it may have sent before, and after a loss in Kafka it sends again what is missing, so that
-//! rows turn up behind records of higher positions. So a row that is not where it should be is only missing
-//! once the partition has been read to its end.
-
-use std::collections::BTreeMap;
+//! The partition is read as a consumer reads it that begins at its start: a record that was applied before is skipped,
+//! and one that does not follow on the last is put off until it is sent again. What is left is a chain in which
+//! positions rise, as they do in the log. So each row is either the next link of the chain, or no consumer gets it, and
+//! nothing has to be remembered: neither of records sent again, nor of rows that turn up behind higher ones.
 
 use uuid::Uuid;
 
@@ -14,13 +12,17 @@ use crate::consumer::{Verdict, judge};
 use crate::label::Label;
 
 /// How many missing rows of one partition are told: where there are many, other partitions' tell more.
-const TOLD_MAX: usize = 8;
+const TOLD_MAX: u64 = 8;
+
+/// What a record is to say: SHA-256 over key, type, version and payload.
+pub(super) type Digest = [u8; 32];
 
 /// A row of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) position: i64,
     pub(super) event_id: Uuid,
+    pub(super) digest: Digest,
 }
 
 /// A record, as far as it matters here.
@@ -37,6 +39,7 @@ pub(super) struct Published {
     pub(super) label: Label,
     pub(super) previous: Label,
     pub(super) event_id: Option<Uuid>,
+    pub(super) digest: Digest,
 }
 
 /// What was met besides rows in their place.
@@ -44,22 +47,24 @@ pub(super) struct Published {
 pub(super) struct Figures {
     /// Records that the relay did not publish.
     pub(super) foreign: u64,
-    /// Records that were sent again.
+    /// Records of which there is another that a consumer applies.
     pub(super) repeats: u64,
     /// Rows whose records Kafka has thrown away for their age.
     pub(super) expired: u64,
 }
 
-/// Records that a consumer puts off, because they do not follow on what it has read.
+/// The first record that a consumer has put off, and where it was then.
 #[derive(Clone, Copy, Debug)]
 struct Gap {
     after: Label,
     first: Published,
     /// Once a consumer has come this far, all of them have been sent again.
     highest: Label,
+    /// How many it has put off.
+    put_off: u64,
 }
 
-/// The comparison of one partition. It holds a record, and a few words for each row that was not in its place.
+/// The comparison of one partition. It holds one record, and a few words.
 #[derive(Debug)]
 pub(super) struct Comparison {
     place: String,
@@ -68,11 +73,12 @@ pub(super) struct Comparison {
     era: i32,
     /// Kafka has thrown away the partition's beginning.
     begins_late: bool,
+    /// The chain's next record.
     next: Option<Published>,
-    /// The highest position that was taken from Kafka.
-    highest: i64,
-    missing: BTreeMap<i64, Uuid>,
-    /// The highest label met, whether taken or not.
+    /// Whether the chain has begun.
+    has_begun: bool,
+    missing: u64,
+    /// The highest label met, whether applied or not.
     pub(super) last_label: Label,
     /// Where a consumer is that reads the partition from its beginning.
     reader: Option<Label>,
@@ -89,8 +95,8 @@ impl Comparison {
             era: upto.era,
             begins_late,
             next: None,
-            highest: 0,
-            missing: BTreeMap::new(),
+            has_begun: false,
+            missing: 0,
             last_label: Label::START,
             reader: None,
             gap: None,
@@ -110,116 +116,111 @@ impl Comparison {
         check: &mut Check,
         pull: &mut impl FnMut() -> Result<Option<Met>, E>,
     ) -> Result<(), E> {
-        loop {
-            match self.peek(pull)? {
-                Some(met) if met.label.position <= row.position => {
-                    self.next = None;
-                    let before = self.highest;
-                    self.highest = before.max(met.label.position);
-                    if met.label.position < row.position {
-                        self.out_of_place(&met, before, check);
-                    } else if met.event_id == Some(row.event_id) {
-                        return Ok(());
-                    } else if met.label.era >= self.era {
-                        self.differs(row, met.event_id, check);
-                        return Ok(());
-                    }
-                }
-                // What was thrown away for its age can only have lain before everything that is left.
-                _ if self.begins_late && self.highest == 0 => {
-                    self.figures.expired += 1;
-                    return Ok(());
-                }
-                _ => {
-                    self.missing.insert(row.position, row.event_id);
-                    return Ok(());
-                }
+        while let Some(met) = self.peek(pull)? {
+            let is_above = met.label.position > row.position;
+            if is_above && (met.label.era >= self.era || self.is_before_what_is_left()) {
+                break;
             }
+            self.take();
+            if met.label.position != row.position {
+                self.unknown(&met, check);
+            } else if met.event_id == Some(row.event_id) && met.digest == row.digest {
+                return Ok(());
+            } else if met.label.era >= self.era {
+                self.differs(&row, &met, check);
+                return Ok(());
+            }
+            // What an earlier era says otherwise than the log is what the log was before it was taken over.
         }
+        if self.is_before_what_is_left() {
+            self.figures.expired += 1;
+        } else {
+            self.misses(&row, check);
+        }
+        Ok(())
     }
 
-    /// Reads the partition to its end, after the last row, and counts what was not found.
+    /// Reads the partition to its end, after the last row.
     pub(super) fn finish<E>(
         &mut self,
         check: &mut Check,
         pull: &mut impl FnMut() -> Result<Option<Met>, E>,
     ) -> Result<(), E> {
         while let Some(met) = self.peek(pull)? {
-            self.next = None;
+            self.take();
             // What lies above was published while this was running.
             if met.label.position <= self.upto {
-                let before = self.highest;
-                self.highest = before.max(met.label.position);
-                self.out_of_place(&met, before, check);
+                self.unknown(&met, check);
             }
         }
-        self.tell_gap(check);
-        self.tell_missing(check);
+        if let Some(Gap { after, first, .. }) = self.gap {
+            let after =
+                if after == Label::START { "at the beginning".to_owned() } else { format!("after {after}") };
+            check.violation(format!(
+                "{}: consumers stop {after}, since {} says that {} comes before it",
+                self.place, first.label, first.previous
+            ));
+        }
         Ok(())
     }
 
-    fn tell_gap(&self, check: &mut Check) {
-        let Some(Gap { after, first, .. }) = self.gap else { return };
-        let after =
-            if after == Label::START { "at the beginning".to_owned() } else { format!("after {after}") };
-        check.violation(format!(
-            "{}: consumers stop {after}, since {} says that {} comes before it",
-            self.place, first.label, first.previous
-        ));
+    /// What was thrown away for its age can only have lain before everything that is left.
+    fn is_before_what_is_left(&self) -> bool {
+        self.begins_late && !self.has_begun
     }
 
-    fn tell_missing(&mut self, check: &mut Check) {
-        let missing = std::mem::take(&mut self.missing);
-        let extent = match self.last_label {
-            Label::START => "which has none".to_owned(),
-            last => format!("which goes up to {last}"),
+    fn misses(&mut self, row: &Row, check: &mut Check) {
+        self.missing += 1;
+        if self.missing > TOLD_MAX {
+            return check.violations_beyond(1);
+        }
+        let extent = match self.reader {
+            None | Some(Label::START) => "which has none".to_owned(),
+            Some(_) if self.gap.is_none() => format!("which goes up to {}", self.last_label),
+            Some(last) => format!("where consumers come to {last}"),
         };
-        for (position, event_id) in missing.iter().take(TOLD_MAX) {
-            check.violation(format!(
-                "log position {position}, event {event_id}: not in {}, {extent}",
-                self.place
-            ));
-        }
-        check.violations_beyond(missing.len().saturating_sub(TOLD_MAX) as u64);
-    }
-
-    /// A record below the next row: sent again if it does not lie above all `before`, else not in the log at all.
-    fn out_of_place(&mut self, met: &Published, before: i64, check: &mut Check) {
-        let position = met.label.position;
-        if let Some(event_id) = self.missing.get(&position).copied() {
-            if met.event_id == Some(event_id) {
-                self.missing.remove(&position);
-            } else if met.label.era >= self.era {
-                self.missing.remove(&position);
-                self.differs(Row { position, event_id }, met.event_id, check);
-            }
-        } else if position <= before {
-            self.figures.repeats += 1;
-        } else if met.label.era >= self.era {
-            check.violation(format!("{}: holds {}, which the log does not have", self.place, met.label));
-        }
-    }
-
-    fn differs(&self, row: Row, found: Option<Uuid>, check: &mut Check) {
-        let found = found.map_or_else(|| "none".to_owned(), |id| id.to_string());
         check.violation(format!(
-            "log position {}: event {}, but event {found} in {}",
+            "log position {}, event {}: not in {}, {extent}",
             row.position, row.event_id, self.place
         ));
     }
 
+    /// A record between two rows. Of an earlier era, it is what the log was before it was taken over.
+    fn unknown(&self, met: &Published, check: &mut Check) {
+        if met.label.era >= self.era {
+            check.violation(format!("{}: holds {}, which the log does not have", self.place, met.label));
+        }
+    }
+
+    fn differs(&self, row: &Row, met: &Published, check: &mut Check) {
+        let Row { position, event_id, .. } = row;
+        let place = &self.place;
+        check.violation(match met.event_id {
+            Some(found) if found == *event_id => format!(
+                "log position {position}, event {event_id}: another key, type, version or payload in {place}"
+            ),
+            Some(found) => {
+                format!("log position {position}: event {event_id}, but event {found} in {place}")
+            }
+            None => format!("log position {position}: event {event_id}, but event none in {place}"),
+        });
+    }
+
+    /// The chain's next record.
     fn peek<E>(&mut self, pull: &mut impl FnMut() -> Result<Option<Met>, E>) -> Result<Option<Published>, E> {
         while self.next.is_none() {
             match pull()? {
                 None => return Ok(None),
                 Some(Met::Foreign) => self.figures.foreign += 1,
-                Some(Met::Ours(met)) => {
-                    self.read(met);
-                    self.next = Some(met);
-                }
+                Some(Met::Ours(met)) => self.read(met),
             }
         }
         Ok(self.next)
+    }
+
+    fn take(&mut self) {
+        self.next = None;
+        self.has_begun = true;
     }
 
     /// What a consumer makes of the record.
@@ -231,16 +232,19 @@ impl Comparison {
         match judge(last, met.label, met.previous) {
             Verdict::Apply => {
                 self.reader = Some(met.label);
-                if self.gap.is_some_and(|gap| gap.highest <= met.label) {
-                    self.gap = None;
+                if let Some(gap) = self.gap.take_if(|gap| gap.highest <= met.label) {
+                    self.figures.repeats += gap.put_off;
                 }
+                self.next = Some(met);
             }
-            Verdict::Skip => {}
+            Verdict::Skip => self.figures.repeats += 1,
             // What lies above the cursor may still be mended: the relay repeats from the cursor on.
             Verdict::Gap if met.label.position > self.upto => {}
             Verdict::Gap => {
-                let gap = self.gap.get_or_insert(Gap { after: last, first: met, highest: met.label });
+                let new = Gap { after: last, first: met, highest: met.label, put_off: 0 };
+                let gap = self.gap.get_or_insert(new);
                 gap.highest = gap.highest.max(met.label);
+                gap.put_off += 1;
             }
         }
     }

@@ -10,9 +10,27 @@ fn label(position: i64) -> Label {
     if position == 0 { Label::START } else { Label { era: 1, position } }
 }
 
+/// What the record of `position` is to say.
+fn digest(position: i64) -> Digest {
+    [u8::try_from(position % 256).unwrap(); 32]
+}
+
+fn row(position: i64) -> Row {
+    Row { position, event_id: id(position), digest: digest(position) }
+}
+
+fn published(previous: i64, position: i64) -> Published {
+    Published {
+        label: label(position),
+        previous: label(previous),
+        event_id: Some(id(position)),
+        digest: digest(position),
+    }
+}
+
 /// The record of `position`, which says that `previous` came before it.
 fn record(previous: i64, position: i64) -> Met {
-    Met::Ours(Published { label: label(position), previous: label(previous), event_id: Some(id(position)) })
+    Met::Ours(published(previous, position))
 }
 
 /// The records of positions, each following on the one before.
@@ -32,8 +50,7 @@ fn compare_from(begins_late: bool, upto: i64, rows: &[i64], records: Vec<Met>) -
     let mut records = records.into_iter();
     let mut pull = || Ok::<_, Infallible>(records.next());
     for position in rows {
-        let row = Row { position: *position, event_id: id(*position) };
-        comparison.row(row, &mut check, &mut pull).unwrap();
+        comparison.row(row(*position), &mut check, &mut pull).unwrap();
     }
     comparison.finish(&mut check, &mut pull).unwrap();
     assert_eq!(check.violation_count, check.violations.len() as u64);
@@ -58,9 +75,19 @@ fn a_row_without_a_record_is_named_and_so_is_the_gap_that_consumers_meet() {
     assert_eq!(
         outcome.violations,
         [
+            format!("log position 5, event {}: not in cups[3], where consumers come to 1-2", id(5)),
+            format!("log position 9, event {}: not in cups[3], where consumers come to 1-2", id(9)),
             "cups[3]: consumers stop after 1-2, since 1-9 says that 1-5 comes before it".to_owned(),
-            format!("log position 5, event {}: not in cups[3], which goes up to 1-9", id(5)),
         ]
+    );
+}
+
+#[test]
+fn a_row_that_the_chain_of_records_leaves_out_is_missing() {
+    let outcome = compare(9, &[2, 5, 9], vec![record(0, 2), record(2, 9)]);
+    assert_eq!(
+        outcome.violations,
+        [format!("log position 5, event {}: not in cups[3], which goes up to 1-9", id(5))]
     );
 }
 
@@ -78,10 +105,10 @@ fn of_many_missing_rows_only_the_first_are_told_but_all_are_counted() {
     let mut check = Check::new("kafka");
     let mut pull = || Ok::<_, Infallible>(None);
     for position in 1..=500 {
-        comparison.row(Row { position, event_id: id(position) }, &mut check, &mut pull).unwrap();
+        comparison.row(row(position), &mut check, &mut pull).unwrap();
     }
     comparison.finish(&mut check, &mut pull).unwrap();
-    assert_eq!((check.violation_count, check.violations.len()), (500, TOLD_MAX));
+    assert_eq!((check.violation_count, check.violations.len() as u64), (500, TOLD_MAX));
 }
 
 #[test]
@@ -108,7 +135,10 @@ fn a_gap_that_was_only_half_mended_still_stops_consumers() {
     let outcome = compare(12, &[2, 5, 9, 12], all);
     assert_eq!(
         outcome.violations,
-        ["cups[3]: consumers stop after 1-2, since 1-9 says that 1-5 comes before it"]
+        [
+            format!("log position 12, event {}: not in cups[3], where consumers come to 1-9", id(12)),
+            "cups[3]: consumers stop after 1-2, since 1-9 says that 1-5 comes before it".to_owned(),
+        ]
     );
 }
 
@@ -125,7 +155,20 @@ fn rows_below_the_log_start_are_counted_and_no_violation() {
     assert_eq!(outcome.figures.expired, 2);
     assert_eq!(compare_from(true, 9, &[2, 5, 9], Vec::new()).figures.expired, 3);
     // Behind the first record that is left, nothing was thrown away.
-    assert_eq!(compare_from(true, 9, &[2, 5, 9], vec![record(0, 2), record(5, 9)]).violations.len(), 2);
+    assert_eq!(compare_from(true, 9, &[2, 5, 9], vec![record(0, 2), record(5, 9)]).violations.len(), 3);
+}
+
+#[test]
+fn rows_below_a_log_start_that_lies_in_an_earlier_era_are_no_violation_either() {
+    let mut comparison = Comparison::new("cups[3]".to_owned(), Label { era: 2, position: 9 }, true);
+    let mut check = Check::new("kafka");
+    let mut records = vec![record(2, 5), record(5, 9)].into_iter();
+    let mut pull = || Ok::<_, Infallible>(records.next());
+    for position in [2, 5, 9] {
+        comparison.row(row(position), &mut check, &mut pull).unwrap();
+    }
+    comparison.finish(&mut check, &mut pull).unwrap();
+    assert_eq!((check.violations, comparison.figures.expired), (Vec::new(), 1));
 }
 
 #[test]
@@ -146,7 +189,7 @@ fn a_record_that_the_log_does_not_have_is_a_violation() {
 
 #[test]
 fn a_record_with_another_event_is_a_violation() {
-    let other = Published { label: label(5), previous: label(2), event_id: Some(id(77)) };
+    let other = Published { event_id: Some(id(77)), ..published(2, 5) };
     let outcome = compare(9, &[2, 5, 9], vec![record(0, 2), Met::Ours(other), record(5, 9)]);
     assert_eq!(
         outcome.violations,
@@ -155,18 +198,25 @@ fn a_record_with_another_event_is_a_violation() {
 }
 
 #[test]
+fn a_record_that_says_something_else_is_a_violation() {
+    let other = Published { digest: digest(77), ..published(2, 5) };
+    let outcome = compare(9, &[2, 5, 9], vec![record(0, 2), Met::Ours(other), record(5, 9)]);
+    let expected =
+        format!("log position 5, event {}: another key, type, version or payload in cups[3]", id(5));
+    assert_eq!(outcome.violations, [expected]);
+}
+
+#[test]
 fn records_of_an_earlier_era_may_differ_from_the_log() {
-    let published = |era, position, previous: i64, event_id| {
-        let previous = if previous == 0 { Label::START } else { Label { era: 1, position: previous } };
-        Met::Ours(Published { label: Label { era, position }, previous, event_id: Some(event_id) })
-    };
-    let records = [published(1, 2, 0, id(2)), published(1, 5, 2, id(77)), published(2, 5, 2, id(5))];
+    let lost = Published { event_id: Some(id(77)), ..published(2, 5) };
+    let anew = Published { label: Label { era: 2, position: 5 }, ..published(2, 5) };
+    let records = [record(0, 2), Met::Ours(lost), record(5, 7), Met::Ours(anew)];
     let mut records = records.into_iter();
     let mut pull = || Ok::<_, Infallible>(records.next());
     let mut comparison = Comparison::new("cups[3]".to_owned(), Label { era: 2, position: 5 }, false);
     let mut check = Check::new("kafka");
     for position in [2, 5] {
-        comparison.row(Row { position, event_id: id(position) }, &mut check, &mut pull).unwrap();
+        comparison.row(row(position), &mut check, &mut pull).unwrap();
     }
     comparison.finish(&mut check, &mut pull).unwrap();
     assert!(check.ok, "{:?}", check.violations);

@@ -9,8 +9,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use sha2::{Digest as _, Sha256};
 
-use super::partition::{Met, Published};
+use super::partition::{Digest, Met, Published};
 use crate::kafka::KafkaConfig;
 use crate::label::Label;
 
@@ -136,15 +137,29 @@ impl Records {
 
 fn met(message: &BorrowedMessage<'_>) -> Met {
     let (mut label, mut previous, mut event_id) = (None, None, None);
+    let (mut event_type, mut schema) = ("", "");
     for header in message.headers().into_iter().flat_map(|headers| headers.iter()) {
         let text = header.value.and_then(|value| std::str::from_utf8(value).ok());
         match (header.key, text) {
             (headers::LABEL, Some(text)) => label = text.parse::<Label>().ok(),
             (headers::PREVIOUS, Some(text)) => previous = text.parse::<Label>().ok(),
             (headers::ID, Some(text)) => event_id = text.parse().ok(),
+            (headers::TYPE, Some(text)) => event_type = text,
+            (headers::DATA_SCHEMA, Some(text)) => schema = text,
             _ => {}
         }
     }
     let previous = previous.unwrap_or(Label::START);
-    label.map_or(Met::Foreign, |label| Met::Ours(Published { label, previous, event_id }))
+    let Some(label) = label else { return Met::Foreign };
+    let version = schema.rsplit(':').next().unwrap_or_default();
+    let key = message.key().unwrap_or_default();
+    let digest = digest(event_type, version, key, message.payload().unwrap_or_default());
+    Met::Ours(Published { label, previous, event_id, digest })
+}
+
+/// What a record says, in short. The length of the key stands before it, so that no byte of it can be taken for one
+/// of the payload.
+fn digest(event_type: &str, version: &str, key: &[u8], payload: &[u8]) -> Digest {
+    let head = format!("{event_type}\n{version}\n{}\n", key.len());
+    Sha256::new().chain_update(head).chain_update(key).chain_update(payload).finalize().into()
 }

@@ -46,6 +46,7 @@ impl Received {
         Origin {
             cause: Some(Cause { event_id: self.event_id, met_at: Some(self.place.clone()) }),
             actor: format!("worker:{group}"),
+            request: None,
             trace: self.trace.child(),
         }
     }

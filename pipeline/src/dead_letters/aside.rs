@@ -174,6 +174,7 @@ pub(crate) fn entry(dead_letter_id: Uuid, group: &str, record: &Record, rejectio
         correlation_id: record.correlation_id(),
         cause: record.event_id().map(|event_id| Cause { event_id, met_at: Some(record.place.clone()) }),
         actor: format!("worker:{group}"),
+        request: None,
         trace: TraceContext::child_of(record.traceparent()),
         data: payload[..payload.len().min(PAYLOAD_MAX)].to_vec(),
         headers: serde_json::to_value(headers).ok(),

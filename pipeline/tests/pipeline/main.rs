@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
+mod audit;
 mod consumer;
 mod dead_letters;
 mod lost_kafka;

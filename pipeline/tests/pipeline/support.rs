@@ -69,6 +69,7 @@ impl Log {
         for migration in [
             include_str!("../../../migrations/0001_pipeline.sql"),
             include_str!("../../../migrations/0008_dead_letters.sql"),
+            include_str!("../../../migrations/0011_requests_in_the_log.sql"),
         ] {
             sqlx::raw_sql(migration).execute(&pool).await.unwrap();
         }
@@ -224,7 +225,8 @@ async fn next_entry(connection: &mut PgConnection, key: Uuid, available: i64) ->
     .await
     .unwrap();
     let event = BalanceCharged { user_id: key, amount: 1, available, held: i64::from(sequence) }.into();
-    let origin = Origin { cause: None, actor: "test".to_owned(), trace: TraceContext::new_root() };
+    let origin =
+        Origin { cause: None, actor: "test".to_owned(), request: None, trace: TraceContext::new_root() };
     Entry::of_event(Uuid::now_v7(), &event, sequence, origin, PARTITIONS).unwrap()
 }
 

@@ -1,9 +1,8 @@
-//! Charges as the gateway's ledger is compared with them. Read afresh at every call, since the ledger is read at a
-//! moment of its own.
+//! Charges as the gateway's ledger is compared with them.
 
 use ordermill_domain::payments::ChargeState;
 use ordermill_schemas::Money;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use crate::text::Word as _;
@@ -23,6 +22,24 @@ pub struct ChargeRow {
     pub refunding: Money,
     /// What became of it.
     pub state: ChargeState,
+}
+
+impl ChargeRow {
+    /// Whether the gateway must know the charge.
+    #[must_use]
+    pub fn must_be_known(&self) -> bool {
+        self.state == ChargeState::Completed && self.amount > 0
+    }
+}
+
+/// How many buckets charges are counted in.
+pub const BUCKETS: usize = 1 << 16;
+
+/// The bucket of a charge: its id's first two bytes. Ids are hashes, so each bucket has about as many.
+#[must_use]
+pub fn bucket_of(charge_id: Uuid) -> u16 {
+    let [first, second, ..] = charge_id.into_bytes();
+    u16::from_be_bytes([first, second])
 }
 
 /// A charge as the queries answer it.
@@ -48,7 +65,7 @@ impl Row {
 /// # Errors
 /// Where the database fails.
 pub async fn of(
-    pool: &PgPool,
+    executor: impl PgExecutor<'_>,
     order_ids: &[Uuid],
     charge_ids: &[Uuid],
 ) -> Result<Vec<ChargeRow>, sqlx::Error> {
@@ -72,39 +89,70 @@ pub async fn of(
         order_ids,
         charge_ids,
     )
-    .fetch_all(pool)
+    .fetch_all(executor)
     .await?;
     rows.into_iter().map(Row::into_charge).collect()
 }
 
-/// Completed charges that the gateway must know, in order of `order_id`: those of orders above `after`, at most
+/// How many charges there are in each bucket that the gateway must know.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn count_completed(connection: &mut PgConnection) -> Result<Vec<u32>, sqlx::Error> {
+    let counted = sqlx::query!(
+        r#"SELECT get_byte(uuid_send(c.charge_id), 0) * 256 + get_byte(uuid_send(c.charge_id), 1) AS "bucket!",
+               count(*) AS "count!"
+           FROM payments p,
+               LATERAL (
+                   SELECT p.charge_id, p.amount, p.state
+                   UNION ALL
+                   SELECT charge_id, amount, state FROM jsonb_to_recordset(p.earlier)
+                       AS charge (charge_id uuid, amount bigint, state text)
+               ) AS c
+           WHERE c.state = 'COMPLETED' AND c.amount > 0 GROUP BY 1"#,
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut counts = vec![0; BUCKETS];
+    for row in counted {
+        let count = usize::try_from(row.bucket).ok().and_then(|bucket| counts.get_mut(bucket));
+        if let Some(count) = count {
+            *count = u32::try_from(row.count).unwrap_or(u32::MAX);
+        }
+    }
+    Ok(counts)
+}
+
+/// Charges of these buckets that the gateway must know, in order of `order_id`: those of orders above `after`, at most
 /// `limit`, but all of the last order.
 ///
 /// # Errors
 /// Where the database fails.
-pub async fn completed(pool: &PgPool, after: Uuid, limit: i64) -> Result<Vec<ChargeRow>, sqlx::Error> {
+pub async fn completed_in(
+    connection: &mut PgConnection,
+    buckets: &[i32],
+    after: Uuid,
+    limit: i64,
+) -> Result<Vec<ChargeRow>, sqlx::Error> {
     let rows = sqlx::query_as!(
         Row,
         r#"SELECT p.order_id, c.charge_id AS "charge_id!", c.amount AS "amount!", c.refunded AS "refunded!",
-               c.state AS "state!", refunding AS "refunding!"
+               c.state AS "state!", 0::bigint AS "refunding!"
            FROM payments p,
                LATERAL (
                    SELECT p.charge_id, p.amount, p.refunded, p.state
                    UNION ALL
                    SELECT charge_id, amount, refunded, state FROM jsonb_to_recordset(p.earlier)
                        AS charge (charge_id uuid, amount bigint, refunded bigint, state text)
-               ) AS c,
-               LATERAL (
-                   SELECT coalesce(sum(part.amount), 0)::bigint AS refunding
-                   FROM jsonb_to_recordset(p.refund -> 'parts') AS part (charge_id uuid, amount bigint)
-                   WHERE part.charge_id = c.charge_id
-               ) AS r
-           WHERE p.order_id > $1 AND c.state = 'COMPLETED' AND c.amount > 0
-           ORDER BY p.order_id FETCH FIRST ($2) ROWS WITH TIES"#,
+               ) AS c
+           WHERE p.order_id > $2 AND c.state = 'COMPLETED' AND c.amount > 0
+               AND get_byte(uuid_send(c.charge_id), 0) * 256 + get_byte(uuid_send(c.charge_id), 1) = ANY($1)
+           ORDER BY p.order_id FETCH FIRST ($3) ROWS WITH TIES"#,
+        buckets,
         after,
         limit,
     )
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await?;
     rows.into_iter().map(Row::into_charge).collect()
 }

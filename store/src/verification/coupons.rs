@@ -5,12 +5,15 @@ use sqlx::PgConnection;
 
 use super::SHOWN;
 
-/// As many were issued as users have, the places have no gap, and what is used is used by one order that stands.
+/// As many were issued as users have and not more than there are, the places have no gap, each user has one of a coupon
+/// at most, by an own claim, and what is used is used by one order that stands.
 pub(super) async fn check(connection: &mut PgConnection) -> Result<Check, sqlx::Error> {
     let mut check = Check::new("coupons");
     let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM coupons"#);
     check.checked = count.fetch_one(&mut *connection).await?.unsigned_abs();
     check.found(issued(&mut *connection).await?);
+    check.found(owners(&mut *connection).await?);
+    check.found(repeated(&mut *connection).await?);
     check.found(used(&mut *connection).await?);
     check.found(orders(connection).await?);
     Ok(check)
@@ -31,9 +34,41 @@ async fn issued(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error
                    SELECT coupon_id, count(position) AS count, max(position) AS last
                    FROM coupon_claims GROUP BY coupon_id
                ) AS claimed USING (coupon_id)
-           WHERE (issued, issued, issued) <>
+           WHERE issued > quantity OR (issued, issued, issued) <>
                (coalesce(owned.count, 0), coalesce(claimed.count, 0), coalesce(claimed.last, 0))
            ORDER BY coupon_id LIMIT $1"#,
+        SHOWN,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// A user's coupon is of the user and of the coupon that its claim is of, and that claim was granted.
+async fn owners(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error> {
+    sqlx::query_as!(
+        Found,
+        r#"SELECT format('user coupon %s: user %s has it of coupon %s, but its claim %s is %s for user %s and coupon %s',
+               owned.user_coupon_id, owned.user_id, owned.coupon_id, owned.claim_id,
+               coalesce(claimed.state, 'absent'), coalesce(claimed.user_id::text, 'none'),
+               coalesce(claimed.coupon_id::text, 'none')) AS "text!",
+               count(*) OVER () AS "total!"
+           FROM user_coupons owned LEFT JOIN coupon_claims claimed USING (claim_id)
+           WHERE (owned.user_id, owned.coupon_id, 'ISSUED')
+               IS DISTINCT FROM (claimed.user_id, claimed.coupon_id, claimed.state)
+           ORDER BY owned.user_coupon_id LIMIT $1"#,
+        SHOWN,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+async fn repeated(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error> {
+    sqlx::query_as!(
+        Found,
+        r#"SELECT format('coupon %s: user %s has it %s times', coupon_id, user_id, count(*)) AS "text!",
+               count(*) OVER () AS "total!"
+           FROM user_coupons GROUP BY coupon_id, user_id HAVING count(*) > 1
+           ORDER BY coupon_id, user_id LIMIT $1"#,
         SHOWN,
     )
     .fetch_all(connection)

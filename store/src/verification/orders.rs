@@ -1,11 +1,15 @@
 //! Orders against their deadlines, their reservations, their payments and their shipments.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use jiff_sqlx::ToSqlx as _;
 use ordermill_pipeline::audit::{Check, Found};
 use sqlx::PgConnection;
 
 use super::{SHOWN, shipments};
+
+/// How long an order may be past its deadline before it counts as stuck: whoever gives it up looks twice a second, and
+/// what was held for it is given back after that.
+const GRACE: SignedDuration = SignedDuration::from_secs(5);
 
 /// Every order rests or is within its deadline, and where it rests, stock, payment and shipments are as it says.
 pub(super) async fn check(connection: &mut PgConnection, now: Timestamp) -> Result<Check, sqlx::Error> {
@@ -23,6 +27,7 @@ pub(super) async fn check(connection: &mut PgConnection, now: Timestamp) -> Resu
 }
 
 async fn stuck(connection: &mut PgConnection, now: Timestamp) -> Result<Vec<Found>, sqlx::Error> {
+    let late = now.checked_sub(GRACE).unwrap_or(Timestamp::MIN);
     sqlx::query_as!(
         Found,
         r#"SELECT format('order %s: stuck, %s with stock %s and payment %s since %s; its deadline was %s', order_id,
@@ -35,7 +40,7 @@ async fn stuck(connection: &mut PgConnection, now: Timestamp) -> Result<Vec<Foun
                AND deadline_at < $2
            ORDER BY deadline_at LIMIT $1"#,
         SHOWN,
-        now.to_sqlx() as _,
+        late.to_sqlx() as _,
     )
     .fetch_all(connection)
     .await

@@ -9,7 +9,7 @@ use super::{Answer, ask, field};
 use crate::support::{Shop, in_open_shop, stop, until};
 
 /// Every route of version 1 that exists, as the document names it.
-const ROUTES: [&str; 33] = [
+const ROUTES: [&str; 34] = [
     "DELETE /v1/users/{user_id}",
     "GET /healthz",
     "GET /metrics",
@@ -29,6 +29,7 @@ const ROUTES: [&str; 33] = [
     "GET /v1/users/{user_id}/balance/entries",
     "GET /v1/users/{user_id}/coupons",
     "GET /v1/users/{user_id}/orders",
+    "GET /v1/verification",
     "PATCH /v1/orders/{order_id}",
     "PATCH /v1/products/{product_id}",
     "POST /v1/coupons",

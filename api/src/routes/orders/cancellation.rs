@@ -92,6 +92,7 @@ async fn cancel(
     context: RequestContext,
     Json { value, hash }: Json<Cancellation>,
 ) -> Result<Response, Problem> {
+    let context = context.keyed(&key);
     note_order(order_id);
     let reason = value.check()?;
     let route = format!("POST /v1/orders/{order_id}/cancellation");

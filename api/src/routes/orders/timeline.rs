@@ -1,119 +1,166 @@
 //! An order's timeline as a client sees it.
+//!
+//! An administrator sees everything. A customer sees the order's story without what is internal: no dead letters, no
+//! words of errors, no request of anybody else.
+
+mod gateway;
+mod parts;
+
+use std::collections::HashMap;
 
 use jiff::Timestamp;
-use ordermill_pipeline::log::RecordPlace;
+use ordermill_pipeline::trace::TraceContext;
+use ordermill_schemas::Event;
 use ordermill_store::timeline::TimelineRow;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+pub use gateway::{Gateway, GatewayAttempt};
+pub use parts::{BalanceEntry, DeadLetter, KafkaPlace, RequestView};
+
 /// The whole story of one order.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Timeline {
+pub struct Timeline {
     /// What happened, oldest first.
-    pub(crate) items: Vec<EventView>,
+    pub items: Vec<TimelineEvent>,
 }
 
 /// Something that happened.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = TimelineEvent)]
-pub(crate) struct EventView {
+pub struct TimelineEvent {
     /// The ordinal on this timeline, from 1.
     #[schema(example = 1)]
-    sequence: u32,
+    pub sequence: u32,
     /// What happened.
     #[schema(example = "order.placed")]
-    r#type: String,
+    pub r#type: String,
     /// When.
-    at: Timestamp,
-    /// Who did it: `user:<id>`, `admin`, `worker:<group>`.
+    pub at: Timestamp,
+    /// Who did it: `user:<id>`, `admin`, `worker:<group>`, `gateway`.
     #[schema(example = "worker:stock")]
-    actor: String,
+    pub actor: String,
+    /// The HTTP request that wrote it, where one did; to a customer only their own.
+    #[schema(required = true)]
+    pub request: Option<RequestView>,
+    /// The trace that it belongs to, as in the logs.
+    #[schema(required = true, example = "4bf92f3577b34da6a3ce929d0e0e4736")]
+    pub trace_id: Option<String>,
     /// The event's payload, as its JSON Schema says.
     #[schema(value_type = Object)]
-    data: Value,
+    pub data: Value,
     /// The place in the log.
     #[schema(example = 4711)]
-    log_position: i64,
+    pub log_position: i64,
+    /// The topic that it goes to, without the installation's prefix.
+    #[schema(example = "stock")]
+    pub topic: String,
+    /// The partition of it.
+    #[schema(example = 3)]
+    pub partition: i16,
+    /// Whether Kafka has acknowledged it.
+    pub published: bool,
     /// Where it lay in Kafka; known once a worker has acted upon it.
     #[schema(required = true)]
-    kafka: Option<KafkaPlace>,
+    pub kafka: Option<KafkaPlace>,
+    /// The consumer groups that are done with it: they have applied it, passed it over or put it aside.
+    #[schema(example = json!(["orders", "payments"]))]
+    pub read_by: Vec<String>,
     /// The event.
-    event_id: Uuid,
+    pub event_id: Uuid,
     /// The event that caused it, where one did.
     #[schema(required = true)]
-    cause_id: Option<Uuid>,
+    pub cause_id: Option<Uuid>,
+    /// The ordinal of that event, where it is on this timeline.
+    #[schema(required = true, example = 1)]
+    pub cause_sequence: Option<u32>,
+    /// What the payment gateway was asked for and answered, on events of payments that tell of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub gateway: Option<Gateway>,
+    /// The entry that it made in the balance's history, where it made one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub balance_entry: Option<BalanceEntry>,
+    /// The message that could not be applied, where it tells of one; to administrators.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub dead_letter: Option<DeadLetter>,
 }
 
-/// A place in Kafka.
-#[derive(Debug, Serialize, ToSchema)]
-struct KafkaPlace {
-    /// The topic, without the installation's prefix.
-    #[schema(example = "orders")]
-    topic: String,
-    /// The partition.
-    #[schema(example = 3)]
-    partition: i16,
-    /// The offset.
-    #[schema(example = 128)]
-    offset: i64,
+/// For whom a timeline is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// Who sees everything.
+    Admin,
+    /// The customer of that name, as events name it.
+    Customer(String),
 }
 
-impl From<RecordPlace> for KafkaPlace {
-    fn from(place: RecordPlace) -> KafkaPlace {
-        KafkaPlace { topic: place.topic, partition: place.partition, offset: place.offset }
+impl Reader {
+    fn is_customer(&self) -> bool {
+        matches!(self, Reader::Customer(_))
     }
 }
 
-impl EventView {
-    pub(crate) fn of(sequence: u32, row: TimelineRow) -> EventView {
-        // Only a dead letter's payload can be something else than JSON; then its text has to do.
-        let data = serde_json::from_slice(&row.data)
-            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&row.data).into_owned()));
-        EventView {
-            sequence,
-            r#type: row.event_type,
-            at: row.at,
-            actor: row.actor,
-            data,
-            log_position: row.log_position,
-            kafka: row.kafka.map(KafkaPlace::from),
-            event_id: row.event_id,
-            cause_id: row.cause_id,
+impl Timeline {
+    /// The story that these rows tell that reader.
+    #[must_use]
+    pub fn of(mut rows: Vec<TimelineRow>, reader: &Reader) -> Timeline {
+        if reader.is_customer() {
+            rows.retain(|row| !row.is_of_dead_letter());
         }
+        let sequences: HashMap<Uuid, u32> = rows.iter().map(|row| row.event_id).zip(1..).collect();
+        let mut refunds = gateway::Refunds::default();
+        let items = (1..).zip(rows).map(|(sequence, row)| {
+            let cause_sequence = row.cause_id.and_then(|cause| sequences.get(&cause).copied());
+            event(sequence, row, cause_sequence, &mut refunds, reader)
+        });
+        Timeline { items: items.collect() }
+    }
+}
+
+fn event(
+    sequence: u32,
+    row: TimelineRow,
+    cause_sequence: Option<u32>,
+    refunds: &mut gateway::Refunds,
+    reader: &Reader,
+) -> TimelineEvent {
+    // What is no event of ours tells nothing of the gateway.
+    let event = Event::decode(&row.event_type, row.version, &row.data).ok();
+    let mut gateway = event.and_then(|event| refunds.gateway(event));
+    let mut data = parts::payload(&row.data);
+    let is_hidden = matches!(reader, Reader::Customer(name) if *name != row.actor);
+    let request = row.request.filter(|_| !is_hidden);
+    if reader.is_customer() {
+        gateway.iter_mut().for_each(Gateway::keep_words_only);
+        gateway::keep_words_only(&mut data);
+    }
+    TimelineEvent {
+        sequence,
+        request: request.map(|request| RequestView::of(&row.event_type, request)),
+        r#type: row.event_type,
+        at: row.at,
+        actor: row.actor,
+        trace_id: row.traceparent.parse::<TraceContext>().ok().map(TraceContext::trace_id),
+        data,
+        log_position: row.log_position,
+        topic: row.topic,
+        partition: row.partition,
+        published: row.published,
+        kafka: row.kafka.map(KafkaPlace::from),
+        read_by: row.read_by,
+        event_id: row.event_id,
+        cause_id: row.cause_id,
+        cause_sequence,
+        gateway,
+        balance_entry: row.balance_entry.map(BalanceEntry::from),
+        dead_letter: row.dead_letter.map(DeadLetter::from),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn an_event_has_the_members_of_the_contract() {
-        let row = TimelineRow {
-            event_id: Uuid::nil(),
-            event_type: "order.placed".to_owned(),
-            at: Timestamp::UNIX_EPOCH,
-            actor: "admin".to_owned(),
-            data: br#"{"a":1}"#.to_vec(),
-            log_position: 7,
-            cause_id: None,
-            kafka: Some(RecordPlace { topic: "orders".to_owned(), partition: 3, offset: 9 }),
-        };
-        let expected = json!({
-            "sequence": 1,
-            "type": "order.placed",
-            "at": "1970-01-01T00:00:00Z",
-            "actor": "admin",
-            "data": {"a": 1},
-            "log_position": 7,
-            "kafka": {"topic": "orders", "partition": 3, "offset": 9},
-            "event_id": Uuid::nil(),
-            "cause_id": null,
-        });
-        assert_eq!(serde_json::to_value(EventView::of(1, row)).unwrap(), expected);
-    }
-}
+#[path = "timeline_tests.rs"]
+mod tests;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 /// An order.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Order)]
-pub(crate) struct OrderView {
+pub struct OrderView {
     /// The order.
     order_id: Uuid,
     /// Who buys.
@@ -244,7 +244,8 @@ enum DiscountKindName {
 
 impl OrderView {
     /// The order as it is shown at that time.
-    pub(crate) fn of(row: OrderRow, now: Timestamp) -> OrderView {
+    #[must_use]
+    pub fn of(row: OrderRow, now: Timestamp) -> OrderView {
         let status = StatusView::from(row.status);
         let (payment, overdue) = (payment(&row), row.is_overdue(now));
         let shipped = |product_id| {

@@ -88,6 +88,7 @@ async fn adjust(
     context: RequestContext,
     Json { value, hash }: Json<Adjustment>,
 ) -> Result<Response, Problem> {
+    let context = context.keyed(&key);
     let Adjustment { delta, reason } = value.check()?;
     let route = format!("POST /v1/products/{product_id}/stock");
     let request = Request { caller: caller.name(), route, key, body_hash: hash };

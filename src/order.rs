@@ -1,0 +1,137 @@
+//! `ordermill order ID`: the whole story of one order, as a table or as JSON.
+//!
+//! It only reads the database, and tells an operator what the API tells an administrator. With `--follow` it goes on
+//! until the order has come to its end.
+
+mod head;
+mod story;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use ordermill_api::{OrderView, Reader, Timeline};
+use ordermill_pipeline::clock::Clock;
+use ordermill_store::{orders, timeline};
+use serde::Serialize;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::services::connect_pool;
+use crate::verify::{explain, one_line};
+
+use head::Head;
+use story::Story;
+
+/// What the process answers where there is no such order.
+const NO_SUCH_ORDER: u8 = 1;
+/// What it answers where it could not look.
+const NOT_LOOKED: u8 = 2;
+/// How often a followed order is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The statuses after which nothing happens to an order.
+const FINAL_STATUSES: [&str; 3] = ["REJECTED", "CANCELLED", "DELIVERED"];
+
+/// The flags of `ordermill order`.
+#[derive(Args, Clone, Debug)]
+pub struct OrderArgs {
+    /// The order.
+    order_id: Uuid,
+    /// Prints JSON instead of a table: the order and its timeline as the API shows them to an administrator.
+    #[arg(long)]
+    json: bool,
+    /// Goes on printing what happens until the order is REJECTED, CANCELLED or DELIVERED.
+    #[arg(long, conflicts_with = "json")]
+    follow: bool,
+}
+
+/// An order and all that happened to it.
+#[derive(Debug, Serialize)]
+struct Told {
+    order: OrderView,
+    #[serde(flatten)]
+    timeline: Timeline,
+}
+
+/// Prints an order's story. Answers 0, 1 where there is no such order, 2 where the database does not answer; then
+/// with one line on standard error.
+///
+/// # Errors
+/// Where standard output can't be written.
+pub async fn run(args: &OrderArgs, database_url: Result<String>) -> Result<ExitCode> {
+    let told = async {
+        let pool = connect_pool(&database_url?, "order", 1).await?;
+        Ok(look(&pool, args.order_id).await?.map(|told| (pool, told)))
+    };
+    match told.await {
+        Ok(Some((pool, told))) => print(args, &pool, told).await,
+        Ok(None) => {
+            writeln!(std::io::stderr(), "ordermill: there is no order {}", args.order_id)?;
+            Ok(ExitCode::from(NO_SUCH_ORDER))
+        }
+        Err(error) => not_looked(&error),
+    }
+}
+
+fn not_looked(error: &anyhow::Error) -> Result<ExitCode> {
+    writeln!(std::io::stderr(), "ordermill: the order could not be read: {}", one_line(error))?;
+    Ok(ExitCode::from(NOT_LOOKED))
+}
+
+/// The order first: what is seen of it has its events in the log by then.
+async fn look(pool: &PgPool, order_id: Uuid) -> Result<Option<Told>> {
+    let Some(row) = orders::find(pool, order_id).await.map_err(explain)? else { return Ok(None) };
+    let rows = timeline::of_order(pool, order_id).await.map_err(explain)?;
+    let order = OrderView::of(row, Clock::system().now());
+    Ok(Some(Told { order, timeline: Timeline::of(rows, &Reader::Admin) }))
+}
+
+async fn print(args: &OrderArgs, pool: &PgPool, mut told: Told) -> Result<ExitCode> {
+    let mut out = std::io::stdout();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&told)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut head = Head::of(&told.order)?;
+    writeln!(out, "{head}\n")?;
+    let mut story = Story::default();
+    write!(out, "{}", story.next(&told.timeline.items))?;
+    while args.follow && !FINAL_STATUSES.contains(&head.status.as_str()) {
+        tokio::time::sleep(LOOK_EVERY).await;
+        told = match look(pool, args.order_id).await {
+            Ok(told) => told.context("the order is gone")?,
+            Err(error) => return not_looked(&error),
+        };
+        head = Head::of(&told.order)?;
+        write!(out, "{}", story.next(&told.timeline.items))?;
+        out.flush()?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Text from outside as a terminal may show it: characters that move the cursor, change the terminal or turn the
+/// direction of writing are shown as their numbers.
+fn printable(text: &str) -> String {
+    let is_harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_harmful(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_change_the_terminal_is_shown_as_its_number() {
+        assert_eq!(printable("초록 tea, 5 €"), "초록 tea, 5 €");
+        assert_eq!(printable("a\u{1b}[2Jb\nc\u{9b}d\u{202e}e"), r"a\u{1b}[2Jb\u{a}c\u{9b}d\u{202e}e");
+    }
+}
