@@ -5,6 +5,8 @@ ALTER TABLE dead_letter
     DROP CONSTRAINT dead_letter_state_check,
     -- The order in which messages were put aside; within a key it is the order of the key.
     ADD COLUMN ordinal          bigint GENERATED ALWAYS AS IDENTITY (CACHE 1),
+    -- The event that could not be applied, as its headers say.
+    ADD COLUMN event_id         uuid,
     ADD COLUMN correlation_id   uuid,
     -- The payload as it came, where somebody has edited it since.
     ADD COLUMN original_payload bytea,
@@ -29,13 +31,14 @@ ALTER TABLE dead_letter
     ADD CONSTRAINT dead_letter_edited_keeps_the_original CHECK (edited OR original_payload IS NULL);
 
 -- Of before: records of ours did not hold their keys back, and what came behind them was applied.
-UPDATE dead_letter d SET correlation_id = (
-    SELECT e.correlation_id FROM event_log e WHERE e.aggregate_id = d.dead_letter_id AND e.topic LIKE '%.dlt');
+UPDATE dead_letter d SET event_id = e.cause_id, correlation_id = e.correlation_id
+FROM event_log e WHERE e.aggregate_id = d.dead_letter_id AND e.topic LIKE '%.dlt';
 
 CREATE UNIQUE INDEX dead_letter_ordinal ON dead_letter (ordinal);
 -- What waits behind a letter, in order.
 CREATE INDEX dead_letter_key ON dead_letter (group_name, topic, record_key, ordinal)
     WHERE state IN ('PARKED', 'WAITING', 'REPLAYED');
+CREATE INDEX dead_letter_event ON dead_letter (event_id) WHERE event_id IS NOT NULL;
 CREATE INDEX dead_letter_order ON dead_letter (correlation_id) WHERE correlation_id IS NOT NULL;
 CREATE INDEX dead_letter_state ON dead_letter (state, dead_letter_id);
 

@@ -108,8 +108,8 @@ async fn check_partitions(kafka: &KafkaConfig, expected: i16, names: &[String]) 
     let names = names.to_vec();
     let check = move || {
         let consumer: BaseConsumer = config.create()?;
-        let started = Instant::now();
         for topic in names {
+            let started = Instant::now();
             let mut found = partitions_of(&consumer, &topic)?;
             // A topic that was just made can be unknown for a moment.
             while found == 0 && started.elapsed() < BROKER_TIMEOUT {

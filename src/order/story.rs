@@ -112,9 +112,7 @@ fn details(item: &TimelineEvent) -> Vec<String> {
     if let Some(entry) = &item.balance_entry {
         lines.push(format!("balance: {} {}, {} after it", entry.kind, entry.amount, entry.balance_after));
     }
-    if let Some(dead_letter) = &item.dead_letter {
-        lines.push(dead(dead_letter));
-    }
+    lines.extend(item.dead_letter.iter().chain(&item.put_aside).map(dead));
     if !item.read_by.is_empty() {
         lines.push(format!("done with it: {}", item.read_by.join(", ")));
     }

@@ -25,6 +25,7 @@ fn event(sequence: u32, event_type: &str, after_ms: i64) -> TimelineEvent {
         gateway: None,
         balance_entry: None,
         dead_letter: None,
+        put_aside: Vec::new(),
     }
 }
 

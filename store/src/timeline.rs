@@ -1,7 +1,7 @@
 //! The whole story of one order: its events in the log, with what is known of each elsewhere.
 //!
-//! Every row is found by a key: events by their order, balance entries and dead letters by the id that they share with
-//! their event.
+//! Every row is found by a key: events by their order, balance entries by the id that they share with their event, dead
+//! letters by their order.
 
 use std::collections::HashMap;
 
@@ -51,6 +51,8 @@ pub struct TimelineRow {
     pub balance_entry: Option<BalanceEntryRow>,
     /// The dead letter that it tells of.
     pub dead_letter: Option<DeadLetterRow>,
+    /// Where it was put aside itself: by the groups that could not apply it, or in which it waits behind another.
+    pub put_aside: Vec<DeadLetterRow>,
 }
 
 impl TimelineRow {
@@ -76,11 +78,13 @@ pub struct BalanceEntryRow {
     pub created_at: Timestamp,
 }
 
-/// A message of an order that a group could not apply.
+/// A message of an order that a group could not apply, or that waits behind one.
 #[derive(Clone, Debug)]
 pub struct DeadLetterRow {
     /// The dead letter.
     pub dead_letter_id: Uuid,
+    /// The event that it holds, as its headers say.
+    pub event_id: Option<Uuid>,
     /// The group.
     pub group: String,
     /// Where the message lies.
@@ -111,13 +115,14 @@ pub async fn of_order(pool: &PgPool, order_id: Uuid) -> Result<Vec<TimelineRow>,
     let of_balances = rows.iter().filter(|row| row.topic == Topic::Balances.name());
     let entry_ids: Vec<Uuid> = of_balances.map(|row| row.event_id).collect();
     let mut entries = balance_entries(pool, &entry_ids).await?;
-    let put_aside = rows.iter().filter(|row| row.is_of_dead_letter());
-    let dead_letter_ids: Vec<Uuid> = put_aside.map(|row| row.aggregate_id).collect();
-    let dead_letters = dead_letters(pool, &dead_letter_ids).await?;
+    let dead_letters = dead_letters(pool, order_id).await?;
     for row in &mut rows {
         row.balance_entry = entries.remove(&row.event_id);
         if row.is_of_dead_letter() {
-            row.dead_letter = dead_letters.get(&row.aggregate_id).cloned();
+            row.dead_letter = dead_letters.iter().find(|d| d.dead_letter_id == row.aggregate_id).cloned();
+        } else {
+            let of_it = dead_letters.iter().filter(|d| d.event_id == Some(row.event_id));
+            row.put_aside = of_it.cloned().collect();
         }
     }
     Ok(rows)
@@ -177,6 +182,7 @@ async fn events(pool: &PgPool, order_id: Uuid) -> Result<Vec<TimelineRow>, sqlx:
         read_by: row.read_by,
         balance_entry: None,
         dead_letter: None,
+        put_aside: Vec::new(),
     });
     Ok(row.collect())
 }
@@ -208,37 +214,28 @@ async fn balance_entries(
     Ok(entry.collect())
 }
 
-/// The dead letters that these events tell of.
-async fn dead_letters(
-    pool: &PgPool,
-    event_ids: &[Uuid],
-) -> Result<HashMap<Uuid, DeadLetterRow>, sqlx::Error> {
-    if event_ids.is_empty() {
-        return Ok(HashMap::new());
-    }
+/// What was put aside of an order, in that order.
+async fn dead_letters(pool: &PgPool, order_id: Uuid) -> Result<Vec<DeadLetterRow>, sqlx::Error> {
     let rows = sqlx::query!(
-        r#"SELECT dead_letter_id, group_name, topic, partition, record_offset, event_type, code AS "code?",
-               error AS "error?", attempts, first_failed_at AS "first_failed_at?",
-               last_failed_at AS "last_failed_at?", state
-           FROM dead_letter WHERE dead_letter_id = ANY($1)"#,
-        event_ids,
+        "SELECT dead_letter_id, event_id, group_name, topic, partition, record_offset, event_type, code, error, attempts,
+             first_failed_at, last_failed_at, state
+         FROM dead_letter WHERE correlation_id = $1 ORDER BY ordinal",
+        order_id,
     )
     .fetch_all(pool)
     .await?;
-    let dead_letter = rows.into_iter().map(|row| {
-        let dead_letter = DeadLetterRow {
-            dead_letter_id: row.dead_letter_id,
-            group: row.group_name,
-            place: RecordPlace { topic: row.topic, partition: row.partition, offset: row.record_offset },
-            event_type: row.event_type,
-            code: row.code,
-            error: row.error,
-            attempts: row.attempts,
-            first_failed_at: row.first_failed_at.map(jiff_sqlx::Timestamp::to_jiff),
-            last_failed_at: row.last_failed_at.map(jiff_sqlx::Timestamp::to_jiff),
-            state: row.state,
-        };
-        (dead_letter.dead_letter_id, dead_letter)
+    let dead_letters = rows.into_iter().map(|row| DeadLetterRow {
+        dead_letter_id: row.dead_letter_id,
+        event_id: row.event_id,
+        group: row.group_name,
+        place: RecordPlace { topic: row.topic, partition: row.partition, offset: row.record_offset },
+        event_type: row.event_type,
+        code: row.code,
+        error: row.error,
+        attempts: row.attempts,
+        first_failed_at: row.first_failed_at.map(jiff_sqlx::Timestamp::to_jiff),
+        last_failed_at: row.last_failed_at.map(jiff_sqlx::Timestamp::to_jiff),
+        state: row.state,
     });
-    Ok(dead_letter.collect())
+    Ok(dead_letters.collect())
 }

@@ -136,15 +136,13 @@ pub async fn applied(connection: &mut PgConnection, group: &str) -> Result<Appli
 /// # Errors
 /// Where the database fails.
 pub async fn put_aside(connection: &mut PgConnection, group: &str) -> Result<Vec<Uuid>, sqlx::Error> {
-    let ids = sqlx::query_scalar!(
-        r#"SELECT header ->> 'value' AS "event_id!" FROM dead_letter, jsonb_array_elements(headers) AS header
-           WHERE group_name = $1 AND state IN ('PARKED', 'WAITING', 'DISCARDED')
-               AND header ->> 'name' = 'ce_id' AND header ->> 'value' IS NOT NULL"#,
+    sqlx::query_scalar!(
+        r#"SELECT event_id AS "event_id!" FROM dead_letter
+           WHERE group_name = $1 AND state <> 'RESOLVED' AND event_id IS NOT NULL"#,
         group,
     )
     .fetch_all(connection)
-    .await?;
-    Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
+    .await
 }
 
 #[cfg(test)]

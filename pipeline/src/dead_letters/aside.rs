@@ -58,6 +58,7 @@ async fn insert_rows(
     let headers: Vec<Value> = records().map(headers_of).collect();
     let payloads: Vec<Option<Vec<u8>>> = records().map(|record| record.payload.clone()).collect();
     let types: Vec<Option<String>> = records().map(|record| record.event_type().map(storable)).collect();
+    let event_ids: Vec<Option<Uuid>> = records().map(Record::event_id).collect();
     let correlation_ids: Vec<Option<Uuid>> = records().map(Record::correlation_id).collect();
     let rejections = || asides.iter().map(|aside| aside.rejection.as_ref());
     let codes: Vec<Option<String>> = rejections().map(|r| r.map(|r| r.code.name().to_owned())).collect();
@@ -70,15 +71,17 @@ async fn insert_rows(
         .collect();
     sqlx::query!(
         "INSERT INTO dead_letter (dead_letter_id, group_name, topic, partition, record_offset, record_key, headers,
-             payload, event_type, correlation_id, code, error, attempts, first_failed_at, last_failed_at, state)
+             payload, event_type, event_id, correlation_id, code, error, attempts, first_failed_at,
+             last_failed_at, state)
          SELECT dead_letter_id, $1, topic, partition, record_offset, record_key, headers,
-             payload, event_type, correlation_id, code, error, attempts, first_failed_at, last_failed_at, state
+             payload, event_type, event_id, correlation_id, code, error, attempts, first_failed_at,
+             last_failed_at, state
          FROM unnest($2::uuid[], $3::text[], $4::smallint[], $5::bigint[], $6::bytea[], $7::jsonb[], $8::bytea[],
                  $9::text[], $10::uuid[], $11::text[], $12::text[], $13::int[], $14::timestamptz[],
-                 $15::timestamptz[], $16::text[])
+                 $15::timestamptz[], $16::text[], $17::uuid[])
              WITH ORDINALITY AS aside (dead_letter_id, topic, partition, record_offset, record_key, headers,
                  payload, event_type, correlation_id, code, error, attempts, first_failed_at, last_failed_at,
-                 state, place)
+                 state, event_id, place)
          ORDER BY place",
         group,
         ids,
@@ -96,6 +99,7 @@ async fn insert_rows(
         first_failed_at as _,
         last_failed_at as _,
         &states,
+        event_ids as _,
     )
     .execute(connection)
     .await?;

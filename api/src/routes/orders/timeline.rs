@@ -87,6 +87,11 @@ pub struct TimelineEvent {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub dead_letter: Option<DeadLetter>,
+    /// Where it was put aside itself: by a group that could not apply it, or in which it waits behind another; to
+    /// administrators.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub put_aside: Vec<DeadLetter>,
 }
 
 /// For whom a timeline is made.
@@ -134,6 +139,7 @@ fn event(
     let mut data = parts::payload(&row.data);
     let is_hidden = matches!(reader, Reader::Customer(name) if *name != row.actor);
     let request = row.request.filter(|_| !is_hidden);
+    let put_aside = if reader.is_customer() { Vec::new() } else { row.put_aside };
     if reader.is_customer() {
         gateway.iter_mut().for_each(Gateway::keep_words_only);
         gateway::keep_words_only(&mut data);
@@ -158,6 +164,7 @@ fn event(
         gateway,
         balance_entry: row.balance_entry.map(BalanceEntry::from),
         dead_letter: row.dead_letter.map(DeadLetter::from),
+        put_aside: put_aside.into_iter().map(DeadLetter::from).collect(),
     }
 }
 

@@ -29,6 +29,7 @@ fn row(number: u128, event_type: &str, data: &Value) -> TimelineRow {
         read_by: Vec::new(),
         balance_entry: None,
         dead_letter: None,
+        put_aside: Vec::new(),
     }
 }
 
@@ -98,6 +99,7 @@ fn a_customer_sees_the_own_request_but_nobody_elses() {
 fn dead_letters_are_for_administrators() {
     let dead = DeadLetterRow {
         dead_letter_id: Uuid::from_u128(2),
+        event_id: Some(Uuid::from_u128(1)),
         group: "stock".to_owned(),
         place: RecordPlace { topic: "orders".to_owned(), partition: 3, offset: 9 },
         event_type: Some("order.placed".to_owned()),
@@ -108,16 +110,18 @@ fn dead_letters_are_for_administrators() {
         last_failed_at: Some(Timestamp::UNIX_EPOCH),
         state: "PARKED".to_owned(),
     };
+    let placed = TimelineRow { put_aside: vec![dead.clone()], ..placed(OWNER) };
     let dead = TimelineRow {
         topic: "orders.stock.dlt".to_owned(),
         dead_letter: Some(dead),
         ..row(2, "dead_letter.recorded", &json!("secret"))
     };
     let after = row(3, "stock.reserved", &json!({}));
-    let rows = vec![placed(OWNER), dead, after];
+    let rows = vec![placed, dead, after];
     let items = shown(rows.clone(), &Reader::Admin);
     assert_eq!((items.len(), &items[1]["dead_letter"]["code"]), (3, &json!("RULE")));
     assert_eq!(items[1]["dead_letter"]["kafka"]["offset"], 9);
+    assert_eq!(items[0]["put_aside"][0]["group"], "stock");
     let items = shown(rows, &customer());
     assert_eq!((items.len(), &items[1]["sequence"]), (2, &json!(2)));
     assert!(!json!(items).to_string().contains("secret"), "{items:?}");
