@@ -156,7 +156,9 @@ impl HandlerError {
         match self {
             HandlerError::Encode(_) | HandlerError::Corrupt(_) | HandlerError::Panic(_) => Some(Code::Bug),
             // A row that the program can't read.
-            HandlerError::Database(sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => Some(Code::Bug),
+            HandlerError::Database(sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => {
+                Some(Code::Bug)
+            }
             HandlerError::Database(error) => match database::next_after(error) {
                 Next::Reject => Some(Code::Rule),
                 Next::Retry | Next::Bug => None,

@@ -166,7 +166,10 @@ impl Record {
             (code, error.to_string())
         })?;
         if self.key.as_deref() != Some(event.key().to_string().as_bytes()) {
-            return Err((Code::KeyMismatch, format!("the key is not {}, which the payload says", event.key())));
+            return Err((
+                Code::KeyMismatch,
+                format!("the key is not {}, which the payload says", event.key()),
+            ));
         }
         let trace = TraceContext::child_of(self.traceparent());
         Ok(Received { event_id, event, at, place: self.place.clone(), trace })

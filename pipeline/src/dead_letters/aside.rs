@@ -38,7 +38,8 @@ pub(crate) async fn put(
     let ids: Vec<Uuid> = asides.iter().map(|_| Uuid::now_v7()).collect();
     insert_rows(&mut *connection, group, asides, &ids).await?;
     park(connection, group, asides, &ids).await?;
-    let letters = asides.iter().zip(&ids).filter_map(|(aside, id)| Some((aside, *id, aside.rejection.as_ref()?)));
+    let letters =
+        asides.iter().zip(&ids).filter_map(|(aside, id)| Some((aside, *id, aside.rejection.as_ref()?)));
     Ok(letters.map(|(aside, id, rejection)| entry(id, group, aside.record, rejection)).collect())
 }
 
@@ -141,7 +142,8 @@ fn headers_of(record: &Record) -> Value {
 pub(crate) fn entry(dead_letter_id: Uuid, group: &str, record: &Record, rejection: &Rejection) -> Entry {
     let RecordPlace { topic, partition, offset } = &record.place;
     // The original's own headers keep their names but for those that the relay writes anew.
-    let kept = record.headers().filter(|(name, _)| !name.starts_with("ce_") && !name.starts_with("ordermill"));
+    let kept =
+        record.headers().filter(|(name, _)| !name.starts_with("ce_") && !name.starts_with("ordermill"));
     let mut headers: Vec<StoredHeader> = kept.map(|(name, value)| StoredHeader::new(name, value)).collect();
     let payload = record.payload.as_deref().unwrap_or_default();
     for (name, value) in [

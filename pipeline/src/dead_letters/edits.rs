@@ -143,10 +143,12 @@ async fn lock(connection: &mut PgConnection, dead_letter_id: Uuid) -> Result<Loc
     )
     .fetch_optional(&mut *connection)
     .await?;
-    let state =
-        sqlx::query_scalar!("SELECT state FROM dead_letter WHERE dead_letter_id = $1 FOR UPDATE", dead_letter_id)
-            .fetch_one(connection)
-            .await?;
+    let state = sqlx::query_scalar!(
+        "SELECT state FROM dead_letter WHERE dead_letter_id = $1 FOR UPDATE",
+        dead_letter_id
+    )
+    .fetch_one(connection)
+    .await?;
     Ok(Locked {
         group: letter.group_name,
         topic: letter.topic,

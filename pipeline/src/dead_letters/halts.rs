@@ -41,7 +41,12 @@ pub(crate) async fn standing(
 }
 
 /// Stops the group: none of its members applies anything until it is resumed.
-pub(crate) async fn halt(pool: &PgPool, group: &str, reason: &str, now: Timestamp) -> Result<(), sqlx::Error> {
+pub(crate) async fn halt(
+    pool: &PgPool,
+    group: &str,
+    reason: &str,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "INSERT INTO halted_group AS h (group_name, halted_at, reason) VALUES ($1, $2, $3)
          ON CONFLICT (group_name) DO UPDATE
@@ -108,7 +113,13 @@ pub async fn resume(
     .await?;
     let Some(resumed) = resumed else { return Ok(false) };
     let detail = json!({"halted_because": resumed.reason, "unchecked_seconds": unchecked.as_secs()});
-    let entry = audit::Entry { action: audit::Action::Resumed, letter: None, replay: None, group: Some(group), detail };
+    let entry = audit::Entry {
+        action: audit::Action::Resumed,
+        letter: None,
+        replay: None,
+        group: Some(group),
+        detail,
+    };
     audit::write(&mut transaction, actor, now, vec![entry]).await?;
     transaction.commit().await?;
     Ok(true)

@@ -6,8 +6,8 @@ use sqlx::PgPool;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::edits::audit;
 use super::State;
+use super::edits::audit;
 use crate::consumer::Record;
 use crate::log::RecordPlace;
 use crate::stored_header::StoredHeader;

@@ -45,8 +45,7 @@ impl ParkedKeys {
     /// Whether the record's key is parked.
     pub(crate) fn holds(&self, record: &Record) -> bool {
         // Most often nothing is parked at all.
-        !self.0.is_empty()
-            && self.0.contains(&(record.place.topic.clone(), record.parking_key().to_vec()))
+        !self.0.is_empty() && self.0.contains(&(record.place.topic.clone(), record.parking_key().to_vec()))
     }
 
     /// The record's key is parked from here on.

@@ -222,7 +222,9 @@ impl Publisher {
             all = all.add(headers::CAUSATION, &cause_id.to_string());
         }
         match &row.headers {
-            Some(further) => further.0.iter().fold(all, |all, header| all.add_bytes(&header.name, &header.bytes())).0,
+            Some(further) => {
+                further.0.iter().fold(all, |all, header| all.add_bytes(&header.name, &header.bytes())).0
+            }
             None => all.add(headers::CONTENT_TYPE, "application/json").0,
         }
     }
