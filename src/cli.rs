@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 use crate::bench::load::LoadArgs;
 use crate::bench::{self, BenchArgs};
 use crate::connections::{ConnectionArgs, Connections};
+use crate::dlq::{self, DlqArgs};
+use crate::flood::FloodArgs;
 use crate::logging::{self, LogFormat};
 use crate::services::{self, Services};
 use crate::up::{self, UpArgs};
@@ -56,6 +58,8 @@ enum Command {
     Keys(KeysArgs),
     /// Checks on the live system that money, stock, charges, orders and log add up.
     Verify(VerifyArgs),
+    /// Looks at dead letters, edits, replays and discards them; works on the database, also without the API.
+    Dlq(DlqArgs),
     /// Measures orders per second against PostgreSQL itself, on a stack of its own.
     Bench(BenchArgs),
     /// Places the orders of `bench`.
@@ -100,6 +104,8 @@ struct WorkerArgs {
     names: Vec<Worker>,
     #[command(flatten)]
     service: ServiceArgs,
+    #[command(flatten)]
+    flood: FloodArgs,
 }
 
 #[derive(Args, Debug)]
@@ -123,6 +129,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         // `up` shows its progress itself.
         Command::Up(_) => "warn,librdkafka=off,rdkafka=off",
         Command::Verify(_)
+        | Command::Dlq(_)
         | Command::Keys(_)
         | Command::Migrate
         | Command::Topics
@@ -157,6 +164,7 @@ async fn command(cli: Cli) -> Result<ExitCode> {
                 }
             };
         }
+        Command::Dlq(args) => return dlq::run(args, &connections).await,
         Command::Bench(args) => return bench::run(&args).await,
         Command::BenchLoad(args) => return bench::load::run(&args).await,
         Command::Migrate => migrate(&connections.database_url()?).await?,
@@ -173,7 +181,8 @@ async fn command(cli: Cli) -> Result<ExitCode> {
                 .gateway_url
                 .clone()
                 .context("the gateway's address is missing: give --gateway-url or ORDERMILL_GATEWAY_URL")?;
-            let services = connect(&connections, args.service.metrics_listen).await?;
+            let mut services = connect(&connections, args.service.metrics_listen).await?;
+            services.flood_limit = args.flood.limit();
             let workers = if args.names.is_empty() { Worker::ALL.to_vec() } else { args.names };
             services.run_workers(&workers, &GatewayConfig::new(&gateway_url)).await?;
         }

@@ -101,7 +101,7 @@ pub fn groups() -> Groups {
 }
 
 /// A database error in words that say what to do.
-fn explain(error: sqlx::Error) -> anyhow::Error {
+pub(crate) fn explain(error: sqlx::Error) -> anyhow::Error {
     const UNDEFINED_TABLE: &str = "42P01";
     let code = error.as_database_error().and_then(|error| error.code());
     let advice = match code.as_deref() {
@@ -112,7 +112,7 @@ fn explain(error: sqlx::Error) -> anyhow::Error {
 }
 
 /// An error with its causes. Some say their cause themselves; it is not said twice.
-fn one_line(error: &anyhow::Error) -> String {
+pub(crate) fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain().map(|cause| cause.to_string().replace('\n', " ")) {
         if line.is_empty() {
