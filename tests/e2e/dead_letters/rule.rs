@@ -25,18 +25,9 @@ async fn assert_found(shop: &Shop, orders: &[Uuid]) -> Vec<Uuid> {
     for item in list["items"].as_array().unwrap() {
         assert!(orders.contains(&id(&item["key"])), "{item}");
         assert_eq!(item["correlation_id"], item["key"]);
-        let expected = json!(["orders", "stock", "order.placed", "RULE", "PARKED", 0, null, 1, false]);
-        let names = [
-            "topic",
-            "group",
-            "event_type",
-            "code",
-            "state",
-            "waiting_behind",
-            "waits_for",
-            "attempts",
-            "edited",
-        ];
+        let expected = json!(["orders", "stock", "order.placed", "RULE", "PARKED", 0, null, false]);
+        let names =
+            ["topic", "group", "event_type", "code", "state", "waiting_behind", "waits_for", "edited"];
         assert_eq!(names.map(|name| item[name].clone()).into_iter().collect::<Value>(), expected, "{item}");
         assert!(item["error"].as_str().unwrap().contains("no_lamps"), "{item}");
     }
@@ -89,13 +80,14 @@ async fn orders_that_break_a_rule_are_found_tried_and_replayed() {
     let payload: Value = serde_json::from_str(shown["payload"].as_str().unwrap()).unwrap();
     assert_eq!((&payload["order_id"], shown.get("original_payload")), (&shown["key"], None));
 
+    let attempts = shown["attempts"].clone();
     let dry_run = json!({"ids": letters, "dry_run": true});
     let failing = replay(&shop, &dry_run).await;
     assert_eq!(counts(&failing), json!({"FAILED_AGAIN": 3}), "{failing}");
     for item in failing["items"].as_array().unwrap() {
         assert!(item["detail"].as_str().unwrap().contains("no_lamps") && item["decided_at"].is_string());
     }
-    assert_eq!(letter(&shop, letters[0]).await["attempts"], 1, "a dry run is no attempt");
+    assert_eq!(letter(&shop, letters[0]).await["attempts"], attempts, "a dry run is no attempt");
 
     cure(&shop).await;
     let before = events_of(&shop, &orders).await;
