@@ -41,7 +41,7 @@ async fn assert_found(shop: &Shop, orders: &[Uuid]) -> Vec<Uuid> {
         assert_eq!(ids(&shop.get(&format!("/dead-letters?{query}")).await), letters, "{query}");
     }
     for query in ["topic=payments", "group=sales", "code=BUG", "state=RESOLVED", "to=2020-01-01T00:00:00Z"] {
-        assert_eq!(ids(&shop.get(&format!("/dead-letters?{query}")).await), [], "{query}");
+        assert_eq!(ids(&shop.get(&format!("/dead-letters?{query}")).await), [Uuid::nil(); 0], "{query}");
     }
     let first = shop.get("/dead-letters?limit=2").await;
     let cursor = first["next_cursor"].as_str().unwrap();
@@ -129,7 +129,8 @@ fn hex_of_admin_key() -> String {
 
 /// What is resolved changes nothing any more, however often it is named; a request that is repeated asks for nothing anew.
 async fn assert_replayed_once_more(shop: &Shop, letters: &[Uuid]) {
-    let twice = json!({"ids": [letters, letters].concat()});
+    let twice = [letters, letters].concat();
+    let twice = json!({"ids": twice});
     let again = || {
         let request =
             shop.request(Method::POST, "/dead-letters/replays").header("Idempotency-Key", "once more");
