@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 use crate::bench::load::LoadArgs;
 use crate::bench::{self, BenchArgs};
 use crate::connections::{ConnectionArgs, Connections};
+use crate::dlq::{self, DlqArgs};
+use crate::flood::FloodArgs;
 use crate::logging::{self, LogFormat};
 use crate::order::{self, OrderArgs};
 use crate::services::{self, Services};
@@ -59,6 +61,8 @@ enum Command {
     Verify(VerifyArgs),
     /// Tells the whole story of one order.
     Order(OrderArgs),
+    /// Looks at dead letters, edits, replays and discards them; works on the database, also without the API.
+    Dlq(DlqArgs),
     /// Measures orders per second against PostgreSQL itself, on a stack of its own.
     Bench(BenchArgs),
     /// Places the orders of `bench`.
@@ -103,6 +107,8 @@ struct WorkerArgs {
     names: Vec<Worker>,
     #[command(flatten)]
     service: ServiceArgs,
+    #[command(flatten)]
+    flood: FloodArgs,
 }
 
 #[derive(Args, Debug)]
@@ -127,6 +133,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Up(_) => "warn,librdkafka=off,rdkafka=off",
         Command::Verify(_)
         | Command::Order(_)
+        | Command::Dlq(_)
         | Command::Keys(_)
         | Command::Migrate
         | Command::Topics
@@ -162,6 +169,7 @@ async fn command(cli: Cli) -> Result<ExitCode> {
             };
         }
         Command::Order(args) => return order::run(&args, connections.database_url()).await,
+        Command::Dlq(args) => return dlq::run(args, &connections).await,
         Command::Bench(args) => return bench::run(&args).await,
         Command::BenchLoad(args) => return bench::load::run(&args).await,
         Command::Migrate => migrate(&connections.database_url()?).await?,
@@ -178,7 +186,8 @@ async fn command(cli: Cli) -> Result<ExitCode> {
                 .gateway_url
                 .clone()
                 .context("the gateway's address is missing: give --gateway-url or ORDERMILL_GATEWAY_URL")?;
-            let services = connect(&connections, args.service.metrics_listen).await?;
+            let mut services = connect(&connections, args.service.metrics_listen).await?;
+            services.flood_limit = args.flood.limit();
             let workers = if args.names.is_empty() { Worker::ALL.to_vec() } else { args.names };
             services.run_workers(&workers, &GatewayConfig::new(&gateway_url)).await?;
         }

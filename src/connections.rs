@@ -57,6 +57,16 @@ impl ConnectionArgs {
         url.ok_or_else(|| self.missing("--database-url"))
     }
 
+    /// What stands before every topic and group name; nothing where it is neither given nor found.
+    ///
+    /// # Errors
+    /// Where the stack file can't be read.
+    pub fn topic_prefix(&self) -> Result<String> {
+        let file = StackFile::read(&self.data_dir)?;
+        let prefix = self.topic_prefix.clone().or_else(|| file.map(|file| file.topic_prefix));
+        Ok(prefix.unwrap_or_default())
+    }
+
     fn missing(&self, flag: &str) -> anyhow::Error {
         anyhow!("no stack runs on {}: start one with `ordermill up`, or give {flag}", self.data_dir.display())
     }

@@ -3,6 +3,8 @@
 pub mod bench;
 pub mod cli;
 pub mod connections;
+pub mod dlq;
+mod flood;
 pub mod logging;
 pub mod metrics_endpoint;
 pub mod order;

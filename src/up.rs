@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use jiff::tz::TimeZone;
+use ordermill_pipeline::consumer::FloodLimit;
 use ordermill_pipeline::relay;
 use ordermill_pipeline::topics::{self, PARTITIONS_DEFAULT};
 use ordermill_stack::{
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{TimeZoneArgs, data_dir, listen, shutdown_on_signal};
 use crate::connections::{ConnectionArgs, Connections, admin_key_file};
+use crate::flood::FloodArgs;
 use crate::services::{Services, connect_pool};
 use crate::stack_file::{StackFile, write_private};
 
@@ -48,6 +50,8 @@ pub struct UpArgs {
     gateway_port: Option<u16>,
     #[command(flatten)]
     zone: TimeZoneArgs,
+    #[command(flatten)]
+    flood: FloodArgs,
 }
 
 /// The servers that were started here; what was given from outside is not among them.
@@ -97,7 +101,7 @@ impl Children {
 pub async fn run(args: &ConnectionArgs, up: UpArgs) -> Result<ExitCode> {
     let shutdown = shutdown_on_signal()?;
     let directory = data_dir(&args.data_dir)?;
-    let time_zone = up.zone.time_zone.clone();
+    let (time_zone, flood_limit) = (up.zone.time_zone.clone(), up.flood.limit());
     let listener = listen(SocketAddr::from(([127, 0, 0, 1], up.port))).await?;
     let api_url = format!("http://{}", listener.local_addr()?);
     let secret = callback_secret(&directory)?;
@@ -109,7 +113,8 @@ pub async fn run(args: &ConnectionArgs, up: UpArgs) -> Result<ExitCode> {
     });
     let (children, mut connections) = started.await.context("starting the servers panicked")??;
     connections.api_url = Some(api_url);
-    let outcome = serve(&connections, &directory, listener, &secret, time_zone, &children, shutdown).await;
+    let settings = Settings { callback_secret: secret, time_zone, flood_limit };
+    let outcome = serve(&connections, &directory, listener, settings, &children, shutdown).await;
     StackFile::remove(&directory);
     eprintln!("stopping ...");
     tokio::task::spawn_blocking(move || children.stop()).await.context("stopping the servers panicked")?;
@@ -165,18 +170,26 @@ fn start(
     Ok((Children { gateway, kafka, postgres }, connections))
 }
 
+/// What the services are told.
+struct Settings {
+    callback_secret: String,
+    time_zone: TimeZone,
+    flood_limit: FloodLimit,
+}
+
 /// Sets the database and the topics up, runs the services, and watches the children.
 async fn serve(
     connections: &Connections,
     directory: &Path,
     listener: TcpListener,
-    callback_secret: &str,
-    time_zone: TimeZone,
+    settings: Settings,
     children: &Children,
     shutdown: CancellationToken,
 ) -> Result<()> {
     set_up(connections, directory).await?;
-    let services = std::sync::Arc::new(Services::connect(connections, shutdown.clone()).await?);
+    let mut services = Services::connect(connections, shutdown.clone()).await?;
+    services.flood_limit = settings.flood_limit;
+    let services = std::sync::Arc::new(services);
     let gateway_url = connections.gateway_url.clone().unwrap_or_default();
     let relay = tokio::spawn({
         let services = services.clone();
@@ -187,8 +200,9 @@ async fn serve(
         async move { services.run_workers(&Worker::ALL, &GatewayConfig::new(&gateway_url)).await }
     });
     let mut api = tokio::spawn({
-        let (services, secret) = (services.clone(), callback_secret.to_owned());
-        async move { services.run_api(listener, Some(&secret), time_zone).await }
+        let services = services.clone();
+        let Settings { callback_secret, time_zone, .. } = settings;
+        async move { services.run_api(listener, Some(&callback_secret), time_zone).await }
     });
     let outcome = tokio::select! {
         outcome = announce_and_watch(connections, directory, children, &shutdown) => outcome,

@@ -49,6 +49,7 @@ pub struct Shared {
     pub(crate) acceptance: Acceptance,
     pub(crate) waiting: Waiting,
     pub(crate) waiting_claims: Waiting,
+    pub(crate) waiting_replays: Waiting,
     pub(crate) watching: Watching,
     pub(crate) product_cache: ProductCache,
     pub(crate) readiness: Readiness,
@@ -89,7 +90,9 @@ impl Api {
         let waiting_for = |what| Waiting::new(what, metrics.waiting_requests.clone(), shutdown.clone());
         let (waiting, waiting_claims) = (waiting_for(Awaited::Orders), waiting_for(Awaited::Claims));
         tasks.spawn(waiting.clone().run(journal.pool.clone()));
+        let waiting_replays = waiting_for(Awaited::Replays);
         tasks.spawn(waiting_claims.clone().run(journal.pool.clone()));
+        tasks.spawn(waiting_replays.clone().run(journal.pool.clone()));
         let watching = Watching::new(config.streams_max, metrics.open_streams.clone(), shutdown.clone());
         tasks.spawn(watching.clone().run(journal.pool.clone()));
         let acceptance = Acceptance::start(&journal, &config, &metrics, &tasks, &drained);
@@ -114,6 +117,7 @@ impl Api {
             acceptance,
             waiting,
             waiting_claims,
+            waiting_replays,
             watching,
             product_cache,
             readiness,

@@ -28,12 +28,16 @@ const KEY_LENGTH_MAX: usize = 256;
 
 /// Whose key the request carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Caller(Identity);
+pub(crate) struct Caller {
+    identity: Identity,
+    /// The first bytes of the key's hash, which tell keys apart and lead to none.
+    key_mark: [u8; 4],
+}
 
 impl Caller {
     /// The name by which events and idempotency keys know the caller.
     pub(crate) fn name(self) -> String {
-        match self.0 {
+        match self.identity {
             Identity::Customer(user_id) => format!("user:{user_id}"),
             Identity::Admin => "admin".to_owned(),
         }
@@ -41,12 +45,18 @@ impl Caller {
 
     /// Whether everything may be seen and changed.
     pub(crate) fn is_admin(self) -> bool {
-        self.0 == Identity::Admin
+        self.identity == Identity::Admin
+    }
+
+    /// The same with what tells the caller's key from others: all administrators have one name, and an audit must say
+    /// which of them it was.
+    pub(crate) fn name_with_key(self) -> String {
+        format!("{}:{}", self.name(), hex::encode(self.key_mark))
     }
 
     /// Whether what belongs to that user may be seen and changed.
     pub(crate) fn may_act_for(self, user_id: Uuid) -> bool {
-        match self.0 {
+        match self.identity {
             Identity::Customer(own_id) => own_id == user_id,
             Identity::Admin => true,
         }
@@ -66,7 +76,9 @@ impl FromRequestParts<Api> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Caller, Problem> {
         let key = bearer(&parts.headers)?;
-        api.identities.of(&api.journal.pool, key).await.map(Caller)
+        let identity = api.identities.of(&api.journal.pool, key).await?;
+        let [a, b, c, d, ..] = digest(key);
+        Ok(Caller { identity, key_mark: [a, b, c, d] })
     }
 }
 
@@ -79,7 +91,7 @@ impl FromRequestParts<Api> for Admin {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Admin, Problem> {
         let caller = Caller::from_request_parts(parts, api).await?;
-        match caller.0 {
+        match caller.identity {
             Identity::Admin => Ok(Admin(caller)),
             Identity::Customer(_) => Err(Problem::new(
                 Code::Forbidden,
@@ -174,6 +186,10 @@ impl Identities {
 mod tests {
     use super::*;
 
+    fn caller(identity: Identity) -> Caller {
+        Caller { identity, key_mark: [0, 0xab, 0x12, 0xff] }
+    }
+
     fn with(value: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, value.parse().unwrap());
@@ -205,9 +221,15 @@ mod tests {
     #[test]
     fn a_customer_acts_for_nobody_else_and_an_admin_for_anybody() {
         let (own_id, other_id) = (Uuid::now_v7(), Uuid::now_v7());
-        let customer = Caller(Identity::Customer(own_id));
+        let customer = caller(Identity::Customer(own_id));
         assert_eq!(customer.acting_for(own_id), Ok(()));
         assert_eq!(customer.acting_for(other_id).unwrap_err().code(), Code::UserNotFound);
-        assert_eq!(Caller(Identity::Admin).acting_for(other_id), Ok(()));
+        assert_eq!(caller(Identity::Admin).acting_for(other_id), Ok(()));
+    }
+
+    #[test]
+    fn administrators_have_one_name_and_their_keys_tell_them_apart() {
+        let admin = caller(Identity::Admin);
+        assert_eq!((admin.name(), admin.name_with_key()), ("admin".to_owned(), "admin:00ab12ff".to_owned()));
     }
 }

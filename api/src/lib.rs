@@ -12,6 +12,7 @@ mod auth;
 mod body;
 mod canonical;
 mod config;
+pub mod dead_letters;
 mod etag;
 mod idempotency;
 mod keys;
@@ -43,6 +44,7 @@ pub use config::ApiConfig;
 pub use keys::{hash_key, new_api_key};
 pub use metrics::ApiMetrics;
 pub use openapi::openapi;
+pub use paging::{Items, read_cursor};
 pub use routes::orders::timeline::{
     BalanceEntry, DeadLetter, Gateway, GatewayAttempt, KafkaPlace, Reader, RequestView, Timeline,
     TimelineEvent,

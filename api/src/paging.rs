@@ -93,25 +93,26 @@ impl PageQuery {
     }
 }
 
-fn read_cursor<C: FromStr>(cursor: &str) -> Option<C> {
+/// Where the page before ended, as its `next_cursor` says; `None` where that is none of ours.
+pub fn read_cursor<C: FromStr>(cursor: &str) -> Option<C> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(cursor).ok()?;
     std::str::from_utf8(&bytes).ok()?.parse().ok()
 }
 
 /// A page of a list.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Items<T> {
+pub struct Items<T> {
     /// The items.
-    pub(crate) items: Vec<T>,
+    pub items: Vec<T>,
     /// Leads to the next page; null on the last.
     #[schema(example = "MTI", required = true)]
-    pub(crate) next_cursor: Option<String>,
+    pub next_cursor: Option<String>,
 }
 
 impl<T> Items<T> {
     /// A page made of one row more than fits on it, where there is one: that is how it knows of a next page.
     /// `cursor` says of the last item where the next page begins.
-    pub(crate) fn of_rows<R, C: ToString>(
+    pub fn of_rows<R, C: ToString>(
         mut rows: Vec<R>,
         limit: usize,
         cursor: impl FnOnce(&R) -> C,

@@ -41,6 +41,8 @@ nouns! {
     Shipment ShipmentNotFound "there is no shipment of this id";
     Coupon CouponNotFound "there is no coupon of this id";
     UserCoupon UserCouponNotFound "no user has a coupon of this id";
+    DeadLetter DeadLetterNotFound "there is no dead letter of this id";
+    Replay ReplayNotFound "there is no replay of this id";
 }
 
 /// The answer where there is none of that noun.

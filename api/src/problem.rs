@@ -66,6 +66,9 @@ codes! {
     ClaimNotFound NOT_FOUND "CLAIM_NOT_FOUND" "There is no such claim";
     UserCouponNotFound NOT_FOUND "USER_COUPON_NOT_FOUND" "There is no such coupon of a user";
     ShipmentNotFound NOT_FOUND "SHIPMENT_NOT_FOUND" "There is no such shipment";
+    DeadLetterNotFound NOT_FOUND "DEAD_LETTER_NOT_FOUND" "There is no such dead letter";
+    ReplayNotFound NOT_FOUND "REPLAY_NOT_FOUND" "There is no such replay";
+    HaltNotFound NOT_FOUND "HALT_NOT_FOUND" "No such group has stopped";
     MethodNotAllowed METHOD_NOT_ALLOWED "METHOD_NOT_ALLOWED" "This path does not take this method";
     RequestTimeout REQUEST_TIMEOUT "REQUEST_TIMEOUT" "The request did not arrive in time";
     EmailTaken CONFLICT "EMAIL_TAKEN" "The e-mail address belongs to another user";
@@ -78,6 +81,8 @@ codes! {
     OrderNotCancellable CONFLICT "ORDER_NOT_CANCELLABLE" "The order was refused, so there is nothing to cancel";
     OutOfStock CONFLICT "OUT_OF_STOCK" "There are fewer units than that";
     NothingToShip CONFLICT "NOTHING_TO_SHIP" "The order has less left to ship";
+    DeadLetterBusy CONFLICT "DEAD_LETTER_BUSY" "A replay has selected the dead letter";
+    DeadLetterSettled CONFLICT "DEAD_LETTER_SETTLED" "The dead letter is done with";
     IdempotencyKeyInUse CONFLICT "IDEMPOTENCY_KEY_IN_USE" "The first request of this key still runs";
     VersionMismatch PRECONDITION_FAILED "VERSION_MISMATCH" "The order has changed since";
     PreconditionRequired PRECONDITION_REQUIRED "PRECONDITION_REQUIRED" "Say which version you have seen";
@@ -88,6 +93,7 @@ codes! {
     IdempotencyKeyReused UNPROCESSABLE_ENTITY "IDEMPOTENCY_KEY_REUSED" "The key was used for another body";
     OrderedProductNotFound UNPROCESSABLE_ENTITY "PRODUCT_NOT_FOUND" "A product that was ordered is unknown";
     ProductWithdrawn UNPROCESSABLE_ENTITY "PRODUCT_WITHDRAWN" "A product is not for sale any more";
+    SelectedDeadLetterNotFound UNPROCESSABLE_ENTITY "DEAD_LETTER_NOT_FOUND" "A dead letter that was selected is unknown";
     Internal INTERNAL_SERVER_ERROR "INTERNAL" "Something is broken here";
     Overloaded SERVICE_UNAVAILABLE "OVERLOADED" "Too busy, try again";
     NotReady SERVICE_UNAVAILABLE "NOT_READY" "Not everything answers";

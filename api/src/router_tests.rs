@@ -64,6 +64,8 @@ fn operations() -> Vec<(String, String, bool)> {
         let path = path.replace("{shipment_id}", &OTHER.to_string());
         let path = path.replace("{coupon_id}", &OTHER.to_string()).replace("{claim_id}", &OTHER.to_string());
         let path = path.replace("{user_coupon_id}", &OTHER.to_string());
+        let path = path.replace("{dead_letter_id}", &OTHER.to_string());
+        let path = path.replace("{replay_id}", &OTHER.to_string()).replace("{group}", "stock");
         assert!(!path.contains('{'), "{path} has an id that this test does not know");
         for (method, operation) in item.as_object().unwrap() {
             let needs_key = operation.get("security").is_some();
@@ -77,7 +79,7 @@ fn operations() -> Vec<(String, String, bool)> {
 async fn every_route_that_needs_a_key_refuses_a_caller_without() {
     let router = router_with_keys().await;
     let operations = operations();
-    assert_eq!(operations.iter().filter(|(.., needs_key)| *needs_key).count(), 25);
+    assert_eq!(operations.iter().filter(|(.., needs_key)| *needs_key).count(), 35);
     for (method, path, needs_key) in operations {
         for headers in [&[][..], &[("authorization", "Basic om_admin")]] {
             let answer = ask(&router, &method, &path, headers, "").await;
@@ -131,6 +133,52 @@ async fn a_customer_does_not_do_what_is_for_administrators() {
         let answer = ask(&router, method, path, &[CUSTOMER_KEY], "").await;
         assert_eq!((answer.status, answer.code()), (403, "FORBIDDEN"), "{method} {path}");
     }
+}
+
+#[tokio::test]
+async fn a_customer_sees_and_changes_no_dead_letter() {
+    let router = router_with_keys().await;
+    let letters: Vec<_> =
+        operations().into_iter().filter(|(_, path, _)| path.starts_with("/v1/dead-letters")).collect();
+    assert_eq!(letters.len(), 10);
+    for (method, path, _) in letters {
+        let answer = ask(&router, &method, &path, &[CUSTOMER_KEY, IDEMPOTENCY_KEY], "{}").await;
+        assert_eq!((answer.status, answer.code()), (403, "FORBIDDEN"), "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_asked_of_dead_letters_is_checked_before_the_database() {
+    let router = router_with_keys().await;
+    let letter = format!("/v1/dead-letters/{OTHER}");
+    let (payload, discard) = (format!("{letter}/payload"), format!("{letter}/discard"));
+    for (method, path, body, status, code) in [
+        ("GET", "/v1/dead-letters?topic=%00&state=OPEN&limit=0", "", 422, "VALIDATION_FAILED"),
+        ("GET", "/v1/dead-letters?code=RULE&code=RULE", "", 422, "VALIDATION_FAILED"),
+        ("GET", "/v1/dead-letters/groups?from=yesterday", "", 422, "VALIDATION_FAILED"),
+        ("GET", "/v1/dead-letters/groups?topic=orders.stock.dlt&group=sales", "", 422, "VALIDATION_FAILED"),
+        ("GET", "/v1/dead-letters/mine", "", 404, "DEAD_LETTER_NOT_FOUND"),
+        ("GET", "/v1/dead-letters/replays/mine", "", 404, "REPLAY_NOT_FOUND"),
+        ("POST", "/v1/dead-letters/halts/%00/resume", "", 404, "HALT_NOT_FOUND"),
+        (
+            "POST",
+            "/v1/dead-letters/halts/stock/resume",
+            r#"{"unchecked_seconds":86401}"#,
+            422,
+            "VALIDATION_FAILED",
+        ),
+        ("POST", "/v1/dead-letters/replays", "{}", 422, "VALIDATION_FAILED"),
+        ("POST", "/v1/dead-letters/replays", r#"{"filter":{"ids":[]}}"#, 400, "INVALID_JSON"),
+        ("PUT", &payload, "{}", 422, "VALIDATION_FAILED"),
+        ("PUT", &payload, r#"{"data":""}"#, 400, "INVALID_JSON"),
+        ("POST", &discard, r#"{"reason":"twice"}"#, 400, "INVALID_JSON"),
+        ("POST", &discard, r#"{"reason":" ","release_waiting":true}"#, 422, "VALIDATION_FAILED"),
+    ] {
+        let answer = ask(&router, method, path, &[ADMIN_KEY, IDEMPOTENCY_KEY], body).await;
+        assert_eq!((answer.status, answer.code()), (status, code), "{method} {path} {body}");
+    }
+    let answer = ask(&router, "POST", "/v1/dead-letters/replays", &[ADMIN_KEY], r#"{"filter":{}}"#).await;
+    assert_eq!((answer.status, answer.code()), (400, "IDEMPOTENCY_KEY_MISSING"));
 }
 
 #[tokio::test]

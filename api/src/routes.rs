@@ -2,6 +2,7 @@
 
 pub(crate) mod balances;
 mod coupons;
+mod dead_letters;
 mod docs;
 mod operations;
 pub(crate) mod orders;
@@ -34,6 +35,7 @@ pub(crate) fn documented() -> OpenApiRouter<Api> {
         .merge(shipments::routes())
         .merge(coupons::routes())
         .merge(payments::routes())
+        .merge(dead_letters::routes())
         .merge(operations::routes())
         .merge(verification::routes())
 }

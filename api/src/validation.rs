@@ -45,6 +45,14 @@ pub(crate) mod limits {
     pub(crate) const TRACKING_NUMBER_LENGTH: RangeInclusive<usize> = 1..=100;
     /// Days that a ranking looks back on.
     pub(crate) const DAYS: RangeInclusive<i64> = 1..=366;
+    /// Characters of a topic's or a group's name.
+    pub(crate) const TOPIC_LENGTH: RangeInclusive<usize> = 1..=300;
+    /// Dead letters that are named one by one.
+    pub(crate) const DEAD_LETTER_IDS: RangeInclusive<usize> = 1..=1_000;
+    /// Dead letters replayed in a second.
+    pub(crate) const REPLAY_RATE: RangeInclusive<i64> = 1..=100_000;
+    /// Seconds for which a group that goes on is not stopped again.
+    pub(crate) const UNCHECKED_S: RangeInclusive<i64> = 0..=86_400;
     /// Items of a page.
     pub(crate) const PAGE: RangeInclusive<i64> = 1..=100;
 }
@@ -79,7 +87,12 @@ impl Checks {
     }
 
     /// A text must have so many characters, none of them NUL, and say something where it may not be empty.
-    pub(crate) fn text(&mut self, field: &'static str, text: &str, length: &RangeInclusive<usize>) {
+    pub(crate) fn text(
+        &mut self,
+        field: impl Into<Cow<'static, str>>,
+        text: &str,
+        length: &RangeInclusive<usize>,
+    ) {
         if text.contains('\0') {
             self.refuse(field, "NUL_CHARACTER", "must not contain the character NUL");
         } else if *length.start() > 0 && text.trim().is_empty() {

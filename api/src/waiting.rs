@@ -1,9 +1,10 @@
-//! Waiting until an order or a claim has come to rest, for all who wait with one query.
+//! Waiting until an order, a claim or a replay has come to rest, for all who wait with one query.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ordermill_pipeline::dead_letters::replays;
 use ordermill_store::{coupons, orders};
 use prometheus_client::metrics::gauge::Gauge;
 use sqlx::PgPool;
@@ -15,6 +16,8 @@ use uuid::Uuid;
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// The longest pause while none does.
 const PAUSE_MAX: Duration = Duration::from_millis(25);
+/// The pause for replays, of which few people wait for few, and which take long.
+const PAUSE_FOR_REPLAYS: Duration = Duration::from_millis(200);
 /// The pause after the database failed.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(500);
 
@@ -25,6 +28,8 @@ pub(crate) enum Awaited {
     Orders,
     /// Claims of coupons, until they are decided.
     Claims,
+    /// Replays of dead letters, until every letter has its verdict.
+    Replays,
 }
 
 impl Awaited {
@@ -33,11 +38,20 @@ impl Awaited {
         match self {
             Awaited::Orders => orders::resting(pool, ids).await,
             Awaited::Claims => coupons::decided(pool, ids).await,
+            Awaited::Replays => replays::done(pool, ids).await,
+        }
+    }
+
+    /// The shortest and the longest pause between two looks.
+    const fn pauses(self) -> (Duration, Duration) {
+        match self {
+            Awaited::Orders | Awaited::Claims => (PAUSE_MIN, PAUSE_MAX),
+            Awaited::Replays => (PAUSE_FOR_REPLAYS, PAUSE_FOR_REPLAYS),
         }
     }
 }
 
-/// Who waits for which order or claim. Cloning shares it.
+/// Who waits for which order, claim or replay. Cloning shares it.
 #[derive(Clone, Debug)]
 pub(crate) struct Waiting {
     what: Awaited,
@@ -114,19 +128,20 @@ impl Waiting {
     }
 
     async fn watch(&self, pool: &PgPool) {
-        let mut pause = PAUSE_MIN;
+        let (pause_min, pause_max) = self.what.pauses();
+        let mut pause = pause_min;
         loop {
             let awaited = self.awaited();
             if awaited.is_empty() {
                 self.arrived.notified().await;
-                pause = PAUSE_MIN;
+                pause = pause_min;
                 continue;
             }
             pause = match self.what.resting(pool, &awaited).await {
-                Ok(resting) if resting.is_empty() => (pause * 3 / 2).min(PAUSE_MAX),
+                Ok(resting) if resting.is_empty() => (pause * 3 / 2).min(pause_max),
                 Ok(resting) => {
                     self.release(&resting);
-                    PAUSE_MIN
+                    pause_min
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot see what has come to rest");

@@ -65,6 +65,12 @@ impl Code {
         }
     }
 
+    /// The code of that name, if there is one.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Code> {
+        Code::ALL.into_iter().find(|code| code.name() == name)
+    }
+
     /// Whether later messages of the key wait. What is not ours has no place in a key's history.
     #[must_use]
     pub const fn parks_the_key(self) -> bool {

@@ -6,6 +6,7 @@ mod cancellations;
 mod contention;
 mod contract;
 mod coupons;
+mod dead_letters;
 mod deadlines;
 mod faults;
 mod gateway;

@@ -12,6 +12,9 @@ use super::State;
 use super::letters::state_of;
 use crate::database;
 
+/// How large a payload may be that is put into a letter: larger than any message that Kafka takes from the relay.
+pub const PAYLOAD_MAX: usize = 8 * 1024 * 1024;
+
 /// Why a letter stays as it is.
 #[derive(Debug, Error)]
 pub enum EditError {
@@ -28,16 +31,28 @@ pub enum EditError {
         /// What is possible, and when.
         allowed: &'static str,
     },
+    /// The payload is too large to be one.
+    #[error("a payload has at most {PAYLOAD_MAX} bytes, this has {0}")]
+    TooLarge(usize),
+    /// Messages wait behind it, and nobody has said what becomes of them.
+    #[error(
+        "{waiting} messages wait behind dead letter {dead_letter_id}: say whether they are released or discarded"
+    )]
+    SomethingWaits {
+        /// The letter.
+        dead_letter_id: Uuid,
+        /// How many wait behind it.
+        waiting: u64,
+    },
     /// The database failed.
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
 }
 
-/// Puts another payload into a letter, for its next replay. The first payload is kept. Answers how many bytes the former
-/// one had.
+/// Puts another payload into a letter, for its next replay. The payload as it came is kept.
 ///
 /// # Errors
-/// [`EditError`] where there is no such letter or it is neither parked nor waiting.
+/// [`EditError`] where there is no such letter, it is neither parked nor waiting, or the payload is too large.
 pub async fn edit(
     pool: &PgPool,
     dead_letter_id: Uuid,
@@ -45,6 +60,9 @@ pub async fn edit(
     actor: &str,
     now: Timestamp,
 ) -> Result<(), EditError> {
+    if payload.len() > PAYLOAD_MAX {
+        return Err(EditError::TooLarge(payload.len()));
+    }
     let mut transaction = database::begin(pool).await?;
     let state = lock(&mut transaction, dead_letter_id).await?.state;
     if !matches!(state, State::Parked | State::Waiting) {
@@ -77,15 +95,17 @@ pub enum Waiting {
     Discarded,
 }
 
-/// Decides that a letter is never applied. Answers how many messages waited behind it.
+/// Decides that a letter is never applied. Answers how many messages waited behind it. Where `waiting` is `None`, a letter
+/// that messages wait behind stays as it is.
 ///
 /// # Errors
-/// [`EditError`] where there is no such letter or it is neither parked nor waiting.
+/// [`EditError`] where there is no such letter, it is neither parked nor waiting, or messages wait behind it and nothing
+/// is said of them.
 pub async fn discard(
     pool: &PgPool,
     dead_letter_id: Uuid,
     reason: &str,
-    waiting: Waiting,
+    waiting: Option<Waiting>,
     actor: &str,
     now: Timestamp,
 ) -> Result<u64, EditError> {
@@ -96,10 +116,15 @@ pub async fn discard(
         let allowed = "what is PARKED or WAITING can be discarded";
         return Err(EditError::State { dead_letter_id, state, allowed });
     }
+    let waited = if letter.is_head { letter.waiting(&mut transaction).await? } else { Vec::new() };
+    let waiting = match waiting {
+        Some(waiting) => waiting,
+        None if waited.is_empty() => Waiting::Released,
+        None => return Err(EditError::SomethingWaits { dead_letter_id, waiting: waited.len() as u64 }),
+    };
     sqlx::query!("UPDATE dead_letter SET state = 'DISCARDED' WHERE dead_letter_id = $1", dead_letter_id)
         .execute(&mut *transaction)
         .await?;
-    let waited = if letter.is_head { letter.waiting(&mut transaction).await? } else { Vec::new() };
     if letter.is_head {
         letter.unpark(&mut transaction, waiting, !waited.is_empty()).await?;
     }

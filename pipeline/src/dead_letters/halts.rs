@@ -101,8 +101,19 @@ pub async fn halted(pool: &PgPool) -> Result<Vec<Halted>, sqlx::Error> {
     Ok(halted.collect())
 }
 
-/// Has a group that has stopped go on; `false` where it has not stopped. For the time of `unchecked`, failures become dead
-/// letters however many they are.
+/// A group that goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Resumed {
+    /// The group.
+    pub group: String,
+    /// When it was told to.
+    pub resumed_at: Timestamp,
+    /// Until when failures don't stop it again.
+    pub unchecked_until: Timestamp,
+}
+
+/// Has a group that has stopped go on; `None` where it has not stopped. For the time of `unchecked`, failures become
+/// dead letters however many they are.
 ///
 /// # Errors
 /// Where the database fails.
@@ -112,10 +123,10 @@ pub async fn resume(
     unchecked: Duration,
     actor: &str,
     now: Timestamp,
-) -> Result<bool, sqlx::Error> {
+) -> Result<Option<Resumed>, sqlx::Error> {
     let mut transaction = database::begin(pool).await?;
     let until = now.saturating_add(unchecked).unwrap_or(Timestamp::MAX);
-    let resumed = sqlx::query!(
+    let halted_because = sqlx::query_scalar!(
         "UPDATE halted_group SET resumed_at = $2, unchecked_until = $3
          WHERE group_name = $1 AND resumed_at IS NULL RETURNING reason",
         group,
@@ -124,8 +135,8 @@ pub async fn resume(
     )
     .fetch_optional(&mut *transaction)
     .await?;
-    let Some(resumed) = resumed else { return Ok(false) };
-    let detail = json!({"halted_because": resumed.reason, "unchecked_seconds": unchecked.as_secs()});
+    let Some(halted_because) = halted_because else { return Ok(None) };
+    let detail = json!({"halted_because": halted_because, "unchecked_seconds": unchecked.as_secs()});
     let entry = audit::Entry {
         action: audit::Action::Resumed,
         letter: None,
@@ -135,5 +146,5 @@ pub async fn resume(
     };
     audit::write(&mut transaction, actor, now, vec![entry]).await?;
     transaction.commit().await?;
-    Ok(true)
+    Ok(Some(Resumed { group: group.to_owned(), resumed_at: now, unchecked_until: until }))
 }

@@ -1,5 +1,7 @@
 //! Looks at dead letters: lists, filters, counts, shows.
 
+mod mismatch;
+
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use sqlx::PgPool;
@@ -8,9 +10,12 @@ use uuid::Uuid;
 
 use super::State;
 use super::edits::audit;
+use crate::audit::snapshot;
 use crate::consumer::Record;
 use crate::log::RecordPlace;
 use crate::stored_header::StoredHeader;
+
+pub use mismatch::{Mismatch, Place};
 
 /// What a dead-letter topic's name ends with.
 const DEAD_LETTER_SUFFIX: &str = ".dlt";
@@ -33,10 +38,12 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Also takes the name of a dead-letter topic, `<topic>.<group>.dlt`, for topic and group. `None` where that
-    /// group is not the one that was asked for, so that nothing can be meant.
+    /// Also takes the name of a dead-letter topic, `<topic>.<group>.dlt`, for topic and group, and the names that topics
+    /// have in Kafka, with the installation's `prefix`. `None` where that group is not the one that was asked for,
+    /// so that nothing can be meant.
     #[must_use]
-    pub fn with_topic(mut self, name: &str) -> Option<Filter> {
+    pub fn with_topic(mut self, name: &str, prefix: &str) -> Option<Filter> {
+        let name = name.strip_prefix(prefix).unwrap_or(name);
         let dead_letter_topic = name.strip_suffix(DEAD_LETTER_SUFFIX).and_then(|name| name.rsplit_once('.'));
         match dead_letter_topic {
             Some((topic, group)) => {
@@ -102,9 +109,8 @@ pub struct WholeLetter {
     pub payload: Option<Vec<u8>>,
     /// The payload as it came, where it was edited.
     pub original_payload: Option<Vec<u8>>,
-    /// Whether the payload is what the headers promise: nothing, or the code and the error that names the failing
-    /// place.
-    pub mismatch: Option<(super::Code, String)>,
+    /// Why the payload is not what the headers promise; nothing where it is.
+    pub mismatch: Option<Mismatch>,
     /// What people have done to it, oldest first.
     pub audit: Vec<audit::Audited>,
 }
@@ -118,10 +124,10 @@ pub struct Count {
     pub group: String,
     /// The name of a [`super::Code`]; none for what only waits or waited.
     pub code: Option<String>,
-    /// What has become of them.
-    pub state: State,
     /// How many.
     pub count: i64,
+    /// How many of them are in which state; states that none is in are left out.
+    pub states: Vec<(State, i64)>,
     /// When the first failed first.
     pub first_failed_at: Option<Timestamp>,
     /// When the last failed last.
@@ -224,11 +230,12 @@ pub async fn list(
     Ok(rows.into_iter().map(Letter::from).collect())
 }
 
-/// One letter with everything, if there is one.
+/// One letter with everything, if there is one, as of one moment.
 ///
 /// # Errors
 /// Where the database fails.
 pub async fn get(pool: &PgPool, dead_letter_id: Uuid) -> Result<Option<WholeLetter>, sqlx::Error> {
+    let mut moment = snapshot(pool).await?;
     let row = sqlx::query_as!(
         Row,
         r#"SELECT d.dead_letter_id, d.ordinal, d.topic, d.partition, d.record_offset, d.record_key, d.group_name,
@@ -245,7 +252,7 @@ pub async fn get(pool: &PgPool, dead_letter_id: Uuid) -> Result<Option<WholeLett
            WHERE d.dead_letter_id = $1"#,
         dead_letter_id,
     )
-    .fetch_optional(pool)
+    .fetch_optional(&mut *moment)
     .await?;
     let Some(letter) = row.map(Letter::from) else { return Ok(None) };
     let bytes = sqlx::query!(
@@ -253,31 +260,55 @@ pub async fn get(pool: &PgPool, dead_letter_id: Uuid) -> Result<Option<WholeLett
            WHERE dead_letter_id = $1"#,
         dead_letter_id,
     )
-    .fetch_one(pool)
+    .fetch_one(&mut *moment)
     .await?;
+    let audit = audit::of_letter(&mut moment, dead_letter_id).await?;
+    moment.rollback().await?;
     let headers = bytes.headers.0;
     let record = Record::stored(letter.place.clone(), letter.key.clone(), &headers, bytes.payload.clone());
-    let mismatch = record.receive().err();
-    let audit = audit::of_letter(pool, dead_letter_id).await?;
+    let mismatch = Mismatch::of(&record);
     let (payload, original_payload) = (bytes.payload, bytes.original_payload);
     Ok(Some(WholeLetter { letter, headers, payload, original_payload, mismatch, audit }))
 }
 
-/// How many letters there are by topic, group, code and state.
+/// The letters that wait behind a letter, in order, at most `limit`.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn waiting_behind(pool: &PgPool, letter: &Letter, limit: i64) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "SELECT w.dead_letter_id FROM parked_key p
+         JOIN dead_letter w
+             ON w.group_name = p.group_name AND w.topic = p.topic AND w.record_key = p.record_key
+         WHERE p.dead_letter_id = $1 AND w.state = 'WAITING'
+         ORDER BY w.ordinal LIMIT $2",
+        letter.dead_letter_id,
+        limit,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// How many letters there are by topic, group and code.
 ///
 /// # Errors
 /// Where the database fails.
 pub async fn counts(pool: &PgPool, filter: &Filter) -> Result<Vec<Count>, sqlx::Error> {
     let rows = sqlx::query!(
-        r#"SELECT topic, group_name, code, state, count(*) AS "count!", min(first_failed_at) AS first_failed_at,
-               max(last_failed_at) AS last_failed_at,
+        r#"SELECT topic, group_name, code, count(*) AS "count!",
+               count(*) FILTER (WHERE state = 'PARKED') AS "parked!",
+               count(*) FILTER (WHERE state = 'WAITING') AS "waiting!",
+               count(*) FILTER (WHERE state = 'REPLAYED') AS "replayed!",
+               count(*) FILTER (WHERE state = 'RESOLVED') AS "resolved!",
+               count(*) FILTER (WHERE state = 'DISCARDED') AS "discarded!",
+               min(first_failed_at) AS first_failed_at, max(last_failed_at) AS last_failed_at,
                (array_agg(error ORDER BY ordinal DESC))[1] AS error
            FROM dead_letter
            WHERE ($1::text IS NULL OR topic = $1) AND ($2::text IS NULL OR group_name = $2)
                AND ($3::text IS NULL OR code = $3) AND ($4::text IS NULL OR state = $4)
                AND ($5::timestamptz IS NULL OR last_failed_at >= $5)
                AND ($6::timestamptz IS NULL OR last_failed_at < $6)
-           GROUP BY topic, group_name, code, state ORDER BY topic, group_name, code, state"#,
+           GROUP BY topic, group_name, code ORDER BY topic, group_name, code"#,
         filter.topic,
         filter.group,
         filter.code,
@@ -287,15 +318,24 @@ pub async fn counts(pool: &PgPool, filter: &Filter) -> Result<Vec<Count>, sqlx::
     )
     .fetch_all(pool)
     .await?;
-    let counts = rows.into_iter().map(|row| Count {
-        topic: row.topic,
-        group: row.group_name,
-        code: row.code,
-        state: state_of(&row.state),
-        count: row.count,
-        first_failed_at: row.first_failed_at.map(|at| at.to_jiff()),
-        last_failed_at: row.last_failed_at.map(|at| at.to_jiff()),
-        error: row.error,
+    let counts = rows.into_iter().map(|row| {
+        let states = [
+            (State::Parked, row.parked),
+            (State::Waiting, row.waiting),
+            (State::Replayed, row.replayed),
+            (State::Resolved, row.resolved),
+            (State::Discarded, row.discarded),
+        ];
+        Count {
+            topic: row.topic,
+            group: row.group_name,
+            code: row.code,
+            count: row.count,
+            states: states.into_iter().filter(|(_, count)| *count > 0).collect(),
+            first_failed_at: row.first_failed_at.map(|at| at.to_jiff()),
+            last_failed_at: row.last_failed_at.map(|at| at.to_jiff()),
+            error: row.error,
+        }
     });
     Ok(counts.collect())
 }
@@ -306,16 +346,24 @@ mod tests {
 
     #[test]
     fn a_dead_letter_topic_names_topic_and_group() {
-        let filter = Filter::default().with_topic("orders.stock.dlt").unwrap();
+        let filter = Filter::default().with_topic("orders.stock.dlt", "").unwrap();
         assert_eq!((filter.topic.as_deref(), filter.group.as_deref()), (Some("orders"), Some("stock")));
-        let filter = Filter::default().with_topic("orders").unwrap();
+        let filter = Filter::default().with_topic("orders", "shop-").unwrap();
         assert_eq!((filter.topic.as_deref(), filter.group), (Some("orders"), None));
     }
 
     #[test]
     fn a_dead_letter_topic_of_another_group_means_nothing() {
         let filter = Filter { group: Some("coupons".to_owned()), ..Filter::default() };
-        assert_eq!(filter.clone().with_topic("orders.stock.dlt"), None);
-        assert!(filter.with_topic("orders.coupons.dlt").is_some());
+        assert_eq!(filter.clone().with_topic("orders.stock.dlt", ""), None);
+        assert!(filter.with_topic("orders.coupons.dlt", "").is_some());
+    }
+
+    #[test]
+    fn a_topic_may_stand_there_as_kafka_knows_it() {
+        let filter = Filter::default().with_topic("shop-orders.stock.dlt", "shop-").unwrap();
+        assert_eq!((filter.topic.as_deref(), filter.group.as_deref()), (Some("orders"), Some("stock")));
+        let filter = Filter::default().with_topic("shop-orders", "shop-").unwrap();
+        assert_eq!(filter.topic.as_deref(), Some("orders"));
     }
 }

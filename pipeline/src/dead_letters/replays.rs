@@ -1,6 +1,8 @@
 //! Replays: what was selected stands fixed in rows, and the workers of the groups that failed work it off, so a replay
 //! goes on wherever processes end and begin.
 
+use std::collections::{BTreeSet, HashMap};
+
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use serde::Serialize;
@@ -10,7 +12,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use super::edits::audit;
-use super::letters::Filter;
+use super::letters::{Filter, state_of};
 use super::{State, Verdict};
 
 /// How many letters a replay selects at most.
@@ -19,7 +21,7 @@ pub const SELECTED_MAX: i64 = 100_000;
 /// Which letters are replayed.
 #[derive(Clone, Debug)]
 pub enum Selection {
-    /// These. What is resolved already is told so; what is discarded is refused.
+    /// These, each once. What is resolved already is told so; what is discarded is refused.
     Ids(Vec<Uuid>),
     /// Those that the filter means; where it names no state, those that are parked.
     Filter(Filter),
@@ -28,9 +30,12 @@ pub enum Selection {
 /// Why nothing is replayed.
 #[derive(Debug, Error)]
 pub enum ReplayError {
-    /// Some letters don't exist, or were discarded.
-    #[error("these are no dead letters, or were discarded: {}", list(.0))]
-    NotReplayable(Vec<Uuid>),
+    /// Some letters don't exist.
+    #[error("there is no dead letter {}", joined(.0))]
+    NotFound(Vec<Uuid>),
+    /// Some letters were discarded.
+    #[error("what was discarded is not replayed: {}", joined(.0))]
+    Discarded(Vec<Uuid>),
     /// The selection is too large.
     #[error("{0} letters are selected, but a replay takes {SELECTED_MAX} at most: narrow the filter")]
     TooMany(i64),
@@ -39,7 +44,7 @@ pub enum ReplayError {
     Database(#[from] sqlx::Error),
 }
 
-fn list(ids: &[Uuid]) -> String {
+fn joined(ids: &[Uuid]) -> String {
     ids.iter().map(Uuid::to_string).collect::<Vec<_>>().join(", ")
 }
 
@@ -116,17 +121,27 @@ pub async fn request(
 async fn select(connection: &mut PgConnection, selection: &Selection) -> Result<Vec<Uuid>, ReplayError> {
     let selected = match selection {
         Selection::Ids(ids) => {
-            let known = sqlx::query_scalar!(
-                "SELECT dead_letter_id FROM dead_letter WHERE dead_letter_id = ANY($1) AND state <> 'DISCARDED'",
-                ids,
+            let ids: BTreeSet<Uuid> = ids.iter().copied().collect();
+            let ids: Vec<Uuid> = ids.into_iter().collect();
+            let known = sqlx::query!(
+                "SELECT dead_letter_id, state FROM dead_letter WHERE dead_letter_id = ANY($1)",
+                &ids,
             )
             .fetch_all(connection)
             .await?;
-            let unknown: Vec<Uuid> = ids.iter().filter(|id| !known.contains(id)).copied().collect();
+            let states: HashMap<Uuid, State> =
+                known.into_iter().map(|row| (row.dead_letter_id, state_of(&row.state))).collect();
+            let of_state = |wanted: Option<State>| -> Vec<Uuid> {
+                ids.iter().filter(|id| states.get(id).copied() == wanted).copied().collect()
+            };
+            let (unknown, discarded) = (of_state(None), of_state(Some(State::Discarded)));
             if !unknown.is_empty() {
-                return Err(ReplayError::NotReplayable(unknown));
+                return Err(ReplayError::NotFound(unknown));
             }
-            known
+            if !discarded.is_empty() {
+                return Err(ReplayError::Discarded(discarded));
+            }
+            ids
         }
         Selection::Filter(filter) => {
             sqlx::query_scalar!(
@@ -202,6 +217,8 @@ pub struct Replay {
 pub struct Item {
     /// The letter.
     pub dead_letter_id: Uuid,
+    /// The group that failed.
+    pub group: String,
     /// What the replay made of it, once it has come to it.
     pub verdict: Option<Verdict>,
     /// Why it failed again, for operators.
@@ -210,12 +227,48 @@ pub struct Item {
     pub decided_at: Option<Timestamp>,
 }
 
+struct Row {
+    replay_id: Uuid,
+    dry_run: bool,
+    rate_per_second: Option<i32>,
+    selected: i32,
+    requested_by: String,
+    requested_at: jiff_sqlx::Timestamp,
+    applied: i64,
+    already_applied: i64,
+    failed_again: i64,
+    waiting: i64,
+    undecided: i64,
+}
+
+impl From<Row> for Replay {
+    fn from(row: Row) -> Replay {
+        Replay {
+            replay_id: row.replay_id,
+            dry_run: row.dry_run,
+            rate_per_second: row.rate_per_second,
+            selected: row.selected.into(),
+            requested_by: row.requested_by,
+            requested_at: row.requested_at.to_jiff(),
+            progress: if row.undecided == 0 { Progress::Done } else { Progress::Running },
+            verdicts: Verdicts {
+                applied: row.applied,
+                already_applied: row.already_applied,
+                failed_again: row.failed_again,
+                waiting: row.waiting,
+                undecided: row.undecided,
+            },
+        }
+    }
+}
+
 /// A replay as it stands, if there is one.
 ///
 /// # Errors
 /// Where the database fails.
 pub async fn get(pool: &PgPool, replay_id: Uuid) -> Result<Option<Replay>, sqlx::Error> {
-    let row = sqlx::query!(
+    let row = sqlx::query_as!(
+        Row,
         r#"SELECT r.replay_id, r.dry_run, r.rate_per_second, r.selected, r.requested_by, r.requested_at,
                count(*) FILTER (WHERE i.verdict = 'APPLIED') AS "applied!",
                count(*) FILTER (WHERE i.verdict = 'ALREADY_APPLIED') AS "already_applied!",
@@ -228,22 +281,63 @@ pub async fn get(pool: &PgPool, replay_id: Uuid) -> Result<Option<Replay>, sqlx:
     )
     .fetch_optional(pool)
     .await?;
-    Ok(row.map(|row| Replay {
-        replay_id: row.replay_id,
-        dry_run: row.dry_run,
-        rate_per_second: row.rate_per_second,
-        selected: row.selected.into(),
-        requested_by: row.requested_by,
-        requested_at: row.requested_at.to_jiff(),
-        progress: if row.undecided == 0 { Progress::Done } else { Progress::Running },
-        verdicts: Verdicts {
-            applied: row.applied,
-            already_applied: row.already_applied,
-            failed_again: row.failed_again,
-            waiting: row.waiting,
-            undecided: row.undecided,
-        },
-    }))
+    Ok(row.map(Replay::from))
+}
+
+/// Replays, newest first, at most `limit`, of those asked for before the replay `before`.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn list(pool: &PgPool, before: Option<Uuid>, limit: i64) -> Result<Vec<Replay>, sqlx::Error> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"SELECT r.replay_id, r.dry_run, r.rate_per_second, r.selected, r.requested_by, r.requested_at,
+               count(*) FILTER (WHERE i.verdict = 'APPLIED') AS "applied!",
+               count(*) FILTER (WHERE i.verdict = 'ALREADY_APPLIED') AS "already_applied!",
+               count(*) FILTER (WHERE i.verdict = 'FAILED_AGAIN') AS "failed_again!",
+               count(*) FILTER (WHERE i.verdict = 'WAITING') AS "waiting!",
+               count(*) FILTER (WHERE i.verdict IS NULL AND i.ordinal IS NOT NULL) AS "undecided!"
+           FROM (
+               SELECT * FROM dead_letter_replay WHERE $1::uuid IS NULL OR replay_id < $1
+               ORDER BY replay_id DESC LIMIT $2) r
+           LEFT JOIN dead_letter_replay_item i USING (replay_id)
+           GROUP BY r.replay_id, r.dry_run, r.rate_per_second, r.selected, r.requested_by, r.requested_at
+           ORDER BY r.replay_id DESC"#,
+        before,
+        limit,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(Replay::from).collect())
+}
+
+/// Those of the replays of which every letter has its verdict.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn done(pool: &PgPool, replay_ids: &[Uuid]) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "SELECT replay_id FROM dead_letter_replay r WHERE replay_id = ANY($1)
+             AND NOT EXISTS (
+                 SELECT FROM dead_letter_replay_item i WHERE i.replay_id = r.replay_id AND i.verdict IS NULL)",
+        replay_ids,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// The groups whose workers still have letters of a replay to decide about, by name.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn groups_at_work(pool: &PgPool, replay_id: Uuid) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "SELECT DISTINCT group_name FROM dead_letter_replay_item
+         WHERE replay_id = $1 AND verdict IS NULL ORDER BY group_name",
+        replay_id,
+    )
+    .fetch_all(pool)
+    .await
 }
 
 /// The letters of a replay, in the order in which they were put aside.
@@ -252,7 +346,7 @@ pub async fn get(pool: &PgPool, replay_id: Uuid) -> Result<Option<Replay>, sqlx:
 /// Where the database fails.
 pub async fn items(pool: &PgPool, replay_id: Uuid) -> Result<Vec<Item>, sqlx::Error> {
     let rows = sqlx::query!(
-        "SELECT dead_letter_id, verdict, detail, decided_at FROM dead_letter_replay_item
+        "SELECT dead_letter_id, group_name, verdict, detail, decided_at FROM dead_letter_replay_item
          WHERE replay_id = $1 ORDER BY ordinal",
         replay_id,
     )
@@ -260,6 +354,7 @@ pub async fn items(pool: &PgPool, replay_id: Uuid) -> Result<Vec<Item>, sqlx::Er
     .await?;
     let items = rows.into_iter().map(|row| Item {
         dead_letter_id: row.dead_letter_id,
+        group: row.group_name,
         verdict: row.verdict.as_deref().and_then(Verdict::from_name),
         detail: row.detail,
         decided_at: row.decided_at.map(|at| at.to_jiff()),

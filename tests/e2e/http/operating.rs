@@ -9,13 +9,19 @@ use super::{Answer, ask, field};
 use crate::support::{Shop, in_open_shop, stop, until};
 
 /// Every route of version 1 that exists, as the document names it.
-const ROUTES: [&str; 34] = [
+const ROUTES: [&str; 44] = [
     "DELETE /v1/users/{user_id}",
     "GET /healthz",
     "GET /metrics",
     "GET /readyz",
     "GET /v1/coupons/{coupon_id}",
     "GET /v1/coupons/{coupon_id}/claims/{claim_id}",
+    "GET /v1/dead-letters",
+    "GET /v1/dead-letters/groups",
+    "GET /v1/dead-letters/halts",
+    "GET /v1/dead-letters/replays",
+    "GET /v1/dead-letters/replays/{replay_id}",
+    "GET /v1/dead-letters/{dead_letter_id}",
     "GET /v1/orders",
     "GET /v1/orders/{order_id}",
     "GET /v1/orders/{order_id}/events",
@@ -34,6 +40,9 @@ const ROUTES: [&str; 34] = [
     "PATCH /v1/products/{product_id}",
     "POST /v1/coupons",
     "POST /v1/coupons/{coupon_id}/claims",
+    "POST /v1/dead-letters/halts/{group}/resume",
+    "POST /v1/dead-letters/replays",
+    "POST /v1/dead-letters/{dead_letter_id}/discard",
     "POST /v1/orders",
     "POST /v1/orders/{order_id}/cancellation",
     "POST /v1/orders/{order_id}/shipments",
@@ -44,6 +53,7 @@ const ROUTES: [&str; 34] = [
     "POST /v1/user-coupons/{user_coupon_id}/revocation",
     "POST /v1/users",
     "POST /v1/users/{user_id}/balance/charges",
+    "PUT /v1/dead-letters/{dead_letter_id}/payload",
 ];
 
 async fn look(shop: &Shop, path: &str) -> Answer {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use serde::Serialize;
 use serde_json::Value;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// What was done.
@@ -88,7 +88,10 @@ pub struct Audited {
 }
 
 /// What was done to a letter, oldest first: edits, discards, and replays that had selected it.
-pub(crate) async fn of_letter(pool: &PgPool, dead_letter_id: Uuid) -> Result<Vec<Audited>, sqlx::Error> {
+pub(crate) async fn of_letter(
+    connection: &mut PgConnection,
+    dead_letter_id: Uuid,
+) -> Result<Vec<Audited>, sqlx::Error> {
     let rows = sqlx::query!(
         "SELECT a.at, a.actor, a.action, a.replay_id, a.detail FROM dead_letter_audit a
          WHERE a.dead_letter_id = $1
@@ -96,7 +99,7 @@ pub(crate) async fn of_letter(pool: &PgPool, dead_letter_id: Uuid) -> Result<Vec
          ORDER BY a.audit_id",
         dead_letter_id,
     )
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await?;
     let audited = rows.into_iter().map(|row| Audited {
         at: row.at.to_jiff(),

@@ -1,0 +1,136 @@
+//! How dead letters are shown, by the API and by `ordermill dlq --json` alike.
+
+mod letter;
+mod replay;
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use jiff::Timestamp;
+use ordermill_pipeline::dead_letters::halts::{Halted, Resumed};
+use ordermill_pipeline::dead_letters::letters::Count;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+pub use letter::{AuditView, HeaderView, LetterView, SchemaView, WholeLetterView};
+pub(crate) use replay::progress_name;
+pub use replay::{CountsView, ItemView, ReplayView, RequestedView};
+
+/// A list that has no pages.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct All<T> {
+    /// The items.
+    pub items: Vec<T>,
+}
+
+impl<T> All<T> {
+    /// Shows all of them.
+    pub fn of<R: Into<T>>(rows: impl IntoIterator<Item = R>) -> All<T> {
+        All { items: rows.into_iter().map(R::into).collect() }
+    }
+}
+
+/// Dead letters of one cause.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeadLetterGroup)]
+pub struct GroupView {
+    /// The topic that the messages came from, without prefix.
+    #[schema(example = "orders")]
+    pub topic: String,
+    /// The consumer group that did not apply them.
+    #[schema(example = "stock")]
+    pub group: String,
+    /// Why they failed; null for messages that were never tried, since they wait or waited behind one that failed.
+    #[schema(example = "RULE", required = true)]
+    pub code: Option<String>,
+    /// How many there are.
+    #[schema(example = 3)]
+    pub count: i64,
+    /// How many of them are in which state.
+    pub states: BTreeMap<&'static str, i64>,
+    /// When the first failed first.
+    #[schema(required = true)]
+    pub first_failed_at: Option<Timestamp>,
+    /// When the last failed last.
+    #[schema(required = true)]
+    pub last_failed_at: Option<Timestamp>,
+    /// The error of the newest.
+    #[schema(required = true)]
+    pub error: Option<String>,
+}
+
+impl From<Count> for GroupView {
+    fn from(count: Count) -> GroupView {
+        GroupView {
+            topic: count.topic,
+            group: count.group,
+            code: count.code,
+            count: count.count,
+            states: count.states.into_iter().map(|(state, count)| (state.name(), count)).collect(),
+            first_failed_at: count.first_failed_at,
+            last_failed_at: count.last_failed_at,
+            error: count.error,
+        }
+    }
+}
+
+/// A group that has stopped.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Halt)]
+pub struct HaltView {
+    /// The group.
+    #[schema(example = "stock")]
+    pub group: String,
+    /// Since when.
+    pub halted_at: Timestamp,
+    /// Why.
+    pub reason: String,
+}
+
+impl From<Halted> for HaltView {
+    fn from(halted: Halted) -> HaltView {
+        HaltView { group: halted.group, halted_at: halted.halted_at, reason: halted.reason }
+    }
+}
+
+/// A group that goes on.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ResumedGroup)]
+pub struct ResumedView {
+    /// The group.
+    #[schema(example = "stock")]
+    pub group: String,
+    /// When it was told to.
+    pub resumed_at: Timestamp,
+    /// Until when failures don't stop it again.
+    pub unchecked_until: Timestamp,
+}
+
+impl From<Resumed> for ResumedView {
+    fn from(resumed: Resumed) -> ResumedView {
+        let Resumed { group, resumed_at, unchecked_until } = resumed;
+        ResumedView { group, resumed_at, unchecked_until }
+    }
+}
+
+/// Bytes as JSON holds them: as text, or in base64 where they are not UTF-8.
+fn text_or_base64(bytes: Option<Vec<u8>>) -> (Option<String>, Option<String>) {
+    match bytes.map(String::from_utf8) {
+        None => (None, None),
+        Some(Ok(text)) => (Some(text), None),
+        Some(Err(error)) => (None, Some(BASE64_STANDARD.encode(error.as_bytes()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_utf_8_is_shown_in_base64() {
+        assert_eq!(text_or_base64(Some(b"tea".to_vec())), (Some("tea".to_owned()), None));
+        assert_eq!(text_or_base64(Some(vec![0xff, 0x00])), (None, Some("/wA=".to_owned())));
+        assert_eq!(text_or_base64(None), (None, None));
+    }
+}

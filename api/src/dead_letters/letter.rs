@@ -1,0 +1,254 @@
+//! One dead letter, in a list or with everything.
+
+use jiff::Timestamp;
+use ordermill_pipeline::dead_letters::edits::audit::Audited;
+use ordermill_pipeline::dead_letters::letters::{Letter, Mismatch, Place, WholeLetter};
+use ordermill_pipeline::stored_header::StoredHeader;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::text_or_base64;
+
+/// A message that a group did not apply.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeadLetter)]
+pub struct LetterView {
+    /// The letter.
+    pub dead_letter_id: Uuid,
+    /// The topic that the message came from, without prefix.
+    #[schema(example = "orders")]
+    pub topic: String,
+    /// Its partition there.
+    pub partition: i16,
+    /// Its offset there.
+    pub offset: i64,
+    /// Its key; null where it has none, or one that is not UTF-8.
+    #[schema(required = true)]
+    pub key: Option<String>,
+    /// Its key in base64, where it is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_base64: Option<String>,
+    /// The consumer group that did not apply it.
+    #[schema(example = "stock")]
+    pub group: String,
+    /// The event's type as its headers say it.
+    #[schema(example = "order.placed", required = true)]
+    pub event_type: Option<String>,
+    /// The order that it belongs to, where its headers name one.
+    #[schema(required = true)]
+    pub correlation_id: Option<Uuid>,
+    /// `FOREIGN`, `UNKNOWN_TYPE`, `UNDECODABLE`, `SCHEMA`, `KEY_MISMATCH`, `RULE` or `BUG`; null on what only waits.
+    #[schema(example = "RULE", required = true)]
+    pub code: Option<String>,
+    /// What went wrong, for people.
+    #[schema(required = true)]
+    pub error: Option<String>,
+    /// How often it was tried.
+    pub attempts: i32,
+    /// When it failed first.
+    #[schema(required = true)]
+    pub first_failed_at: Option<Timestamp>,
+    /// When it failed last.
+    #[schema(required = true)]
+    pub last_failed_at: Option<Timestamp>,
+    /// `PARKED`, `WAITING`, `REPLAYED`, `RESOLVED` or `DISCARDED`.
+    #[schema(value_type = String, example = "PARKED")]
+    pub state: &'static str,
+    /// When it was applied.
+    #[schema(required = true)]
+    pub resolved_at: Option<Timestamp>,
+    /// How many messages of its key wait behind it.
+    pub waiting_behind: i64,
+    /// The letter that it waits behind itself.
+    #[schema(required = true)]
+    pub waits_for: Option<Uuid>,
+    /// Whether somebody has edited the payload.
+    pub edited: bool,
+}
+
+impl From<Letter> for LetterView {
+    fn from(letter: Letter) -> LetterView {
+        let (key, key_base64) = text_or_base64(letter.key);
+        LetterView {
+            dead_letter_id: letter.dead_letter_id,
+            topic: letter.place.topic,
+            partition: letter.place.partition,
+            offset: letter.place.offset,
+            key,
+            key_base64,
+            group: letter.group,
+            event_type: letter.event_type,
+            correlation_id: letter.correlation_id,
+            code: letter.code,
+            error: letter.error,
+            attempts: letter.attempts,
+            first_failed_at: letter.first_failed_at,
+            last_failed_at: letter.last_failed_at,
+            state: letter.state.name(),
+            resolved_at: letter.resolved_at,
+            waiting_behind: letter.waiting_behind,
+            waits_for: letter.waits_for,
+            edited: letter.edited,
+        }
+    }
+}
+
+/// A message that a group did not apply, with everything.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = WholeDeadLetter)]
+pub struct WholeLetterView {
+    /// The letter.
+    #[serde(flatten)]
+    pub letter: LetterView,
+    /// The message's headers, in order.
+    pub headers: Vec<HeaderView>,
+    /// The payload, as edited; null where there is none, or it is not UTF-8.
+    #[schema(required = true)]
+    pub payload: Option<String>,
+    /// The payload in base64, where it is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload_base64: Option<String>,
+    /// The payload as it came, where somebody has edited it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub original_payload: Option<String>,
+    /// The same in base64, where it is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub original_payload_base64: Option<String>,
+    /// Whether the payload has the shape that the headers promise.
+    pub schema: SchemaView,
+    /// What people have done to it, oldest first.
+    pub audit: Vec<AuditView>,
+}
+
+impl From<WholeLetter> for WholeLetterView {
+    fn from(whole: WholeLetter) -> WholeLetterView {
+        let (payload, payload_base64) = text_or_base64(whole.payload);
+        let (original_payload, original_payload_base64) = text_or_base64(whole.original_payload);
+        WholeLetterView {
+            letter: whole.letter.into(),
+            headers: whole.headers.into_iter().map(HeaderView::from).collect(),
+            payload,
+            payload_base64,
+            original_payload,
+            original_payload_base64,
+            schema: whole.mismatch.into(),
+            audit: whole.audit.into_iter().map(AuditView::from).collect(),
+        }
+    }
+}
+
+/// A header of a message.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = MessageHeader)]
+pub struct HeaderView {
+    /// Its name.
+    #[schema(example = "ce_type")]
+    pub name: String,
+    /// Its value, where that is text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "order.placed")]
+    pub value: Option<String>,
+    /// Its value in base64, where it is not text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value_base64: Option<String>,
+}
+
+impl From<StoredHeader> for HeaderView {
+    fn from(header: StoredHeader) -> HeaderView {
+        let StoredHeader { name, value, value_base64 } = header;
+        HeaderView { name, value, value_base64 }
+    }
+}
+
+/// Whether a payload has the shape that its headers promise.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = SchemaCheck)]
+pub struct SchemaView {
+    /// It has. Whether it can be applied only a replay tells.
+    pub ok: bool,
+    /// What is wrong with it, for programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "SCHEMA")]
+    pub code: Option<&'static str>,
+    /// What is wrong with it, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The failing member, like `lines[0].quantity`; `.` is the whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "lines[0].quantity")]
+    pub place: Option<String>,
+    /// The line on which it stops being JSON, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// The byte of that line, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub column: Option<usize>,
+}
+
+impl From<Option<Mismatch>> for SchemaView {
+    fn from(mismatch: Option<Mismatch>) -> SchemaView {
+        let mut view =
+            SchemaView { ok: true, code: None, error: None, place: None, line: None, column: None };
+        let Some(Mismatch { code, error, place }) = mismatch else { return view };
+        (view.ok, view.code, view.error) = (false, Some(code.name()), Some(error));
+        match place {
+            Some(Place::Member(member)) => view.place = Some(member),
+            Some(Place::Text { line, column }) => (view.line, view.column) = (Some(line), Some(column)),
+            None => {}
+        }
+        view
+    }
+}
+
+/// Something that somebody has done.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeadLetterAudit)]
+pub struct AuditView {
+    /// When.
+    pub at: Timestamp,
+    /// Who: `admin:<the first digits of the key's hash>` over HTTP, `cli:<user>@<host>` by the command.
+    #[schema(example = "admin:1f0c22ab")]
+    pub actor: String,
+    /// `EDITED`, `DISCARDED` or `REPLAY_REQUESTED`.
+    #[schema(example = "EDITED")]
+    pub action: String,
+    /// The replay that was asked for.
+    #[schema(required = true)]
+    pub replay_id: Option<Uuid>,
+    /// What else is known of it, like the reason of a discard.
+    pub detail: Value,
+}
+
+impl From<Audited> for AuditView {
+    fn from(audited: Audited) -> AuditView {
+        let Audited { at, actor, action, replay_id, detail } = audited;
+        AuditView { at, actor, action, replay_id, detail }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ordermill_pipeline::dead_letters::Code;
+    use serde_json::json;
+
+    use super::*;
+
+    fn shown(mismatch: Option<Mismatch>) -> Value {
+        serde_json::to_value(SchemaView::from(mismatch)).unwrap()
+    }
+
+    #[test]
+    fn a_schema_check_says_what_is_wrong_and_where() {
+        assert_eq!(shown(None), json!({"ok": true}));
+        let error = "payload is not a order.placed: at total: missing".to_owned();
+        let place = Some(Place::Member("total".to_owned()));
+        let expected = json!({"ok": false, "code": "SCHEMA", "error": error, "place": "total"});
+        assert_eq!(shown(Some(Mismatch { code: Code::Schema, error, place })), expected);
+        let place = Some(Place::Text { line: 2, column: 5 });
+        let mismatch = Mismatch { code: Code::Undecodable, error: "eof".to_owned(), place };
+        let expected = json!({"ok": false, "code": "UNDECODABLE", "error": "eof", "line": 2, "column": 5});
+        assert_eq!(shown(Some(mismatch)), expected);
+    }
+}

@@ -1,0 +1,117 @@
+//! Dead letters: looking at them. What is done to them is in the modules below.
+
+mod changes;
+mod filter;
+mod halts;
+mod replays;
+
+use axum::Json as JsonAnswer;
+use axum::extract::State;
+use ordermill_pipeline::dead_letters::letters::{self, Letter};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use crate::app::Api;
+use crate::auth::Admin;
+use crate::dead_letters::{All, GroupView, LetterView, WholeLetterView};
+use crate::openapi::problems;
+use crate::paging::{Items, PageQuery};
+use crate::path::{self, Id};
+use crate::problem::Problem;
+use crate::validation::Checks;
+
+use filter::LetterFilter;
+
+/// How many letters a page has unless the client says otherwise.
+const LETTERS_DEFAULT: i64 = 20;
+
+/// The routes of dead letters.
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(groups))
+        .routes(routes!(show))
+        .merge(changes::routes())
+        .merge(replays::routes())
+        .merge(halts::routes())
+}
+
+problems! { ListProblems: Unauthenticated, Forbidden, ValidationFailed }
+
+/// List dead letters, the newest first (administrators)
+///
+/// What only waits behind a letter has never failed, so it has no code and no time of a failure: it is not in a list
+/// that asks for those.
+#[utoipa::path(
+    get,
+    path = "/v1/dead-letters",
+    operation_id = "list_dead_letters",
+    tag = "Dead letters",
+    params(LetterFilter, PageQuery),
+    responses((status = 200, description = "A page of dead letters", body = Items<LetterView>), ListProblems),
+    security(("api_key" = [])),
+)]
+async fn list(
+    State(api): State<Api>,
+    Admin(_caller): Admin,
+    filter: LetterFilter,
+    query: PageQuery,
+) -> Result<JsonAnswer<Items<LetterView>>, Problem> {
+    let mut checks = Checks::default();
+    let filter = filter.check("", &api.config.kafka.prefix, &mut checks);
+    let page = query.check(LETTERS_DEFAULT, &mut checks);
+    checks.finish()?;
+    let rows = letters::list(&api.journal.pool, &filter, page.after, page.rows()).await?;
+    Ok(JsonAnswer(Items::of_rows(rows, page.limit, |letter: &Letter| letter.ordinal, LetterView::from)))
+}
+
+problems! { GroupsProblems: Unauthenticated, Forbidden, ValidationFailed }
+
+/// Count dead letters by topic, group and code (administrators)
+#[utoipa::path(
+    get,
+    path = "/v1/dead-letters/groups",
+    operation_id = "count_dead_letters",
+    tag = "Dead letters",
+    params(LetterFilter),
+    responses((status = 200, description = "The counts", body = All<GroupView>), GroupsProblems),
+    security(("api_key" = [])),
+)]
+async fn groups(
+    State(api): State<Api>,
+    Admin(_caller): Admin,
+    filter: LetterFilter,
+) -> Result<JsonAnswer<All<GroupView>>, Problem> {
+    let mut checks = Checks::default();
+    let filter = filter.check("", &api.config.kafka.prefix, &mut checks);
+    checks.finish()?;
+    Ok(JsonAnswer(All::of(letters::counts(&api.journal.pool, &filter).await?)))
+}
+
+problems! { ShowProblems: Unauthenticated, Forbidden, DeadLetterNotFound }
+
+/// Show a dead letter with headers, payload and what was done to it (administrators)
+#[utoipa::path(
+    get,
+    path = "/v1/dead-letters/{dead_letter_id}",
+    operation_id = "get_dead_letter",
+    tag = "Dead letters",
+    params(("dead_letter_id" = Uuid, Path, description = "The dead letter")),
+    responses((status = 200, description = "The dead letter", body = WholeLetterView), ShowProblems),
+    security(("api_key" = [])),
+)]
+async fn show(
+    State(api): State<Api>,
+    Admin(_caller): Admin,
+    Id(dead_letter_id, _): Id<path::DeadLetter>,
+) -> Result<JsonAnswer<WholeLetterView>, Problem> {
+    find(&api, dead_letter_id).await
+}
+
+/// The letter with everything.
+async fn find(api: &Api, dead_letter_id: Uuid) -> Result<JsonAnswer<WholeLetterView>, Problem> {
+    let letter = letters::get(&api.journal.pool, dead_letter_id).await?;
+    let letter = letter.ok_or_else(path::unknown::<path::DeadLetter>)?;
+    Ok(JsonAnswer(WholeLetterView::from(letter)))
+}

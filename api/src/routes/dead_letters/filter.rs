@@ -1,0 +1,183 @@
+//! Which dead letters are meant, in a query or in a body.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use jiff::Timestamp;
+use ordermill_pipeline::dead_letters::letters::Filter;
+use ordermill_pipeline::dead_letters::{Code, State};
+use serde::Deserialize;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::body::present;
+use crate::paging;
+use crate::problem::Problem;
+use crate::validation::{Checks, limits};
+
+/// Which dead letters are meant; what is left out does not matter.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams, ToSchema)]
+#[into_params(parameter_in = Query)]
+#[schema(as = DeadLetterFilter)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LetterFilter {
+    /// The topic that the messages came from, or a dead-letter topic, `<topic>.<group>.dlt`, for topic and group.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = String, required = false, example = "orders.stock.dlt")]
+    topic: Option<String>,
+    /// The consumer group that did not apply them.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = String, required = false, example = "stock")]
+    group: Option<String>,
+    /// Why they failed.
+    #[serde(default, deserialize_with = "present")]
+    #[param(schema_with = code_schema)]
+    #[schema(schema_with = code_schema, required = false)]
+    code: Option<String>,
+    /// What has become of them.
+    #[serde(default, deserialize_with = "present")]
+    #[param(schema_with = state_schema)]
+    #[schema(schema_with = state_schema, required = false)]
+    state: Option<String>,
+    /// They failed last at this time or later.
+    #[serde(default, deserialize_with = "present")]
+    #[param(value_type = Option<Timestamp>)]
+    #[schema(value_type = Timestamp, required = false)]
+    from: Option<String>,
+    /// They failed last before this time.
+    #[serde(default, deserialize_with = "present")]
+    #[param(value_type = Option<Timestamp>)]
+    #[schema(value_type = Timestamp, required = false)]
+    to: Option<String>,
+}
+
+fn code_schema() -> Object {
+    let names = Code::ALL.into_iter().map(Code::name);
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build()
+}
+
+fn state_schema() -> Object {
+    let names = State::ALL.into_iter().map(State::name);
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build()
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for LetterFilter {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<LetterFilter, Problem> {
+        let detail = "topic, group, code, state, from and to may stand in the query once each";
+        let parameters: Vec<(String, String)> = paging::parameters(parts, "topic", detail)?;
+        let (mut filter, mut checks) = (LetterFilter::default(), Checks::default());
+        for (name, value) in parameters {
+            // What else stands there is for others to read.
+            let Some(member) = filter.member(&name) else { continue };
+            if member.replace(value).is_some() {
+                checks.refuse(name, "MALFORMED", detail);
+            }
+        }
+        checks.finish()?;
+        Ok(filter)
+    }
+}
+
+impl LetterFilter {
+    fn member(&mut self, name: &str) -> Option<&mut Option<String>> {
+        match name {
+            "topic" => Some(&mut self.topic),
+            "group" => Some(&mut self.group),
+            "code" => Some(&mut self.code),
+            "state" => Some(&mut self.state),
+            "from" => Some(&mut self.from),
+            "to" => Some(&mut self.to),
+            _ => None,
+        }
+    }
+
+    /// What is meant. `within` stands before the names of fields, like `filter.`; `prefix` is that of the topics in Kafka.
+    /// What it answers counts only where nothing is wrong.
+    pub(super) fn check(&self, within: &str, prefix: &str, checks: &mut Checks) -> Filter {
+        let name = |field: &str| format!("{within}{field}");
+        for (field, text) in [("topic", &self.topic), ("group", &self.group)] {
+            if let Some(text) = text {
+                checks.text(name(field), text, &limits::TOPIC_LENGTH);
+            }
+        }
+        let code = self.code.as_deref().filter(|code| Code::from_name(code).is_none());
+        if code.is_some() {
+            checks.refuse(name("code"), "UNKNOWN_VALUE", one_of(Code::ALL.map(Code::name)));
+        }
+        let state = self.state.as_deref().map(State::from_name);
+        if matches!(state, Some(None)) {
+            checks.refuse(name("state"), "UNKNOWN_VALUE", one_of(State::ALL.map(State::name)));
+        }
+        let mut time = |field: &str, text: Option<&str>| {
+            let time = text.map(|text| text.parse::<Timestamp>().ok());
+            if matches!(time, Some(None)) {
+                let detail = "must be a time like 2026-01-31T09:00:00Z";
+                checks.refuse(name(field), "MALFORMED", detail);
+            }
+            time.flatten()
+        };
+        let (from, to) = (time("from", self.from.as_deref()), time("to", self.to.as_deref()));
+        if from.zip(to).is_some_and(|(from, to)| from >= to) {
+            checks.refuse(name("from"), "OUT_OF_RANGE", "must be before to");
+        }
+        let filter = Filter {
+            topic: None,
+            group: self.group.clone(),
+            code: self.code.clone(),
+            state: state.flatten(),
+            from,
+            to,
+        };
+        let Some(topic) = &self.topic else { return filter };
+        filter.with_topic(topic, prefix).unwrap_or_else(|| {
+            let detail = "the topic is the dead-letter topic of another group; leave the group out";
+            checks.refuse(name("group"), "NOT_TOGETHER", detail);
+            Filter::default()
+        })
+    }
+}
+
+fn one_of<const N: usize>(names: [&str; N]) -> String {
+    format!("must be one of {}", names.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(json: &str) -> Result<Filter, String> {
+        let filter: LetterFilter = serde_json::from_str(json).unwrap();
+        let mut checks = Checks::default();
+        let filter = filter.check("filter.", "shop-", &mut checks);
+        checks.finish().map(|()| filter).map_err(|problem| format!("{problem:?}"))
+    }
+
+    #[test]
+    fn a_filter_of_nothing_means_all() {
+        assert_eq!(check("{}"), Ok(Filter::default()));
+    }
+
+    #[test]
+    fn a_dead_letter_topic_stands_for_topic_and_group() {
+        let expected =
+            Filter { topic: Some("orders".into()), group: Some("stock".into()), ..Filter::default() };
+        for topic in ["orders.stock.dlt", "shop-orders.stock.dlt"] {
+            assert_eq!(check(&format!(r#"{{"topic":"{topic}"}}"#)).as_ref(), Ok(&expected), "{topic}");
+        }
+        let problem = check(r#"{"topic":"orders.stock.dlt","group":"sales"}"#).unwrap_err();
+        assert!(problem.contains("filter.group") && problem.contains("NOT_TOGETHER"), "{problem}");
+    }
+
+    #[test]
+    fn everything_that_is_wrong_with_a_filter_is_named() {
+        let problem = check(
+            r#"{"topic":"","group":"a\u0000b","code":"rule","state":"OPEN","from":"yesterday","to":"2026-01-01"}"#,
+        )
+        .unwrap_err();
+        let fields = "filter.topic, filter.group, filter.code, filter.state, filter.from, filter.to\"";
+        assert!(problem.contains(fields), "{problem}");
+        let backwards = check(r#"{"from":"2026-01-02T00:00:00Z","to":"2026-01-01T00:00:00Z"}"#).unwrap_err();
+        assert!(backwards.contains("must be before to"), "{backwards}");
+    }
+}

@@ -1,0 +1,356 @@
+//! Replays of dead letters: asked for here, worked off by the workers of the groups that failed.
+
+use std::collections::HashSet;
+
+use axum::Json as JsonAnswer;
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use ordermill_pipeline::dead_letters::State as LetterState;
+use ordermill_pipeline::dead_letters::replays::{self, Options, Replay, ReplayError, Selection};
+use ordermill_store::idempotency::Request;
+use serde::Deserialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use super::filter::LetterFilter;
+use crate::app::Api;
+use crate::auth::{Admin, Caller};
+use crate::body::{Json, present, present_object, present_whole};
+use crate::dead_letters::{ReplayView, RequestedView};
+use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, Turn, first_answer};
+use crate::openapi::problems;
+use crate::paging::{Items, PageQuery};
+use crate::path::{self, Id};
+use crate::prefer::Prefer;
+use crate::problem::{Code, FieldError, Problem};
+use crate::validation::{Checks, limits};
+
+/// How many replays a page has unless the client says otherwise.
+const REPLAYS_DEFAULT: i64 = 20;
+/// When to ask how far a replay is, in seconds.
+const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
+
+/// The routes of replays.
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(list, request)).routes(routes!(show))
+}
+
+/// A replay to be asked for: of `ids` or of what `filter` means, one of the two.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewReplay {
+    /// These letters, each once. One that is resolved is answered by `ALREADY_APPLIED`; one that was discarded is refused.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Vec<Uuid>, required = false, min_items = 1, max_items = 1000)]
+    ids: Option<Vec<Uuid>>,
+    /// Those that the filter means; where it names no state, those that are `PARKED`. What waits behind a letter is applied
+    /// after it without being selected. At most 100,000.
+    #[serde(default, deserialize_with = "present_object")]
+    #[schema(value_type = LetterFilter, required = false)]
+    filter: Option<LetterFilter>,
+    /// Each letter is tried and everything rolled back: the verdicts say what would happen.
+    #[serde(default)]
+    #[schema(default = false)]
+    dry_run: bool,
+    /// At most this many letters a second, whichever workers take them; as fast as they can if left out.
+    #[serde(default, deserialize_with = "present_whole")]
+    #[schema(value_type = i64, required = false, minimum = 1, maximum = 100_000, example = 50)]
+    rate_per_second: Option<i64>,
+}
+
+impl NewReplay {
+    fn check(self, prefix: &str) -> Result<(Selection, Options), Problem> {
+        let mut checks = Checks::default();
+        if let Some(rate) = self.rate_per_second {
+            checks.number("rate_per_second", rate, &limits::REPLAY_RATE);
+        }
+        let selection = match (self.ids, self.filter) {
+            (Some(ids), None) => {
+                if !limits::DEAD_LETTER_IDS.contains(&ids.len()) {
+                    let (least, most) = (limits::DEAD_LETTER_IDS.start(), limits::DEAD_LETTER_IDS.end());
+                    let detail = format!("must have {least} to {most} ids; take a filter for more");
+                    checks.refuse("ids", "LENGTH_OUT_OF_RANGE", detail);
+                }
+                Selection::Ids(ids)
+            }
+            (None, Some(filter)) => {
+                let filter = filter.check("filter.", prefix, &mut checks);
+                if filter.state == Some(LetterState::Discarded) {
+                    let detail = "what was discarded is not replayed; ask for another state or for none";
+                    checks.refuse("filter.state", "OUT_OF_RANGE", detail);
+                }
+                Selection::Filter(filter)
+            }
+            (Some(_), Some(_)) => {
+                checks.refuse("filter", "NOT_TOGETHER", "give either ids or a filter, not both");
+                Selection::Ids(Vec::new())
+            }
+            (None, None) => {
+                checks.refuse(
+                    "ids",
+                    "MISSING",
+                    "give ids, or a filter; {} as a filter means all that is PARKED",
+                );
+                Selection::Ids(Vec::new())
+            }
+        };
+        checks.finish()?;
+        let rate_per_second = self.rate_per_second.and_then(|rate| i32::try_from(rate).ok());
+        Ok((selection, Options { dry_run: self.dry_run, rate_per_second }))
+    }
+}
+
+problems! { ListProblems: Unauthenticated, Forbidden, ValidationFailed }
+
+/// List replays, the newest first, without their letters (administrators)
+#[utoipa::path(
+    get,
+    path = "/v1/dead-letters/replays",
+    operation_id = "list_replays",
+    tag = "Dead letters",
+    params(PageQuery),
+    responses((status = 200, description = "A page of replays", body = Items<ReplayView>), ListProblems),
+    security(("api_key" = [])),
+)]
+async fn list(
+    State(api): State<Api>,
+    Admin(_caller): Admin,
+    query: PageQuery,
+) -> Result<JsonAnswer<Items<ReplayView>>, Problem> {
+    let page = query.page::<Uuid>(REPLAYS_DEFAULT)?;
+    let rows = replays::list(&api.journal.pool, page.after, page.rows()).await?;
+    let view = |replay| ReplayView::of(replay, None);
+    Ok(JsonAnswer(Items::of_rows(rows, page.limit, |replay: &Replay| replay.replay_id, view)))
+}
+
+problems! {
+    RequestProblems: InvalidJson, IdempotencyKeyMissing, Unauthenticated, Forbidden, RequestTimeout, DeadLetterSettled,
+    IdempotencyKeyInUse, PayloadTooLarge, UnsupportedMediaType, ValidationFailed, IdempotencyKeyReused,
+    SelectedDeadLetterNotFound
+}
+
+/// Replay dead letters, or say what a replay would do (administrators)
+///
+/// What is selected is fixed now. The workers of the groups that failed apply the letters, nobody else sees them; a replay goes
+/// on wherever processes end and begin.
+#[utoipa::path(
+    post,
+    path = "/v1/dead-letters/replays",
+    operation_id = "replay_dead_letters",
+    tag = "Dead letters",
+    params(
+        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters, the same when the \
+                                                            request is repeated", min_length = 1, max_length = 255),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds, at most 30, until all is \
+                                                           decided", example = "wait=10"),
+    ),
+    request_body = NewReplay,
+    responses(
+        (status = 202, description = "Asked for", body = RequestedView, headers(
+            ("Location" = String, description = "The replay"),
+            ("Retry-After" = String, description = "When to ask how far it is, in seconds"),
+            ("Idempotency-Replayed" = String, description = "`true` where the request was repeated"),
+        )),
+        RequestProblems,
+    ),
+    security(("api_key" = [])),
+)]
+async fn request(
+    State(api): State<Api>,
+    Admin(caller): Admin,
+    IdempotencyKey(key): IdempotencyKey,
+    prefer: Prefer,
+    Json { value, hash }: Json<NewReplay>,
+) -> Result<Response, Problem> {
+    let (selection, options) = value.check(&api.config.kafka.prefix)?;
+    let route = "POST /v1/dead-letters/replays".to_owned();
+    let request = Request { caller: caller.name(), route, key, body_hash: hash };
+    let mut answer = match api.turn(request).await? {
+        Turn::Replay(answer) => answer,
+        Turn::First(turn) => {
+            let work = select(api.clone(), turn, caller, selection, options);
+            api.uninterrupted(work).await?
+        }
+    };
+    if let Some(wait) = prefer.wait {
+        answer = waited(&api, answer, wait).await?;
+    }
+    let mut response = answer.into_response();
+    response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_S);
+    Ok(response)
+}
+
+/// Fixes what is selected, with the answer, or nothing.
+async fn select(
+    api: Api,
+    turn: FirstTurn,
+    caller: Caller,
+    selection: Selection,
+    options: Options,
+) -> Result<Answer, Problem> {
+    let mut transaction = api.begin().await?;
+    let now = api.journal.now();
+    let actor = caller.name_with_key();
+    let requested = replays::request(&mut transaction, &selection, options, &actor, now).await;
+    let requested = requested.map_err(|error| refusal(error, &selection))?;
+    let location = format!("/v1/dead-letters/replays/{}", requested.replay_id);
+    let answer = first_answer(202, Some(location), &RequestedView::from(requested))?;
+    api.finish(turn, transaction, answer, now).await
+}
+
+/// The answer with the replay's state once it is done, or when the time is over.
+async fn waited(api: &Api, mut answer: Answer, wait: std::time::Duration) -> Result<Answer, Problem> {
+    let path = answer.first.location.as_deref().unwrap_or_default();
+    let Some(replay_id) = path.rsplit('/').next().and_then(path::parse) else { return Ok(answer) };
+    api.waiting_replays.until_rest(replay_id, wait).await;
+    // The replay stands whatever happens now: where it can't be read, it is shown as it was asked for.
+    if let Ok(Some(Replay { selected, progress, .. })) = replays::get(&api.journal.pool, replay_id).await {
+        let view = RequestedView { replay_id, selected, state: crate::dead_letters::progress_name(progress) };
+        answer.first = first_answer(answer.first.status, answer.first.location, &view)?;
+    }
+    Ok(answer)
+}
+
+/// Why nothing is replayed.
+fn refusal(error: ReplayError, selection: &Selection) -> Problem {
+    let asked: &[Uuid] = match selection {
+        Selection::Ids(ids) => ids,
+        Selection::Filter(_) => &[],
+    };
+    let errors = |wrong: &[Uuid], code: &'static str, detail: &'static str| -> Vec<FieldError> {
+        let wrong: HashSet<&Uuid> = wrong.iter().collect();
+        let places = asked.iter().enumerate().filter(|(_, id)| wrong.contains(id));
+        let error =
+            |(index, _)| FieldError { field: format!("ids[{index}]").into(), code, detail: detail.into() };
+        places.map(error).collect()
+    };
+    match error {
+        ReplayError::NotFound(unknown) => {
+            let code = Code::SelectedDeadLetterNotFound;
+            Problem::new(code, "some of these ids are no dead letter's").with_errors(errors(
+                &unknown,
+                code.text(),
+                "there is no dead letter of this id",
+            ))
+        }
+        ReplayError::Discarded(discarded) => {
+            let code = Code::DeadLetterSettled;
+            Problem::new(code, "some of these dead letters were discarded; leave them out")
+                .with_errors(errors(&discarded, code.text(), "it was discarded, so it is not replayed"))
+        }
+        ReplayError::TooMany(_) => {
+            let mut checks = Checks::default();
+            checks.refuse("filter", "OUT_OF_RANGE", error.to_string());
+            checks.finish().err().unwrap_or_else(Problem::internal)
+        }
+        ReplayError::Database(error) => error.into(),
+    }
+}
+
+problems! { ShowProblems: Unauthenticated, Forbidden, ReplayNotFound }
+
+/// Show how far a replay is, with the verdict on each letter (administrators)
+///
+/// With `Prefer: wait=N` the answer is held until every letter has its verdict or N seconds are over.
+#[utoipa::path(
+    get,
+    path = "/v1/dead-letters/replays/{replay_id}",
+    operation_id = "get_replay",
+    tag = "Dead letters",
+    params(
+        ("replay_id" = Uuid, Path, description = "The replay"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds, at most 30",
+            example = "wait=10"),
+    ),
+    responses((status = 200, description = "The replay", body = ReplayView), ShowProblems),
+    security(("api_key" = [])),
+)]
+async fn show(
+    State(api): State<Api>,
+    Admin(_caller): Admin,
+    Id(replay_id, _): Id<path::Replay>,
+    prefer: Prefer,
+) -> Result<JsonAnswer<ReplayView>, Problem> {
+    let pool = &api.journal.pool;
+    let unknown = path::unknown::<path::Replay>;
+    let mut replay = replays::get(pool, replay_id).await?.ok_or_else(unknown)?;
+    if let Some(wait) = prefer.wait {
+        api.waiting_replays.until_rest(replay_id, wait).await;
+        replay = replays::get(pool, replay_id).await?.ok_or_else(unknown)?;
+    }
+    // Read after the counts: a replay that says it is done shows a verdict on each letter.
+    let items = replays::items(pool, replay_id).await?;
+    Ok(JsonAnswer(ReplayView::of(replay, Some(items))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(json: &str) -> Result<(Selection, Options), String> {
+        let replay: NewReplay =
+            crate::body::parse(json.as_bytes()).map_err(|problem| format!("{problem:?}"))?;
+        replay.check("").map_err(|problem| format!("{problem:?}"))
+    }
+
+    #[test]
+    fn a_replay_is_of_ids_or_of_a_filter() {
+        let id = Uuid::nil();
+        let (selection, options) =
+            check(&format!(r#"{{"ids":["{id}"],"dry_run":true,"rate_per_second":5}}"#)).unwrap();
+        assert!(matches!(selection, Selection::Ids(ids) if ids == [id]));
+        assert_eq!((options.dry_run, options.rate_per_second), (true, Some(5)));
+        let (selection, options) = check(r#"{"filter":{}}"#).unwrap();
+        assert!(matches!(selection, Selection::Filter(_)));
+        assert_eq!((options.dry_run, options.rate_per_second), (false, None));
+        assert!(check("{}").unwrap_err().contains("MISSING"));
+        assert!(check(r#"{"ids":[],"filter":{}}"#).unwrap_err().contains("NOT_TOGETHER"));
+    }
+
+    #[test]
+    fn a_selection_is_neither_empty_nor_too_long_and_a_rate_is_at_least_one() {
+        let ids = |count| serde_json::json!({"ids": vec![Uuid::nil(); count]}).to_string();
+        assert!(check(&ids(1_000)).is_ok());
+        for wrong in [ids(0), ids(1_001)] {
+            assert!(check(&wrong).unwrap_err().contains("1 to 1000 ids"));
+        }
+        for rate in ["0", "-1", "100001", "99999999999999999999"] {
+            let problem = check(&format!(r#"{{"filter":{{}},"rate_per_second":{rate}}}"#)).unwrap_err();
+            assert!(problem.contains("rate_per_second") && problem.contains("OUT_OF_RANGE"), "{problem}");
+        }
+        assert!(check(r#"{"filter":{"state":"DISCARDED"}}"#).unwrap_err().contains("filter.state"));
+    }
+
+    #[test]
+    fn what_has_another_shape_is_no_replay() {
+        for wrong in [
+            r#"{"ids":null}"#,
+            r#"{"filter":null}"#,
+            r#"{"filter":["orders"]}"#,
+            r#"{"filter":{"colour":"red"}}"#,
+            r#"{"ids":["x"]}"#,
+            r#"{"filter":{},"dry_run":1}"#,
+            r#"{"filter":{},"rate":1}"#,
+        ] {
+            assert!(check(wrong).unwrap_err().contains("InvalidJson"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_replayed_is_named_by_its_place() {
+        let (known, unknown) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let selection = Selection::Ids(vec![known, unknown]);
+        let problem = refusal(ReplayError::NotFound(vec![unknown]), &selection);
+        assert_eq!((problem.code().text(), problem.code().status().as_u16()), ("DEAD_LETTER_NOT_FOUND", 422));
+        let text = format!("{problem:?}");
+        assert!(text.contains("ids[1]") && !text.contains("ids[0]"), "{text}");
+        let problem = refusal(ReplayError::Discarded(vec![known]), &selection);
+        assert_eq!((problem.code().text(), problem.code().status().as_u16()), ("DEAD_LETTER_SETTLED", 409));
+        let filter = Selection::Filter(ordermill_pipeline::dead_letters::letters::Filter::default());
+        let problem = refusal(ReplayError::TooMany(100_001), &filter);
+        assert_eq!(problem.code(), Code::ValidationFailed);
+    }
+}

@@ -1,0 +1,147 @@
+//! Orders that break a rule of the stock worker's tables: found, looked at, tried, replayed.
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{counts, cure, done, json_of, letter, open_shop, poison, replay, until_letters};
+use crate::support::{ADMIN_KEY, Shop, answer, id, until};
+
+/// How many events the orders have brought about.
+async fn events_of(shop: &Shop, orders: &[Uuid]) -> i64 {
+    let sql = "SELECT count(*) FROM event_log WHERE correlation_id = ANY($1)";
+    sqlx::query_scalar(sql).bind(orders).fetch_one(&shop.pool).await.unwrap()
+}
+
+fn ids(list: &Value) -> Vec<Uuid> {
+    list["items"].as_array().unwrap().iter().map(|item| id(&item["dead_letter_id"])).collect()
+}
+
+/// Lists, counts and pages find the three letters of the orders, however they are asked for.
+async fn assert_found(shop: &Shop, orders: &[Uuid]) -> Vec<Uuid> {
+    let list = shop.get("/dead-letters").await;
+    let letters = ids(&list);
+    assert_eq!((letters.len(), &list["next_cursor"]), (3, &Value::Null), "{list}");
+    for item in list["items"].as_array().unwrap() {
+        assert!(orders.contains(&id(&item["key"])), "{item}");
+        assert_eq!(item["correlation_id"], item["key"]);
+        let expected = json!(["orders", "stock", "order.placed", "RULE", "PARKED", 0, null, false]);
+        let names =
+            ["topic", "group", "event_type", "code", "state", "waiting_behind", "waits_for", "edited"];
+        assert_eq!(names.map(|name| item[name].clone()).into_iter().collect::<Value>(), expected, "{item}");
+        assert!(item["error"].as_str().unwrap().contains("no_lamps"), "{item}");
+    }
+    let topic = shop.connections.kafka.full_name("orders.stock.dlt");
+    for query in [
+        "topic=orders.stock.dlt".to_owned(),
+        format!("topic={topic}"),
+        "topic=orders&group=stock&code=RULE&state=PARKED".to_owned(),
+        "from=2020-01-01T00:00:00Z&to=2100-01-01T00:00:00Z".to_owned(),
+    ] {
+        assert_eq!(ids(&shop.get(&format!("/dead-letters?{query}")).await), letters, "{query}");
+    }
+    for query in ["topic=payments", "group=sales", "code=BUG", "state=RESOLVED", "to=2020-01-01T00:00:00Z"] {
+        assert_eq!(ids(&shop.get(&format!("/dead-letters?{query}")).await), [Uuid::nil(); 0], "{query}");
+    }
+    let first = shop.get("/dead-letters?limit=2").await;
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let second = shop.get(&format!("/dead-letters?limit=2&cursor={cursor}")).await;
+    assert_eq!([ids(&first), ids(&second)].concat(), letters);
+    let groups = shop.get("/dead-letters/groups?topic=orders.stock.dlt").await;
+    let [group] = groups["items"].as_array().unwrap().as_slice() else { panic!("{groups}") };
+    let expected = json!(["orders", "stock", "RULE", 3, {"PARKED": 3}]);
+    let names = ["topic", "group", "code", "count", "states"];
+    assert_eq!(names.map(|name| group[name].clone()).into_iter().collect::<Value>(), expected);
+    // The command says the same as the API.
+    assert_eq!(json_of(&shop.run(&["dlq", "list", "--json"]).await, 0), list);
+    let printed = shop.run(&["dlq", "groups", "--json", "--topic", &topic]).await;
+    assert_eq!(json_of(&printed, 0), groups);
+    letters
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_that_break_a_rule_are_found_tried_and_replayed() {
+    let (shop, running) = open_shop().await;
+    let (user, lamp, chair) =
+        (shop.user(10_000).await, shop.product(100, 9).await, shop.product(50, 9).await);
+    poison(&shop, lamp).await;
+    let mut orders = Vec::new();
+    for _ in 0..3 {
+        orders.push(id(&shop.submit(&user, &[(lamp, 1)]).await["order_id"]));
+    }
+    assert_eq!(shop.order(&user, &[(chair, 1)]).await["status"], "CONFIRMED", "others are not delayed");
+    until_letters(&shop, "stock", "PARKED", 3).await;
+    let letters = assert_found(&shop, &orders).await;
+
+    let shown = letter(&shop, letters[0]).await;
+    assert_eq!((&shown["schema"], &shown["audit"]), (&json!({"ok": true}), &json!([])), "{shown}");
+    let headers = shown["headers"].as_array().unwrap();
+    assert!(headers.contains(&json!({"name": "ce_type", "value": "order.placed"})), "{shown}");
+    let payload: Value = serde_json::from_str(shown["payload"].as_str().unwrap()).unwrap();
+    assert_eq!((&payload["order_id"], shown.get("original_payload")), (&shown["key"], None));
+
+    let attempts = shown["attempts"].clone();
+    let dry_run = json!({"ids": letters, "dry_run": true});
+    let failing = replay(&shop, &dry_run).await;
+    assert_eq!(counts(&failing), json!({"FAILED_AGAIN": 3}), "{failing}");
+    for item in failing["items"].as_array().unwrap() {
+        assert!(item["detail"].as_str().unwrap().contains("no_lamps") && item["decided_at"].is_string());
+    }
+    assert_eq!(letter(&shop, letters[0]).await["attempts"], attempts, "a dry run is no attempt");
+
+    cure(&shop).await;
+    let before = events_of(&shop, &orders).await;
+    assert_eq!(counts(&replay(&shop, &dry_run).await), json!({"APPLIED": 3}));
+    assert_eq!(events_of(&shop, &orders).await, before, "a dry run changes nothing");
+    until_letters(&shop, "stock", "PARKED", 3).await;
+
+    let topic = shop.connections.kafka.full_name("orders.stock.dlt");
+    let replayed = json_of(&shop.run(&["dlq", "replay", "--topic", &topic, "--json"]).await, 0);
+    assert_eq!(
+        (counts(&replayed), &replayed["state"]),
+        (json!({"APPLIED": 3}), &json!("DONE")),
+        "{replayed}"
+    );
+    for order_id in &orders {
+        assert_eq!(shop.settled(*order_id).await["status"], "CONFIRMED");
+    }
+    let shown = letter(&shop, letters[0]).await;
+    assert_eq!(shown["state"], "RESOLVED");
+    let actors: Vec<&str> =
+        shown["audit"].as_array().unwrap().iter().map(|entry| entry["actor"].as_str().unwrap()).collect();
+    let mark = hex_of_admin_key();
+    assert_eq!(actors[..2], [&format!("admin:{mark}"); 2]);
+    assert!(actors[2].starts_with("cli:") && actors[2].contains('@'), "{actors:?}");
+
+    assert_replayed_once_more(&shop, &letters).await;
+    shop.until_quiet().await;
+    until("all sales are counted", async || {
+        shop.count("SELECT coalesce(sum(orders), 0)::bigint FROM sales WHERE level = 'ALL'").await == 4
+    })
+    .await;
+    shop.assert_verified().await;
+    running.stop().await;
+}
+
+fn hex_of_admin_key() -> String {
+    ordermill_api::hash_key(ADMIN_KEY)[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What is resolved changes nothing any more, however often it is named; a request that is repeated asks for nothing anew.
+async fn assert_replayed_once_more(shop: &Shop, letters: &[Uuid]) {
+    let twice = [letters, letters].concat();
+    let twice = json!({"ids": twice});
+    let again = || {
+        let request =
+            shop.request(Method::POST, "/dead-letters/replays").header("Idempotency-Key", "once more");
+        answer(request.json(&twice))
+    };
+    let ((status, first), (repeated, second)) = (again().await, again().await);
+    assert_eq!((status, repeated, &first), (StatusCode::ACCEPTED, StatusCode::ACCEPTED, &second));
+    assert_eq!(first["selected"], 3, "{first}");
+    assert_eq!(counts(&done(shop, id(&first["replay_id"])).await), json!({"ALREADY_APPLIED": 3}));
+    let nothing = shop.post("/dead-letters/replays", &json!({"filter": {}})).await.1;
+    assert_eq!((&nothing["selected"], &nothing["state"]), (&json!(0), &json!("DONE")));
+    let listed = shop.get("/dead-letters/replays?limit=1").await;
+    assert_eq!(listed["items"][0]["replay_id"], nothing["replay_id"]);
+}
