@@ -21,6 +21,7 @@ use crate::bench::load::LoadArgs;
 use crate::bench::{self, BenchArgs};
 use crate::connections::{ConnectionArgs, Connections};
 use crate::logging::{self, LogFormat};
+use crate::replay::{self, ReplayArgs};
 use crate::services::{self, Services};
 use crate::up::{self, UpArgs};
 use crate::verify::{self, VerifyArgs};
@@ -56,6 +57,8 @@ enum Command {
     Keys(KeysArgs),
     /// Checks on the live system that money, stock, charges, orders and log add up.
     Verify(VerifyArgs),
+    /// Makes the state tables again from the log: to compare, to look at the past, to mend a projection.
+    Replay(ReplayArgs),
     /// Measures orders per second against PostgreSQL itself, on a stack of its own.
     Bench(BenchArgs),
     /// Places the orders of `bench`.
@@ -123,6 +126,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         // `up` shows its progress itself.
         Command::Up(_) => "warn,librdkafka=off,rdkafka=off",
         Command::Verify(_)
+        | Command::Replay(_)
         | Command::Keys(_)
         | Command::Migrate
         | Command::Topics
@@ -156,6 +160,10 @@ async fn command(cli: Cli) -> Result<ExitCode> {
                     Ok(ExitCode::from(2))
                 }
             };
+        }
+        Command::Replay(args) => {
+            let database_url = connections.database_url();
+            return replay::run(&args, database_url).await;
         }
         Command::Bench(args) => return bench::run(&args).await,
         Command::BenchLoad(args) => return bench::load::run(&args).await,

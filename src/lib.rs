@@ -5,6 +5,7 @@ pub mod cli;
 pub mod connections;
 pub mod logging;
 pub mod metrics_endpoint;
+pub mod replay;
 pub mod services;
 pub mod stack_file;
 pub mod up;

@@ -3,13 +3,13 @@
 //! Every statement is a short transaction, since the relay waits for whoever writes. The tables are unlogged: what a
 //! crash of the server takes from them is made again by the next replay.
 
-use jiff::Timestamp;
+use std::collections::BTreeMap;
+
 use ordermill_domain::sales::Sums;
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, PgConnection};
-use std::collections::BTreeMap;
 
 use super::fold::Page;
 use super::rows::{self, Rows};
@@ -152,13 +152,4 @@ pub async fn summary(connection: &mut PgConnection) -> Result<Vec<TableSummary>,
         summaries.push(TableSummary { table: name, rows, by_state, sums });
     }
     Ok(summaries)
-}
-
-/// When the database says that it is.
-///
-/// # Errors
-/// Where the database fails.
-pub async fn now(connection: &mut PgConnection) -> Result<Timestamp, sqlx::Error> {
-    let now = sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#).fetch_one(connection).await?;
-    Ok(now.to_jiff())
 }

@@ -98,6 +98,18 @@ pub async fn events(connection: &mut PgConnection, after: i64) -> Result<Vec<Log
     .await
 }
 
+/// How many events sales are counted from.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn count(connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
+    let count = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM event_log
+           WHERE topic = 'orders' AND type IN ('order.confirmed', 'order.cancelled', 'order.modified')"#,
+    );
+    Ok(count.fetch_one(connection).await?.unsigned_abs())
+}
+
 /// What was put in place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Swapped {
