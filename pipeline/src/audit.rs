@@ -61,7 +61,7 @@ pub async fn snapshot_of(
     // The name is the database's own word; the statement takes no parameters.
     let see = format!("SET TRANSACTION SNAPSHOT '{}'", moment.0);
     sqlx::query(AssertSqlSafe(see)).persistent(false).execute(&mut *transaction).await?;
-    outlast_silence(&mut *transaction).await?;
+    outlast_silence(&mut transaction).await?;
     Ok(transaction)
 }
 

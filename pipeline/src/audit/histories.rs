@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::log::LoggedEvent;
 
 /// How many events are read at once.
-pub const PAGE_EVENTS: usize = 10_000;
+pub const PAGE_EVENTS: usize = 5_000;
 /// From how many events it is guessed where the ids of the log are to be cut.
 const SAMPLE_EVENTS: f64 = 20_000.0;
 

@@ -7,15 +7,12 @@
 
 use jiff::Timestamp;
 use ordermill_domain::sales::Sums;
-use ordermill_pipeline::audit::{self, Applied, LoggedEvent};
+use ordermill_pipeline::audit::{self, Applied, LoggedEvent, PAGE_EVENTS};
 use ordermill_schemas::{DecodeError, Event};
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::shadow::{SCHEMA, Shadow};
 use super::tables::TABLES;
-
-/// How many events are read at once.
-pub const PAGE_EVENTS: usize = 5_000;
 
 /// A projection: a table that only repeats what the log says, and that nobody decides by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
