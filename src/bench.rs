@@ -6,7 +6,8 @@
 //! 2. the closed loop: every connection busy; the highest rate at which orders are accepted, and settled;
 //! 3. the open loop: orders at a fixed modest rate; the latency of acceptance and of settlement, from the moment at
 //!    which an order was to be sent;
-//! 4. T again, now that the pipeline is idle.
+//! 4. T again, now that the pipeline is idle;
+//! 5. the replay: the log that all of this has written, plainly read and then replayed into the shadow.
 //!
 //! Then it proves by `verify` that what was fast was also right. Orders come over HTTP from a process of their own.
 //!
@@ -22,6 +23,7 @@ pub mod load;
 mod machine;
 mod mix;
 mod pgbench;
+mod replay;
 mod report;
 mod run;
 mod setup;

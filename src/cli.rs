@@ -24,6 +24,7 @@ use crate::dlq::{self, DlqArgs};
 use crate::flood::FloodArgs;
 use crate::logging::{self, LogFormat};
 use crate::order::{self, OrderArgs};
+use crate::replay::{self, ReplayArgs};
 use crate::services::{self, Services};
 use crate::up::{self, UpArgs};
 use crate::verify::{self, Facts, VerifyArgs};
@@ -63,6 +64,8 @@ enum Command {
     Order(OrderArgs),
     /// Looks at dead letters, edits, replays and discards them; works on the database, also without the API.
     Dlq(DlqArgs),
+    /// Makes the state tables again from the log: to compare, to look at the past, to mend a projection.
+    Replay(ReplayArgs),
     /// Measures orders per second against PostgreSQL itself, on a stack of its own.
     Bench(BenchArgs),
     /// Places the orders of `bench`.
@@ -134,6 +137,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Verify(_)
         | Command::Order(_)
         | Command::Dlq(_)
+        | Command::Replay(_)
         | Command::Keys(_)
         | Command::Migrate
         | Command::Topics
@@ -170,6 +174,10 @@ async fn command(cli: Cli) -> Result<ExitCode> {
         }
         Command::Order(args) => return order::run(&args, connections.database_url()).await,
         Command::Dlq(args) => return dlq::run(args, &connections).await,
+        Command::Replay(args) => {
+            let database_url = connections.database_url();
+            return replay::run(&args, database_url).await;
+        }
         Command::Bench(args) => return bench::run(&args).await,
         Command::BenchLoad(args) => return bench::load::run(&args).await,
         Command::Migrate => migrate(&connections.database_url()?).await?,

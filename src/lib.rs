@@ -8,6 +8,7 @@ mod flood;
 pub mod logging;
 pub mod metrics_endpoint;
 pub mod order;
+pub mod replay;
 pub mod services;
 pub mod stack_file;
 pub mod up;

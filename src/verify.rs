@@ -121,10 +121,16 @@ pub fn groups() -> Groups {
 /// A database error in words that say what to do.
 pub(crate) fn explain(error: sqlx::Error) -> anyhow::Error {
     const UNDEFINED_TABLE: &str = "42P01";
+    const INSUFFICIENT_PRIVILEGE: &str = "42501";
+    const LOCK_NOT_AVAILABLE: &str = "55P03";
     let code = error.as_database_error().and_then(|error| error.code());
     let advice = match code.as_deref() {
         Some(UNDEFINED_TABLE) => "the database is not set up: run `ordermill migrate` first",
-        _ => "the database could not be read",
+        Some(INSUFFICIENT_PRIVILEGE) => {
+            "the role of DATABASE_URL is not allowed to; use the owner of the database"
+        }
+        Some(LOCK_NOT_AVAILABLE) => "another transaction holds on to it; look at pg_locks, or try again",
+        _ => "the database failed",
     };
     anyhow::Error::new(error).context(advice)
 }

@@ -4,20 +4,22 @@
 
 mod check;
 mod dead_letters;
+mod histories;
 mod kafka;
 mod log;
 mod partition;
 mod records;
 mod report;
 
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
 
 use crate::database;
 
 pub use check::{Check, Found, SHOWN_MAX};
 pub use dead_letters::dead_letters;
+pub use histories::{Histories, PAGE_EVENTS, Slice, count, slices};
 pub use kafka::{AuditError, log_against_kafka};
-pub use log::{Applied, LoggedEvent, applied, page, put_aside, sequences};
+pub use log::{Applied, LoggedEvent, applied, hold_offsets, page, published, put_aside, sequences};
 pub use report::Report;
 
 /// Begins a transaction that sees one moment of the whole database for as long as it lasts, and changes nothing.
@@ -35,4 +37,40 @@ pub async fn snapshot(pool: &PgPool) -> Result<Transaction<'static, Postgres>, s
         .execute(&mut *transaction)
         .await?;
     Ok(transaction)
+}
+
+/// What names a snapshot to others, for as long as its transaction lasts.
+#[derive(Clone, Debug)]
+pub struct Moment(String);
+
+/// Names what the transaction of [`snapshot`] sees, so that other connections can see the same.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn moment(snapshot: &mut PgConnection) -> Result<Moment, sqlx::Error> {
+    outlast_silence(&mut *snapshot).await?;
+    let name = sqlx::query_scalar!(r#"SELECT pg_export_snapshot() AS "name!""#);
+    Ok(Moment(name.fetch_one(snapshot).await?))
+}
+
+/// Begins a transaction that sees the very moment that another one does, which must still be open.
+///
+/// # Errors
+/// Where the database does not answer, or the other transaction has ended.
+pub async fn snapshot_of(
+    pool: &PgPool,
+    moment: &Moment,
+) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    let mut transaction = snapshot(pool).await?;
+    // The name is the database's own word; the statement takes no parameters.
+    let see = format!("SET TRANSACTION SNAPSHOT '{}'", moment.0);
+    sqlx::query(AssertSqlSafe(see)).persistent(false).execute(&mut *transaction).await?;
+    outlast_silence(&mut transaction).await?;
+    Ok(transaction)
+}
+
+/// What is read meanwhile on other connections may take long. The relay does not wait for such a transaction.
+async fn outlast_silence(snapshot: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query!("SET LOCAL idle_in_transaction_session_timeout = 0").execute(snapshot).await?;
+    Ok(())
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::batches::Batches;
 use super::latency::Percentiles;
 use super::machine::{IDLE, Machine, OTHERS, Work};
+use super::replay::ReplayRates;
 
 /// Everything that one run has measured, and what it was measured with.
 #[derive(Clone, Debug, Serialize)]
@@ -31,6 +32,8 @@ pub struct Report {
     pub closed_loop: ClosedLoop,
     /// The latency at a modest rate.
     pub open_loop: OpenLoop,
+    /// The log that this run has written, replayed.
+    pub replay: ReplayRates,
     /// Orders of all phases, the warm-up included.
     pub orders: OrderCounts,
     /// What went wrong in any phase, and how often.
@@ -176,7 +179,7 @@ impl fmt::Display for Report {
             p.sample_every
         )?;
         writeln!(f, "{}\n\n{}\n\n{}\n", self.rates(), self.latencies(), self.processors())?;
-        writeln!(f, "{}\n", self.batches())?;
+        writeln!(f, "{}\n\n{}\n", self.batches(), self.replay())?;
         for (kind, count) in &self.errors {
             writeln!(f, "error: {kind}: {}", grouped(*count as f64))?;
         }
@@ -252,6 +255,18 @@ impl Report {
             let ms = batches.ms_mean.map_or_else(String::new, |ms| format!("{ms:.1}"));
             table.add_row([name.clone(), grouped(batches.count), format!("{:.1}", batches.size_mean), ms]);
         }
+        table
+    }
+}
+
+impl Report {
+    fn replay(&self) -> Table {
+        let ReplayRates { events, jobs, read_per_s, replayed_per_s, replayed_per_read } = self.replay;
+        let mut table = table(["the whole log", "events", "events/s", "of plain reading"], 1);
+        let events = grouped(events as f64);
+        table.add_row(["plainly read".to_owned(), events.clone(), grouped(read_per_s), "1.00".to_owned()]);
+        let name = format!("replayed, {jobs} jobs");
+        table.add_row([name, events, grouped(replayed_per_s), format!("{replayed_per_read:.2}")]);
         table
     }
 }

@@ -15,6 +15,7 @@ use super::batches::Figures;
 use super::load::{LoadReport, SAMPLE_EVERY};
 use super::machine::{Machine, OTHERS, Usage, Work};
 use super::pgbench::{self, Pgbench};
+use super::replay;
 use super::report::{
     ClosedLoop, OpenLoop, OrderCounts, Parameters, PgbenchRates, Report, Verified, Versions,
 };
@@ -100,6 +101,8 @@ impl Run<'_> {
         let open_loop = self.open_loop(closed_loop.settled_per_s).await?;
         let (after_per_s, others_after) = self.transactions(&pgbench, "after").await?;
         let t_per_s = f64::midpoint(before_per_s, after_per_s);
+        let replay = replay::measure(self.stack.database_url(), &self.pool);
+        let replay = step(&self.progress, "reading and replaying the log", replay).await?;
         let verify = step(&self.progress, "verifying", self.verify()).await?;
         self.count_orders().await?;
         Ok(Report {
@@ -125,6 +128,7 @@ impl Run<'_> {
                 ..closed_loop
             },
             open_loop,
+            replay,
             orders: self.orders.clone(),
             errors: self.errors.clone(),
             verify,

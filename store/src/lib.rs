@@ -16,6 +16,7 @@ pub mod orders;
 pub mod payments;
 pub mod product_lists;
 pub mod products;
+pub mod replay;
 pub mod sales;
 pub mod shipments;
 pub mod stock;

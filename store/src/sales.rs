@@ -9,7 +9,7 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 /// The level of a sum, its category and its product, as a row has them.
-fn columns(subject: &Subject) -> (&'static str, &str, Uuid) {
+pub(crate) fn columns(subject: &Subject) -> (&'static str, &str, Uuid) {
     match subject {
         Subject::All => ("ALL", "", Uuid::nil()),
         Subject::Category(category) => ("CATEGORY", category, Uuid::nil()),

@@ -14,6 +14,7 @@ mod http;
 mod instances;
 mod modifications;
 mod orders;
+mod replay;
 mod sales;
 mod shipments;
 mod support;

@@ -1,5 +1,7 @@
 //! `ordermill verify` passes what is right and names every row that is not.
 
+mod columns;
+
 use ordermill_pipeline::audit::Check;
 use ordermill_pipeline::database;
 use ordermill_store::verification;

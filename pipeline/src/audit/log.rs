@@ -103,6 +103,12 @@ pub struct Applied {
 }
 
 impl Applied {
+    /// Whether the group has put that event aside.
+    #[must_use]
+    pub fn is_aside(&self, event: &LoggedEvent) -> bool {
+        self.aside.contains(&event.event_id)
+    }
+
     /// Whether the group has applied that event.
     #[must_use]
     pub fn includes(&self, event: &LoggedEvent) -> bool {
@@ -131,7 +137,32 @@ pub async fn applied(connection: &mut PgConnection, group: &str) -> Result<Appli
     Ok(applied)
 }
 
-/// The events that `group` has put aside as dead letters and not applied.
+/// Locks the offsets of `group`, so that nothing it applies can be committed before the caller's transaction ends.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn hold_offsets(connection: &mut PgConnection, group: &str) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "SELECT partition FROM consumer_offset WHERE group_name = $1 ORDER BY topic, partition FOR UPDATE",
+        group,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(())
+}
+
+/// Up to which position the log is published. What is committed later than the caller's snapshot stands above it.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn published(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    let position =
+        sqlx::query_scalar!("SELECT position FROM relay_cursor").fetch_optional(connection).await?;
+    Ok(position.unwrap_or(0))
+}
+
+/// The events that `group` has put aside as dead letters and not applied: those of state REPLAYED are handed to a
+/// replay that has not applied them yet.
 ///
 /// # Errors
 /// Where the database fails.

@@ -53,6 +53,13 @@ fn report() -> Report {
             settle: percentiles(60.0),
             delay: percentiles(0.05),
         },
+        replay: ReplayRates {
+            events: 400_000,
+            jobs: 2,
+            read_per_s: 500_000.0,
+            replayed_per_s: 100_000.0,
+            replayed_per_read: 0.2,
+        },
         orders: OrderCounts { sent: 38_500, accepted: 38_500, confirmed: 38_500, by_status: BTreeMap::new() },
         errors: BTreeMap::new(),
         verify: Verified { ok: true, checks: 9, failed: Vec::new() },
@@ -97,6 +104,14 @@ fn processors_are_shown_as_busy_cores_and_by_order_with_the_others_last() {
 #[test]
 fn batches_are_shown_with_their_mean_size() {
     assert_eq!(row(&report().to_string(), "stock"), ["80", "500.0", "41.3"]);
+}
+
+#[test]
+fn the_replay_is_shown_as_a_share_of_plain_reading() {
+    let text = report().to_string();
+    assert_eq!(row(&text, "plainly read"), ["400,000", "500,000", "1.00"]);
+    assert_eq!(row(&text, "replayed, 2 jobs"), ["400,000", "100,000", "0.20"]);
+    assert_eq!(serde_json::to_value(report()).unwrap()["replay"]["replayed_per_read"], 0.2);
 }
 
 #[test]

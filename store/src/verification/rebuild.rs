@@ -1,59 +1,68 @@
-//! State rebuilt from the log against the tables.
+//! State rebuilt from the log against the tables, see [`crate::replay`].
 //!
-//! The log is folded in its order, page by page, by the same functions that the workers decide with. What is
-//! rebuilt stands in memory, one state for each order, shipment, product and user; the tables are then read page by
-//! page beside it. That is enough for some millions of orders; for more, fold one slice of the ids at a time.
+//! In memory are one aggregate, a page of events and rows, and the sums of products and coupons. The database sorts the
+//! log by an index, or on its disk.
 
-mod coupons;
-mod difference;
-mod entries;
-mod fold;
-mod tables;
-
-use ordermill_domain::coupons::{Coupon, WELCOME};
-use ordermill_pipeline::audit::{self, Applied, Check, LoggedEvent};
+use ordermill_pipeline::audit::{self, Applied, Check, Histories, Slice};
 use sqlx::PgConnection;
 
-use fold::Rebuilt;
-
-/// How many rows are read at once.
-const PAGE_ROWS: i64 = 5_000;
+use crate::replay::compare::Comparison;
+use crate::replay::{Fold, Totals, user_coupons};
 
 /// Every row of the state tables is what the log makes of it.
 pub(super) async fn check(connection: &mut PgConnection, orders_group: &str) -> Result<Check, sqlx::Error> {
     let mut check = Check::new("rebuild");
     let applied = audit::applied(&mut *connection, orders_group).await?;
-    let mut rebuilt = fold(&mut *connection, &applied, &mut check).await?;
-    tables::products(&mut *connection, &mut rebuilt.products, &mut check).await?;
-    tables::stock(&mut *connection, &mut rebuilt.stock.shelves, &mut check).await?;
-    tables::reservations(&mut *connection, &mut rebuilt.stock.reservations, &mut check).await?;
-    tables::balances(&mut *connection, &mut rebuilt.payments.balances, &mut check).await?;
-    tables::payments(&mut *connection, &mut rebuilt.payments.payments, &mut check).await?;
-    tables::orders(&mut *connection, &mut rebuilt.orders.orders, &mut check).await?;
-    tables::shipments(&mut *connection, &mut rebuilt.shipments, &mut check).await?;
-    coupons::tables(&mut *connection, &mut rebuilt.coupons, &mut check).await?;
-    entries::check(connection, &mut check).await?;
+    let totals = aggregates(&mut *connection, &applied, &mut check).await?;
+    let mut of_totals = Comparison::of_totals();
+    of_totals.page(&mut *connection, &totals.into_page()).await?;
+    of_totals.finish().tell(&mut check);
+    of_users_coupons(connection, &applied, &mut check).await?;
     Ok(check)
 }
 
-async fn fold(
+async fn aggregates(
     connection: &mut PgConnection,
     applied: &Applied,
     check: &mut Check,
-) -> Result<Rebuilt, sqlx::Error> {
-    let mut rebuilt = Rebuilt::default();
-    // It stands in the tables from the beginning.
-    rebuilt.coupons.coupons.insert(WELCOME, Coupon::welcome());
-    let mut after = 0;
+) -> Result<Totals, sqlx::Error> {
+    let histories = Histories::of_aggregates(&mut *connection, Slice::ALL).await?;
+    let (fold, comparison) =
+        (Fold::of_aggregates(Slice::ALL, applied), Comparison::of_aggregates(Slice::ALL));
+    compare(connection, histories, fold, comparison, check).await
+}
+
+async fn of_users_coupons(
+    connection: &mut PgConnection,
+    applied: &Applied,
+    check: &mut Check,
+) -> Result<(), sqlx::Error> {
+    let histories = user_coupons(&mut *connection, Slice::ALL).await?;
+    let fold = Fold::of_user_coupons(Slice::ALL, applied);
+    compare(connection, histories, fold, Comparison::of_user_coupons(Slice::ALL), check).await?;
+    Ok(())
+}
+
+async fn compare(
+    connection: &mut PgConnection,
+    mut histories: Histories,
+    mut fold: Fold<'_>,
+    mut comparison: Comparison,
+    check: &mut Check,
+) -> Result<Totals, sqlx::Error> {
     loop {
-        let page: Vec<LoggedEvent> = audit::page(&mut *connection, after, PAGE_ROWS).await?;
-        let Some(last) = page.last() else { return Ok(rebuilt) };
-        after = last.position;
-        for logged in &page {
-            match logged.event() {
-                Ok(event) => rebuilt.evolve(&event, logged.at, applied.includes(logged)),
-                Err(error) => check.violation(format!("log position {}: {error}", logged.position)),
-            }
+        let events = histories.next(&mut *connection).await?;
+        if events.is_empty() {
+            break;
         }
+        events.iter().for_each(|(owner, logged)| fold.take(*owner, logged));
+        let page = fold.page();
+        page.undecodable.iter().for_each(|text| check.violation(text));
+        comparison.page(&mut *connection, &page).await?;
     }
+    histories.close(&mut *connection).await?;
+    let (page, totals) = fold.finish();
+    comparison.page(connection, &page).await?;
+    comparison.finish().tell(check);
+    Ok(totals)
 }

@@ -1,21 +1,34 @@
 //! The sums of sales against the events that they are made from.
 
-use ordermill_pipeline::audit::{self, Check, Found};
+use ordermill_pipeline::audit::{self, Check};
+use serde_json::Value;
 use sqlx::PgConnection;
+use sqlx::types::Json;
 
 use super::SHOWN;
+use crate::replay::compare::Found;
+use crate::replay::{Column, Difference, What};
+
+/// Every sum is what the log makes of it.
+pub(super) async fn check(connection: &mut PgConnection, sales_group: &str) -> Result<Check, sqlx::Error> {
+    let mut check = Check::new("sales");
+    differences(connection, sales_group).await?.tell(&mut check);
+    Ok(check)
+}
 
 /// Every sum is what the log makes of it, as far as the group has applied it. The database counts, in its own way: what
 /// is wrong in the worker's arithmetic shows here, too.
 ///
 /// A row that is missing counts as one whose figures are 0: what is sold and taken back in one batch leaves none.
-pub(super) async fn check(connection: &mut PgConnection, sales_group: &str) -> Result<Check, sqlx::Error> {
-    let mut check = Check::new("sales");
+pub(crate) async fn differences(
+    connection: &mut PgConnection,
+    sales_group: &str,
+) -> Result<Found, sqlx::Error> {
+    let mut found = Found::default();
     let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM sales"#);
-    check.checked = count.fetch_one(&mut *connection).await?.unsigned_abs();
+    found.rows = count.fetch_one(&mut *connection).await?.unsigned_abs();
     let put_aside = audit::put_aside(&mut *connection, sales_group).await?;
-    let found = sqlx::query_as!(
-        Found,
+    let rows = sqlx::query!(
         r#"WITH applied AS (
                SELECT position, type, at, convert_from(data, 'UTF8')::jsonb AS event
                FROM event_log JOIN consumer_offset USING (topic, partition)
@@ -51,10 +64,11 @@ pub(super) async fn check(connection: &mut PgConnection, sales_group: &str) -> R
                    sum(sign * revenue) AS revenue, sum(sign)::numeric AS orders
                FROM orders GROUP BY level, bucket, category, product_id
            )
-           SELECT format('sales %s at %s: %s is %s, but the log makes %s',
-               concat_ws(' ', level, nullif(category, ''), CASE level WHEN 'PRODUCT' THEN product_id END), bucket,
-               what, is_now, should_be) AS "text!",
-               count(*) OVER () AS "total!"
+           SELECT format('%s at %s',
+                   concat_ws(' ', level, nullif(category, ''), CASE level WHEN 'PRODUCT' THEN product_id END), bucket)
+                   AS "row!",
+               what AS "what!", to_jsonb(is_now) AS "is_now!: Json<Value>",
+               to_jsonb(should_be) AS "should_be!: Json<Value>", count(*) OVER () AS "total!"
            FROM sales s FULL JOIN logged l USING (level, bucket, category, product_id),
                LATERAL (VALUES
                    ('quantity', s.quantity::numeric, l.quantity),
@@ -68,6 +82,10 @@ pub(super) async fn check(connection: &mut PgConnection, sales_group: &str) -> R
         sales_group,
         &put_aside,
     );
-    check.found(found.fetch_all(connection).await?);
-    Ok(check)
+    for row in rows.fetch_all(connection).await? {
+        let column = Column { column: row.what, live: row.is_now.0, log: row.should_be.0 };
+        found.add(Difference { table: "sales", row: row.row, what: What::Columns(vec![column]) });
+        found.count = row.total.unsigned_abs();
+    }
+    Ok(found)
 }

@@ -1,4 +1,4 @@
-//! The state of the shop, from its events.
+//! The state of one aggregate, from its events.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,21 @@ pub(super) struct Product {
     pub(super) sequence: i32,
 }
 
-/// Everything that events have made so far.
+/// When an aggregate's history on a topic began, and when it went on last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Times {
+    pub(super) first: Timestamp,
+    pub(super) last: Timestamp,
+}
+
+/// The goods that came and went of a product.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Adjusted {
+    pub(super) received: i64,
+    pub(super) count: i32,
+}
+
+/// Everything that an aggregate's events have made so far. What they moved on shelves of products is counted from 0.
 #[derive(Debug, Default)]
 pub(super) struct Rebuilt {
     pub(super) orders: Orders,
@@ -30,6 +44,10 @@ pub(super) struct Rebuilt {
     pub(super) payments: Payments,
     pub(super) coupons: Coupons,
     pub(super) products: BTreeMap<Uuid, Product>,
+    pub(super) adjusted: BTreeMap<Uuid, Adjusted>,
+    /// The names of coupons, which no rule asks for.
+    pub(super) coupon_names: BTreeMap<Uuid, String>,
+    pub(super) times: BTreeMap<Topic, Times>,
 }
 
 impl Rebuilt {
@@ -37,6 +55,7 @@ impl Rebuilt {
     /// has applied it; an answer that is still on its way there shows in no order yet. An order's own events are
     /// written with its row, so they always show.
     pub(super) fn evolve(&mut self, event: &Event, at: Timestamp, seen_by_orders: bool) {
+        self.times.entry(event.topic()).or_insert(Times { first: at, last: at }).last = at;
         match event.topic() {
             Topic::Orders => self.orders.evolve(event),
             Topic::Stock => self.stock.evolve(event),
@@ -79,6 +98,14 @@ impl Rebuilt {
                     product.described = changed.clone();
                     product.sequence += 1;
                 }
+            }
+            Event::StockAdjusted(e) => {
+                let adjusted = self.adjusted.entry(e.product_id).or_default();
+                adjusted.received += e.delta;
+                adjusted.count += 1;
+            }
+            Event::CouponCreated(e) => {
+                self.coupon_names.insert(e.coupon_id, e.name.clone());
             }
             _ => {}
         }

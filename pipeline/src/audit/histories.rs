@@ -1,0 +1,197 @@
+//! The log aggregate by aggregate: each one's history as a whole, in the log's order.
+//!
+//! The database sorts, by an index or on its disk, so who reads holds a page in memory, however long the log is.
+
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, PgConnection, Row as _};
+use uuid::Uuid;
+
+use super::log::LoggedEvent;
+
+/// How many events are read at once.
+pub const PAGE_EVENTS: usize = 5_000;
+/// From how many events it is guessed where the ids of the log are to be cut.
+const SAMPLE_EVENTS: f64 = 20_000.0;
+
+/// A range of ids, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// The first.
+    pub from: Uuid,
+    /// The last.
+    pub to: Uuid,
+}
+
+impl Slice {
+    /// Every id.
+    pub const ALL: Slice = Slice { from: Uuid::nil(), to: Uuid::max() };
+
+    /// One id.
+    #[must_use]
+    pub fn of(id: Uuid) -> Slice {
+        Slice { from: id, to: id }
+    }
+
+    /// Slices that touch each other and have every id, each but the first beginning with one of `cuts`.
+    fn between(cuts: impl IntoIterator<Item = Uuid>) -> Vec<Slice> {
+        let mut slices = vec![Slice::ALL];
+        for cut in cuts {
+            let Some(last) = slices.last_mut().filter(|last| cut > last.from) else { continue };
+            last.to = Uuid::from_u128(cut.as_u128() - 1);
+            slices.push(Slice { from: cut, to: Uuid::max() });
+        }
+        slices
+    }
+
+    /// So many slices of the same width: for ids that lie anywhere, as derived ones do.
+    #[must_use]
+    pub fn even(count: u32) -> Vec<Slice> {
+        let width = u128::MAX / u128::from(count.max(1));
+        Slice::between((1..count).map(|number| Uuid::from_u128(width * u128::from(number))))
+    }
+}
+
+/// Slices of the log's aggregates with about as many events each, `count` at most: most ids begin with their time, so
+/// they lie close together. Where they are cut is guessed from a sample; a bad guess costs time and nothing else.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn slices(connection: &mut PgConnection, count: u32) -> Result<Vec<Slice>, sqlx::Error> {
+    let mut ids = sqlx::query_scalar!(
+        "SELECT aggregate_id FROM event_log TABLESAMPLE SYSTEM (
+             (SELECT least(100, 100 * $1::float8 / greatest(max(position), 1)) FROM event_log))",
+        SAMPLE_EVENTS,
+    )
+    .fetch_all(connection)
+    .await?;
+    ids.sort_unstable();
+    let share = |number: u32| ids.get(ids.len() * number as usize / count.max(1) as usize).copied();
+    Ok(Slice::between((1..count).filter_map(share)))
+}
+
+/// How many events the log has; without dead letters.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn count(connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
+    let count =
+        sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM event_log WHERE topic NOT LIKE '%.dlt'"#);
+    Ok(count.fetch_one(connection).await?.unsigned_abs())
+}
+
+/// A cursor over histories: the events of one owner, then those of the next, each in the log's order. A transaction
+/// can have one at a time.
+#[derive(Debug)]
+pub struct Histories {
+    _open: (),
+}
+
+impl Histories {
+    /// Begins to read those events whose aggregates are in the slice.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn of_aggregates(
+        connection: &mut PgConnection,
+        slice: Slice,
+    ) -> Result<Histories, sqlx::Error> {
+        let Slice { from, to } = slice;
+        let within = format!("aggregate_id >= '{from}' AND aggregate_id <= '{to}'");
+        Histories::open(connection, "aggregate_id", &within).await
+    }
+
+    /// Begins to read the events for which `condition` holds, sorted by `owner`: both are SQL over a row of
+    /// `event_log`, written by us and never taken from outside.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn open(
+        connection: &mut PgConnection,
+        owner: &str,
+        condition: &str,
+    ) -> Result<Histories, sqlx::Error> {
+        // All of it is read, so the first rows need not come sooner than the rest.
+        sqlx::query!("SET LOCAL cursor_tuple_fraction = 1").execute(&mut *connection).await?;
+        let declare = format!(
+            "DECLARE histories NO SCROLL CURSOR FOR
+             SELECT {owner} AS owner, position, event_id, topic, partition, type, version, at, data
+             FROM event_log WHERE topic NOT LIKE '%.dlt' AND {condition} ORDER BY owner, position"
+        );
+        sqlx::query(AssertSqlSafe(declare)).persistent(false).execute(connection).await?;
+        Ok(Histories { _open: () })
+    }
+
+    /// The next events, [`PAGE_EVENTS`] at most, each with its owner; none at the end.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn next(
+        &mut self,
+        connection: &mut PgConnection,
+    ) -> Result<Vec<(Uuid, LoggedEvent)>, sqlx::Error> {
+        // Not kept prepared: a later cursor of the name has a plan of its own.
+        let fetch = format!("FETCH FORWARD {PAGE_EVENTS} FROM histories");
+        let rows = sqlx::query(AssertSqlSafe(fetch)).persistent(false).fetch_all(connection).await?;
+        rows.iter().map(event_of).collect()
+    }
+
+    /// Ends the reading, so that the transaction can begin another.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn close(self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        sqlx::query("CLOSE histories").persistent(false).execute(connection).await?;
+        Ok(())
+    }
+}
+
+fn event_of(row: &PgRow) -> Result<(Uuid, LoggedEvent), sqlx::Error> {
+    let at: jiff_sqlx::Timestamp = row.try_get("at")?;
+    let event = LoggedEvent {
+        position: row.try_get("position")?,
+        event_id: row.try_get("event_id")?,
+        topic: row.try_get("topic")?,
+        partition: row.try_get("partition")?,
+        event_type: row.try_get("type")?,
+        version: row.try_get("version")?,
+        at: at.to_jiff(),
+        data: row.try_get("data")?,
+    };
+    Ok((row.try_get("owner")?, event))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u128) -> Uuid {
+        Uuid::from_u128(number)
+    }
+
+    /// Each begins behind the one before it, and together they are everything.
+    fn assert_whole(slices: &[Slice]) {
+        assert_eq!((slices[0].from, slices[slices.len() - 1].to), (Uuid::nil(), Uuid::max()));
+        for pair in slices.windows(2) {
+            assert_eq!(pair[0].to.as_u128() + 1, pair[1].from.as_u128());
+        }
+    }
+
+    #[test]
+    fn slices_touch_each_other_and_have_every_id() {
+        for cuts in [vec![], vec![id(5)], vec![id(5), id(9), id(40)], vec![Uuid::nil(), id(5), Uuid::max()]] {
+            assert_whole(&Slice::between(cuts));
+        }
+        for count in [1, 2, 3, 7, 64] {
+            let slices = Slice::even(count);
+            assert_eq!(slices.len(), count as usize);
+            assert_whole(&slices);
+        }
+    }
+
+    #[test]
+    fn a_cut_that_comes_twice_or_at_the_beginning_makes_no_empty_slice() {
+        assert_eq!(Slice::between([Uuid::nil()]), [Slice::ALL]);
+        let slices = Slice::between([id(5), id(5), id(3)]);
+        assert_eq!(slices, [Slice { from: id(0), to: id(4) }, Slice { from: id(5), to: Uuid::max() }]);
+    }
+}
