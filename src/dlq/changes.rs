@@ -60,8 +60,8 @@ pub(super) async fn discard(desk: &Desk, args: &DiscardArgs) -> Result<ExitCode>
     }
     let rest = match (waited, waiting) {
         (0, _) | (_, None) => String::new(),
-        (_, Some(Waiting::Released)) => format!("; {waited} messages that waited behind it are released"),
-        (_, Some(Waiting::Discarded)) => format!("; {waited} messages that waited behind it, too"),
+        (_, Some(Waiting::Released)) => format!("; {waited} that waited behind it are applied now, in order"),
+        (_, Some(Waiting::Discarded)) => format!("; {waited} that waited behind it, too"),
     };
     print(&format!("dead letter {id} is discarded{rest}"))?;
     Ok(ExitCode::SUCCESS)
@@ -73,7 +73,7 @@ pub(super) fn refused(error: EditError) -> anyhow::Error {
         EditError::Database(error) => explain(error),
         EditError::NotFound(id) => anyhow::anyhow!("there is no dead letter {id}: see `ordermill dlq list`"),
         EditError::SomethingWaits { dead_letter_id, waiting } => anyhow::anyhow!(
-            "{waiting} messages wait behind dead letter {dead_letter_id}: add --release-waiting to have them applied, \
+            "dead letter {dead_letter_id} has {waiting} waiting behind it: add --release-waiting to have them applied, \
              or --discard-waiting"
         ),
         refused => anyhow::Error::new(refused),

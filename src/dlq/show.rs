@@ -103,7 +103,7 @@ fn head(view: &WholeLetterView) -> Vec<String> {
     let state = match (letter.waits_for, letter.waiting_behind) {
         (Some(head), _) => format!("{}, behind {head}", letter.state),
         (None, 0) => letter.state.to_owned(),
-        (None, waiting) => format!("{}, {waiting} messages of its key wait behind it", letter.state),
+        (None, waiting) => format!("{}, with {waiting} of its key waiting behind it", letter.state),
     };
     let tries = match letter.attempts {
         0 => "never: it only waits".to_owned(),

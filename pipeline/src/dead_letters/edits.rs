@@ -36,7 +36,7 @@ pub enum EditError {
     TooLarge(usize),
     /// Messages wait behind it, and nobody has said what becomes of them.
     #[error(
-        "{waiting} messages wait behind dead letter {dead_letter_id}: say whether they are released or discarded"
+        "dead letter {dead_letter_id} has {waiting} waiting behind it: say whether they are released or discarded"
     )]
     SomethingWaits {
         /// The letter.

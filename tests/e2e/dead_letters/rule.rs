@@ -133,7 +133,7 @@ async fn assert_replayed_once_more(shop: &Shop, letters: &[Uuid]) {
     let twice = json!({"ids": twice});
     let again = || {
         let request =
-            shop.request(Method::POST, "/dead-letters/replays").header("Idempotency-Key", "once more");
+            shop.request(Method::POST, "/dead-letters/replays").header("Idempotency-Key", "once-more");
         answer(request.json(&twice))
     };
     let ((status, first), (repeated, second)) = (again().await, again().await);
