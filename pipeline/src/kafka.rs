@@ -1,8 +1,11 @@
 //! How to reach Kafka, and the names that topics have there.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 /// Where Kafka is, and which topics there are ours.
 #[derive(Clone, Debug)]
@@ -48,4 +51,29 @@ impl KafkaConfig {
             client.set(name, value);
         }
     }
+}
+
+/// The first offset that a partition holds and the one after its last; both 0 where there is no such partition.
+pub(crate) fn bounds(
+    consumer: &BaseConsumer,
+    topic: &str,
+    partition: i32,
+    timeout: Duration,
+) -> Result<(i64, i64), KafkaError> {
+    match consumer.fetch_watermarks(topic, partition, timeout) {
+        Err(error) if is_unknown(&error) => Ok((0, 0)),
+        bounds => bounds,
+    }
+}
+
+/// Whether Kafka says that there is no such topic or partition.
+pub(crate) fn is_unknown(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownPartition
+        )
+    )
 }

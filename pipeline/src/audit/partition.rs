@@ -63,8 +63,9 @@ struct Gap {
 #[derive(Debug)]
 pub(super) struct Comparison {
     place: String,
-    /// Rows up to here are in Kafka or should be.
+    /// Rows above `after` and up to here are in Kafka or should be.
     upto: i64,
+    after: i64,
     era: i32,
     /// Kafka has thrown away the partition's beginning.
     begins_late: bool,
@@ -82,9 +83,10 @@ pub(super) struct Comparison {
 
 impl Comparison {
     /// `begins_late`: the partition's first offset is above 0.
-    pub(super) fn new(place: String, upto: Label, begins_late: bool) -> Comparison {
+    pub(super) fn new(place: String, after: i64, upto: Label, begins_late: bool) -> Comparison {
         Comparison {
             place,
+            after,
             upto: upto.position,
             era: upto.era,
             begins_late,
@@ -193,7 +195,7 @@ impl Comparison {
                 self.missing.remove(&position);
                 self.differs(Row { position, event_id }, met.event_id, check);
             }
-        } else if position <= before {
+        } else if position <= before || position <= self.after {
             self.figures.repeats += 1;
         } else if met.label.era >= self.era {
             check.violation(format!("{}: holds {}, which the log does not have", self.place, met.label));
@@ -225,8 +227,9 @@ impl Comparison {
     /// What a consumer makes of the record.
     fn read(&mut self, met: Published) {
         self.last_label = self.last_label.max(met.label);
-        // Where the beginning is gone, what the first record follows on is gone, too.
-        let begin = if self.begins_late { met.previous } else { Label::START };
+        // Where the beginning is gone, what the first record follows on is gone, too, and an era need not begin with it.
+        let begins_late = self.begins_late || met.previous.position <= self.after;
+        let begin = if begins_late { met.previous } else { Label::START };
         let last = *self.reader.get_or_insert(begin);
         match judge(last, met.label, met.previous) {
             Verdict::Apply => {

@@ -11,7 +11,7 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::partition::{Met, Published};
-use crate::kafka::KafkaConfig;
+use crate::kafka::{self, KafkaConfig};
 use crate::label::Label;
 
 /// How long the broker has to say what a partition holds.
@@ -58,19 +58,10 @@ pub(super) fn consumer(kafka: &KafkaConfig) -> Result<Arc<BaseConsumer>, KafkaEr
 pub(super) fn bounds(consumer: &BaseConsumer, topic: String, partition: i32) -> Result<Bounds, KafkaError> {
     let started = Instant::now();
     loop {
-        let error = match consumer.fetch_watermarks(&topic, partition, BOUNDS_DEADLINE) {
+        let error = match kafka::bounds(consumer, &topic, partition, BOUNDS_DEADLINE) {
             Ok((low, high)) => return Ok(Bounds { topic, partition, low, high }),
             Err(error) => error,
         };
-        let code = error.rdkafka_error_code();
-        if let Some(
-            RDKafkaErrorCode::UnknownTopicOrPartition
-            | RDKafkaErrorCode::UnknownTopic
-            | RDKafkaErrorCode::UnknownPartition,
-        ) = code
-        {
-            return Ok(Bounds { topic, partition, low: 0, high: 0 });
-        }
         // A partition whose leader is just changing answers a moment later.
         if started.elapsed() >= BOUNDS_DEADLINE {
             return Err(error);

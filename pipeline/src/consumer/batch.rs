@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use thiserror::Error;
 
-use super::offsets::{self, Progress};
+use super::offsets::{self, Advance, Progress};
 use super::record::{Received, Record};
 use super::{Appended, Batch, Handler, HandlerError, Runtime};
 use crate::dead_letters::{self, Code, Rejection};
@@ -38,6 +38,12 @@ pub(super) enum BatchError {
     /// A partition has another owner: drop everything and join anew.
     #[error("another member owns a partition of this batch")]
     Fenced,
+    /// Kafka holds another history than the log: nothing of it is applied.
+    #[error(
+        "Kafka holds records that the log does not have: the database was restored from an older copy. Stop all \
+         relays and workers and run `ordermill relay adopt`"
+    )]
+    NotInLog,
     /// A record breaks a rule of the database; it must be found and put aside.
     #[error("{0}")]
     Reject(HandlerError),
@@ -132,8 +138,10 @@ async fn commit<H: Handler>(
     }
     let wakes = !entries.is_empty();
     log::append(&mut transaction, entries, now).await?;
-    if !offsets::advance(&mut transaction, H::GROUP, &progress(items), now).await? {
-        return Err(BatchError::Fenced);
+    match offsets::advance(&mut transaction, H::GROUP, &progress(items), now).await? {
+        Advance::Moved => {}
+        Advance::Fenced => return Err(BatchError::Fenced),
+        Advance::NotInLog => return Err(BatchError::NotInLog),
     }
     transaction.commit().await?;
     if wakes {
@@ -188,7 +196,11 @@ fn progress(items: &[Item]) -> Vec<Progress> {
             next_offset: 0,
             label: item.label,
             tip: None,
+            event_id: None,
         });
+        if item.tip == Some(item.label) && !item.skip {
+            progress.event_id = item.record.event_id();
+        }
         progress.next_offset = place.offset + 1;
         progress.label = item.label;
         progress.tip = item.tip;

@@ -64,7 +64,12 @@ impl Log {
             .with_test_writer()
             .try_init();
         let pool = database::connect(url, "test", 24).await.unwrap();
-        sqlx::raw_sql(include_str!("../../../migrations/0001_pipeline.sql")).execute(&pool).await.unwrap();
+        for migration in [
+            include_str!("../../../migrations/0001_pipeline.sql"),
+            include_str!("../../../migrations/0010_eras.sql"),
+        ] {
+            sqlx::raw_sql(migration).execute(&pool).await.unwrap();
+        }
         sqlx::raw_sql(
             "CREATE TABLE aggregates (key uuid PRIMARY KEY, sequence int NOT NULL);
              CREATE TABLE applied (
@@ -86,6 +91,7 @@ impl Log {
             groups: vec![(Recorder::GROUP, Recorder::TOPICS)],
             instance: Uuid::new_v4().to_string(),
             lease: Duration::from_secs(3),
+            look_every: Duration::from_millis(500),
         };
         let task = tokio::spawn(relay::run(
             self.pool.clone(),
