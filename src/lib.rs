@@ -5,6 +5,8 @@ pub mod cli;
 pub mod connections;
 pub mod logging;
 pub mod metrics_endpoint;
+mod payments_commands;
+mod relay_commands;
 pub mod services;
 pub mod stack_file;
 pub mod up;

@@ -341,7 +341,7 @@ mod tests {
         let mut following = Following::new(&told, 2);
         for _ in 0..3 {
             let now = Instant::now();
-            following.looked(now, progress(7, 7, &[])).unwrap().unwrap();
+            following.looked(now, progress(7, 7, &[])).unwrap();
             following.complete().unwrap();
             let complete = *told.complete.lock().unwrap();
             assert!(complete.is_none_or(|moment| moment == now));

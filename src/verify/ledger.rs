@@ -15,7 +15,7 @@ const PAGE_CHARGES: &str = "10000";
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The ledger, read from its beginning and then on.
-pub(super) struct Ledger {
+pub(crate) struct Ledger {
     client: Client,
     charges: Url,
     /// Of the page to be read next: that of the last one, once the end has been reached.
@@ -30,7 +30,7 @@ struct Page {
 }
 
 impl Ledger {
-    pub(super) fn of(gateway_url: &str) -> Result<Ledger> {
+    pub(crate) fn of(gateway_url: &str) -> Result<Ledger> {
         let wrong =
             || format!("the gateway's address {gateway_url:?} is not a URL like http://127.0.0.1:8090");
         let mut charges: Url = gateway_url.parse().with_context(wrong)?;
@@ -41,7 +41,7 @@ impl Ledger {
 
     /// The next page, and whether it is the last one for now. The ledger only grows at its end, so the last page is
     /// read again by the next call, with what has come since.
-    pub(super) async fn page(&mut self) -> Result<(Vec<Charge>, bool)> {
+    pub(crate) async fn page(&mut self) -> Result<(Vec<Charge>, bool)> {
         let mut url = self.charges.clone();
         url.query_pairs_mut().append_pair("limit", PAGE_CHARGES);
         if let Some(cursor) = &self.cursor {
@@ -55,12 +55,23 @@ impl Ledger {
     }
 
     /// One charge as it is now; `None` where the gateway does not know it.
-    pub(super) async fn charge(&self, charge_id: &str) -> Result<Option<Charge>> {
+    pub(crate) async fn charge(&self, charge_id: &str) -> Result<Option<Charge>> {
         let mut url = self.charges.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             path.push(charge_id);
         }
         self.get(url).await
+    }
+
+    /// Has the gateway give back what it holds for a charge, and answer `VOIDED` to it from now on. Safe to repeat.
+    pub(crate) async fn void(&self, charge_id: &str) -> Result<()> {
+        let mut url = self.charges.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.extend([charge_id, "void"]);
+        }
+        let failed = || format!("the gateway did not void charge {charge_id}");
+        self.client.post(url).send().await.and_then(reqwest::Response::error_for_status).with_context(failed)?;
+        Ok(())
     }
 
     async fn get<T: DeserializeOwned>(&self, url: Url) -> Result<Option<T>> {

@@ -32,7 +32,7 @@ use crate::wake::Wake;
 
 pub use adopt::{AdoptError, Adoption, Reason};
 pub use cursor::{CursorError, install, partitions};
-pub use repeat::{Rewind, RewindError, RewindPlan, request_repeat};
+pub use repeat::{Rewind, RewindError, RewindPlan, RewindProgress, request_repeat};
 pub use status::{OpenTransaction, Status, status};
 pub(crate) use cursor::{Progress, progress};
 pub(crate) use fence::log_end;

@@ -86,6 +86,17 @@ pub struct RewindPlan {
     pub is_led: bool,
 }
 
+/// How far a relay is with a [`Rewind`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RewindProgress {
+    /// Where the relay is.
+    pub position: i64,
+    /// Whether it has not gone back yet.
+    pub is_pending: bool,
+    /// Whether a relay leads now.
+    pub is_led: bool,
+}
+
 impl Rewind {
     /// Looks what would be published again, and changes nothing. `known` are the topics there are.
     ///
@@ -121,6 +132,21 @@ impl Rewind {
         let unknown = self.topics.iter().find(|topic| !known.contains(topic));
         let error = |topic: &String| RewindError::Topic { asked: topic.clone(), known: known.join(", ") };
         unknown.map_or(Ok(()), |topic| Err(error(topic)))
+    }
+
+    /// Looks how far the relay is with it.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn progress(&self, pool: &PgPool) -> Result<RewindProgress, sqlx::Error> {
+        sqlx::query_as!(
+            RewindProgress,
+            r#"SELECT position, repeat_after IS NOT NULL AND repeat_after <= $1 AS "is_pending!",
+                   lease_until > clock_timestamp() AS "is_led!" FROM relay_cursor"#,
+            self.after,
+        )
+        .fetch_one(pool)
+        .await
     }
 
     /// Asks the relay for it, whether one leads now or not. Safe to repeat.
