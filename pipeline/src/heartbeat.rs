@@ -121,11 +121,16 @@ pub async fn at_work(pool: &PgPool) -> Result<Option<AtWork>, sqlx::Error> {
     Ok(None)
 }
 
-/// Who has given a sign of life lately, and when, in microseconds.
+/// Who has given a sign of life lately, and when, in microseconds: its own, or that it leads for a while yet.
 async fn recent(pool: &PgPool) -> Result<HashMap<AtWork, i64>, sqlx::Error> {
     let rows = sqlx::query!(
-        r#"SELECT role, instance, (extract(epoch FROM at) * 1000000)::bigint AS "at_us!" FROM heartbeat
-           WHERE at > now() - make_interval(secs => $1)"#,
+        r#"SELECT role AS "role!", instance AS "instance!", (extract(epoch FROM at) * 1000000)::bigint AS "at_us!"
+           FROM (
+               SELECT role, instance, at FROM heartbeat WHERE at > now() - make_interval(secs => $1)
+               UNION ALL
+               SELECT 'leading relay', leader, lease_until FROM relay_cursor
+               WHERE leader IS NOT NULL AND lease_until > clock_timestamp()
+           ) AS signs"#,
         SILENT_AFTER_S,
     )
     .fetch_all(pool)

@@ -224,13 +224,23 @@ impl Comparison {
         Ok(self.next)
     }
 
+    /// What a consumer has read that begins with this record: nothing, unless the record follows on what is not expected
+    /// to be there. Where the beginning is gone, what the first record follows on is gone, too, and an era need not begin
+    /// with the log.
+    fn beginning(&self, met: &Published) -> Label {
+        let is_first = self.reader.is_none();
+        let follows = (self.begins_late && is_first) || met.previous.position <= self.after;
+        if follows { met.previous } else { Label::START }
+    }
+
     /// What a consumer makes of the record.
     fn read(&mut self, met: Published) {
         self.last_label = self.last_label.max(met.label);
-        // Where the beginning is gone, what the first record follows on is gone, too, and an era need not begin with it.
-        let begins_late = self.begins_late || met.previous.position <= self.after;
-        let begin = if begins_late { met.previous } else { Label::START };
-        let last = *self.reader.get_or_insert(begin);
+        let last = match self.reader {
+            Some(last) if last != Label::START => last,
+            _ => self.beginning(&met),
+        };
+        self.reader = Some(last);
         match judge(last, met.label, met.previous) {
             Verdict::Apply => {
                 self.reader = Some(met.label);

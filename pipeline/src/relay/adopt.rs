@@ -306,19 +306,34 @@ async fn needed_after(
         .into_iter()
         .map(|row| ((row.group_name, row.topic, row.partition), row.label_position))
         .collect();
-    let mut after = cursor.position;
+    let (mut topics_behind, mut partitions_behind, mut applied_there) = (Vec::new(), Vec::new(), Vec::new());
     for (group, topics) in groups {
         for topic in *topics {
             for partition in 0..cursor.partitions {
                 let place = ((*group).to_owned(), topic.name().to_owned(), partition);
                 let applied = applied.get(&place).copied().unwrap_or(0);
                 if ends.of(topic.name(), partition) > applied {
-                    after = after.min(applied);
+                    topics_behind.push(topic.name().to_owned());
+                    partitions_behind.push(partition);
+                    applied_there.push(applied);
                 }
             }
         }
     }
-    Ok(after)
+    let Some(lowest) = applied_there.iter().min().copied() else { return Ok(cursor.position) };
+    let first_needed = sqlx::query_scalar!(
+        r#"SELECT min(e.position) FROM event_log e
+           JOIN unnest($1::text[], $2::smallint[], $3::bigint[]) AS behind (topic, partition, applied)
+               ON e.topic = behind.topic AND e.partition = behind.partition AND e.position > behind.applied
+           WHERE e.position > $4"#,
+        &topics_behind,
+        &partitions_behind,
+        &applied_there,
+        lowest,
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(first_needed.map_or(cursor.position, |first| cursor.position.min(first - 1)))
 }
 
 /// Has positions go on above the log, also where whatever restored it did not restore its sequence.

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod consumer;
+mod eras;
 mod lost_kafka;
 mod relay;
+mod rewind;
 mod support;

@@ -31,6 +31,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) const PARTITIONS: i16 = 4;
 
 pub(crate) struct Log {
+    pub(crate) url: String,
     pub(crate) pool: PgPool,
     pub(crate) kafka: KafkaConfig,
     pub(crate) metrics: PipelineMetrics,
@@ -58,17 +59,29 @@ impl Log {
     }
 
     pub(crate) async fn at(url: &str, brokers: &str, prefix: &str) -> Log {
+        let log = Log::on(url, KafkaConfig::new(brokers, prefix)).await;
+        log.install().await;
+        log
+    }
+
+    /// On a database that has a log already.
+    pub(crate) async fn on(url: &str, kafka: KafkaConfig) -> Log {
         // Shown where a test fails; RUST_LOG chooses.
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
             .try_init();
         let pool = database::connect(url, "test", 24).await.unwrap();
+        let metrics = PipelineMetrics::register(&mut Registry::default());
+        Log { url: url.to_owned(), pool, kafka, metrics, wake: Wake::default() }
+    }
+
+    async fn install(&self) {
         for migration in [
             include_str!("../../../migrations/0001_pipeline.sql"),
             include_str!("../../../migrations/0010_eras.sql"),
         ] {
-            sqlx::raw_sql(migration).execute(&pool).await.unwrap();
+            sqlx::raw_sql(migration).execute(&self.pool).await.unwrap();
         }
         sqlx::raw_sql(
             "CREATE TABLE aggregates (key uuid PRIMARY KEY, sequence int NOT NULL);
@@ -76,22 +89,29 @@ impl Log {
                  ordinal bigint GENERATED ALWAYS AS IDENTITY, event_id uuid PRIMARY KEY, key uuid NOT NULL,
                  available bigint NOT NULL CHECK (available <> 13))",
         )
-        .execute(&pool)
+        .execute(&self.pool)
         .await
         .unwrap();
-        relay::install(&pool, PARTITIONS).await.unwrap();
-        let metrics = PipelineMetrics::register(&mut Registry::default());
-        Log { pool, kafka: KafkaConfig::new(brokers, prefix), metrics, wake: Wake::default() }
+        relay::install(&self.pool, PARTITIONS).await.unwrap();
+    }
+
+    pub(crate) fn groups() -> Vec<(&'static str, &'static [Topic])> {
+        vec![(Recorder::GROUP, Recorder::TOPICS)]
     }
 
     pub(crate) fn relay(&self) -> Running {
+        self.relay_that_looks(Duration::from_millis(500))
+    }
+
+    /// A relay that looks so often what Kafka holds.
+    pub(crate) fn relay_that_looks(&self, look_every: Duration) -> Running {
         let shutdown = CancellationToken::new();
         let config = RelayConfig {
             kafka: self.kafka.clone(),
-            groups: vec![(Recorder::GROUP, Recorder::TOPICS)],
+            groups: Log::groups(),
             instance: Uuid::new_v4().to_string(),
             lease: Duration::from_secs(3),
-            look_every: Duration::from_millis(500),
+            look_every,
         };
         let task = tokio::spawn(relay::run(
             self.pool.clone(),
@@ -124,7 +144,7 @@ impl Log {
     }
 
     pub(crate) async fn make_topics(&self) {
-        topics::ensure(&self.kafka, PARTITIONS, &[(Recorder::GROUP, Recorder::TOPICS)]).await.unwrap();
+        topics::ensure(&self.kafka, PARTITIONS, &Log::groups()).await.unwrap();
     }
 
     /// Appends the next event of `key` in a transaction of its own.
@@ -137,7 +157,12 @@ impl Log {
 
     /// Every record of the topic `balances`, partition by partition in the order of offsets.
     pub(crate) async fn records(&self) -> Vec<Published> {
-        let (kafka, topic) = (self.kafka.clone(), self.kafka.full_name(Topic::Balances.name()));
+        self.records_of(Topic::Balances.name()).await
+    }
+
+    /// Every record of a topic.
+    pub(crate) async fn records_of(&self, topic: &str) -> Vec<Published> {
+        let (kafka, topic) = (self.kafka.clone(), self.kafka.full_name(topic));
         tokio::task::spawn_blocking(move || read_topic(&kafka, &topic)).await.unwrap()
     }
 
