@@ -189,7 +189,10 @@ async fn command(cli: Cli) -> Result<ExitCode> {
 }
 
 /// Services that end when this process is told to.
-pub(crate) async fn connect(connections: &Connections, metrics_listen: Option<SocketAddr>) -> Result<Services> {
+pub(crate) async fn connect(
+    connections: &Connections,
+    metrics_listen: Option<SocketAddr>,
+) -> Result<Services> {
     let shutdown = shutdown_on_signal()?;
     let services = Services::connect(connections, shutdown).await?;
     if let Some(address) = metrics_listen {

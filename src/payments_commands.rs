@@ -82,7 +82,11 @@ impl fmt::Display for Totals {
         let Totals { given_back, to_give_back, undecided, others } = self;
         write!(f, "given back: {} charges, {} in all", given_back.0, given_back.1)?;
         if to_give_back.0 > 0 {
-            write!(f, "\nto be given back by --apply: {} charges, {} in all", to_give_back.0, to_give_back.1)?;
+            write!(
+                f,
+                "\nto be given back by --apply: {} charges, {} in all",
+                to_give_back.0, to_give_back.1
+            )?;
         }
         if undecided.0 > 0 {
             write!(
@@ -93,7 +97,11 @@ impl fmt::Display for Totals {
             )?;
         }
         if others.0 > 0 {
-            write!(f, "\nleft alone, since they are not of this shop: {} charges, {} in all", others.0, others.1)?;
+            write!(
+                f,
+                "\nleft alone, since they are not of this shop: {} charges, {} in all",
+                others.0, others.1
+            )?;
         }
         Ok(())
     }
@@ -199,7 +207,9 @@ mod tests {
         assert_eq!((totals.to_string().as_str(), totals.left()), ("given back: 2 charges, 500 in all", 0));
         let totals = Totals { to_give_back: (1, 70), undecided: (3, 90), ..Totals::default() };
         assert_eq!(totals.left(), 4);
-        for part in ["by --apply: 1 charges, 70", "left alone, since the order may still be charged: 3 charges"] {
+        for part in
+            ["by --apply: 1 charges, 70", "left alone, since the order may still be charged: 3 charges"]
+        {
             assert!(totals.to_string().contains(part), "{totals}");
         }
     }

@@ -135,8 +135,5 @@ async fn recent(pool: &PgPool) -> Result<HashMap<AtWork, i64>, sqlx::Error> {
     )
     .fetch_all(pool)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| (AtWork { role: row.role, instance: row.instance }, row.at_us))
-        .collect())
+    Ok(rows.into_iter().map(|row| (AtWork { role: row.role, instance: row.instance }, row.at_us)).collect())
 }

@@ -1,11 +1,14 @@
 //! How to reach Kafka, and the names that topics have there.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+/// The pause before the broker is asked again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Where Kafka is, and which topics there are ours.
 #[derive(Clone, Debug)]
@@ -58,16 +61,21 @@ pub(crate) fn bounds(
     consumer: &BaseConsumer,
     topic: &str,
     partition: i32,
-    timeout: Duration,
+    deadline: Duration,
 ) -> Result<(i64, i64), KafkaError> {
-    match consumer.fetch_watermarks(topic, partition, timeout) {
-        Err(error) if is_unknown(&error) => Ok((0, 0)),
-        bounds => bounds,
+    let started = Instant::now();
+    loop {
+        match consumer.fetch_watermarks(topic, partition, deadline) {
+            Err(error) if is_unknown(&error) => return Ok((0, 0)),
+            // A partition whose leader is just changing answers a moment later.
+            Err(_) if started.elapsed() < deadline => std::thread::sleep(ASK_AGAIN_AFTER),
+            bounds => return bounds,
+        }
     }
 }
 
 /// Whether Kafka says that there is no such topic or partition.
-pub(crate) fn is_unknown(error: &KafkaError) -> bool {
+fn is_unknown(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
         Some(

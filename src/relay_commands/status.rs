@@ -20,8 +20,7 @@ pub(super) struct StatusArgs {
 pub(super) async fn run(database_url: &str, args: StatusArgs) -> Result<()> {
     let pool = connect_pool(database_url, "relay-status", 1).await?;
     let status = relay::status(&pool).await?;
-    let text =
-        if args.json { serde_json::to_string_pretty(&status)? } else { Lines(&status).to_string() };
+    let text = if args.json { serde_json::to_string_pretty(&status)? } else { Lines(&status).to_string() };
     writeln!(std::io::stdout(), "{text}")?;
     Ok(())
 }
@@ -43,7 +42,10 @@ impl fmt::Display for Lines<'_> {
             write!(f, "\nasked for  everything above {after} again")?;
         }
         if self.0.adopting {
-            write!(f, "\nan adoption was begun and not finished: run `ordermill relay adopt` again, as before")?;
+            write!(
+                f,
+                "\nan adoption was begun and not finished: run `ordermill relay adopt` again, as before"
+            )?;
         }
         if let Some(OpenTransaction { pid, database, age_s }) = &self.0.oldest_transaction {
             let session = pid.map_or_else(|| "prepared".to_owned(), |pid| format!("pid {pid}"));
@@ -84,9 +86,13 @@ mod tests {
     fn the_status_tells_what_holds_the_relay_up() {
         let oldest_transaction =
             Some(OpenTransaction { pid: Some(12), database: "shop".to_owned(), age_s: 4.25 });
-        let text = Lines(&Status { leader: None, era: 2, era_after: 80, oldest_transaction, ..status() }).to_string();
-        for part in ["leader    none", "2, which parted from the one before at position 80", "4.2 s (pid 12, database shop)"]
-        {
+        let text = Lines(&Status { leader: None, era: 2, era_after: 80, oldest_transaction, ..status() })
+            .to_string();
+        for part in [
+            "leader    none",
+            "2, which parted from the one before at position 80",
+            "4.2 s (pid 12, database shop)",
+        ] {
             assert!(text.contains(part), "{text}");
         }
     }

@@ -70,7 +70,12 @@ impl Ledger {
             path.extend([charge_id, "void"]);
         }
         let failed = || format!("the gateway did not void charge {charge_id}");
-        self.client.post(url).send().await.and_then(reqwest::Response::error_for_status).with_context(failed)?;
+        self.client
+            .post(url)
+            .send()
+            .await
+            .and_then(reqwest::Response::error_for_status)
+            .with_context(failed)?;
         Ok(())
     }
 

@@ -13,6 +13,8 @@ mod http;
 mod instances;
 mod modifications;
 mod orders;
+mod recovery;
+mod relay;
 mod sales;
 mod shipments;
 mod support;

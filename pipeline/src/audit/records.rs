@@ -18,7 +18,7 @@ use crate::label::Label;
 const BOUNDS_DEADLINE: Duration = Duration::from_secs(10);
 /// How long it has for the next record.
 const RECORD_DEADLINE: Duration = Duration::from_secs(30);
-/// How long one look for a record lasts, and the pause before the broker is asked again.
+/// How long one look for a record lasts.
 const POLL: Duration = Duration::from_millis(100);
 
 /// A partition as it lay there when the reading began.
@@ -56,18 +56,8 @@ pub(super) fn consumer(kafka: &KafkaConfig) -> Result<Arc<BaseConsumer>, KafkaEr
 
 /// What a partition holds now. A partition that does not exist holds nothing.
 pub(super) fn bounds(consumer: &BaseConsumer, topic: String, partition: i32) -> Result<Bounds, KafkaError> {
-    let started = Instant::now();
-    loop {
-        let error = match kafka::bounds(consumer, &topic, partition, BOUNDS_DEADLINE) {
-            Ok((low, high)) => return Ok(Bounds { topic, partition, low, high }),
-            Err(error) => error,
-        };
-        // A partition whose leader is just changing answers a moment later.
-        if started.elapsed() >= BOUNDS_DEADLINE {
-            return Err(error);
-        }
-        std::thread::sleep(POLL);
-    }
+    let (low, high) = kafka::bounds(consumer, &topic, partition, BOUNDS_DEADLINE)?;
+    Ok(Bounds { topic, partition, low, high })
 }
 
 /// The records of one partition.

@@ -204,7 +204,9 @@ impl Adoption {
             topics::delete(kafka, &names).await?;
         }
         topics::ensure_named(kafka, self.partitions, &names).await?;
-        sqlx::query!("UPDATE relay_cursor SET adopting = false WHERE era = $1", self.era).execute(pool).await?;
+        sqlx::query!("UPDATE relay_cursor SET adopting = false WHERE era = $1", self.era)
+            .execute(pool)
+            .await?;
         Ok(())
     }
 
@@ -298,10 +300,9 @@ async fn needed_after(
     ends: &Tails,
     cursor: &Cursor,
 ) -> Result<i64, AdoptError> {
-    let rows =
-        sqlx::query!("SELECT group_name, topic, partition, label_position FROM consumer_offset")
-            .fetch_all(pool)
-            .await?;
+    let rows = sqlx::query!("SELECT group_name, topic, partition, label_position FROM consumer_offset")
+        .fetch_all(pool)
+        .await?;
     let applied: BTreeMap<(String, String, i16), i64> = rows
         .into_iter()
         .map(|row| ((row.group_name, row.topic, row.partition), row.label_position))

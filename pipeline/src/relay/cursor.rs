@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use ordermill_schemas::Topic;
 use serde::{Deserialize, Serialize};
-use sqlx::{PgExecutor, PgPool};
 use sqlx::types::Json;
+use sqlx::{PgExecutor, PgPool};
 use thiserror::Error;
 
 use super::RelayError;

@@ -32,10 +32,10 @@ use crate::wake::Wake;
 
 pub use adopt::{AdoptError, Adoption, Reason};
 pub use cursor::{CursorError, install, partitions};
-pub use repeat::{Rewind, RewindError, RewindPlan, RewindProgress, request_repeat};
-pub use status::{OpenTransaction, Status, status};
 pub(crate) use cursor::{Progress, progress};
 pub(crate) use fence::log_end;
+pub use repeat::{Rewind, RewindError, RewindPlan, RewindProgress, request_repeat};
+pub use status::{OpenTransaction, Status, status};
 
 use cursor::Leadership;
 use fence::Fences;
@@ -280,11 +280,7 @@ impl Relay {
 
     /// Compares what Kafka holds with the cursor: sends again what is missing, refuses where Kafka knows more
     /// than the log.
-    fn look_at_kafka(
-        &self,
-        leadership: &mut Leadership,
-        topics: &[String],
-    ) -> Result<Vec<Tail>, RelayError> {
+    fn look_at_kafka(&self, leadership: &mut Leadership, topics: &[String]) -> Result<Vec<Tail>, RelayError> {
         let found = tails::read(&self.config.kafka, topics, leadership.partitions)?;
         let foreign = self.runtime.block_on(tails::foreign(&self.pool, leadership.era, &found))?;
         if let Some((tail, label)) = foreign {
@@ -309,7 +305,12 @@ impl Relay {
     fn repeat_losses(&self, leadership: &mut Leadership, losses: Vec<Loss>) -> Result<(), RelayError> {
         let Some(after) = losses.iter().map(|loss| loss.kept).min() else { return Ok(()) };
         for Loss { topic, partition, kept } in &losses {
-            tracing::warn!(topic, partition, kept, "Kafka lost acknowledged records; they are published again");
+            tracing::warn!(
+                topic,
+                partition,
+                kept,
+                "Kafka lost acknowledged records; they are published again"
+            );
         }
         let topics: BTreeSet<String> = losses.into_iter().map(|loss| loss.topic).collect();
         self.repeat(leadership, Repeat { after, topics: Some(topics.into_iter().collect()) })
@@ -320,8 +321,7 @@ impl Relay {
             let Repeat { after, topics } = &repeat;
             tracing::warn!(after, position = leadership.position, ?topics, "the relay publishes again");
             self.metrics.relay_repeats.inc();
-            let tails =
-                self.runtime.block_on(cursor::tails_at(&self.pool, *after, leadership.partitions))?;
+            let tails = self.runtime.block_on(cursor::tails_at(&self.pool, *after, leadership.partitions))?;
             self.runtime.block_on(leadership.rewind(&self.pool, repeat, tails))?;
         } else {
             self.runtime.block_on(leadership.take_in(&self.pool, &repeat))?;

@@ -38,7 +38,8 @@ impl Only {
         published_after: i64,
         position: i64,
     ) -> Option<Only> {
-        let former = former.unwrap_or(Only { topics: BTreeSet::new(), after: published_after, upto: position });
+        let former =
+            former.unwrap_or(Only { topics: BTreeSet::new(), after: published_after, upto: position });
         former.with(repeat)
     }
 
@@ -221,7 +222,9 @@ mod tests {
     fn a_further_request_adds_its_topics_and_one_for_all_leaves_nothing_out() {
         let only = Only::next(None, &of(&["cups"], 10), 0, 50).unwrap();
         let wider = Only::next(Some(only.clone()), &of(&["pots"], 5), 0, 20).unwrap();
-        assert!(!wider.leaves_out("pots", 40) && !wider.leaves_out("cups", 40) && wider.leaves_out("lids", 40));
+        assert!(
+            !wider.leaves_out("pots", 40) && !wider.leaves_out("cups", 40) && wider.leaves_out("lids", 40)
+        );
         assert_eq!(Only::next(Some(only), &Repeat { after: 5, topics: None }, 0, 20), None);
     }
 }

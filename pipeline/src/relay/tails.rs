@@ -80,11 +80,7 @@ impl Published {
 }
 
 /// Reads the end of every partition of `topics`, which are named without prefix. A topic that does not exist is empty.
-pub(super) fn read(
-    kafka: &KafkaConfig,
-    topics: &[String],
-    partitions: i16,
-) -> Result<Vec<Tail>, KafkaError> {
+pub(super) fn read(kafka: &KafkaConfig, topics: &[String], partitions: i16) -> Result<Vec<Tail>, KafkaError> {
     let consumer = consumer(kafka)?;
     let mut found = Vec::new();
     let mut ranges = Vec::new();
@@ -194,10 +190,9 @@ pub(super) async fn foreign<'a>(
         .filter(|(_, last)| last.label.era >= era)
         .collect();
     let positions: Vec<i64> = candidates.iter().map(|(_, last)| last.label.position).collect();
-    let rows =
-        sqlx::query!("SELECT position, event_id FROM event_log WHERE position = ANY($1)", &positions)
-            .fetch_all(pool)
-            .await?;
+    let rows = sqlx::query!("SELECT position, event_id FROM event_log WHERE position = ANY($1)", &positions)
+        .fetch_all(pool)
+        .await?;
     let log: HashMap<i64, Uuid> = rows.into_iter().map(|row| (row.position, row.event_id)).collect();
     let is_ours = |last: &Last| {
         let id = log.get(&last.label.position);

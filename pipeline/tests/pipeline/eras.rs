@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ordermill_pipeline::audit;
 use ordermill_pipeline::metrics::GroupLabel;
-use ordermill_pipeline::relay::{self, Adoption, AdoptError, Reason};
+use ordermill_pipeline::relay::{self, AdoptError, Adoption, Reason};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
@@ -88,7 +88,8 @@ async fn assert_applied(log: &Log, keys: &[Uuid], ordinals: &[i64]) {
     log.until_applied(i64::try_from(keys.len() * ordinals.len()).unwrap()).await;
     let applied = log.applied().await;
     for key in keys {
-        let of_key: Vec<i64> = applied.iter().filter(|(k, _)| k == key).map(|(_, ordinal)| *ordinal).collect();
+        let of_key: Vec<i64> =
+            applied.iter().filter(|(k, _)| k == key).map(|(_, ordinal)| *ordinal).collect();
         assert_eq!(of_key, ordinals, "key {key}");
     }
 }
@@ -226,10 +227,12 @@ async fn another_clusters_database_is_adopted_and_positions_go_on_above_its_log(
     let story = Story::new().await;
     let (log, keys) = (&story.restored, &story.keys);
     // As whatever restores rows but not the sequence leaves it.
-    sqlx::raw_sql("UPDATE relay_cursor SET system_identifier = 1; SELECT setval('event_log_position_seq', 3)")
-        .execute(&log.pool)
-        .await
-        .unwrap();
+    sqlx::raw_sql(
+        "UPDATE relay_cursor SET system_identifier = 1; SELECT setval('event_log_position_seq', 3)",
+    )
+    .execute(&log.pool)
+    .await
+    .unwrap();
     let adoption = adopt(log).await;
     assert_eq!(adoption.reason, Some(Reason::OtherDatabase));
     live(log, keys, 4..=4).await;

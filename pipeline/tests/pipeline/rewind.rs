@@ -105,7 +105,11 @@ async fn of_the_topics_asked_for_everything_is_published_again_and_of_others_onl
     log.until_applied(9).await;
     log.until_published().await;
     assert_eq!(log.records_of(DEAD_LETTERS).await.len(), 4);
-    assert_eq!(log.records().await.len(), 8 + 3, "another topic was published again, or is not published any more");
+    assert_eq!(
+        log.records().await.len(),
+        8 + 3,
+        "another topic was published again, or is not published any more"
+    );
     consumer.stop().await;
     relay.stop().await;
 }
