@@ -28,7 +28,7 @@ pub(super) async fn claim(
 ) -> Result<Vec<Claim>, sqlx::Error> {
     let rows = sqlx::query!(
         "INSERT INTO consumer_offset AS o (group_name, topic, partition, epoch, label_era)
-         SELECT $1, topic, partition, 1, (SELECT era FROM relay_cursor)
+         SELECT $1, topic, partition, 1, (SELECT CASE WHEN era > 1 THEN era ELSE 0 END FROM relay_cursor)
          FROM unnest($2::text[], $3::smallint[]) AS t (topic, partition)
          ORDER BY topic, partition
          ON CONFLICT (group_name, topic, partition) DO UPDATE SET epoch = o.epoch + 1

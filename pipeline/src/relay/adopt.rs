@@ -59,8 +59,8 @@ pub enum AdoptError {
     Led,
     /// The topics hold records.
     #[error(
-        "topics hold records of the lost log ({0}): choose a --topic-prefix without topics for everything from now on, \
-         or have these topics deleted and made anew by --recreate-topics"
+        "topics hold records of the lost log ({0}): have them deleted and made anew by --recreate-topics, or choose a \
+         --topic-prefix without topics for everything from now on, and give --force with it"
     )]
     TopicsNotEmpty(String),
     /// The era is not a new one.
