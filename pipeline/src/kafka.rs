@@ -65,7 +65,8 @@ pub(crate) fn bounds(
 ) -> Result<(i64, i64), KafkaError> {
     let started = Instant::now();
     loop {
-        match consumer.fetch_watermarks(topic, partition, deadline) {
+        let left = deadline.saturating_sub(started.elapsed()).max(ASK_AGAIN_AFTER);
+        match consumer.fetch_watermarks(topic, partition, left) {
             Err(error) if is_unknown(&error) => return Ok((0, 0)),
             // A partition whose leader is just changing answers a moment later.
             Err(_) if started.elapsed() < deadline => std::thread::sleep(ASK_AGAIN_AFTER),

@@ -3,13 +3,16 @@
 use std::process::Output;
 use std::sync::Arc;
 
+use ordermill_domain::payments::charge_id;
 use ordermill_pipeline::database;
 use ordermill_stack::{Private, postgres_program};
+use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use tempfile::TempDir;
+use uuid::Uuid;
 
 use crate::faults::Load;
-use crate::support::{Shop, stop, until};
+use crate::support::{Shop, id, stop, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_loses_everything_while_orders_are_under_way_and_all_of_them_settle() {
@@ -151,4 +154,65 @@ async fn a_database_restored_from_a_dump_taken_under_load_is_refused_then_adopte
     shop.until_quiet().await;
     running.stop().await;
     shop.assert_verified().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_was_moved_to_another_cluster_is_refused_then_adopted_and_orders_go_on() {
+    let shop = Shop::new().await;
+    let running = shop.open().await;
+    let (user, lamp) = (shop.user(1_000).await, shop.product(100, 5).await);
+    assert_eq!(shop.order(&user, &[(lamp, 1)]).await["status"], "CONFIRMED");
+    shop.until_quiet().await;
+    running.stop().await;
+    sqlx::query("UPDATE relay_cursor SET system_identifier = 1").execute(&shop.pool).await.unwrap();
+    let relay = shop.start(&["relay"]);
+    until("the relay refuses", async || relay.output().contains("a copy of another one")).await;
+    stop(&relay);
+    let adopted = ["the log began in another database cluster", "era 2 has begun"];
+    assert_says(&shop, &["relay", "adopt", "--recreate-topics"], 0, &adopted).await;
+    let running = shop.open().await;
+    assert_eq!(shop.order(&user, &[(lamp, 1)]).await["status"], "CONFIRMED");
+    shop.until_quiet().await;
+    running.stop().await;
+    shop.assert_verified().await;
+}
+
+/// A charge at the gateway that no payment asked for.
+async fn charge(shop: &Shop, charge_id: Uuid, order: &Value) {
+    let body =
+        json!({"charge_id": charge_id, "amount": 70, "method": "CARD", "reference": order["order_id"]});
+    let url = format!("{}/charges", shop.gateway.url());
+    let answer = shop.client.post(url).json(&body).send().await.unwrap();
+    assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_lost_charges_of_ours_that_nobody_will_ask_for_again_are_given_back() {
+    let shop = Shop::new().await;
+    let running = shop.open().await;
+    let (user, lamp) = (shop.user(1_000).await, shop.product(100, 5).await);
+    let confirmed = shop.order(&user, &[(lamp, 1)]).await;
+    let rejected = shop.order(&user, &[(lamp, 9)]).await;
+    assert_eq!((&confirmed["status"], &rejected["status"]), (&json!("CONFIRMED"), &json!("REJECTED")));
+    shop.until_quiet().await;
+    running.stop().await;
+    assert_says(&shop, &["payments", "reconcile"], 0, &["given back: 0 charges"]).await;
+    // A modification may ask for the first again; the second is lost; the third is somebody else's.
+    let [again, lost, strange] =
+        [charge_id(id(&confirmed["order_id"]), 2), charge_id(id(&rejected["order_id"]), 1), Uuid::new_v4()];
+    for (charge_id, order) in [(again, &confirmed), (lost, &rejected), (strange, &rejected)] {
+        charge(&shop, charge_id, order).await;
+    }
+    let verdict = |charge_id: Uuid, verdict: &str| format!("charge {charge_id}: 70 {verdict}");
+    let verdicts = [
+        verdict(again, "left alone: the order may still be charged"),
+        verdict(lost, "given back"),
+        verdict(strange, "left alone: not a charge of this shop"),
+    ];
+    let parts: Vec<&str> = verdicts.iter().map(String::as_str).collect();
+    assert_says(&shop, &["payments", "reconcile", "--apply"], 1, &parts).await;
+    let named = shop.verify().await;
+    let named: Vec<&String> = named.checks.iter().flat_map(|check| &check.violations).collect();
+    assert_eq!(named.len(), 2, "{named:#?}");
+    assert!(!named.iter().any(|text| text.contains(&lost.to_string())), "{named:#?}");
 }

@@ -27,7 +27,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 /// How long anything may take on a busy machine.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 pub(crate) const PARTITIONS: i16 = 4;
 
 pub(crate) struct Log {
@@ -230,13 +230,25 @@ pub(crate) struct Published {
     pub(crate) previous: Option<Label>,
 }
 
+/// A topic that was just made may have no leader yet.
+fn bounds(consumer: &BaseConsumer, topic: &str, partition: i32) -> (i64, i64) {
+    let started = Instant::now();
+    loop {
+        match consumer.fetch_watermarks(topic, partition, DEADLINE) {
+            Ok(bounds) => return bounds,
+            Err(error) => assert!(started.elapsed() < DEADLINE, "{topic}[{partition}]: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 fn read_topic(kafka: &KafkaConfig, topic: &str) -> Vec<Published> {
     let mut config = kafka.client();
     config.set("group.id", "test-reader").set("enable.auto.commit", "false");
     let consumer: BaseConsumer = config.create().unwrap();
     let mut records = Vec::new();
     for partition in 0..i32::from(PARTITIONS) {
-        let (low, high) = consumer.fetch_watermarks(topic, partition, DEADLINE).unwrap();
+        let (low, high) = bounds(&consumer, topic, partition);
         let mut assignment = TopicPartitionList::new();
         assignment.add_partition_offset(topic, partition, Offset::Offset(low)).unwrap();
         consumer.assign(&assignment).unwrap();
