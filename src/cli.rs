@@ -24,6 +24,8 @@ use crate::dlq::{self, DlqArgs};
 use crate::flood::FloodArgs;
 use crate::logging::{self, LogFormat};
 use crate::order::{self, OrderArgs};
+use crate::payments_commands::{self, PaymentsArgs};
+use crate::relay_commands::{self, RelayArgs};
 use crate::replay::{self, ReplayArgs};
 use crate::services::{self, Services};
 use crate::up::{self, UpArgs};
@@ -50,12 +52,14 @@ enum Command {
     Api(ApiArgs),
     /// Runs workers, all or the named ones.
     Worker(WorkerArgs),
-    /// Runs a relay, which publishes or stands by.
-    Relay(ServiceArgs),
+    /// Runs a relay, which publishes or stands by; or looks at it, has it publish again, begins a new era.
+    Relay(RelayArgs),
     /// Brings the database's schema up to date and sets up the log.
     Migrate,
     /// Creates the topics that are missing and checks the others.
     Topics,
+    /// Gives back what the gateway holds for orders that the database does not know.
+    Payments(PaymentsArgs),
     /// Stores an admin's API key, read from standard input or made anew and printed.
     Keys(KeysArgs),
     /// Checks on the live system that money, stock, charges, orders and log add up.
@@ -74,10 +78,10 @@ enum Command {
 }
 
 #[derive(Args, Debug)]
-struct ServiceArgs {
+pub(crate) struct ServiceArgs {
     /// Serves /metrics and /healthz of this process here.
     #[arg(long, env = "ORDERMILL_METRICS_LISTEN")]
-    metrics_listen: Option<SocketAddr>,
+    pub(crate) metrics_listen: Option<SocketAddr>,
 }
 
 /// The flags of every command that serves the API.
@@ -126,6 +130,9 @@ fn worker(name: &str) -> Result<Worker> {
     Worker::from_name(name).with_context(|| format!("there is no worker {name:?}; there are {known}"))
 }
 
+/// What commands log that run to an end and print what they have to say.
+const TOOLS_FILTER: &str = "warn,sqlx::query=error,librdkafka=error,rdkafka=off";
+
 /// Runs a command to its end.
 ///
 /// # Errors
@@ -134,15 +141,17 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     let default_filter = match &cli.command {
         // `up` shows its progress itself.
         Command::Up(_) => "warn,librdkafka=off,rdkafka=off",
+        Command::Relay(args) if !args.runs_relay() => TOOLS_FILTER,
         Command::Verify(_)
         | Command::Order(_)
         | Command::Dlq(_)
         | Command::Replay(_)
+        | Command::Payments(_)
         | Command::Keys(_)
         | Command::Migrate
         | Command::Topics
         | Command::Bench(_)
-        | Command::BenchLoad(_) => "warn,sqlx::query=error,librdkafka=error,rdkafka=off",
+        | Command::BenchLoad(_) => TOOLS_FILTER,
         Command::Api(_) | Command::Worker(_) | Command::Relay(_) => "info,librdkafka=error,rdkafka=off",
     };
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
@@ -184,10 +193,8 @@ async fn command(cli: Cli) -> Result<ExitCode> {
         Command::Topics => make_topics(&connections.resolve()?).await?,
         Command::Keys(args) => store_key(&connections.database_url()?, &args).await?,
         Command::Api(args) => api(&connections.resolve()?, args).await?,
-        Command::Relay(args) => {
-            let services = connect(&connections.resolve()?, args.metrics_listen).await?;
-            services.run_relay().await;
-        }
+        Command::Relay(args) => relay_commands::run(&connections, args).await?,
+        Command::Payments(args) => return payments_commands::run(&connections.resolve()?, args).await,
         Command::Worker(args) => {
             let connections = connections.resolve()?;
             let gateway_url = connections
@@ -204,7 +211,10 @@ async fn command(cli: Cli) -> Result<ExitCode> {
 }
 
 /// Services that end when this process is told to.
-async fn connect(connections: &Connections, metrics_listen: Option<SocketAddr>) -> Result<Services> {
+pub(crate) async fn connect(
+    connections: &Connections,
+    metrics_listen: Option<SocketAddr>,
+) -> Result<Services> {
     let shutdown = shutdown_on_signal()?;
     let services = Services::connect(connections, shutdown).await?;
     if let Some(address) = metrics_listen {

@@ -8,6 +8,8 @@ mod flood;
 pub mod logging;
 pub mod metrics_endpoint;
 pub mod order;
+mod payments_commands;
+mod relay_commands;
 pub mod replay;
 pub mod services;
 pub mod stack_file;

@@ -29,6 +29,8 @@ use crate::verify::{self, Facts};
 const CONNECTIONS_MAX: u32 = 24;
 /// How long a relay that says nothing stays leader.
 const RELAY_LEASE: Duration = Duration::from_secs(3);
+/// How often the leading relay looks whether Kafka still holds what was published last.
+const RELAY_LOOKS_EVERY: Duration = Duration::from_secs(30);
 /// How long Kafka waits for a silent group member; the broker takes nothing below 6 s.
 const SESSION_TIMEOUT_MS: u32 = 6_000;
 /// How many records a batch has at most.
@@ -100,6 +102,7 @@ impl Services {
             groups: ordermill_workers::groups(),
             instance: self.instance.clone(),
             lease: RELAY_LEASE,
+            look_every: RELAY_LOOKS_EVERY,
         };
         let Runtime { pool, wake, metrics, shutdown, .. } = self.runtime.clone();
         relay::run(pool, config, wake, metrics, shutdown).await;

@@ -3,9 +3,9 @@
 //! It only reads, and may be run on a pipeline at work. The tables are compared as they stood at one moment;
 //! what the gateway and Kafka hold is compared with what the database says at the time.
 
-mod charge;
+pub(crate) mod charge;
 mod gateway;
-mod ledger;
+pub(crate) mod ledger;
 mod report;
 mod serving;
 

@@ -89,6 +89,8 @@ pub async fn run<F: Follower>(
 /// How far the following of a topic is.
 struct Following<'a, F> {
     follower: &'a F,
+    /// The era of the log, and how far it was, at the last look.
+    log: Option<(i32, i64)>,
     /// The last position met in each partition; 0 for none.
     seen: Vec<i64>,
     /// What had been published to each partition when the following began; of it nothing is expected any more.
@@ -108,7 +110,7 @@ struct Awaited {
 impl<'a, F: Follower> Following<'a, F> {
     fn new(follower: &'a F, partitions: i16) -> Following<'a, F> {
         let seen = vec![0; usize::from(partitions.unsigned_abs())];
-        Following { follower, seen, begun: None, looks: VecDeque::new(), awaited: None }
+        Following { follower, log: None, seen, begun: None, looks: VecDeque::new(), awaited: None }
     }
 
     /// Follows until something fails, and answers what.
@@ -145,11 +147,15 @@ impl<'a, F: Follower> Following<'a, F> {
                 return Ok(());
             }
         };
-        self.looked(now, progress);
-        Ok(())
+        self.looked(now, progress)
     }
 
-    fn looked(&mut self, now: Instant, progress: Progress) {
+    fn looked(&mut self, now: Instant, progress: Progress) -> Result<(), String> {
+        // A log that has another era, or has become shorter, is another log: what was told of the former may be wrong.
+        if self.log.is_some_and(|(era, end)| era != progress.era || end > progress.log_end) {
+            return Err("the log is not the one that was followed".to_owned());
+        }
+        self.log = Some((progress.era, progress.log_end));
         if self.looks.len() < LOOKS_MAX {
             self.looks.push_back((now, progress.log_end));
         }
@@ -160,7 +166,7 @@ impl<'a, F: Follower> Following<'a, F> {
             published = Some(moment);
             self.looks.pop_front();
         }
-        let Some(moment) = published else { return };
+        let Some(moment) = published else { return Ok(()) };
         let mut tails = progress.tails;
         tails.resize(self.seen.len(), 0);
         if self.begun.is_none() {
@@ -170,11 +176,18 @@ impl<'a, F: Follower> Following<'a, F> {
         } else if self.awaited.is_none() {
             self.awaited = Some(Awaited { moment, tails, since: now });
         }
+        Ok(())
     }
 
     /// Takes a record that was read.
     fn take(&mut self, record: &Record) -> Result<(), String> {
         let Some(label) = record.label() else { return Ok(()) };
+        match self.log {
+            // What an earlier era has left.
+            Some((era, _)) if label.era < era => return Ok(()),
+            Some((era, _)) if label.era > era => return Err(format!("{label} begins a new era")),
+            _ => {}
+        }
         let partition = usize::from(record.place.partition.unsigned_abs());
         let known = self.known(partition);
         // A repeat tells nothing new.
@@ -297,7 +310,7 @@ mod tests {
     }
 
     fn progress(log_end: i64, position: i64, tails: &[i64]) -> Progress {
-        Progress { log_end, position, tails: tails.to_vec() }
+        Progress { era: 1, log_end, position, tails: tails.to_vec() }
     }
 
     #[test]
@@ -305,16 +318,16 @@ mod tests {
         let told = Told::default();
         let mut following = Following::new(&told, 2);
         let (first, second) = (Instant::now(), Instant::now());
-        following.looked(first, progress(7, 6, &[3, 4]));
+        following.looked(first, progress(7, 6, &[3, 4])).unwrap();
         assert_eq!((*told.restarts.lock().unwrap(), following.begun.clone()), (0, None));
-        following.looked(first, progress(7, 7, &[7, 4]));
+        following.looked(first, progress(7, 7, &[7, 4])).unwrap();
         assert_eq!((*told.restarts.lock().unwrap(), following.begun.clone()), (1, Some(vec![7, 4])));
         // Something was committed, and is not published yet.
-        following.looked(second, progress(8, 7, &[7, 4]));
+        following.looked(second, progress(8, 7, &[7, 4])).unwrap();
         following.complete().unwrap();
         assert_eq!(*told.complete.lock().unwrap(), None);
         // Published, but not met: it lies in the second partition.
-        following.looked(Instant::now(), progress(9, 8, &[7, 8]));
+        following.looked(Instant::now(), progress(9, 8, &[7, 8])).unwrap();
         following.complete().unwrap();
         assert_eq!(*told.complete.lock().unwrap(), None);
         following.seen[1] = 8;
@@ -328,7 +341,7 @@ mod tests {
         let mut following = Following::new(&told, 2);
         for _ in 0..3 {
             let now = Instant::now();
-            following.looked(now, progress(7, 7, &[]));
+            following.looked(now, progress(7, 7, &[])).unwrap();
             following.complete().unwrap();
             let complete = *told.complete.lock().unwrap();
             assert!(complete.is_none_or(|moment| moment == now));
@@ -341,9 +354,19 @@ mod tests {
         let told = Told::default();
         let mut following = Following::new(&told, 1);
         let long_ago = Instant::now().checked_sub(MISSING_MAX * 2).unwrap();
-        following.looked(long_ago, progress(1, 1, &[1]));
-        following.looked(long_ago, progress(2, 2, &[2]));
+        following.looked(long_ago, progress(1, 1, &[1])).unwrap();
+        following.looked(long_ago, progress(2, 2, &[2])).unwrap();
         assert!(following.complete().is_err());
         assert_eq!(*told.complete.lock().unwrap(), None);
+    }
+
+    #[test]
+    fn a_log_of_another_era_or_one_that_has_become_shorter_is_followed_anew() {
+        for other in [Progress { era: 2, ..progress(7, 7, &[7]) }, progress(6, 6, &[6])] {
+            let told = Told::default();
+            let mut following = Following::new(&told, 1);
+            following.looked(Instant::now(), progress(7, 7, &[7])).unwrap();
+            assert!(following.looked(Instant::now(), other).is_err());
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Signs of life of relay and workers, by which readiness tells what does not answer.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,6 +14,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const STUCK_AFTER: Duration = Duration::from_secs(15);
 /// A role without a sign of life for this long does not answer.
 const SILENT_AFTER_S: f64 = 5.0;
+/// How long signs of life are watched, and how often they are looked at meanwhile.
+const WATCH_FOR: Duration = Duration::from_secs(6);
+const WATCH_EVERY: Duration = Duration::from_millis(250);
 
 /// A loop's pulse: beaten by the loop at every turn, watched from outside.
 #[derive(Clone, Debug, Default)]
@@ -80,4 +85,55 @@ pub async fn silent_roles(pool: &PgPool, roles: &[String]) -> Result<Vec<String>
     )
     .fetch_all(pool)
     .await
+}
+
+/// Somebody who is at work with the database.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AtWork {
+    /// What it does: `relay`, `worker:stock`.
+    pub role: String,
+    /// Its instance.
+    pub instance: String,
+}
+
+impl fmt::Display for AtWork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}) is at work", self.role, self.instance)
+    }
+}
+
+/// Somebody who is at work, if anybody is: who renews its sign of life while this looks, a few seconds at most. Signs
+/// that came with a restored database are never renewed, whatever time they say.
+///
+/// # Errors
+/// Where the database does not answer.
+pub async fn at_work(pool: &PgPool) -> Result<Option<AtWork>, sqlx::Error> {
+    let first = recent(pool).await?;
+    let started = Instant::now();
+    let mut now = first.clone();
+    while !now.is_empty() && started.elapsed() < WATCH_FOR {
+        tokio::time::sleep(WATCH_EVERY).await;
+        now = recent(pool).await?;
+        if let Some((who, _)) = now.iter().find(|(who, at)| first.get(who) != Some(at)) {
+            return Ok(Some(who.clone()));
+        }
+    }
+    Ok(None)
+}
+
+/// Who has given a sign of life lately, and when, in microseconds: its own, or that it leads for a while yet.
+async fn recent(pool: &PgPool) -> Result<HashMap<AtWork, i64>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"SELECT role AS "role!", instance AS "instance!", (extract(epoch FROM at) * 1000000)::bigint AS "at_us!"
+           FROM (
+               SELECT role, instance, at FROM heartbeat WHERE at > now() - make_interval(secs => $1)
+               UNION ALL
+               SELECT 'leading relay', leader, lease_until FROM relay_cursor
+               WHERE leader IS NOT NULL AND lease_until > clock_timestamp()
+           ) AS signs"#,
+        SILENT_AFTER_S,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(|row| (AtWork { role: row.role, instance: row.instance }, row.at_us)).collect())
 }

@@ -1,8 +1,14 @@
 //! How to reach Kafka, and the names that topics have there.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+/// The pause before the broker is asked again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Where Kafka is, and which topics there are ours.
 #[derive(Clone, Debug)]
@@ -48,4 +54,35 @@ impl KafkaConfig {
             client.set(name, value);
         }
     }
+}
+
+/// The first offset that a partition holds and the one after its last; both 0 where there is no such partition.
+pub(crate) fn bounds(
+    consumer: &BaseConsumer,
+    topic: &str,
+    partition: i32,
+    deadline: Duration,
+) -> Result<(i64, i64), KafkaError> {
+    let started = Instant::now();
+    loop {
+        let left = deadline.saturating_sub(started.elapsed()).max(ASK_AGAIN_AFTER);
+        match consumer.fetch_watermarks(topic, partition, left) {
+            Err(error) if is_unknown(&error) => return Ok((0, 0)),
+            // A partition whose leader is just changing answers a moment later.
+            Err(_) if started.elapsed() < deadline => std::thread::sleep(ASK_AGAIN_AFTER),
+            bounds => return bounds,
+        }
+    }
+}
+
+/// Whether Kafka says that there is no such topic or partition.
+fn is_unknown(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownPartition
+        )
+    )
 }

@@ -34,6 +34,14 @@ pub enum TopicsError {
         /// The broker's reason.
         code: RDKafkaErrorCode,
     },
+    /// The broker refused to delete a topic.
+    #[error("Kafka did not delete topic {topic}: {code}; look whether it allows it (delete.topic.enable)")]
+    NotDeleted {
+        /// The topic's full name.
+        topic: String,
+        /// The broker's reason.
+        code: RDKafkaErrorCode,
+    },
     /// A topic has another number of partitions than the log was written for.
     #[error(
         "topic {topic} has {found} partitions but the log was written for {expected}; keys would change \
@@ -70,19 +78,71 @@ pub async fn ensure(
     partitions: i16,
     groups: &[(&str, &[Topic])],
 ) -> Result<Vec<String>, TopicsError> {
-    let mut names: Vec<String> = Topic::ALL.iter().map(|topic| kafka.full_name(topic.name())).collect();
-    for (group, topics) in groups {
-        names.extend(topics.iter().map(|topic| kafka.full_name(&dead_letter_topic(topic.name(), group))));
-    }
+    ensure_named(kafka, partitions, &names(groups)).await
+}
+
+/// The topics there are, without prefix: one for each capability, and the dead-letter topics of the groups.
+#[must_use]
+pub fn names(groups: &[(&str, &[Topic])]) -> Vec<String> {
+    let ours = Topic::ALL.iter().map(|topic| topic.name().to_owned());
+    let dead_letters = groups
+        .iter()
+        .flat_map(|(group, topics)| topics.iter().map(|topic| dead_letter_topic(topic.name(), group)));
+    ours.chain(dead_letters).collect()
+}
+
+/// Creates what is missing of these topics, named without prefix, and checks the rest. Answers their full names.
+pub(crate) async fn ensure_named(
+    kafka: &KafkaConfig,
+    partitions: i16,
+    names: &[String],
+) -> Result<Vec<String>, TopicsError> {
+    let names: Vec<String> = names.iter().map(|name| kafka.full_name(name)).collect();
     create_missing(kafka, partitions, &names).await?;
     check_partitions(kafka, partitions, &names).await?;
     Ok(names)
 }
 
-async fn create_missing(kafka: &KafkaConfig, partitions: i16, names: &[String]) -> Result<(), TopicsError> {
+/// Deletes these topics, named without prefix, with all they hold; those that do not exist are passed over. Returns
+/// once Kafka does not know them any more.
+pub(crate) async fn delete(kafka: &KafkaConfig, names: &[String]) -> Result<(), TopicsError> {
+    let names: Vec<String> = names.iter().map(|name| kafka.full_name(name)).collect();
+    let listed: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (admin, options) = admin(kafka)?;
+    for result in admin.delete_topics(&listed, &options).await? {
+        match result {
+            Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
+            Err((topic, code)) => return Err(TopicsError::NotDeleted { topic, code }),
+        }
+    }
     let mut config = kafka.client();
     kafka.override_with_settings(&mut config);
-    let admin: AdminClient<DefaultClientContext> = config.create()?;
+    let wait = move || {
+        let consumer: BaseConsumer = config.create()?;
+        let started = Instant::now();
+        for topic in names {
+            while partitions_of(&consumer, &topic)? > 0 {
+                if started.elapsed() >= BROKER_TIMEOUT {
+                    return Err(TopicsError::NotDeleted { topic, code: RDKafkaErrorCode::OperationTimedOut });
+                }
+                std::thread::sleep(LOOK_AGAIN_AFTER);
+            }
+        }
+        Ok(())
+    };
+    tokio::task::spawn_blocking(wait).await.unwrap_or(Err(TopicsError::Kafka(KafkaError::Canceled)))
+}
+
+fn admin(kafka: &KafkaConfig) -> Result<(AdminClient<DefaultClientContext>, AdminOptions), KafkaError> {
+    let mut config = kafka.client();
+    kafka.override_with_settings(&mut config);
+    let options =
+        AdminOptions::new().request_timeout(Some(BROKER_TIMEOUT)).operation_timeout(Some(BROKER_TIMEOUT));
+    Ok((config.create()?, options))
+}
+
+async fn create_missing(kafka: &KafkaConfig, partitions: i16, names: &[String]) -> Result<(), TopicsError> {
+    let (admin, options) = admin(kafka)?;
     let topics: Vec<NewTopic<'_>> = names
         .iter()
         .map(|name| {
@@ -91,8 +151,6 @@ async fn create_missing(kafka: &KafkaConfig, partitions: i16, names: &[String]) 
                 .set("retention.ms", RETENTION_MS)
         })
         .collect();
-    let options =
-        AdminOptions::new().request_timeout(Some(BROKER_TIMEOUT)).operation_timeout(Some(BROKER_TIMEOUT));
     for result in admin.create_topics(&topics, &options).await? {
         match result {
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}

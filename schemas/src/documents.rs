@@ -178,6 +178,16 @@ fn events_page() -> String {
          whose label is not above it. If `ordermill-previous` is above the label you saw last, records \
          between are missing: skip on until they are sent again (the workers of Ordermill ask the relay \
          for that by themselves).\n\n\
+         ## A new era\n\n\
+         The first number of a label is its era. It changes only when the operator has restored the database from an \
+         older copy; `ordermill relay status` then says at which position the eras parted. Positions are the \
+         log's: up to that one, the same position is the same event in both eras. What the former era had above it \
+         never happened.\n\n\
+         When you meet a record of a higher era than your last label, put your label over to the new era before you \
+         compare: keep its position if it is not above the one where the eras parted; otherwise take back what you \
+         applied above that, and take the one where they parted. The topics are fresh, so read them from their \
+         beginning. They need not begin with the log's beginning: if you miss something before, the operator can have it \
+         published again (`ordermill relay rewind`). Records of a lower era than your label are never to be applied.\n\n\
          ## Headers\n\n| header | always | says |\n| --- | --- | --- |\n",
     );
     for (name, always, says) in HEADERS {

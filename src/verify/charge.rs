@@ -7,30 +7,30 @@ use uuid::Uuid;
 
 /// A charge as the gateway shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(super) struct Charge {
-    pub(super) charge_id: String,
+pub(crate) struct Charge {
+    pub(crate) charge_id: String,
     /// The order that it is for.
-    pub(super) reference: String,
-    pub(super) approved_amount: i64,
-    pub(super) refunded: i64,
-    pub(super) status: String,
+    pub(crate) reference: String,
+    pub(crate) approved_amount: i64,
+    pub(crate) refunded: i64,
+    pub(crate) status: String,
 }
 
 impl Charge {
     /// The id as ours are. Others' ids need not be UUIDs; those stand for themselves under one derived from them,
     /// which no payment of ours has.
-    pub(super) fn key(&self) -> Uuid {
+    pub(crate) fn key(&self) -> Uuid {
         let derived = || Uuid::new_v5(&Uuid::NAMESPACE_OID, self.charge_id.as_bytes());
         Uuid::try_parse(&self.charge_id).unwrap_or_else(|_| derived())
     }
 
     /// What the gateway holds for it.
-    fn held(&self) -> i64 {
+    pub(crate) fn held(&self) -> i64 {
         self.approved_amount - self.refunded
     }
 
     /// The order that it is for, where it is for one of ours.
-    pub(super) fn order_id(&self) -> Option<Uuid> {
+    pub(crate) fn order_id(&self) -> Option<Uuid> {
         Uuid::try_parse(&self.reference).ok()
     }
 

@@ -15,7 +15,7 @@ const PAGE_CHARGES: &str = "10000";
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The ledger, read from its beginning to its end.
-pub(super) struct Ledger {
+pub(crate) struct Ledger {
     client: Client,
     charges: Url,
     /// Of the page to be read next; none of the first.
@@ -31,7 +31,7 @@ struct Page {
 }
 
 impl Ledger {
-    pub(super) fn of(gateway_url: &str) -> Result<Ledger> {
+    pub(crate) fn of(gateway_url: &str) -> Result<Ledger> {
         let wrong =
             || format!("the gateway's address {gateway_url:?} is not a URL like http://127.0.0.1:8090");
         let mut charges: Url = gateway_url.parse().with_context(wrong)?;
@@ -41,7 +41,7 @@ impl Ledger {
     }
 
     /// The next page; `None` behind the last. The ledger only grows at its end, so no charge comes twice.
-    pub(super) async fn page(&mut self) -> Result<Option<Vec<Charge>>> {
+    pub(crate) async fn page(&mut self) -> Result<Option<Vec<Charge>>> {
         if self.at_end {
             return Ok(None);
         }
@@ -58,12 +58,28 @@ impl Ledger {
     }
 
     /// One charge as it is now; `None` where the gateway does not know it.
-    pub(super) async fn charge(&self, charge_id: &str) -> Result<Option<Charge>> {
+    pub(crate) async fn charge(&self, charge_id: &str) -> Result<Option<Charge>> {
         let mut url = self.charges.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             path.push(charge_id);
         }
         self.get(url).await
+    }
+
+    /// Has the gateway give back what it holds for a charge, and answer `VOIDED` to it from now on. Safe to repeat.
+    pub(crate) async fn void(&self, charge_id: &str) -> Result<()> {
+        let mut url = self.charges.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.extend([charge_id, "void"]);
+        }
+        let failed = || format!("the gateway did not void charge {charge_id}");
+        self.client
+            .post(url)
+            .send()
+            .await
+            .and_then(reqwest::Response::error_for_status)
+            .with_context(failed)?;
+        Ok(())
     }
 
     async fn get<T: DeserializeOwned>(&self, url: Url) -> Result<Option<T>> {

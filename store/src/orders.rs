@@ -434,6 +434,20 @@ pub async fn resting(pool: &PgPool, order_ids: &[Uuid]) -> Result<Vec<Uuid>, sql
     .await
 }
 
+/// Which of `order_ids` may still be charged: those that are under way, and those that can be modified.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn chargeable(pool: &PgPool, order_ids: &[Uuid]) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "SELECT order_id FROM orders WHERE order_id = ANY($1) AND status NOT IN (
+             'REJECTED', 'CANCELLED', 'PARTIALLY_SHIPPED', 'SHIPPED', 'DELIVERED')",
+        order_ids,
+    )
+    .fetch_all(pool)
+    .await
+}
+
 /// The oldest order that has not come to rest, of those whose id is `from` or later; `None` where all have.
 ///
 /// Ids grow with time, so whoever asks again and again passes the last answer as `from`, and the database looks only

@@ -13,14 +13,14 @@ use uuid::Uuid;
 use crate::support::{DEADLINE, Shop, User, id, lines_of, order_of, stop, until};
 
 /// Customers who order one lamp after the other and, when they get no answer, ask again with the same key.
-struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     accepted: Arc<AtomicUsize>,
     customers: Vec<JoinHandle<Vec<Uuid>>>,
 }
 
 impl Load {
-    async fn start(shop: &Arc<Shop>, customers: usize) -> Load {
+    pub(crate) async fn start(shop: &Arc<Shop>, customers: usize) -> Load {
         let lamp = shop.product(10, 1_000_000).await;
         let (stop, accepted) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let mut tasks = Vec::new();
@@ -39,18 +39,24 @@ impl Load {
         Load { stop, accepted, customers: tasks }
     }
 
-    async fn until_accepted(&self, more: usize) {
+    pub(crate) async fn until_accepted(&self, more: usize) {
         let target = self.accepted.load(Ordering::SeqCst) + more;
         until("orders are accepted", async || self.accepted.load(Ordering::SeqCst) >= target).await;
     }
 
-    /// Ends the load; every order that was accepted must be there and confirmed, and no other.
-    async fn end(self, shop: &Shop) {
+    /// Ends the load, and answers the orders that were accepted.
+    pub(crate) async fn stop(self) -> Vec<Uuid> {
         self.stop.store(true, Ordering::SeqCst);
         let mut accepted = Vec::new();
         for customer in self.customers {
             accepted.extend(customer.await.unwrap());
         }
+        accepted
+    }
+
+    /// Ends the load; every order that was accepted must be there and confirmed, and no other.
+    async fn end(self, shop: &Shop) {
+        let mut accepted = self.stop().await;
         shop.until_quiet().await;
         let mut confirmed: Vec<Uuid> =
             sqlx::query_scalar("SELECT order_id FROM orders WHERE status = 'CONFIRMED'")

@@ -14,6 +14,8 @@ mod http;
 mod instances;
 mod modifications;
 mod orders;
+mod recovery;
+mod relay;
 mod replay;
 mod sales;
 mod shipments;

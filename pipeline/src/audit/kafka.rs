@@ -37,7 +37,7 @@ pub enum AuditError {
     BrokenOff,
 }
 
-/// Compares the log, up to where the relay has published it, with Kafka: each row is in its partition under its
+/// Compares the log, as far as the relay has published it in this era, with Kafka: each row is in its partition under its
 /// label, with its event, key, type, version and payload, where a consumer that reads the partition from its beginning
 /// gets it, or lies below the partition's log start. Records that are not the relay's are counted.
 ///
@@ -61,13 +61,15 @@ struct Cursor {
     era: i32,
     partitions: i16,
     position: i64,
+    /// Nothing up to here has been published in this era.
+    published_after: i64,
     topics: Vec<String>,
 }
 
 async fn cursor(pool: &PgPool) -> Result<Cursor, AuditError> {
     let cursor = sqlx::query_as!(
         Cursor,
-        r#"SELECT era, partitions, position, ARRAY(SELECT jsonb_object_keys(tails)) AS "topics!"
+        r#"SELECT era, partitions, position, published_after, ARRAY(SELECT jsonb_object_keys(tails)) AS "topics!"
            FROM relay_cursor"#,
     )
     .fetch_optional(pool)
@@ -111,6 +113,7 @@ struct Audit {
     pool: PgPool,
     runtime: Handle,
     era: i32,
+    after: i64,
     upto: i64,
     partitions: BTreeMap<String, Vec<Partition>>,
     check: Check,
@@ -138,7 +141,8 @@ impl Audit {
                 }
                 let found = records::bounds(&consumer, kafka.full_name(topic), i32::from(partition))?;
                 let place = format!("{topic}[{partition}]");
-                comparisons.push((topic, Comparison::new(place, upto, found.low > 0)));
+                let after = cursor.published_after;
+                comparisons.push((topic, Comparison::new(place, after, upto, found.low > 0)));
                 bounds.push(found);
             }
         }
@@ -148,11 +152,12 @@ impl Audit {
             partitions.entry(topic.clone()).or_default().push(Partition { comparison, records });
         }
         let check = Check::new("kafka");
-        Ok(Audit { pool, runtime, era: cursor.era, upto: cursor.position, partitions, check, broken_off })
+        let Cursor { era, position: upto, published_after: after, .. } = cursor;
+        Ok(Audit { pool, runtime, era, after, upto, partitions, check, broken_off })
     }
 
     fn run(mut self) -> Result<Check, AuditError> {
-        let mut after = 0;
+        let mut after = self.after;
         loop {
             let rows = self.runtime.block_on(page(&self.pool, after, self.upto))?;
             let Some(last) = rows.last() else { break };

@@ -68,8 +68,9 @@ struct Gap {
 #[derive(Debug)]
 pub(super) struct Comparison {
     place: String,
-    /// Rows up to here are in Kafka or should be.
+    /// Rows above `after` and up to here are in Kafka or should be.
     upto: i64,
+    after: i64,
     era: i32,
     /// Kafka has thrown away the partition's beginning.
     begins_late: bool,
@@ -88,9 +89,10 @@ pub(super) struct Comparison {
 
 impl Comparison {
     /// `begins_late`: the partition's first offset is above 0.
-    pub(super) fn new(place: String, upto: Label, begins_late: bool) -> Comparison {
+    pub(super) fn new(place: String, after: i64, upto: Label, begins_late: bool) -> Comparison {
         Comparison {
             place,
+            after,
             upto: upto.position,
             era: upto.era,
             begins_late,
@@ -185,9 +187,12 @@ impl Comparison {
         ));
     }
 
-    /// A record between two rows. Of an earlier era, it is what the log was before it was taken over.
-    fn unknown(&self, met: &Published, check: &mut Check) {
-        if met.label.era >= self.era {
+    /// A record between two rows. Of an earlier era, it is what the log was before it was taken over; what lies before all
+    /// that is expected was published again meanwhile.
+    fn unknown(&mut self, met: &Published, check: &mut Check) {
+        if met.label.position <= self.after {
+            self.figures.repeats += 1;
+        } else if met.label.era >= self.era {
             check.violation(format!("{}: holds {}, which the log does not have", self.place, met.label));
         }
     }
@@ -223,12 +228,23 @@ impl Comparison {
         self.has_begun = true;
     }
 
+    /// What a consumer has read that begins with this record: nothing, unless the record follows on what is not expected
+    /// to be there. Where the beginning is gone, what the first record follows on is gone, too, and an era need not begin
+    /// with the log.
+    fn beginning(&self, met: &Published) -> Label {
+        let is_first = self.reader.is_none();
+        let follows = (self.begins_late && is_first) || met.previous.position <= self.after;
+        if follows { met.previous } else { Label::START }
+    }
+
     /// What a consumer makes of the record.
     fn read(&mut self, met: Published) {
         self.last_label = self.last_label.max(met.label);
-        // Where the beginning is gone, what the first record follows on is gone, too.
-        let begin = if self.begins_late { met.previous } else { Label::START };
-        let last = *self.reader.get_or_insert(begin);
+        let last = match self.reader {
+            Some(last) if last != Label::START => last,
+            _ => self.beginning(&met),
+        };
+        self.reader = Some(last);
         match judge(last, met.label, met.previous) {
             Verdict::Apply => {
                 self.reader = Some(met.label);

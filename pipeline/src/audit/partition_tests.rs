@@ -45,7 +45,7 @@ struct Outcome {
 }
 
 fn compare_from(begins_late: bool, upto: i64, rows: &[i64], records: Vec<Met>) -> Outcome {
-    let mut comparison = Comparison::new("cups[3]".to_owned(), label(upto), begins_late);
+    let mut comparison = Comparison::new("cups[3]".to_owned(), 0, label(upto), begins_late);
     let mut check = Check::new("kafka");
     let mut records = records.into_iter();
     let mut pull = || Ok::<_, Infallible>(records.next());
@@ -101,7 +101,7 @@ fn rows_at_the_end_without_records_are_missing() {
 
 #[test]
 fn of_many_missing_rows_only_the_first_are_told_but_all_are_counted() {
-    let mut comparison = Comparison::new("cups[3]".to_owned(), label(500), false);
+    let mut comparison = Comparison::new("cups[3]".to_owned(), 0, label(500), false);
     let mut check = Check::new("kafka");
     let mut pull = || Ok::<_, Infallible>(None);
     for position in 1..=500 {
@@ -160,7 +160,7 @@ fn rows_below_the_log_start_are_counted_and_no_violation() {
 
 #[test]
 fn rows_below_a_log_start_that_lies_in_an_earlier_era_are_no_violation_either() {
-    let mut comparison = Comparison::new("cups[3]".to_owned(), Label { era: 2, position: 9 }, true);
+    let mut comparison = Comparison::new("cups[3]".to_owned(), 0, Label { era: 2, position: 9 }, true);
     let mut check = Check::new("kafka");
     let mut records = vec![record(2, 5), record(5, 9)].into_iter();
     let mut pull = || Ok::<_, Infallible>(records.next());
@@ -213,11 +213,30 @@ fn records_of_an_earlier_era_may_differ_from_the_log() {
     let records = [record(0, 2), Met::Ours(lost), record(5, 7), Met::Ours(anew)];
     let mut records = records.into_iter();
     let mut pull = || Ok::<_, Infallible>(records.next());
-    let mut comparison = Comparison::new("cups[3]".to_owned(), Label { era: 2, position: 5 }, false);
+    let mut comparison = Comparison::new("cups[3]".to_owned(), 0, Label { era: 2, position: 5 }, false);
     let mut check = Check::new("kafka");
     for position in [2, 5] {
         comparison.row(row(position), &mut check, &mut pull).unwrap();
     }
     comparison.finish(&mut check, &mut pull).unwrap();
     assert!(check.ok, "{:?}", check.violations);
+}
+
+#[test]
+fn an_era_that_began_in_the_middle_of_the_log_owes_nothing_before() {
+    let upto = Label { era: 2, position: 9 };
+    let mut comparison = Comparison::new("cups[3]".to_owned(), 5, upto, false);
+    let mut check = Check::new("kafka");
+    let of = |position| Label { era: 2, position };
+    let published = |previous, position| {
+        Met::Ours(Published { label: of(position), previous: of(previous), ..published(previous, position) })
+    };
+    // The era began at 8, and somebody has asked for what lies above 5 since.
+    let mut records = [published(7, 9), published(4, 7), published(7, 9)].into_iter();
+    let mut pull = || Ok::<_, Infallible>(records.next());
+    for position in [7, 9] {
+        comparison.row(row(position), &mut check, &mut pull).unwrap();
+    }
+    comparison.finish(&mut check, &mut pull).unwrap();
+    assert_eq!(check.violations, Vec::<String>::new());
 }

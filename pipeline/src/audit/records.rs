@@ -12,14 +12,14 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use sha2::{Digest as _, Sha256};
 
 use super::partition::{Digest, Met, Published};
-use crate::kafka::KafkaConfig;
+use crate::kafka::{self, KafkaConfig};
 use crate::label::Label;
 
 /// How long the broker has to say what a partition holds.
 const BOUNDS_DEADLINE: Duration = Duration::from_secs(10);
 /// How long it has for the next record.
 const RECORD_DEADLINE: Duration = Duration::from_secs(30);
-/// How long one look for a record lasts, and the pause before the broker is asked again.
+/// How long one look for a record lasts.
 const POLL: Duration = Duration::from_millis(100);
 
 /// A partition as it lay there when the reading began.
@@ -57,27 +57,8 @@ pub(super) fn consumer(kafka: &KafkaConfig) -> Result<Arc<BaseConsumer>, KafkaEr
 
 /// What a partition holds now. A partition that does not exist holds nothing.
 pub(super) fn bounds(consumer: &BaseConsumer, topic: String, partition: i32) -> Result<Bounds, KafkaError> {
-    let started = Instant::now();
-    loop {
-        let error = match consumer.fetch_watermarks(&topic, partition, BOUNDS_DEADLINE) {
-            Ok((low, high)) => return Ok(Bounds { topic, partition, low, high }),
-            Err(error) => error,
-        };
-        let code = error.rdkafka_error_code();
-        if let Some(
-            RDKafkaErrorCode::UnknownTopicOrPartition
-            | RDKafkaErrorCode::UnknownTopic
-            | RDKafkaErrorCode::UnknownPartition,
-        ) = code
-        {
-            return Ok(Bounds { topic, partition, low: 0, high: 0 });
-        }
-        // A partition whose leader is just changing answers a moment later.
-        if started.elapsed() >= BOUNDS_DEADLINE {
-            return Err(error);
-        }
-        std::thread::sleep(POLL);
-    }
+    let (low, high) = kafka::bounds(consumer, &topic, partition, BOUNDS_DEADLINE)?;
+    Ok(Bounds { topic, partition, low, high })
 }
 
 /// The records of one partition.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use super::attempt;
-use super::offsets::{self, Progress};
+use super::offsets::{self, Advance, Progress};
 use super::record::{Received, Record};
 use super::search::Search;
 use super::{Appended, Batch, Handled, Handler, HandlerError, Runtime};
@@ -51,6 +51,12 @@ pub(super) enum BatchError {
         /// What is wrong.
         error: HandlerError,
     },
+    /// Kafka holds another history than the log: nothing of it is applied.
+    #[error(
+        "Kafka holds records that the log does not have: the database was restored from an older copy. Stop all \
+         relays and workers and run `ordermill relay adopt`"
+    )]
+    NotInLog,
     /// Too much can't be applied: the group stands still until somebody has looked.
     #[error("the group has stopped; look at its dead letters, then run `ordermill dlq resume`")]
     Halted,
@@ -172,8 +178,10 @@ impl<H: Handler> Batches<'_, H> {
         entries.extend(aside::put(&mut transaction, H::GROUP, &sorted.asides).await?);
         let wakes = !entries.is_empty();
         log::append(&mut transaction, entries, now).await?;
-        if !offsets::advance(&mut transaction, H::GROUP, &progress(items), now).await? {
-            return Err(BatchError::Fenced);
+        match offsets::advance(&mut transaction, H::GROUP, &progress(items), now).await? {
+            Advance::Moved => {}
+            Advance::Fenced => return Err(BatchError::Fenced),
+            Advance::NotInLog => return Err(BatchError::NotInLog),
         }
         transaction.commit().await?;
         if wakes {
@@ -255,7 +263,11 @@ fn progress(items: &[Item]) -> Vec<Progress> {
             next_offset: 0,
             label: item.label,
             tip: None,
+            event_id: None,
         });
+        if item.tip == Some(item.label) && !item.skip {
+            progress.event_id = item.record.event_id();
+        }
         progress.next_offset = place.offset + 1;
         progress.label = item.label;
         progress.tip = item.tip;

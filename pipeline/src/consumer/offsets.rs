@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
 
 use crate::label::Label;
 
@@ -17,7 +18,8 @@ pub(super) struct Claim {
     pub(super) tip: Option<Label>,
 }
 
-/// Takes partitions over: from here on their former owner can't move their offsets.
+/// Takes partitions over: from here on their former owner can't move their offsets. Who has applied nothing of a
+/// partition begins in the era of the log, and so passes over what earlier ones have left in Kafka.
 pub(super) async fn claim(
     pool: &PgPool,
     group: &str,
@@ -25,8 +27,9 @@ pub(super) async fn claim(
     partitions: &[i16],
 ) -> Result<Vec<Claim>, sqlx::Error> {
     let rows = sqlx::query!(
-        "INSERT INTO consumer_offset AS o (group_name, topic, partition, epoch)
-         SELECT $1, topic, partition, 1 FROM unnest($2::text[], $3::smallint[]) AS t (topic, partition)
+        "INSERT INTO consumer_offset AS o (group_name, topic, partition, epoch, label_era)
+         SELECT $1, topic, partition, 1, (SELECT CASE WHEN era > 1 THEN era ELSE 0 END FROM relay_cursor)
+         FROM unnest($2::text[], $3::smallint[]) AS t (topic, partition)
          ORDER BY topic, partition
          ON CONFLICT (group_name, topic, partition) DO UPDATE SET epoch = o.epoch + 1
          RETURNING topic, partition, epoch, next_offset, label_era, label_position, tip_era, tip_position",
@@ -60,16 +63,29 @@ pub(super) struct Progress {
     pub(super) label: Label,
     /// The label of the record before `next_offset`.
     pub(super) tip: Option<Label>,
+    /// The id of the event that bears `label`, where a record of the batch does.
+    pub(super) event_id: Option<Uuid>,
 }
 
-/// Moves the offsets; `false` if any of the partitions has another owner by now or is not where the batch began,
-/// and then the transaction must not be committed.
+/// What became of the offsets. Unless they were moved, the transaction must not be committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Advance {
+    /// They were moved.
+    Moved,
+    /// A partition has another owner by now or is not where the batch began.
+    Fenced,
+    /// The last record of a partition is not in the log.
+    NotInLog,
+}
+
+/// Moves the offsets, unless the last record of any partition is not the log's: then the database was restored from an
+/// older copy, or Kafka is that of another one. Two histories part at one place, so the last record tells of all.
 pub(super) async fn advance(
     connection: &mut PgConnection,
     group: &str,
     progress: &[Progress],
     now: Timestamp,
-) -> Result<bool, sqlx::Error> {
+) -> Result<Advance, sqlx::Error> {
     let topics: Vec<String> = progress.iter().map(|p| p.topic.clone()).collect();
     let partitions: Vec<i16> = progress.iter().map(|p| p.partition).collect();
     let epochs: Vec<i64> = progress.iter().map(|p| p.epoch).collect();
@@ -78,24 +94,31 @@ pub(super) async fn advance(
     let (eras, positions) = columns(progress.iter().map(|p| p.label));
     let tip_eras: Vec<Option<i32>> = progress.iter().map(|p| p.tip.map(|tip| tip.era)).collect();
     let tip_positions: Vec<Option<i64>> = progress.iter().map(|p| p.tip.map(|tip| tip.position)).collect();
+    let event_ids: Vec<Option<Uuid>> = progress.iter().map(|p| p.event_id).collect();
     let moved = sqlx::query!(
         "WITH progress AS (
              SELECT * FROM unnest($2::text[], $3::smallint[], $4::bigint[], $5::int[], $6::bigint[],
-                     $7::bigint[], $8::int[], $9::bigint[], $10::int[], $11::bigint[])
+                     $7::bigint[], $8::int[], $9::bigint[], $10::int[], $11::bigint[], $13::uuid[])
                  AS p (topic, partition, epoch, before_era, before_position,
-                     next_offset, label_era, label_position, tip_era, tip_position)
+                     next_offset, label_era, label_position, tip_era, tip_position, event_id)
          ), mine AS (
              SELECT o.topic, o.partition FROM consumer_offset o
              JOIN progress p ON o.topic = p.topic AND o.partition = p.partition
              WHERE o.group_name = $1
              ORDER BY o.topic, o.partition FOR UPDATE OF o
-         )
+         ), moved AS (
          UPDATE consumer_offset o
          SET next_offset = p.next_offset, label_era = p.label_era, label_position = p.label_position,
              tip_era = p.tip_era, tip_position = p.tip_position, updated_at = $12
          FROM mine JOIN progress p USING (topic, partition)
          WHERE o.group_name = $1 AND o.topic = p.topic AND o.partition = p.partition AND o.epoch = p.epoch
-             AND o.label_era = p.before_era AND o.label_position = p.before_position",
+             AND o.label_era = p.before_era AND o.label_position = p.before_position
+         RETURNING 1
+         )
+         SELECT (SELECT count(*) FROM moved) AS \"moved!\",
+             (SELECT count(*) FROM progress p WHERE p.event_id IS NOT NULL AND NOT EXISTS (
+                  SELECT FROM event_log e JOIN relay_cursor c ON c.era = p.label_era
+                  WHERE e.position = p.label_position AND e.event_id = p.event_id)) AS \"strange!\"",
         group,
         &topics,
         &partitions,
@@ -108,10 +131,17 @@ pub(super) async fn advance(
         tip_eras as _,
         tip_positions as _,
         now.to_sqlx() as _,
+        event_ids as _,
     )
-    .execute(connection)
+    .fetch_one(connection)
     .await?;
-    Ok(moved.rows_affected() == progress.len() as u64)
+    Ok(if u64::try_from(moved.moved) != Ok(progress.len() as u64) {
+        Advance::Fenced
+    } else if moved.strange > 0 {
+        Advance::NotInLog
+    } else {
+        Advance::Moved
+    })
 }
 
 fn columns(labels: impl Iterator<Item = Label>) -> (Vec<i32>, Vec<i64>) {

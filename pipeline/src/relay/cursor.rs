@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use ordermill_schemas::Topic;
 use serde::{Deserialize, Serialize};
-use sqlx::PgPool;
 use sqlx::types::Json;
+use sqlx::{PgExecutor, PgPool};
 use thiserror::Error;
 
 use super::RelayError;
+use super::repeat::{Only, Repeat};
+use super::tails::Published;
 
 /// The last position published to each partition, by topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +28,12 @@ impl Tails {
             self.0.get_mut(topic).and_then(|tails| tails.get_mut(usize::from(partition.unsigned_abs())));
         slot.map_or(0, |slot| std::mem::replace(slot, position))
     }
+
+    /// What stands at the end of a partition; 0 for nothing.
+    pub(super) fn of(&self, topic: &str, partition: i16) -> i64 {
+        let tails = self.0.get(topic);
+        tails.and_then(|tails| tails.get(usize::from(partition.unsigned_abs()))).copied().unwrap_or(0)
+    }
 }
 
 /// Why the cursor can't be used.
@@ -40,7 +48,8 @@ pub enum CursorError {
     /// The log began in another database cluster.
     #[error(
         "this database is a copy of another one (system identifier {found}, the log began in {expected}); \
-         labels would repeat, so nothing is published from it; use the original"
+         labels would repeat, so nothing is published from it: use the original, or, where that one is lost for \
+         good, stop all relays and workers and run `ordermill relay adopt`"
     )]
     OtherDatabase {
         /// The identifier of the cluster that the log began in.
@@ -48,6 +57,9 @@ pub enum CursorError {
         /// The identifier of this cluster.
         found: i64,
     },
+    /// A new era was begun, but its topics are not known to be fresh.
+    #[error("an adoption was begun and not finished: run `ordermill relay adopt` again, as before")]
+    Adopting,
     /// The log was written for another number of partitions.
     #[error("the log was written for {expected} partitions, not {found}; the number can't change")]
     PartitionCount {
@@ -80,6 +92,8 @@ pub async fn install(pool: &PgPool, partitions: i16) -> Result<(), RelayError> {
 /// How far log and relay were at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
+    /// The era of the log.
+    pub(crate) era: i32,
     /// The highest position that was committed.
     pub(crate) log_end: i64,
     /// Everything up to here was acknowledged by Kafka.
@@ -91,14 +105,14 @@ pub(crate) struct Progress {
 /// Looks how far log and relay are.
 pub(crate) async fn progress(pool: &PgPool, topic: Topic) -> Result<Progress, sqlx::Error> {
     let row = sqlx::query!(
-        r#"SELECT (SELECT coalesce(max(e.position), 0) FROM event_log e) AS "log_end!", c.position,
+        r#"SELECT (SELECT coalesce(max(e.position), 0) FROM event_log e) AS "log_end!", c.era, c.position,
                c.tails AS "tails: Json<Tails>"
            FROM relay_cursor c"#,
     )
     .fetch_one(pool)
     .await?;
     let tails = row.tails.0.0.get(topic.name()).cloned().unwrap_or_default();
-    Ok(Progress { log_end: row.log_end, position: row.position, tails })
+    Ok(Progress { era: row.era, log_end: row.log_end, position: row.position, tails })
 }
 
 /// How many partitions the log is written for.
@@ -110,30 +124,19 @@ pub async fn partitions(pool: &PgPool) -> Result<i16, RelayError> {
     Ok(partitions.ok_or(CursorError::NotInstalled)?)
 }
 
-/// Asks the relay to publish everything above `position` again, unless its cursor is not beyond that anyway.
-///
-/// # Errors
-/// Where the database fails.
-pub async fn request_repeat(pool: &PgPool, position: i64) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "UPDATE relay_cursor SET repeat_after = LEAST(repeat_after, $1)
-         WHERE position > $1 AND (repeat_after IS NULL OR repeat_after > $1)",
-        position,
-    )
-    .execute(pool)
-    .await?;
-    Ok(())
-}
-
 /// What was last published to each partition when the cursor stood at `position`: read from the whole log,
 /// which is rare enough.
-pub(super) async fn tails_at(pool: &PgPool, position: i64, partitions: i16) -> Result<Tails, sqlx::Error> {
+pub(super) async fn tails_at(
+    database: impl PgExecutor<'_>,
+    position: i64,
+    partitions: i16,
+) -> Result<Tails, sqlx::Error> {
     let rows = sqlx::query!(
         r#"SELECT topic, partition, max(position) AS "position!" FROM event_log
            WHERE position <= $1 GROUP BY topic, partition"#,
         position,
     )
-    .fetch_all(pool)
+    .fetch_all(database)
     .await?;
     let mut tails = Tails::default();
     for row in rows {
@@ -149,6 +152,12 @@ pub(super) struct Leadership {
     pub(super) partitions: i16,
     pub(super) position: i64,
     pub(super) tails: Tails,
+    /// Nothing up to here has been published in this era.
+    pub(super) published_after: i64,
+    /// Of a stretch of the log, only some topics are published again.
+    pub(super) only: Option<Only>,
+    /// Counts how often the cursor was moved back.
+    pub(super) rewinds: u64,
     lease: Duration,
     kept_at: Instant,
 }
@@ -165,8 +174,8 @@ impl Leadership {
             r#"UPDATE relay_cursor
                SET leader = $1, epoch = epoch + 1, lease_until = clock_timestamp() + make_interval(secs => $2)
                WHERE lease_until < clock_timestamp()
-               RETURNING epoch, era, partitions, position, tails AS "tails: Json<Tails>", system_identifier,
-                   (SELECT system_identifier FROM pg_control_system()) AS "here!""#,
+               RETURNING epoch, era, partitions, position, tails AS "tails: Json<Tails>", published_after, adopting,
+                   system_identifier, (SELECT system_identifier FROM pg_control_system()) AS "here!""#,
             instance,
             lease.as_secs_f64(),
         )
@@ -182,9 +191,16 @@ impl Leadership {
             partitions: row.partitions,
             position: row.position,
             tails: row.tails.0,
+            published_after: row.published_after,
+            only: None,
+            rewinds: 0,
             lease,
             kept_at,
         };
+        if row.adopting {
+            leadership.release(pool).await?;
+            return Err(CursorError::Adopting.into());
+        }
         if row.system_identifier != row.here {
             leadership.release(pool).await?;
             let (expected, found) = (row.system_identifier, row.here);
@@ -193,26 +209,32 @@ impl Leadership {
         Ok(Some(leadership))
     }
 
-    /// Keeps the lease if it is getting old, and answers what a consumer asks to have repeated.
-    pub(super) async fn keep(&mut self, pool: &PgPool) -> Result<Option<i64>, RelayError> {
+    /// How far this leader has come.
+    pub(super) fn published(&self) -> Published {
+        Published { era: self.era, tails: self.tails.clone(), after: self.published_after }
+    }
+
+    /// Keeps the lease if it is getting old, and answers what is asked to be published again.
+    pub(super) async fn keep(&mut self, pool: &PgPool) -> Result<Option<Repeat>, RelayError> {
         if self.kept_at.elapsed() < self.lease / 6 {
             return Ok(None);
         }
         let kept_at = Instant::now();
         let row = sqlx::query!(
             "UPDATE relay_cursor SET lease_until = clock_timestamp() + make_interval(secs => $2)
-             WHERE epoch = $1 RETURNING repeat_after",
+             WHERE epoch = $1 RETURNING repeat_after, repeat_topics",
             self.epoch,
             self.lease.as_secs_f64(),
         )
         .fetch_optional(pool)
         .await?;
         self.kept_at = kept_at;
-        Ok(row.ok_or(CursorError::Lost)?.repeat_after)
+        let row = row.ok_or(CursorError::Lost)?;
+        Ok(row.repeat_after.map(|after| Repeat { after, topics: row.repeat_topics }))
     }
 
-    /// Moves the cursor to `position`, everything up to which Kafka has acknowledged. Answers what a consumer
-    /// asks to have repeated.
+    /// Moves the cursor to `position`, everything up to which Kafka has acknowledged. Answers what is asked to be
+    /// published again.
     ///
     /// The commit is not waited for: a cursor that falls back after a power cut only repeats.
     pub(super) async fn advance(
@@ -220,14 +242,14 @@ impl Leadership {
         pool: &PgPool,
         position: i64,
         tails: Tails,
-    ) -> Result<Option<i64>, RelayError> {
+    ) -> Result<Option<Repeat>, RelayError> {
         let kept_at = Instant::now();
         let row = sqlx::query!(
             "WITH asynchronous AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
              UPDATE relay_cursor
              SET position = $2, tails = $3, lease_until = clock_timestamp() + make_interval(secs => $4)
              FROM asynchronous
-             WHERE epoch = $1 RETURNING repeat_after",
+             WHERE epoch = $1 RETURNING repeat_after, repeat_topics",
             self.epoch,
             position,
             Json(&tails) as _,
@@ -237,41 +259,51 @@ impl Leadership {
         .await?;
         let row = row.ok_or(CursorError::Lost)?;
         (self.position, self.tails, self.kept_at) = (position, tails, kept_at);
-        Ok(row.repeat_after)
+        self.only.take_if(|only| only.upto <= position);
+        Ok(row.repeat_after.map(|after| Repeat { after, topics: row.repeat_topics }))
     }
 
-    /// Moves the cursor back to `position`, so that everything above it is published again.
+    /// Moves the cursor back, so that what is asked for is published again.
     pub(super) async fn rewind(
         &mut self,
         pool: &PgPool,
-        position: i64,
+        repeat: Repeat,
         tails: Tails,
     ) -> Result<(), RelayError> {
-        let moved = sqlx::query!(
-            "UPDATE relay_cursor SET position = $2, tails = $3,
-                 repeat_after = CASE WHEN repeat_after < $2 THEN repeat_after END
-             WHERE epoch = $1",
+        // A request that asks for more than this one has come meanwhile, and stays.
+        let row = sqlx::query!(
+            "UPDATE relay_cursor SET position = $2, tails = $3, published_after = LEAST(published_after, $2),
+                 repeat_after = CASE WHEN repeat_after < $2
+                     OR ($4::text[] IS NOT NULL AND repeat_topics IS DISTINCT FROM $4) THEN repeat_after END,
+                 repeat_topics = CASE WHEN repeat_after < $2
+                     OR ($4::text[] IS NOT NULL AND repeat_topics IS DISTINCT FROM $4) THEN repeat_topics END
+             WHERE epoch = $1 RETURNING published_after",
             self.epoch,
-            position,
+            repeat.after,
             Json(&tails) as _,
+            repeat.topics.as_deref() as _,
         )
-        .execute(pool)
+        .fetch_optional(pool)
         .await?;
-        if moved.rows_affected() == 0 {
-            return Err(CursorError::Lost.into());
-        }
-        (self.position, self.tails) = (position, tails);
+        let row = row.ok_or(CursorError::Lost)?;
+        self.only = Only::next(self.only.take(), &repeat, self.published_after, self.position);
+        (self.position, self.tails, self.published_after) = (repeat.after, tails, row.published_after);
+        self.rewinds += 1;
         Ok(())
     }
 
-    /// Forgets a request that asks for nothing that was published yet.
-    pub(super) async fn clear_request(&self, pool: &PgPool) -> Result<(), RelayError> {
+    /// Takes in a request for what lies above the cursor, and so is published anyway, and forgets it.
+    pub(super) async fn take_in(&mut self, pool: &PgPool, repeat: &Repeat) -> Result<(), RelayError> {
         sqlx::query!(
-            "UPDATE relay_cursor SET repeat_after = NULL WHERE epoch = $1 AND repeat_after >= position",
+            "UPDATE relay_cursor SET repeat_after = NULL, repeat_topics = NULL
+             WHERE epoch = $1 AND repeat_after = $2 AND repeat_topics IS NOT DISTINCT FROM $3",
             self.epoch,
+            repeat.after,
+            repeat.topics.as_deref() as _,
         )
         .execute(pool)
         .await?;
+        self.only = self.only.take().and_then(|only| only.with(repeat));
         Ok(())
     }
 

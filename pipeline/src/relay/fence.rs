@@ -16,7 +16,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 
 use crate::metrics::PipelineMetrics;
 
@@ -86,10 +86,10 @@ impl Fences {
 }
 
 /// The highest position that was ever drawn; 0 where none was.
-pub(crate) async fn log_end(pool: &PgPool) -> Result<i64, sqlx::Error> {
+pub(crate) async fn log_end(database: impl PgExecutor<'_>) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
         r#"SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS "position!" FROM event_log_position_seq"#
     )
-    .fetch_one(pool)
+    .fetch_one(database)
     .await
 }

@@ -5,11 +5,16 @@
 //! until Kafka has acknowledged all of it, and moves its cursor. Whoever takes over begins at the cursor
 //! and sends the same records under the same labels; consumers skip what they have seen.
 
+mod adopt;
 mod cursor;
 mod fence;
 mod publisher;
+mod repeat;
+mod status;
 mod tails;
+mod watch;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use ordermill_schemas::Topic;
@@ -25,13 +30,19 @@ use crate::retry::Retry;
 use crate::topics::{self, TopicsError};
 use crate::wake::Wake;
 
-pub use cursor::{CursorError, install, partitions, request_repeat};
+pub use adopt::{AdoptError, Adoption, Reason};
+pub use cursor::{CursorError, install, partitions};
 pub(crate) use cursor::{Progress, progress};
 pub(crate) use fence::log_end;
+pub use repeat::{Rewind, RewindError, RewindPlan, RewindProgress, request_repeat};
+pub use status::{OpenTransaction, Status, status};
 
-use cursor::{Leadership, Tails};
+use cursor::Leadership;
 use fence::Fences;
-use publisher::Publisher;
+use publisher::{Publisher, SetBack};
+use repeat::Repeat;
+use tails::{Loss, Tail};
+use watch::Watch;
 
 /// How many rows are read and published at once.
 const BATCH_ROWS_MAX: i64 = 4_000;
@@ -43,6 +54,8 @@ const WAIT_BUSY: Duration = Duration::from_millis(2);
 const WAIT_IDLE: Duration = Duration::from_millis(50);
 /// What "lately" means.
 const BUSY_FOR: Duration = Duration::from_secs(1);
+/// How long Kafka has to say what lies before a record; shorter than the lease.
+const LOOK_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a relay needs.
 #[derive(Clone, Debug)]
@@ -55,6 +68,8 @@ pub struct RelayConfig {
     pub instance: String,
     /// How long a leader that says nothing stays leader.
     pub lease: Duration,
+    /// How often the leader looks whether Kafka still holds what was published last.
+    pub look_every: Duration,
 }
 
 /// Why a relay stopped leading.
@@ -75,10 +90,15 @@ pub enum RelayError {
     /// The process ends; what Kafka had not acknowledged is published again by the next leader.
     #[error("the process ends")]
     ShutDown,
+    /// What is asked to be published again makes no sense.
+    #[error(transparent)]
+    Rewind(#[from] RewindError),
     /// Kafka holds records that the log does not have.
     #[error(
-        "Kafka's topic {topic} is ahead of the log (record {found}, log ends at {end}): the database was \
-         restored from an older copy, and nothing is published from it; go back to the newest database"
+        "Kafka's topic {topic} is ahead of the log: it holds {found}, and the log, which ends at {end}, does not \
+         have that event. The database was restored from an older copy, and nothing is published from it: go back to \
+         the newest database, or, where that one is lost for good, stop all relays and workers and run \
+         `ordermill relay adopt`"
     )]
     KafkaAhead {
         /// The topic, without prefix.
@@ -171,22 +191,25 @@ impl Relay {
 
     /// Publishes until shutdown, or until something fails.
     fn lead(&self, leadership: &mut Leadership, retry: &mut Retry) -> Result<(), RelayError> {
-        let partitions = leadership.partitions;
-        self.runtime.block_on(topics::ensure(&self.config.kafka, partitions, &self.config.groups))?;
-        self.repeat_what_kafka_lost(leadership)?;
+        let topics = self.topics(leadership);
+        self.runtime.block_on(topics::ensure_named(&self.config.kafka, leadership.partitions, &topics))?;
+        let found = self.look_at_kafka(leadership, &topics)?;
         tracing::info!(
             instance = self.config.instance,
             epoch = leadership.epoch,
+            era = leadership.era,
             position = leadership.position,
             "the relay leads"
         );
         self.metrics.relay_leading.set(1);
-        let publisher = Publisher::new(&self.config.kafka, leadership.era)?;
+        let publisher = Publisher::new(&self.config.kafka, leadership.era, &found)?;
+        let mut watch = Watch::new(&self.config.kafka, topics, self.config.look_every);
         let mut fences = Fences::default();
         let mut last_seen = Instant::now();
         while !self.shutdown.is_cancelled() {
             self.pulse.beat();
             let began = Instant::now();
+            self.repeat_losses(leadership, watch.turn(leadership))?;
             let final_position = self.runtime.block_on(fences.advance(&self.pool, &self.metrics))?;
             self.metrics.relay_lag_positions.set(final_position - leadership.position);
             if self.publish_up_to(&publisher, leadership, final_position)? {
@@ -195,14 +218,21 @@ impl Relay {
                 self.pause(TURN_MIN.saturating_sub(began.elapsed()));
                 continue;
             }
-            if let Some(after) = self.runtime.block_on(leadership.keep(&self.pool))? {
-                self.repeat_after(leadership, after)?;
+            if let Some(repeat) = self.runtime.block_on(leadership.keep(&self.pool))? {
+                self.repeat(leadership, repeat)?;
                 continue;
             }
             let wait = if last_seen.elapsed() < BUSY_FOR { WAIT_BUSY } else { WAIT_IDLE };
             self.runtime.block_on(self.wake.wait(wait));
         }
         Ok(())
+    }
+
+    /// Every topic that something is or was published to, without prefix.
+    fn topics(&self, leadership: &Leadership) -> Vec<String> {
+        let known = topics::names(&self.config.groups);
+        let all: BTreeSet<String> = known.into_iter().chain(leadership.tails.0.keys().cloned()).collect();
+        all.into_iter().collect()
     }
 
     /// Publishes one batch; whether there was anything.
@@ -230,59 +260,71 @@ impl Relay {
             rows.last().map_or(final_position, |row| row.position)
         };
         let mut tails = leadership.tails.clone();
-        publisher.publish(rows, &mut tails, leadership.partitions, || {
+        let (partitions, only) = (leadership.partitions, leadership.only.clone());
+        let published = publisher.publish(rows, only.as_ref(), &mut tails, partitions, || {
             self.pulse.beat();
             if self.shutdown.is_cancelled() {
                 return Err(RelayError::ShutDown);
             }
             self.runtime.block_on(leadership.keep(&self.pool)).map(|_| ())
         })?;
-        self.metrics.relay_records.inc_by(count as u64);
+        self.metrics.relay_records.inc_by(published as u64);
         let repeat = self.runtime.block_on(leadership.advance(&self.pool, reached, tails))?;
-        if let Some(after) = repeat {
-            self.repeat_after(leadership, after)?;
+        let losses = publisher.set_back().into_iter().map(|set_back| self.loss(leadership, set_back));
+        self.repeat_losses(leadership, losses.collect())?;
+        if let Some(repeat) = repeat {
+            self.repeat(leadership, repeat)?;
         }
         Ok(count > 0)
     }
 
     /// Compares what Kafka holds with the cursor: sends again what is missing, refuses where Kafka knows more
     /// than the log.
-    fn repeat_what_kafka_lost(&self, leadership: &mut Leadership) -> Result<(), RelayError> {
-        let found = tails::read(&self.config.kafka, &leadership.tails, leadership.partitions)?;
-        let end = self.runtime.block_on(fence::log_end(&self.pool))?;
-        let mut after = leadership.position;
-        for tail in found {
-            if tail.label.is_some_and(|label| (label.era, label.position) > (leadership.era, end)) {
-                let found = tail.label.unwrap_or_default();
-                return Err(RelayError::KafkaAhead { topic: tail.topic, found, end });
-            }
-            let kept = tail.label.map_or(0, |label| label.position);
-            if kept < tail.expected && !tail.expired {
-                tracing::warn!(
-                    topic = tail.topic,
-                    partition = tail.partition,
-                    kept,
-                    expected = tail.expected,
-                    "Kafka lost acknowledged records; they are published again"
-                );
-                after = after.min(kept);
-            }
+    fn look_at_kafka(&self, leadership: &mut Leadership, topics: &[String]) -> Result<Vec<Tail>, RelayError> {
+        let found = tails::read(&self.config.kafka, topics, leadership.partitions)?;
+        let foreign = self.runtime.block_on(tails::foreign(&self.pool, leadership.era, &found))?;
+        if let Some((tail, label)) = foreign {
+            let end = self.runtime.block_on(fence::log_end(&self.pool))?;
+            return Err(RelayError::KafkaAhead { topic: tail.topic.clone(), found: label, end });
         }
-        if after < leadership.position {
-            self.repeat_after(leadership, after)?;
-        }
-        Ok(())
+        let losses = leadership.published().losses(&found);
+        self.repeat_losses(leadership, losses)?;
+        Ok(found)
     }
 
-    fn repeat_after(&self, leadership: &mut Leadership, after: i64) -> Result<(), RelayError> {
-        if after < leadership.position {
-            tracing::warn!(after, position = leadership.position, "the relay publishes again");
+    /// What Kafka has lost where a record came to lie before others.
+    fn loss(&self, leadership: &Leadership, set_back: SetBack) -> Loss {
+        let SetBack { topic, partition, offset } = set_back;
+        let topic = topic.strip_prefix(&self.config.kafka.prefix).unwrap_or(&topic).to_owned();
+        let kept = tails::label_before(&self.config.kafka, &topic, partition, offset, LOOK_WITHIN);
+        let kept = kept.filter(|label| label.era == leadership.era).map_or(0, |label| label.position);
+        Loss { topic, partition, kept: kept.max(leadership.published_after) }
+    }
+
+    /// Publishes the topics again in which something is missing.
+    fn repeat_losses(&self, leadership: &mut Leadership, losses: Vec<Loss>) -> Result<(), RelayError> {
+        let Some(after) = losses.iter().map(|loss| loss.kept).min() else { return Ok(()) };
+        for Loss { topic, partition, kept } in &losses {
+            tracing::warn!(
+                topic,
+                partition,
+                kept,
+                "Kafka lost acknowledged records; they are published again"
+            );
+        }
+        let topics: BTreeSet<String> = losses.into_iter().map(|loss| loss.topic).collect();
+        self.repeat(leadership, Repeat { after, topics: Some(topics.into_iter().collect()) })
+    }
+
+    fn repeat(&self, leadership: &mut Leadership, repeat: Repeat) -> Result<(), RelayError> {
+        if repeat.after < leadership.position {
+            let Repeat { after, topics } = &repeat;
+            tracing::warn!(after, position = leadership.position, ?topics, "the relay publishes again");
             self.metrics.relay_repeats.inc();
-            let tails: Tails =
-                self.runtime.block_on(cursor::tails_at(&self.pool, after, leadership.partitions))?;
-            self.runtime.block_on(leadership.rewind(&self.pool, after, tails))?;
+            let tails = self.runtime.block_on(cursor::tails_at(&self.pool, *after, leadership.partitions))?;
+            self.runtime.block_on(leadership.rewind(&self.pool, repeat, tails))?;
         } else {
-            self.runtime.block_on(leadership.clear_request(&self.pool))?;
+            self.runtime.block_on(leadership.take_in(&self.pool, &repeat))?;
         }
         Ok(())
     }

@@ -1,12 +1,13 @@
 //! Rows of the log as Kafka records.
 
+use std::collections::HashMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ordermill_schemas::headers;
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use sqlx::PgPool;
 use sqlx::types::Json;
@@ -14,6 +15,8 @@ use uuid::Uuid;
 
 use super::RelayError;
 use super::cursor::Tails;
+use super::repeat::Only;
+use super::tails::Tail;
 use crate::kafka::KafkaConfig;
 use crate::label::Label;
 use crate::stored_header::StoredHeader;
@@ -70,10 +73,52 @@ struct Progress {
     failure: Option<KafkaError>,
 }
 
+/// Where the next record of each partition must come to lie at least.
+#[derive(Default)]
+struct Ends {
+    /// The offset after the last record that is known, by the topic's full name.
+    offsets: HashMap<String, Vec<i64>>,
+    /// Partitions whose records came to lie before others that Kafka had acknowledged: it has lost those.
+    set_back: Vec<SetBack>,
+}
+
+/// A partition that was cut off or made anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SetBack {
+    /// The topic's full name.
+    pub(super) topic: String,
+    pub(super) partition: i16,
+    /// Where the first record lies that was published since.
+    pub(super) offset: i64,
+}
+
+impl Ends {
+    fn met(&mut self, topic: &str, partition: i32, offset: i64) {
+        let Ok(index) = usize::try_from(partition) else { return };
+        let ends = match self.offsets.get_mut(topic) {
+            Some(ends) => ends,
+            None => self.offsets.entry(topic.to_owned()).or_default(),
+        };
+        if ends.len() <= index {
+            ends.resize(index + 1, 0);
+        }
+        // The offset of a record that was sent twice may not be known.
+        if offset < 0 {
+            return;
+        }
+        if offset < ends[index] {
+            let partition = i16::try_from(partition).unwrap_or(i16::MAX);
+            self.set_back.push(SetBack { topic: topic.to_owned(), partition, offset });
+        }
+        ends[index] = offset + 1;
+    }
+}
+
 /// Told by the client's thread, waited for by the relay's.
 #[derive(Default)]
 struct Deliveries {
     progress: Mutex<Progress>,
+    ends: Mutex<Ends>,
     changed: Condvar,
 }
 
@@ -83,6 +128,9 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Ok(message) = result {
+            self.lies_at(message);
+        }
         let mut progress = self.progress();
         match result {
             Ok(_) => progress.acknowledged += 1,
@@ -98,6 +146,14 @@ impl ProducerContext for Deliveries {
 impl Deliveries {
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ends(&self) -> MutexGuard<'_, Ends> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lies_at(&self, message: &BorrowedMessage<'_>) {
+        self.ends().met(message.topic(), message.partition(), message.offset());
     }
 
     /// Waits a moment for a change unless `count` records are acknowledged; whether they are.
@@ -123,7 +179,8 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    pub(super) fn new(kafka: &KafkaConfig, era: i32) -> Result<Publisher, RelayError> {
+    /// `found` is what Kafka holds.
+    pub(super) fn new(kafka: &KafkaConfig, era: i32, found: &[Tail]) -> Result<Publisher, RelayError> {
         let mut client = kafka.client();
         client
             .set("enable.idempotence", "true")
@@ -140,30 +197,45 @@ impl Publisher {
             .set("message.max.bytes", "1000000")
             .set("partitioner", "murmur2_random");
         kafka.override_with_settings(&mut client);
-        let producer = client.create_with_context(Deliveries::default())?;
+        let mut ends = Ends::default();
+        for tail in found {
+            ends.met(&kafka.full_name(&tail.topic), i32::from(tail.partition), tail.high - 1);
+        }
+        let deliveries = Deliveries { ends: Mutex::new(ends), ..Deliveries::default() };
+        let producer = client.create_with_context(deliveries)?;
         Ok(Publisher { producer, kafka: kafka.clone(), era })
     }
 
-    /// Publishes the rows in order and waits until all are acknowledged; `meanwhile` is called again and again
-    /// while it waits, and ends it by an error.
+    /// Publishes the rows in order, but for those that `only` leaves out, and waits until all are acknowledged;
+    /// `meanwhile` is called again and again while it waits, and ends it by an error. Answers how many were published.
     pub(super) fn publish(
         &self,
         rows: Vec<Row>,
+        only: Option<&Only>,
         tails: &mut Tails,
         partitions: i16,
         mut meanwhile: impl FnMut() -> Result<(), RelayError>,
-    ) -> Result<(), RelayError> {
+    ) -> Result<usize, RelayError> {
         let deliveries = self.producer.context();
         *deliveries.progress() = Progress::default();
-        let count = rows.len();
+        let mut count = 0;
         for row in rows {
             let previous = tails.replace(&row.topic, row.partition, row.position, partitions);
+            if only.is_some_and(|only| only.leaves_out(&row.topic, row.position)) {
+                continue;
+            }
             self.send(&row, previous, &mut meanwhile)?;
+            count += 1;
         }
         while !deliveries.wait_for(count)? {
             meanwhile()?;
         }
-        Ok(())
+        Ok(count)
+    }
+
+    /// The partitions in which Kafka has lost records since this was last asked, as far as later records show it.
+    pub(super) fn set_back(&self) -> Vec<SetBack> {
+        std::mem::take(&mut self.producer.context().ends().set_back)
     }
 
     fn send(
@@ -239,5 +311,26 @@ impl Headers {
 
     fn add_bytes(self, key: &str, value: &[u8]) -> Headers {
         Headers(self.0.insert(Header { key, value: Some(value) }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_lies_before_one_that_was_there_shows_that_kafka_has_lost_some() {
+        let mut ends = Ends::default();
+        for offset in [4, 5, 9] {
+            ends.met("cups", 1, offset);
+        }
+        ends.met("cups", 0, 0);
+        assert_eq!(ends.set_back, []);
+        ends.met("cups", 1, 2);
+        let expected = SetBack { topic: "cups".to_owned(), partition: 1, offset: 2 };
+        assert_eq!(std::mem::take(&mut ends.set_back), [expected]);
+        ends.met("cups", 1, 3);
+        ends.met("cups", 1, -1);
+        assert_eq!(ends.set_back, [], "it is told once");
     }
 }

@@ -1,17 +1,21 @@
-//! What Kafka holds at the end of each partition.
+//! What Kafka holds at the end of each partition, and what that says of the log: that Kafka has lost records, or that
+//! it has some which are not this log's.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use ordermill_schemas::headers;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Headers as _, Message};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use sqlx::PgPool;
+use uuid::Uuid;
 
+use super::RelayError;
 use super::cursor::Tails;
-use crate::kafka::KafkaConfig;
+use crate::kafka::{self, KafkaConfig};
 use crate::label::Label;
-use ordermill_schemas::headers;
 
 /// How long the broker has to hand out the ends.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -19,67 +23,224 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const LOOK_BACK: i64 = 20;
 
 /// The end of one partition.
+#[derive(Clone, Debug)]
 pub(super) struct Tail {
     pub(super) topic: String,
     pub(super) partition: i16,
-    /// The highest label met near the end; none where the partition is empty.
-    pub(super) label: Option<Label>,
-    /// The position that was published last, as the cursor knows it.
-    pub(super) expected: i64,
-    /// The partition is empty because its records were too old, not because they were lost.
-    pub(super) expired: bool,
+    /// How many records the partition holds.
+    pub(super) records: i64,
+    /// The offset after the last record.
+    pub(super) high: i64,
+    /// The record with the highest label near the end; none where there is none of ours.
+    pub(super) last: Option<Last>,
+    /// The partition is empty because its records were too old or were deleted on purpose, not because they were lost.
+    expired: bool,
 }
 
-/// Reads the end of every partition that something was published to.
-pub(super) fn read(kafka: &KafkaConfig, tails: &Tails, partitions: i16) -> Result<Vec<Tail>, KafkaError> {
-    let mut config = kafka.client();
-    config.set("group.id", kafka.full_name("relay-tails")).set("enable.auto.commit", "false");
-    kafka.override_with_settings(&mut config);
-    let consumer: BaseConsumer = config.create()?;
+/// The last record of a partition.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Last {
+    pub(super) label: Label,
+    event_id: Option<Uuid>,
+}
+
+/// A partition that does not hold everything that was published to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Loss {
+    pub(super) topic: String,
+    pub(super) partition: i16,
+    /// What it still holds goes up to here.
+    pub(super) kept: i64,
+}
+
+/// How far a relay has come in publishing, to tell by what must be in Kafka.
+#[derive(Clone, Debug)]
+pub(super) struct Published {
+    pub(super) era: i32,
+    pub(super) tails: Tails,
+    /// Nothing up to here has been published in this era.
+    pub(super) after: i64,
+}
+
+impl Published {
+    /// The partitions that have lost what was published last.
+    pub(super) fn losses(&self, found: &[Tail]) -> Vec<Loss> {
+        found.iter().filter_map(|tail| self.loss(tail)).collect()
+    }
+
+    fn loss(&self, tail: &Tail) -> Option<Loss> {
+        let expected = self.tails.of(&tail.topic, tail.partition);
+        // Labels of another era are of no use here.
+        let label = tail.last.map(|last| last.label).filter(|label| label.era == self.era);
+        let kept = label.map_or(0, |label| label.position);
+        let is_lost = kept < expected && expected > self.after && !tail.expired;
+        let (topic, kept) = (tail.topic.clone(), kept.max(self.after));
+        is_lost.then_some(Loss { topic, partition: tail.partition, kept })
+    }
+}
+
+/// Reads the end of every partition of `topics`, which are named without prefix. A topic that does not exist is empty.
+pub(super) fn read(kafka: &KafkaConfig, topics: &[String], partitions: i16) -> Result<Vec<Tail>, KafkaError> {
+    let consumer = consumer(kafka)?;
     let mut found = Vec::new();
-    let mut ends = HashMap::new();
-    let mut assignment = TopicPartitionList::new();
-    for (topic, expected) in &tails.0 {
+    let mut ranges = Vec::new();
+    for topic in topics {
         let name = kafka.full_name(topic);
         for partition in 0..partitions {
-            let expected = expected.get(usize::from(partition.unsigned_abs())).copied().unwrap_or(0);
-            let (low, high) = consumer.fetch_watermarks(&name, i32::from(partition), DEADLINE)?;
-            if high > low {
-                let from = (high - LOOK_BACK).max(low);
-                assignment.add_partition_offset(&name, i32::from(partition), Offset::Offset(from))?;
-                ends.insert((name.clone(), i32::from(partition)), (found.len(), high));
-            }
+            let (low, high) = kafka::bounds(&consumer, &name, i32::from(partition), DEADLINE)?;
+            ranges.push((name.clone(), i32::from(partition), (high - LOOK_BACK).max(low), high));
             found.push(Tail {
                 topic: topic.clone(),
                 partition,
-                label: None,
-                expected,
+                records: high - low,
+                high,
+                last: None,
                 expired: high == low && high > 0,
             });
         }
     }
-    consumer.assign(&assignment)?;
-    let started = Instant::now();
-    while !ends.is_empty() {
-        if started.elapsed() > DEADLINE {
-            return Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut));
-        }
-        let Some(message) = consumer.poll(Duration::from_millis(100)) else { continue };
-        let message = message?;
-        let place = (message.topic().to_owned(), message.partition());
-        let Some((index, high)) = ends.get(&place).copied() else { continue };
-        if let Some(tail) = found.get_mut(index) {
-            tail.label = tail.label.max(label_of(&message));
-        }
-        if message.offset() + 1 >= high {
-            ends.remove(&place);
-        }
+    for (tail, last) in found.iter_mut().zip(last_of(&consumer, &ranges, DEADLINE)?) {
+        tail.last = last;
     }
     Ok(found)
 }
 
-fn label_of(message: &impl Message) -> Option<Label> {
+/// The label of the record that lies before an offset; none where it is not to be had soon.
+pub(super) fn label_before(
+    kafka: &KafkaConfig,
+    topic: &str,
+    partition: i16,
+    offset: i64,
+    deadline: Duration,
+) -> Option<Label> {
+    let consumer = consumer(kafka).ok()?;
+    let name = kafka.full_name(topic);
+    let (low, _) = kafka::bounds(&consumer, &name, i32::from(partition), deadline).ok()?;
+    let range = (name, i32::from(partition), (offset - LOOK_BACK).max(low), offset);
+    let last = last_of(&consumer, &[range], deadline).ok()?;
+    Some((*last.first()?)?.label)
+}
+
+fn consumer(kafka: &KafkaConfig) -> Result<BaseConsumer, KafkaError> {
+    let mut config = kafka.client();
+    config.set("group.id", kafka.full_name("relay-tails")).set("enable.auto.commit", "false");
+    kafka.override_with_settings(&mut config);
+    config.create()
+}
+
+/// A topic's full name, a partition, and the offsets to look at: from the first to before the second.
+type Range = (String, i32, i64, i64);
+
+/// The record with the highest label in each range.
+fn last_of(
+    consumer: &BaseConsumer,
+    ranges: &[Range],
+    deadline: Duration,
+) -> Result<Vec<Option<Last>>, KafkaError> {
+    let mut lasts = vec![None; ranges.len()];
+    let mut open = HashMap::new();
+    let mut assignment = TopicPartitionList::new();
+    for (index, (topic, partition, from, to)) in ranges.iter().enumerate().filter(|(_, r)| r.2 < r.3) {
+        assignment.add_partition_offset(topic, *partition, Offset::Offset(*from))?;
+        open.insert((topic.as_str(), *partition), (index, *to));
+    }
+    consumer.assign(&assignment)?;
+    let started = Instant::now();
+    while !open.is_empty() {
+        if started.elapsed() > deadline {
+            return Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut));
+        }
+        let Some(message) = consumer.poll(Duration::from_millis(100)) else { continue };
+        let message = message?;
+        let place = (message.topic(), message.partition());
+        let Some((index, to)) = open.get(&place).copied() else { continue };
+        if message.offset() < to
+            && let (Some(last), Some(met)) = (lasts.get_mut(index), met(&message))
+        {
+            *last = (*last).filter(|last: &Last| last.label >= met.label).or(Some(met));
+        }
+        if message.offset() + 1 >= to {
+            open.retain(|_, (other, _)| *other != index);
+        }
+    }
+    Ok(lasts)
+}
+
+fn met(message: &BorrowedMessage<'_>) -> Option<Last> {
     let headers = message.headers()?;
-    let header = headers.iter().find(|header| header.key == headers::LABEL)?;
-    std::str::from_utf8(header.value?).ok()?.parse().ok()
+    let text = |name: &str| {
+        let header = headers.iter().find(|header| header.key == name)?;
+        std::str::from_utf8(header.value?).ok()
+    };
+    let event_id = text(headers::ID).and_then(|id| id.parse().ok());
+    Some(Last { label: text(headers::LABEL)?.parse().ok()?, event_id })
+}
+
+/// The first of the tails, if there is one, whose last record is not this log's: of a later era, or not the event that
+/// the log has at its position.
+pub(super) async fn foreign<'a>(
+    pool: &PgPool,
+    era: i32,
+    found: &'a [Tail],
+) -> Result<Option<(&'a Tail, Label)>, RelayError> {
+    // What earlier eras have left is passed over by everybody.
+    let candidates: Vec<(&Tail, Last)> = found
+        .iter()
+        .filter_map(|tail| Some((tail, tail.last?)))
+        .filter(|(_, last)| last.label.era >= era)
+        .collect();
+    let positions: Vec<i64> = candidates.iter().map(|(_, last)| last.label.position).collect();
+    let rows = sqlx::query!("SELECT position, event_id FROM event_log WHERE position = ANY($1)", &positions)
+        .fetch_all(pool)
+        .await?;
+    let log: HashMap<i64, Uuid> = rows.into_iter().map(|row| (row.position, row.event_id)).collect();
+    let is_ours = |last: &Last| {
+        let id = log.get(&last.label.position);
+        last.label.era == era && id.is_some() && id.copied() == last.event_id
+    };
+    Ok(candidates.into_iter().find_map(|(tail, last)| (!is_ours(&last)).then_some((tail, last.label))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn published(last: i64, after: i64) -> Published {
+        let mut tails = Tails::default();
+        tails.replace("cups", 0, last, 1);
+        Published { era: 2, tails, after }
+    }
+
+    fn tail(label: Option<Label>, high: i64) -> Tail {
+        let last = label.map(|label| Last { label, event_id: None });
+        let records = i64::from(last.is_some());
+        Tail {
+            topic: "cups".to_owned(),
+            partition: 0,
+            records,
+            high,
+            last,
+            expired: records == 0 && high > 0,
+        }
+    }
+
+    fn kept(published: &Published, tail: &Tail) -> Option<i64> {
+        published.loss(tail).map(|loss| loss.kept)
+    }
+
+    #[test]
+    fn what_was_published_last_must_be_the_last_record_or_have_been_thrown_away() {
+        let label = |era, position| Some(Label { era, position });
+        assert_eq!(kept(&published(9, 0), &tail(label(2, 9), 5)), None);
+        assert_eq!(kept(&published(9, 0), &tail(label(2, 7), 4)), Some(7));
+        assert_eq!(kept(&published(9, 0), &tail(None, 0)), Some(0));
+        assert_eq!(kept(&published(9, 0), &tail(None, 5)), None, "too old, or deleted on purpose");
+        assert_eq!(kept(&published(9, 0), &tail(label(1, 900), 5)), Some(0), "another era's label");
+    }
+
+    #[test]
+    fn nothing_is_missed_that_this_era_has_not_published() {
+        assert_eq!(kept(&published(9, 9), &tail(None, 0)), None);
+        assert_eq!(kept(&published(9, 6), &tail(None, 0)), Some(6), "only what lies above");
+    }
 }

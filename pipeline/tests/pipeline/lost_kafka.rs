@@ -1,13 +1,21 @@
-//! Kafka's data is deleted while everything else goes on.
+//! Kafka's data is deleted, all of it or in part, while everything else goes on.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
+use ordermill_pipeline::audit;
 use ordermill_pipeline::label::Label;
 use ordermill_stack::{Private, TestStack};
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use uuid::Uuid;
 
-use crate::support::Log;
+use crate::support::{Log, PARTITIONS, until};
+
+/// So seldom that it does not look during a test.
+const NEVER: Duration = Duration::from_secs(3_600);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kafka_whose_data_was_deleted_is_filled_again_and_nothing_is_applied_twice_or_skipped() {
@@ -49,4 +57,94 @@ async fn a_kafka_whose_data_was_deleted_is_filled_again_and_nothing_is_applied_t
     consumer.stop().await;
     relay.stop().await;
     drop(kafka);
+}
+
+fn admin(log: &Log) -> AdminClient<DefaultClientContext> {
+    log.kafka.client().create().unwrap()
+}
+
+async fn delete_topic(log: &Log) {
+    let topic = log.kafka.full_name("balances");
+    let deleted = admin(log).delete_topics(&[&topic], &AdminOptions::new()).await.unwrap();
+    assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+}
+
+/// Appends an event of each of 24 keys: some for every partition.
+async fn append(log: &Log, keys: &[Uuid], ordinal: i64) {
+    for key in keys {
+        log.append(*key, ordinal).await;
+    }
+}
+
+fn keys() -> Vec<Uuid> {
+    (0..24).map(|_| Uuid::new_v4()).collect()
+}
+
+/// Waits until Kafka holds every event of the log.
+async fn until_filled(log: &Log) {
+    until("Kafka holds everything again", async || {
+        audit::log_against_kafka(&log.pool, &log.kafka).await.is_ok_and(|check| check.ok)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_deleted_under_the_leading_relay_is_made_and_filled_again() {
+    let log = Log::new().await;
+    let relay = log.relay();
+    append(&log, &keys(), 1).await;
+    log.until_published().await;
+    // Nobody reads it, and nothing new is published to it.
+    delete_topic(&log).await;
+    until_filled(&log).await;
+    assert!(log.metrics.relay_repeats.get() > 0);
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_was_made_anew_under_the_leading_relay_is_filled_once_something_is_published() {
+    let log = Log::new().await;
+    let relay = log.relay_that_looks(NEVER);
+    let keys = keys();
+    append(&log, &keys, 1).await;
+    append(&log, &keys, 2).await;
+    log.until_published().await;
+    delete_topic(&log).await;
+    until("the topic is made anew", async || {
+        log.make_topics().await;
+        log.records().await.is_empty()
+    })
+    .await;
+    append(&log, &keys, 3).await;
+    until_filled(&log).await;
+    log.until_published().await;
+    let consumer = log.consumer(Arc::default());
+    log.until_applied(72).await;
+    assert_eq!(log.count("SELECT count(*) FROM applied").await, 72);
+    consumer.stop().await;
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_deleted_on_purpose_is_published_again_to_who_has_not_read_it() {
+    let log = Log::new().await;
+    let relay = log.relay();
+    let keys = keys();
+    append(&log, &keys, 1).await;
+    let consumer = log.consumer(Arc::default());
+    log.until_applied(24).await;
+    consumer.stop().await;
+    append(&log, &keys, 2).await;
+    log.until_published().await;
+    let mut all = TopicPartitionList::new();
+    for partition in 0..i32::from(PARTITIONS) {
+        all.add_partition_offset(&log.kafka.full_name("balances"), partition, Offset::End).unwrap();
+    }
+    admin(&log).delete_records(&all, &AdminOptions::new()).await.unwrap();
+    assert!(log.records().await.is_empty());
+    let consumer = log.consumer(Arc::default());
+    log.until_applied(48).await;
+    assert_eq!(log.count("SELECT count(*) FROM applied").await, 48);
+    consumer.stop().await;
+    relay.stop().await;
 }

@@ -5,6 +5,8 @@
 mod audit;
 mod consumer;
 mod dead_letters;
+mod eras;
 mod lost_kafka;
 mod relay;
+mod rewind;
 mod support;

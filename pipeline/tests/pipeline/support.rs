@@ -29,10 +29,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 /// How long anything may take on a busy machine.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 pub(crate) const PARTITIONS: i16 = 4;
 
 pub(crate) struct Log {
+    pub(crate) url: String,
     pub(crate) pool: PgPool,
     pub(crate) kafka: KafkaConfig,
     pub(crate) metrics: PipelineMetrics,
@@ -60,18 +61,31 @@ impl Log {
     }
 
     pub(crate) async fn at(url: &str, brokers: &str, prefix: &str) -> Log {
+        let log = Log::on(url, KafkaConfig::new(brokers, prefix)).await;
+        log.install().await;
+        log
+    }
+
+    /// On a database that has a log already.
+    pub(crate) async fn on(url: &str, kafka: KafkaConfig) -> Log {
         // Shown where a test fails; RUST_LOG chooses.
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
             .try_init();
         let pool = database::connect(url, "test", 24).await.unwrap();
+        let metrics = PipelineMetrics::register(&mut Registry::default());
+        Log { url: url.to_owned(), pool, kafka, metrics, wake: Wake::default() }
+    }
+
+    async fn install(&self) {
         for migration in [
             include_str!("../../../migrations/0001_pipeline.sql"),
             include_str!("../../../migrations/0008_dead_letters.sql"),
+            include_str!("../../../migrations/0010_eras.sql"),
             include_str!("../../../migrations/0011_requests_in_the_log.sql"),
         ] {
-            sqlx::raw_sql(migration).execute(&pool).await.unwrap();
+            sqlx::raw_sql(migration).execute(&self.pool).await.unwrap();
         }
         sqlx::raw_sql(
             "CREATE TABLE aggregates (key uuid PRIMARY KEY, sequence int NOT NULL);
@@ -81,21 +95,29 @@ impl Log {
              CREATE TABLE witnessed (event_id uuid PRIMARY KEY,
                  available bigint NOT NULL CONSTRAINT no_thirteen_either CHECK (available <> 13))",
         )
-        .execute(&pool)
+        .execute(&self.pool)
         .await
         .unwrap();
-        relay::install(&pool, PARTITIONS).await.unwrap();
-        let metrics = PipelineMetrics::register(&mut Registry::default());
-        Log { pool, kafka: KafkaConfig::new(brokers, prefix), metrics, wake: Wake::default() }
+        relay::install(&self.pool, PARTITIONS).await.unwrap();
+    }
+
+    pub(crate) fn groups() -> Vec<(&'static str, &'static [Topic])> {
+        GROUPS.to_vec()
     }
 
     pub(crate) fn relay(&self) -> Running {
+        self.relay_that_looks(Duration::from_millis(500))
+    }
+
+    /// A relay that looks so often what Kafka holds.
+    pub(crate) fn relay_that_looks(&self, look_every: Duration) -> Running {
         let shutdown = CancellationToken::new();
         let config = RelayConfig {
             kafka: self.kafka.clone(),
-            groups: GROUPS.to_vec(),
+            groups: Log::groups(),
             instance: Uuid::new_v4().to_string(),
             lease: Duration::from_secs(3),
+            look_every,
         };
         let task = tokio::spawn(relay::run(
             self.pool.clone(),
@@ -134,7 +156,7 @@ impl Log {
     }
 
     pub(crate) async fn make_topics(&self) {
-        topics::ensure(&self.kafka, PARTITIONS, &GROUPS).await.unwrap();
+        topics::ensure(&self.kafka, PARTITIONS, &Log::groups()).await.unwrap();
     }
 
     /// Appends the next event of `key` in a transaction of its own.
@@ -167,7 +189,12 @@ impl Log {
 
     /// Every record of the topic `balances`, partition by partition in the order of offsets.
     pub(crate) async fn records(&self) -> Vec<Published> {
-        let (kafka, topic) = (self.kafka.clone(), self.kafka.full_name(Topic::Balances.name()));
+        self.records_of(Topic::Balances.name()).await
+    }
+
+    /// Every record of a topic.
+    pub(crate) async fn records_of(&self, topic: &str) -> Vec<Published> {
+        let (kafka, topic) = (self.kafka.clone(), self.kafka.full_name(topic));
         tokio::task::spawn_blocking(move || read_topic(&kafka, &topic)).await.unwrap()
     }
 
@@ -250,15 +277,15 @@ pub(crate) struct Published {
     pub(crate) previous: Option<Label>,
 }
 
-/// A topic that was just made has no leader for a moment.
-fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> (i64, i64) {
+/// A topic that was just made may have no leader yet.
+fn bounds(consumer: &BaseConsumer, topic: &str, partition: i32) -> (i64, i64) {
     let started = Instant::now();
     loop {
         match consumer.fetch_watermarks(topic, partition, DEADLINE) {
-            Ok(watermarks) => return watermarks,
-            Err(error) => assert!(started.elapsed() < DEADLINE, "partition {partition}: {error}"),
+            Ok(bounds) => return bounds,
+            Err(error) => assert!(started.elapsed() < DEADLINE, "{topic}[{partition}]: {error}"),
         }
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -268,7 +295,7 @@ fn read_topic(kafka: &KafkaConfig, topic: &str) -> Vec<Published> {
     let consumer: BaseConsumer = config.create().unwrap();
     let mut records = Vec::new();
     for partition in 0..i32::from(PARTITIONS) {
-        let (low, high) = watermarks(&consumer, topic, partition);
+        let (low, high) = bounds(&consumer, topic, partition);
         let mut assignment = TopicPartitionList::new();
         assignment.add_partition_offset(topic, partition, Offset::Offset(low)).unwrap();
         consumer.assign(&assignment).unwrap();

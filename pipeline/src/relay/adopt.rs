@@ -1,0 +1,352 @@
+//! A new era: the log of a restored database takes the place of the one that Kafka knows (docs/adr/0010).
+//!
+//! The era is begun in one transaction, which also puts every group over to it; only then topics are touched. Until they
+//! are known to be fresh the cursor says so, and no relay leads. So whoever is killed in between runs the same again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ordermill_schemas::Topic;
+use rdkafka::error::KafkaError;
+use sqlx::types::Json;
+use sqlx::{PgConnection, PgPool};
+use thiserror::Error;
+
+use super::cursor::{CursorError, Tails, tails_at};
+use super::tails::{self, Tail};
+use super::{RelayError, fence};
+use crate::database;
+use crate::heartbeat::{self, AtWork};
+use crate::kafka::KafkaConfig;
+use crate::label::Label;
+use crate::topics::{self, TopicsError};
+
+/// Why a database is to be adopted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// An adoption was begun and not finished.
+    Unfinished,
+    /// The log began in another database cluster.
+    OtherDatabase,
+    /// Kafka holds a record that the log does not have.
+    KafkaAhead {
+        /// The topic, without prefix.
+        topic: String,
+        /// The record's label.
+        found: Label,
+    },
+}
+
+/// Why a database is not adopted.
+#[derive(Debug, Error)]
+pub enum AdoptError {
+    /// The database or the log is not as it should be.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
+    /// The topics could not be made anew.
+    #[error(transparent)]
+    Topics(#[from] TopicsError),
+    /// There is no reason to.
+    #[error(
+        "nothing is wrong: the log is this cluster's and Kafka is not ahead of it, so relays go on as they are; \
+         --force begins a new era all the same"
+    )]
+    NothingWrong,
+    /// Somebody works with the database.
+    #[error("{0}: stop all relays and workers first, also those that refuse to work")]
+    AtWork(AtWork),
+    /// A relay took the lead while this was looking.
+    #[error("a relay took the lead meanwhile: stop all relays and workers first")]
+    Led,
+    /// The topics hold records.
+    #[error(
+        "topics hold records of the lost log ({0}): have them deleted and made anew by --recreate-topics, or choose a \
+         --topic-prefix without topics for everything from now on, and give --force with it"
+    )]
+    TopicsNotEmpty(String),
+    /// The era is not a new one.
+    #[error("era {asked} is not new: give one of at least {least}")]
+    NotNew {
+        /// What was asked for.
+        asked: i32,
+        /// The lowest that is new.
+        least: i32,
+    },
+}
+
+impl From<sqlx::Error> for AdoptError {
+    fn from(error: sqlx::Error) -> AdoptError {
+        AdoptError::Relay(error.into())
+    }
+}
+
+impl From<KafkaError> for AdoptError {
+    fn from(error: KafkaError) -> AdoptError {
+        AdoptError::Topics(error.into())
+    }
+}
+
+/// What is found before an adoption, and what it will do.
+#[derive(Clone, Debug)]
+pub struct Adoption {
+    /// Why; none where nothing is wrong.
+    pub reason: Option<Reason>,
+    /// The era that ends.
+    pub former_era: i32,
+    /// The era that begins, or, where an adoption was not finished, has begun.
+    pub era: i32,
+    /// Where the log ends: what earlier eras have above it is lost.
+    pub log_end: i64,
+    /// The new era is published from behind here: what lies before, every group has applied.
+    pub after: i64,
+    /// The topics, without prefix, and how many records each holds now.
+    pub topics: BTreeMap<String, i64>,
+    partitions: i16,
+    cursor: Cursor,
+}
+
+/// The cursor's row as it was found.
+#[derive(Clone, Debug)]
+struct Cursor {
+    era: i32,
+    partitions: i16,
+    epoch: i64,
+    position: i64,
+    published_after: i64,
+    era_after: i64,
+    adopting: bool,
+    is_here: bool,
+    tails: Json<Tails>,
+}
+
+impl Adoption {
+    /// Looks at database and Kafka, and changes nothing. `era` is the number of the new era where it is not to be the
+    /// next one.
+    ///
+    /// # Errors
+    /// [`AdoptError`] where the log is not set up, the era is not new, or database or Kafka does not answer.
+    pub async fn look(
+        pool: &PgPool,
+        kafka: &KafkaConfig,
+        groups: &[(&str, &[Topic])],
+        era: Option<i32>,
+    ) -> Result<Adoption, AdoptError> {
+        let cursor = cursor(pool).await?;
+        let ends = tails_at(pool, i64::MAX, cursor.partitions).await?;
+        let known = topics::names(groups).into_iter();
+        let names: BTreeSet<String> =
+            known.chain(ends.0.keys().cloned()).chain(cursor.tails.0.0.keys().cloned()).collect();
+        let found = read(kafka, names.into_iter().collect(), cursor.partitions).await?;
+        let mut topics = BTreeMap::new();
+        for tail in &found {
+            *topics.entry(tail.topic.clone()).or_insert(0) += tail.records;
+        }
+        let reason = reason(pool, &cursor, &found).await?;
+        let log_end = ends.0.values().flatten().copied().max().unwrap_or(0);
+        let mut adoption = Adoption {
+            reason,
+            former_era: cursor.era,
+            era: cursor.era,
+            log_end,
+            after: needed_after(pool, groups, &ends, &cursor).await?,
+            topics,
+            partitions: cursor.partitions,
+            cursor,
+        };
+        if adoption.reason == Some(Reason::Unfinished) {
+            adoption.go_on();
+        } else {
+            adoption.era = next_era(pool, &found, era).await?;
+        }
+        Ok(adoption)
+    }
+
+    /// The era has begun already; only the topics are left to do.
+    fn go_on(&mut self) {
+        let Cursor { era, published_after, era_after, .. } = self.cursor;
+        (self.former_era, self.era) = (era - 1, era);
+        (self.after, self.log_end) = (published_after, era_after);
+    }
+
+    /// The topics that hold records, with their numbers; `None` where there is none.
+    #[must_use]
+    pub fn records(&self) -> Option<String> {
+        let full = self.topics.iter().filter(|(_, records)| **records > 0);
+        let listed: Vec<String> = full.map(|(topic, records)| format!("{topic}: {records}")).collect();
+        (!listed.is_empty()).then(|| listed.join(", "))
+    }
+
+    /// Carries it out. Where this dies on the way, the same is done again, to the same end.
+    ///
+    /// # Errors
+    /// [`AdoptError`] where there is no reason to and `force` is not set, where anybody is at work with the database,
+    /// where topics hold records that may not be deleted, or where database or Kafka fails.
+    pub async fn carry_out(
+        &self,
+        pool: &PgPool,
+        kafka: &KafkaConfig,
+        recreate_topics: bool,
+        force: bool,
+    ) -> Result<(), AdoptError> {
+        if self.reason.is_none() && !force {
+            return Err(AdoptError::NothingWrong);
+        }
+        if let Some(at_work) = heartbeat::at_work(pool).await? {
+            return Err(AdoptError::AtWork(at_work));
+        }
+        if let Some(records) = self.records().filter(|_| !recreate_topics) {
+            return Err(AdoptError::TopicsNotEmpty(records));
+        }
+        if self.reason != Some(Reason::Unfinished) {
+            self.begin_era(pool).await?;
+        }
+        let names: Vec<String> = self.topics.keys().cloned().collect();
+        if recreate_topics {
+            topics::delete(kafka, &names).await?;
+        }
+        topics::ensure_named(kafka, self.partitions, &names).await?;
+        sqlx::query!("UPDATE relay_cursor SET adopting = false WHERE era = $1", self.era)
+            .execute(pool)
+            .await?;
+        Ok(())
+    }
+
+    /// In one transaction: the cursor goes back to what is needed, and every group's labels are put over to the new era.
+    /// Up to where a group has applied the log, the positions stay what they are, so it skips what it has applied.
+    async fn begin_era(&self, pool: &PgPool) -> Result<(), AdoptError> {
+        let mut transaction = database::begin(pool).await?;
+        raise_positions(&mut transaction).await?;
+        let tails = tails_at(&mut *transaction, self.after, self.partitions).await?;
+        // A leader has a higher epoch than the one that was found, since it took the lead after that.
+        let begun = sqlx::query!(
+            "UPDATE relay_cursor
+             SET era = $2, system_identifier = (SELECT system_identifier FROM pg_control_system()),
+                 epoch = epoch + 1, leader = NULL, lease_until = '-infinity', position = $3, tails = $4,
+                 published_after = $3, era_after = $5, adopting = true, repeat_after = NULL, repeat_topics = NULL
+             WHERE epoch = $1 AND era < $2",
+            self.cursor.epoch,
+            self.era,
+            self.after,
+            Json(&tails) as _,
+            self.log_end,
+        )
+        .execute(&mut *transaction)
+        .await?;
+        if begun.rows_affected() == 0 {
+            return Err(AdoptError::Led);
+        }
+        sqlx::query!(
+            "UPDATE consumer_offset
+             SET epoch = epoch + 1, next_offset = 0, label_era = $1, tip_era = NULL, tip_position = NULL",
+            self.era,
+        )
+        .execute(&mut *transaction)
+        .await?;
+        // Signs of life that came with the dump.
+        sqlx::query!("DELETE FROM heartbeat").execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+}
+
+async fn cursor(pool: &PgPool) -> Result<Cursor, AdoptError> {
+    let cursor = sqlx::query_as!(
+        Cursor,
+        r#"SELECT era, partitions, epoch, position, published_after, era_after, adopting, tails AS "tails: Json<Tails>",
+               system_identifier = (SELECT system_identifier FROM pg_control_system()) AS "is_here!"
+           FROM relay_cursor"#
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(cursor.ok_or(RelayError::Cursor(CursorError::NotInstalled))?)
+}
+
+/// The Kafka client blocks, so this has a thread of its own.
+async fn read(kafka: &KafkaConfig, topics: Vec<String>, partitions: i16) -> Result<Vec<Tail>, AdoptError> {
+    let kafka = kafka.clone();
+    let read = move || tails::read(&kafka, &topics, partitions);
+    Ok(tokio::task::spawn_blocking(read).await.unwrap_or(Err(KafkaError::Canceled))?)
+}
+
+async fn reason(pool: &PgPool, cursor: &Cursor, found: &[Tail]) -> Result<Option<Reason>, AdoptError> {
+    if cursor.adopting {
+        return Ok(Some(Reason::Unfinished));
+    }
+    if !cursor.is_here {
+        return Ok(Some(Reason::OtherDatabase));
+    }
+    let foreign = tails::foreign(pool, cursor.era, found).await?;
+    Ok(foreign.map(|(tail, found)| Reason::KafkaAhead { topic: tail.topic.clone(), found }))
+}
+
+/// The number of the new era: above every one that database or Kafka has seen.
+async fn next_era(pool: &PgPool, found: &[Tail], asked: Option<i32>) -> Result<i32, AdoptError> {
+    let in_database = sqlx::query_scalar!(
+        r#"SELECT greatest(max(c.era), max(o.label_era)) AS "era!" FROM relay_cursor c LEFT JOIN consumer_offset o ON true"#
+    )
+    .fetch_one(pool)
+    .await?;
+    let in_kafka = found.iter().filter_map(|tail| Some(tail.last?.label.era)).max().unwrap_or(0);
+    let least = in_database.max(in_kafka).saturating_add(1);
+    match asked {
+        Some(asked) if asked < least => Err(AdoptError::NotNew { asked, least }),
+        asked => Ok(asked.unwrap_or(least)),
+    }
+}
+
+/// Up to where no group needs anything, and everything was published. `ends` is what the log has last for each partition.
+async fn needed_after(
+    pool: &PgPool,
+    groups: &[(&str, &[Topic])],
+    ends: &Tails,
+    cursor: &Cursor,
+) -> Result<i64, AdoptError> {
+    let rows = sqlx::query!("SELECT group_name, topic, partition, label_position FROM consumer_offset")
+        .fetch_all(pool)
+        .await?;
+    let applied: BTreeMap<(String, String, i16), i64> = rows
+        .into_iter()
+        .map(|row| ((row.group_name, row.topic, row.partition), row.label_position))
+        .collect();
+    let (mut topics_behind, mut partitions_behind, mut applied_there) = (Vec::new(), Vec::new(), Vec::new());
+    for (group, topics) in groups {
+        for topic in *topics {
+            for partition in 0..cursor.partitions {
+                let place = ((*group).to_owned(), topic.name().to_owned(), partition);
+                let applied = applied.get(&place).copied().unwrap_or(0);
+                if ends.of(topic.name(), partition) > applied {
+                    topics_behind.push(topic.name().to_owned());
+                    partitions_behind.push(partition);
+                    applied_there.push(applied);
+                }
+            }
+        }
+    }
+    let Some(lowest) = applied_there.iter().min().copied() else { return Ok(cursor.position) };
+    let first_needed = sqlx::query_scalar!(
+        r#"SELECT min(e.position) FROM event_log e
+           JOIN unnest($1::text[], $2::smallint[], $3::bigint[]) AS behind (topic, partition, applied)
+               ON e.topic = behind.topic AND e.partition = behind.partition AND e.position > behind.applied
+           WHERE e.position > $4"#,
+        &topics_behind,
+        &partitions_behind,
+        &applied_there,
+        lowest,
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(first_needed.map_or(cursor.position, |first| cursor.position.min(first - 1)))
+}
+
+/// Has positions go on above the log, also where whatever restored it did not restore its sequence.
+async fn raise_positions(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    // Nobody draws one meanwhile. It comes first, as with everybody who appends.
+    sqlx::query!("LOCK TABLE event_log IN SHARE MODE").execute(&mut *connection).await?;
+    let end = fence::log_end(&mut *connection).await?;
+    sqlx::query!(
+        "SELECT setval('event_log_position_seq', max(position)) FROM event_log HAVING max(position) > $1",
+        end,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(())
+}

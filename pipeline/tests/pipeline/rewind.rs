@@ -1,0 +1,147 @@
+//! What an operator asks the relay to publish again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ordermill_pipeline::label::Label;
+use ordermill_pipeline::relay::{Rewind, RewindPlan};
+use ordermill_pipeline::topics;
+use uuid::Uuid;
+
+use crate::support::{Log, Published, until};
+
+const DEAD_LETTERS: &str = "balances.recorder.dlt";
+
+fn everything() -> Rewind {
+    Rewind { after: 0, topics: Vec::new() }
+}
+
+async fn plan(log: &Log, rewind: &Rewind) -> Result<RewindPlan, String> {
+    let known = topics::names(&Log::groups());
+    rewind.plan(&log.pool, &known).await.map_err(|error| error.to_string())
+}
+
+async fn until_rewound(log: &Log, rewind: &Rewind, plan: &RewindPlan) {
+    until("the relay is where it was", async || {
+        let progress = rewind.progress(&log.pool).await.unwrap();
+        !progress.is_pending && progress.position >= plan.position
+    })
+    .await;
+}
+
+/// Appends `count` events of as many keys.
+async fn append(log: &Log, count: i64) {
+    for ordinal in 0..count {
+        log.append(Uuid::new_v4(), 100 + ordinal).await;
+    }
+}
+
+fn labels(records: &[Published]) -> BTreeSet<Label> {
+    records.iter().map(|record| record.label).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_published_again_on_request_has_its_labels_and_is_applied_once() {
+    let log = Log::new().await;
+    let (relay, consumer) = (log.relay(), log.consumer(Arc::default()));
+    append(&log, 20).await;
+    log.until_applied(20).await;
+    log.until_published().await;
+    let once = log.records().await;
+    let plan = plan(&log, &everything()).await.unwrap();
+    assert_eq!(plan, RewindPlan { position: 20, records: 20, is_led: true });
+    everything().request(&log.pool).await.unwrap();
+    until_rewound(&log, &everything(), &plan).await;
+    let twice = log.records().await;
+    assert_eq!((twice.len(), labels(&twice)), (40, labels(&once)));
+    let mut again: BTreeMap<Label, Vec<&Published>> = BTreeMap::new();
+    for record in &twice {
+        again.entry(record.label).or_default().push(record);
+    }
+    assert!(again.values().all(|records| records.len() == 2 && records[0] == records[1]));
+    append(&log, 5).await;
+    log.until_applied(25).await;
+    assert_eq!(log.count("SELECT count(*) FROM applied").await, 25);
+    consumer.stop().await;
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rewind_that_is_asked_for_while_no_relay_runs_is_done_by_the_next_one() {
+    let log = Log::new().await;
+    let relay = log.relay();
+    append(&log, 8).await;
+    log.until_published().await;
+    relay.stop().await;
+    let rewind = Rewind { after: 5, topics: Vec::new() };
+    let plan = plan(&log, &rewind).await.unwrap();
+    assert_eq!(plan, RewindPlan { position: 8, records: 3, is_led: false });
+    // Whoever is not sure asks again.
+    rewind.request(&log.pool).await.unwrap();
+    rewind.request(&log.pool).await.unwrap();
+    let relay = log.relay();
+    until_rewound(&log, &rewind, &plan).await;
+    assert_eq!(log.records().await.len(), 8 + 3);
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_the_topics_asked_for_everything_is_published_again_and_of_others_only_what_is_new() {
+    let log = Log::new().await;
+    let (relay, consumer) = (log.relay(), log.consumer(Arc::default()));
+    append(&log, 6).await;
+    for _ in 0..2 {
+        log.append(Uuid::new_v4(), 13).await;
+    }
+    until("both are dead letters", async || log.count("SELECT count(*) FROM dead_letter").await == 2).await;
+    log.until_applied(6).await;
+    log.until_published().await;
+    let rewind = Rewind { after: 0, topics: vec![DEAD_LETTERS.to_owned()] };
+    let plan = plan(&log, &rewind).await.unwrap();
+    assert_eq!(plan.records, 2);
+    rewind.request(&log.pool).await.unwrap();
+    until_rewound(&log, &rewind, &plan).await;
+    append(&log, 3).await;
+    log.until_applied(9).await;
+    log.until_published().await;
+    assert_eq!(log.records_of(DEAD_LETTERS).await.len(), 4);
+    assert_eq!(
+        log.records().await.len(),
+        8 + 3,
+        "another topic was published again, or is not published any more"
+    );
+    consumer.stop().await;
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_of_a_consumer_is_not_lost_over_one_for_a_topic() {
+    let log = Log::new().await;
+    let relay = log.relay();
+    append(&log, 6).await;
+    log.until_published().await;
+    relay.stop().await;
+    let rewind = Rewind { after: 0, topics: vec![DEAD_LETTERS.to_owned()] };
+    rewind.request(&log.pool).await.unwrap();
+    ordermill_pipeline::relay::request_repeat(&log.pool, 4).await.unwrap();
+    let relay = log.relay();
+    until("it is published again", async || log.records().await.len() == 12).await;
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_that_was_not_published_and_a_topic_that_does_not_exist_are_refused() {
+    let log = Log::new().await;
+    let relay = log.relay();
+    append(&log, 4).await;
+    log.until_published().await;
+    relay.stop().await;
+    for after in [-1, 5, i64::MAX] {
+        let error = plan(&log, &Rewind { after, topics: Vec::new() }).await.unwrap_err();
+        assert!(error.contains("give a position from 0 to 4"), "{error}");
+    }
+    let error = plan(&log, &Rewind { after: 0, topics: vec!["cups".to_owned()] }).await.unwrap_err();
+    assert!(error.contains("\"cups\"") && error.contains("balances"), "{error}");
+    let nothing = plan(&log, &Rewind { after: 4, topics: Vec::new() }).await.unwrap();
+    assert_eq!(nothing.records, 0);
+}
