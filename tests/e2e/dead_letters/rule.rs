@@ -41,7 +41,7 @@ async fn assert_found(shop: &Shop, orders: &[Uuid]) -> Vec<Uuid> {
         assert_eq!(ids(&shop.get(&format!("/dead-letters?{query}")).await), letters, "{query}");
     }
     for query in ["topic=payments", "group=sales", "code=BUG", "state=RESOLVED", "to=2020-01-01T00:00:00Z"] {
-        assert_eq!(ids(&shop.get(&format!("/dead-letters?{query}")).await), [Uuid::nil(); 0], "{query}");
+        assert!(ids(&shop.get(&format!("/dead-letters?{query}")).await).is_empty(), "{query}");
     }
     let first = shop.get("/dead-letters?limit=2").await;
     let cursor = first["next_cursor"].as_str().unwrap();
