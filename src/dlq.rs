@@ -92,7 +92,7 @@ pub async fn run(args: DlqArgs, connections: &ConnectionArgs) -> Result<ExitCode
     match work(args, connections).await {
         Ok(code) => Ok(code),
         Err(error) => {
-            writeln!(std::io::stderr(), "ordermill: {}", text::printable(&one_line(&error)))?;
+            writeln!(std::io::stderr(), "ordermill: {}", crate::printable::printable(&one_line(&error)))?;
             Ok(ExitCode::from(NOT_DONE))
         }
     }

@@ -9,6 +9,7 @@ pub mod logging;
 pub mod metrics_endpoint;
 pub mod order;
 mod payments_commands;
+mod printable;
 mod relay_commands;
 pub mod replay;
 pub mod services;

@@ -110,28 +110,3 @@ async fn print(args: &OrderArgs, pool: &PgPool, mut told: Told) -> Result<ExitCo
     }
     Ok(ExitCode::SUCCESS)
 }
-
-/// Text from outside as a terminal may show it: characters that move the cursor, change the terminal or turn the
-/// direction of writing are shown as their numbers.
-fn printable(text: &str) -> String {
-    let is_harmful = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_harmful(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
-    }
-    shown
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_could_change_the_terminal_is_shown_as_its_number() {
-        assert_eq!(printable("초록 tea, 5 €"), "초록 tea, 5 €");
-        assert_eq!(printable("a\u{1b}[2Jb\nc\u{9b}d\u{202e}e"), r"a\u{1b}[2Jb\u{a}c\u{9b}d\u{202e}e");
-    }
-}

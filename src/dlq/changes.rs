@@ -13,7 +13,8 @@ use uuid::Uuid;
 
 use super::Desk;
 use super::actor::actor;
-use super::text::{cell, print, print_json, printable, table, time};
+use super::text::{cell, print, print_json, table, time};
+use crate::printable::printable;
 use crate::verify::explain;
 
 /// How long a reason may be, in characters.

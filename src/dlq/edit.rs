@@ -14,7 +14,8 @@ use uuid::Uuid;
 use super::Desk;
 use super::actor::actor;
 use super::changes::{print_letter, refused};
-use super::text::{print, printable};
+use super::text::print;
+use crate::printable::printable;
 use crate::stack_file::write_private;
 use crate::verify::explain;
 

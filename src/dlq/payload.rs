@@ -3,7 +3,7 @@
 use ordermill_api::dead_letters::SchemaView;
 use serde_json::Value;
 
-use super::text::printable;
+use crate::printable::printable;
 
 /// What stands behind or below the failing place.
 const MARK: &str = "<-- here";

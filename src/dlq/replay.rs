@@ -14,8 +14,9 @@ use uuid::Uuid;
 
 use super::actor::actor;
 use super::filter::FilterArgs;
-use super::text::{cell, note, print, print_json, printable, table, time};
+use super::text::{cell, note, print, print_json, table, time};
 use super::{Desk, NOT_APPLIED, progress};
+use crate::printable::printable;
 use crate::verify::explain;
 
 /// Up to so many letters, each verdict is shown.

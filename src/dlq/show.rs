@@ -9,8 +9,9 @@ use ordermill_api::dead_letters::{AuditView, HeaderView, WholeLetterView};
 use ordermill_pipeline::dead_letters::letters;
 use uuid::Uuid;
 
-use super::text::{note, print, print_json, printable, time};
+use super::text::{note, print, print_json, time};
 use super::{Desk, payload};
+use crate::printable::printable;
 use crate::verify::explain;
 
 /// How many of the letters that wait are named.

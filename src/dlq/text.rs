@@ -8,30 +8,10 @@ use comfy_table::presets::ASCII_MARKDOWN;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::printable::{is_harmful, printable};
+
 /// How much of a text a table shows.
 const CELL_LENGTH_MAX: usize = 70;
-
-/// Whether a character moves the cursor, changes the terminal or turns the direction of writing.
-fn is_harmful(character: char) -> bool {
-    let is_invisible = matches!(
-        character,
-        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-    );
-    character.is_control() || is_invisible
-}
-
-/// Text from outside as a terminal may show it: harmful characters as their numbers.
-pub(super) fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        if is_harmful(character) {
-            shown.extend(character.escape_unicode());
-        } else {
-            shown.push(character);
-        }
-    }
-    shown
-}
 
 /// The beginning of a text, for a table.
 pub(super) fn cell(text: Option<&str>) -> String {
@@ -94,12 +74,6 @@ mod tests {
     use super::*;
 
     const HARMFUL: &str = "a\u{1b}[2Jb\nc\u{9b}d\u{202e}e";
-
-    #[test]
-    fn what_could_change_the_terminal_is_shown_as_its_number() {
-        assert_eq!(printable("초록 tea, 5 €"), "초록 tea, 5 €");
-        assert_eq!(printable(HARMFUL), r"a\u{1b}[2Jb\u{a}c\u{9b}d\u{202e}e");
-    }
 
     #[test]
     fn json_says_the_same_without_harm() {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use ordermill_api::OrderView;
 use serde::Deserialize;
 
-use super::printable;
+use crate::printable::printable;
 
 /// What is told of an order, as the API shows it.
 #[derive(Debug, Deserialize)]

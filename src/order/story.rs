@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use ordermill_api::{DeadLetter, Gateway, GatewayAttempt, TimelineEvent};
 use serde_json::Value;
 
-use super::printable;
+use crate::printable::printable;
 
 const TITLES: [&str; 8] =
     ["#", "time", "+ms", "event", "actor", "position", "topic/partition@offset", "cause"];

@@ -30,7 +30,8 @@ const LETTERS_MAX: i64 = 100;
 
 /// Works until shutdown. Never gives up.
 pub(super) async fn run<H: Handler>(runtime: Runtime, handler: Arc<H>) {
-    let mut replayer = Replayer { runtime: &runtime, handler: handler.as_ref(), one_by_one: 0 };
+    let mut replayer =
+        Replayer { runtime: &runtime, handler: handler.as_ref(), one_by_one: 0, has_rate: false };
     let mut retry = Retry::forever(LOOK_EVERY, Duration::from_secs(5));
     let mut counted_at: Option<Instant> = None;
     while !runtime.shutdown.is_cancelled() {
@@ -43,7 +44,7 @@ pub(super) async fn run<H: Handler>(runtime: Runtime, handler: Arc<H>) {
                 retry.succeeded();
                 continue;
             }
-            Ok(false) => LOOK_EVERY,
+            Ok(false) => replayer.until_due().await,
             Err(error) => {
                 let delay = retry.next_delay();
                 let delay_ms = delay.as_millis();
@@ -71,12 +72,25 @@ struct Replayer<'a, H> {
     handler: &'a H,
     /// So many letters are taken alone: one of them can't be applied.
     one_by_one: i64,
+    /// What was replayed last takes only so many letters a second.
+    has_rate: bool,
 }
 
 impl<H: Handler> Replayer<'_, H> {
     /// Does one thing, if there is one to do.
     async fn turn(&mut self) -> Result<bool, HandlerError> {
         Ok(self.release().await? || self.replay().await?)
+    }
+
+    /// How long there is nothing to do: where a replay has a rate, until its next letter.
+    async fn until_due(&mut self) -> Duration {
+        if !self.has_rate {
+            return LOOK_EVERY;
+        }
+        let due = working::next_due(&self.runtime.pool, H::GROUP).await.unwrap_or_default();
+        self.has_rate = due.is_some();
+        let wait = due.map(|due| due.duration_since(self.runtime.clock.now()));
+        wait.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or(LOOK_EVERY).min(LOOK_EVERY)
     }
 
     /// Applies what waits for a key whose letter is done with.
@@ -161,6 +175,7 @@ impl<H: Handler> Replayer<'_, H> {
             self.one_by_one = 0;
             return Ok(false);
         };
+        self.has_rate = task.has_rate;
         let letters = working::lock(&mut transaction, H::GROUP, &task).await?;
         let outcome = if task.dry_run {
             let mut attempt = transaction.begin().await?;

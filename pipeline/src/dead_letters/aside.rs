@@ -54,7 +54,7 @@ async fn insert_rows(
     let partitions: Vec<i16> = places().map(|place| place.partition).collect();
     let offsets: Vec<i64> = places().map(|place| place.offset).collect();
     let records = || asides.iter().map(|aside| aside.record);
-    let keys: Vec<Option<Vec<u8>>> = records().map(|record| record.key.clone()).collect();
+    let keys: Vec<Option<Vec<u8>>> = asides.iter().map(key_of).collect();
     let headers: Vec<Value> = records().map(headers_of).collect();
     let payloads: Vec<Option<Vec<u8>>> = records().map(|record| record.payload.clone()).collect();
     let types: Vec<Option<String>> = records().map(|record| record.event_type().map(storable)).collect();
@@ -104,6 +104,12 @@ async fn insert_rows(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// What waits by its key has one, if only an empty one, so that what waits is found by it.
+fn key_of(aside: &Aside<'_>) -> Option<Vec<u8>> {
+    let waits_by_key = aside.rejection.as_ref().is_none_or(|rejection| rejection.code.parks_the_key());
+    if waits_by_key { Some(aside.record.parking_key().to_vec()) } else { aside.record.key.clone() }
 }
 
 async fn park(

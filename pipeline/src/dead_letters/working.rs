@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
-use sqlx::PgConnection;
 use sqlx::types::Json;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::letters::state_of;
@@ -17,12 +17,14 @@ pub(crate) struct Task {
     pub(crate) replay_id: Uuid,
     pub(crate) dry_run: bool,
     requested_at: Timestamp,
+    /// Whether the replay takes only so many letters a second.
+    pub(crate) has_rate: bool,
     /// In the order in which they were put aside.
     pub(crate) dead_letter_ids: Vec<Uuid>,
 }
 
-/// Takes the next letters that a replay wants from this group, `limit` at most, one where the replay has a rate. Those
-/// that another member works at are passed over.
+/// Takes the next letters that a replay wants from this group, `limit` at most. Where the replay has a rate, those of 50 ms, or
+/// one. Those that another member works at are passed over.
 pub(crate) async fn next_task(
     connection: &mut PgConnection,
     group: &str,
@@ -41,7 +43,7 @@ pub(crate) async fn next_task(
            FROM next n CROSS JOIN LATERAL (
                SELECT i.dead_letter_id, i.ordinal FROM dead_letter_replay_item i
                WHERE i.group_name = $1 AND i.replay_id = n.replay_id AND i.verdict IS NULL
-               ORDER BY i.ordinal LIMIT CASE WHEN n.rate_per_second IS NULL THEN $2::bigint ELSE 1 END
+               ORDER BY i.ordinal LIMIT LEAST($2::bigint, GREATEST(n.rate_per_second / 20, 1))
                FOR UPDATE SKIP LOCKED
            ) i ORDER BY i.ordinal"#,
         group,
@@ -55,20 +57,34 @@ pub(crate) async fn next_task(
         replay_id: first.replay_id,
         dry_run: first.dry_run,
         requested_at: first.requested_at.to_jiff(),
+        has_rate: first.rate_per_second.is_some(),
         dead_letter_ids: items.iter().map(|item| item.dead_letter_id).collect(),
     };
     let Some(rate) = first.rate_per_second else { return Ok(Some(task)) };
-    // One row for all groups and members: whoever moves it may take a letter, and the next one must wait.
+    // One row for all groups and members: whoever moves it may take letters, and the next one must wait.
     let taken = sqlx::query!(
-        "UPDATE dead_letter_replay SET next_at = $2::timestamptz + make_interval(secs => 1.0::double precision / $3)
+        "UPDATE dead_letter_replay SET next_at = $2::timestamptz + make_interval(secs => $3)
          WHERE replay_id = $1 AND next_at <= $2",
         task.replay_id,
         now.to_sqlx() as _,
-        f64::from(rate),
+        items.len() as f64 / f64::from(rate),
     )
     .execute(connection)
     .await?;
     Ok((taken.rows_affected() == 1).then_some(task))
+}
+
+/// When the next letter of this group may be taken, where all that is to be replayed has a rate and must wait.
+pub(crate) async fn next_due(pool: &PgPool, group: &str) -> Result<Option<Timestamp>, sqlx::Error> {
+    let due = sqlx::query_scalar!(
+        "SELECT min(r.next_at) FROM dead_letter_replay r
+         WHERE r.replay_id IN (
+             SELECT i.replay_id FROM dead_letter_replay_item i WHERE i.group_name = $1 AND i.verdict IS NULL)",
+        group,
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(due.map(|at| at.to_jiff()))
 }
 
 /// The verdict on a letter.
