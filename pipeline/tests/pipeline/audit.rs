@@ -21,10 +21,12 @@ async fn move_cursor(log: &Log, position: i64) {
 }
 
 /// A record of the log's row at `position`, which says that the row before it came before it.
-fn record(topic: &str, partition: i16, position: i64) -> BaseRecord<'_, [u8], [u8]> {
+fn record<'a>(topic: &'a str, partition: i16, position: i64, event_id: &str) -> BaseRecord<'a, [u8], [u8]> {
     let label = |position| Label { era: 1, position }.to_string();
     let (label, previous) = (label(position), label(position - 1));
     let headers = OwnedHeaders::new()
+        // A relay takes what is not the log's event for a future that was lost.
+        .insert(Header { key: headers::ID, value: Some(event_id) })
         .insert(Header { key: headers::LABEL, value: Some(&label) })
         .insert(Header { key: headers::PREVIOUS, value: Some(&previous) });
     BaseRecord::to(topic).partition(i32::from(partition)).headers(headers)
@@ -44,7 +46,12 @@ async fn rows_that_lie_behind_higher_ones_are_found_and_without_them_every_row_i
     let producer: BaseProducer = log.kafka.client().create().unwrap();
     let topic = log.kafka.full_name(Topic::Balances.name());
     for position in 11..=20 {
-        producer.send(record(&topic, partition, position)).unwrap();
+        let event_id: Uuid = sqlx::query_scalar("SELECT event_id FROM event_log WHERE position = $1")
+            .bind(position)
+            .fetch_one(&log.pool)
+            .await
+            .unwrap();
+        producer.send(record(&topic, partition, position, &event_id.to_string())).unwrap();
     }
     producer.flush(DEADLINE).unwrap();
     move_cursor(&log, 20).await;
