@@ -21,6 +21,6 @@ mod state;
 pub mod swap;
 mod tables;
 
-pub use difference::{Column, Difference, What};
+pub use difference::{Column, Difference, Side, What};
 pub use fold::{Fold, Page, Totals, user_coupons};
 pub use tables::{NOT_IN_THE_LOG, TABLES, Table};

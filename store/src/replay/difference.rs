@@ -26,10 +26,20 @@ pub struct Difference {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
-    /// The log makes no such row, or the table has none: that is said in words.
-    OnlyIn(&'static str),
+    /// The other has no such row.
+    OnlyIn(Side),
     /// These columns differ.
     Columns(Vec<Column>),
+}
+
+/// What a row is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// The live table.
+    Table,
+    /// What the log makes.
+    Log,
 }
 
 /// A column that differs.
@@ -49,8 +59,8 @@ impl Difference {
     pub(super) fn between(table: &Table, live: Option<&Row>, made: Option<&Row>) -> Option<Difference> {
         let what = match (live, made) {
             (None, None) => return None,
-            (Some(_), None) => What::OnlyIn("table"),
-            (None, Some(_)) => What::OnlyIn("log"),
+            (Some(_), None) => What::OnlyIn(Side::Table),
+            (None, Some(_)) => What::OnlyIn(Side::Log),
             (Some(live), Some(made)) => What::Columns(columns(live, made)?),
         };
         let row = live.or(made).map(|row| key(table, row)).unwrap_or_default();
@@ -105,8 +115,8 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}: ", self.table, self.row)?;
         match &self.what {
-            What::OnlyIn("table") => f.write_str("is in the table, but not in the log"),
-            What::OnlyIn(_) => f.write_str("is in the log, but not in the table"),
+            What::OnlyIn(Side::Table) => f.write_str("is in the table, but not in the log"),
+            What::OnlyIn(Side::Log) => f.write_str("is in the log, but not in the table"),
             What::Columns(columns) => {
                 for (index, Column { column, live, log }) in columns.iter().enumerate() {
                     let separator = if index > 0 { "; " } else { "" };

@@ -332,3 +332,6 @@ impl Totals {
         page
     }
 }
+
+#[cfg(test)]
+mod tests;

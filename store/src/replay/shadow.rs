@@ -11,6 +11,7 @@ use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, PgConnection};
 
+use super::difference::Row;
 use super::fold::Page;
 use super::rows::{self, Rows};
 use super::tables::{SALES, TABLES, Table};
@@ -32,7 +33,7 @@ pub async fn lock(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
 #[derive(Clone, Debug)]
 pub struct Shadow {
     /// The columns of each table that can be written.
-    columns: BTreeMap<String, String>,
+    columns: BTreeMap<String, Vec<String>>,
 }
 
 impl Shadow {
@@ -47,7 +48,7 @@ impl Shadow {
         }
         sqlx::raw_sql(AssertSqlSafe(script + "COMMIT;")).execute(&mut *connection).await?;
         let columns = sqlx::query!(
-            r#"SELECT table_name AS "table!", string_agg(quote_ident(column_name), ', ') AS "columns!"
+            r#"SELECT table_name AS "table!", array_agg(column_name::text) AS "columns!"
                FROM information_schema.columns
                WHERE table_schema = $1 AND is_generated = 'NEVER' GROUP BY table_name"#,
             SCHEMA,
@@ -64,11 +65,36 @@ impl Shadow {
         for table in TABLES {
             let rows = page.rows.take(table);
             if !rows.is_empty() {
-                let insert = self.insert(table);
-                sqlx::query(AssertSqlSafe(insert)).bind(Json(rows)).execute(&mut *connection).await?;
+                self.copy(&mut *connection, table, &rows).await?;
             }
         }
         self.add_sales(connection, &page.sums).await
+    }
+
+    /// By COPY, which takes a third of the time of an INSERT from JSON.
+    async fn copy(
+        &self,
+        connection: &mut PgConnection,
+        table: &Table,
+        rows: &[Row],
+    ) -> Result<(), sqlx::Error> {
+        let columns = self.columns.get(table.name).map_or(&[][..], Vec::as_slice);
+        let quoted: Vec<String> = columns.iter().map(|column| format!("\"{column}\"")).collect();
+        let copy = format!("COPY {SCHEMA}.{} ({}) FROM STDIN", table.name, quoted.join(", "));
+        let mut lines = String::new();
+        for row in rows {
+            for (index, column) in columns.iter().enumerate() {
+                if index > 0 {
+                    lines.push('\t');
+                }
+                push_value(&mut lines, row.get(column));
+            }
+            lines.push('\n');
+        }
+        let mut copy = connection.copy_in_raw(&copy).await?;
+        copy.send(lines.as_bytes()).await?;
+        copy.finish().await?;
+        Ok(())
     }
 
     /// Adds to the sums of sales. Those who add at the same time lock in the order of the keys.
@@ -82,20 +108,34 @@ impl Shadow {
         if sales.is_empty() {
             return Ok(());
         }
-        let add = self.insert(&SALES)
-            + " ON CONFLICT (level, category, product_id, bucket) DO UPDATE SET
+        let add = format!(
+            "INSERT INTO {SCHEMA}.sales AS t (level, bucket, category, product_id, quantity, revenue, orders)
+             SELECT level, bucket, category, product_id, quantity, revenue, orders
+             FROM jsonb_populate_recordset(NULL::{SCHEMA}.sales, $1)
+             ON CONFLICT (level, category, product_id, bucket) DO UPDATE SET
                  quantity = t.quantity + excluded.quantity, revenue = t.revenue + excluded.revenue,
-                 orders = t.orders + excluded.orders";
+                 orders = t.orders + excluded.orders"
+        );
         sqlx::query(AssertSqlSafe(add)).bind(Json(sales)).execute(connection).await?;
         Ok(())
     }
+}
 
-    fn insert(&self, table: &Table) -> String {
-        let (name, columns) = (table.name, self.columns.get(table.name).map_or("", String::as_str));
-        format!(
-            "INSERT INTO {SCHEMA}.{name} AS t ({columns})
-             SELECT {columns} FROM jsonb_populate_recordset(NULL::{SCHEMA}.{name}, $1)"
-        )
+/// A value as COPY reads it.
+fn push_value(line: &mut String, value: Option<&Value>) {
+    let text = match value {
+        None | Some(Value::Null) => return line.push_str("\\N"),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    };
+    for character in text.chars() {
+        match character {
+            '\\' => line.push_str("\\\\"),
+            '\t' => line.push_str("\\t"),
+            '\n' => line.push_str("\\n"),
+            '\r' => line.push_str("\\r"),
+            other => line.push(other),
+        }
     }
 }
 
@@ -153,4 +193,27 @@ pub async fn summary(connection: &mut PgConnection) -> Result<Vec<TableSummary>,
         summaries.push(TableSummary { table: name, rows, by_state, sums });
     }
     Ok(summaries)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn values_are_written_so_that_copy_reads_them_back() {
+        for (value, written) in [
+            (Value::Null, "\\N"),
+            (json!(7), "7"),
+            (json!(true), "true"),
+            (json!("전등 \\ \t\n\r"), "전등 \\\\ \\t\\n\\r"),
+            (json!({"name": "a \"b\""}), r#"{"name":"a \\"b\\""}"#),
+            (json!("\\N"), "\\\\N"),
+        ] {
+            let mut line = String::new();
+            push_value(&mut line, Some(&value));
+            assert_eq!(line, written);
+        }
+    }
 }
