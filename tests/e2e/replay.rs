@@ -396,21 +396,24 @@ async fn a_sale_that_was_put_aside_is_swapped_in_once_it_has_been_applied() {
     let shop = Shop::new().await;
     Traded::in_shop(&shop).await;
     let put_aside =
-        "INSERT INTO dead_letter (dead_letter_id, group_name, topic, partition, record_offset, headers,
+        "INSERT INTO dead_letter (dead_letter_id, group_name, topic, partition, record_offset, headers, event_id,
              code, error, attempts, first_failed_at, last_failed_at)
-         SELECT gen_random_uuid(), 'sales', topic, partition, 0,
-             jsonb_build_array(jsonb_build_object('name', 'ce_id', 'value', event_id)), 'RULE', '', 1, at, at
+         SELECT gen_random_uuid(), 'sales', topic, partition, 0, '[]', event_id, 'RULE', '', 1, at, at
          FROM event_log WHERE type = 'order.confirmed' ORDER BY position LIMIT 1";
     sqlx::query(put_aside).execute(&shop.pool).await.unwrap();
     let of_all = "SELECT sum(orders)::bigint FROM sales WHERE level = 'ALL'";
     let counted = shop.count(of_all).await;
     for (state, orders) in [("PARKED", counted - 1), ("REPLAYED", counted - 1), ("RESOLVED", counted)] {
-        let set = sqlx::query("UPDATE dead_letter SET state = $1").bind(state);
-        set.execute(&shop.pool).await.unwrap();
+        let set = "UPDATE dead_letter
+             SET state = $1, (resolved_at, had_effect) = (SELECT now(), true WHERE $1 = 'RESOLVED')";
+        sqlx::query(set).bind(state).execute(&shop.pool).await.unwrap();
         let output = shop.run(&["replay", "--swap", "sales"]).await;
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
         assert_eq!(shop.count(of_all).await, orders, "{state}");
-        shop.assert_verified().await;
+        // Of a letter that was put into its table by hand, its topic knows nothing; all else is right.
+        let report = shop.verify().await;
+        let wrong = report.checks.iter().filter(|check| !check.ok && check.name != "dead letters");
+        assert_eq!(wrong.map(|check| &check.violations).next(), None, "{state}");
     }
 }
 
