@@ -15,7 +15,7 @@ const STUCK_AFTER: Duration = Duration::from_secs(15);
 /// A role without a sign of life for this long does not answer.
 const SILENT_AFTER_S: f64 = 5.0;
 /// How long signs of life are watched, and how often they are looked at meanwhile.
-const WATCH_FOR: Duration = Duration::from_secs(6);
+const WATCH_FOR: Duration = Duration::from_secs(4);
 const WATCH_EVERY: Duration = Duration::from_millis(250);
 
 /// A loop's pulse: beaten by the loop at every turn, watched from outside.
@@ -102,18 +102,17 @@ impl fmt::Display for AtWork {
     }
 }
 
-/// Somebody who is at work, if anybody is: who renews its sign of life while this looks, a few seconds at most. Signs
-/// that came with a restored database are never renewed, whatever time they say.
+/// Somebody who is at work, if anybody is: who gives or renews a sign of life while this looks, for a few seconds. Signs
+/// that came with a restored database are never renewed, whatever time they say; who has just started has given none yet.
 ///
 /// # Errors
 /// Where the database does not answer.
 pub async fn at_work(pool: &PgPool) -> Result<Option<AtWork>, sqlx::Error> {
     let first = recent(pool).await?;
     let started = Instant::now();
-    let mut now = first.clone();
-    while !now.is_empty() && started.elapsed() < WATCH_FOR {
+    while started.elapsed() < WATCH_FOR {
         tokio::time::sleep(WATCH_EVERY).await;
-        now = recent(pool).await?;
+        let now = recent(pool).await?;
         if let Some((who, _)) = now.iter().find(|(who, at)| first.get(who) != Some(at)) {
             return Ok(Some(who.clone()));
         }

@@ -37,6 +37,7 @@ pub(super) async fn run(connections: &Connections, args: AdoptArgs) -> Result<()
     if args.dry_run {
         return Ok(());
     }
+    writeln!(std::io::stderr(), "looking for some seconds whether a relay or a worker is at work ...")?;
     adoption.carry_out(&pool, kafka, args.recreate_topics, args.force).await?;
     writeln!(
         out,
