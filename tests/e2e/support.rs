@@ -27,7 +27,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 /// How long anything may take on a busy machine.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(240);
 /// The program.
 pub(crate) const ORDERMILL: &str = env!("CARGO_BIN_EXE_ordermill");
 pub(crate) const ADMIN_KEY: &str = "om_admin_key_of_the_tests";
