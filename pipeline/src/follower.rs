@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::consumer::Record;
-use crate::kafka::KafkaConfig;
+use crate::kafka::{self, KafkaConfig};
 use crate::relay::{Progress, progress};
 use crate::retry::Retry;
 
@@ -241,24 +241,24 @@ fn read(kafka: KafkaConfig, topic: Topic, partitions: i16) -> mpsc::Receiver<Rea
 
 fn read_into(
     reads: &mpsc::Sender<Read>,
-    kafka: &KafkaConfig,
+    config: &KafkaConfig,
     topic: Topic,
     partitions: i16,
 ) -> Result<(), KafkaError> {
-    let mut client = kafka.client();
+    let mut client = config.client();
     client
-        .set("group.id", kafka.full_name("follower"))
+        .set("group.id", config.full_name("follower"))
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "error")
         .set("fetch.wait.max.ms", "100")
         .set("fetch.error.backoff.ms", "50");
-    kafka.override_with_settings(&mut client);
+    config.override_with_settings(&mut client);
     let consumer: BaseConsumer = client.create()?;
-    let name = kafka.full_name(topic.name());
+    let name = config.full_name(topic.name());
     let mut ends = TopicPartitionList::new();
     for partition in 0..i32::from(partitions) {
-        let (_, high) = consumer.fetch_watermarks(&name, partition, ENDS_TIMEOUT)?;
+        let (_, high) = kafka::bounds(&consumer, &name, partition, ENDS_TIMEOUT)?;
         ends.add_partition_offset(&name, partition, Offset::Offset(high))?;
     }
     consumer.assign(&ends)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 /// The pause before the broker is asked again.
@@ -57,8 +57,8 @@ impl KafkaConfig {
 }
 
 /// The first offset that a partition holds and the one after its last; both 0 where there is no such partition.
-pub(crate) fn bounds(
-    consumer: &BaseConsumer,
+pub(crate) fn bounds<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
     topic: &str,
     partition: i32,
     deadline: Duration,

@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 
 use super::offsets::{self, Claim};
 use super::sequence_check::start;
+use crate::kafka;
 use crate::label::Label;
 use crate::metrics::{GroupLabel, PipelineMetrics};
 use crate::relay::request_repeat;
@@ -146,7 +147,8 @@ impl Assignment {
 
     fn begin(&self, consumer: &BaseConsumer<Assignment>, claim: &Claim) -> Result<(i64, Owned), KafkaError> {
         let name = format!("{}{}", self.prefix, claim.topic);
-        let (low, high) = consumer.fetch_watermarks(&name, i32::from(claim.partition), WATERMARK_TIMEOUT)?;
+        // Where the topic is not there yet, it is read from its beginning once it is: labels tell what was applied.
+        let (low, high) = kafka::bounds(consumer, &name, i32::from(claim.partition), WATERMARK_TIMEOUT)?;
         let start = start(claim.next_offset, low, high);
         if start.ask {
             tracing::warn!(

@@ -79,7 +79,8 @@ struct Replayer<'a, H> {
 impl<H: Handler> Replayer<'_, H> {
     /// Does one thing, if there is one to do.
     async fn turn(&mut self) -> Result<bool, HandlerError> {
-        Ok(self.release().await? || self.replay().await?)
+        let any_work = working::any_work(&self.runtime.pool, H::GROUP).await?;
+        Ok(any_work && (self.release().await? || self.replay().await?))
     }
 
     /// How long there is nothing to do: where a replay has a rate, until its next letter.

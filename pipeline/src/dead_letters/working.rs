@@ -23,6 +23,17 @@ pub(crate) struct Task {
     pub(crate) dead_letter_ids: Vec<Uuid>,
 }
 
+/// Whether there may be anything to do for this group. One small statement, since it is asked for again and again.
+pub(crate) async fn any_work(pool: &PgPool, group: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM parked_key WHERE group_name = $1 AND releasing)
+               OR EXISTS (SELECT FROM dead_letter_replay_item WHERE group_name = $1 AND verdict IS NULL) AS "any!""#,
+        group,
+    )
+    .fetch_one(pool)
+    .await
+}
+
 /// Takes the next letters that a replay wants from this group, `limit` at most. Where the replay has a rate, those of 50 ms, or
 /// one. Those that another member works at are passed over.
 pub(crate) async fn next_task(
