@@ -31,6 +31,8 @@ const CONNECTIONS_MAX: u32 = 24;
 const RELAY_LEASE: Duration = Duration::from_secs(3);
 /// How often the leading relay looks whether Kafka still holds what was published last.
 const RELAY_LOOKS_EVERY: Duration = Duration::from_secs(30);
+/// How long Kafka may acknowledge nothing before the relay takes a new client; longer than a broker takes to restart.
+const RELAY_STALLED_AFTER: Duration = Duration::from_secs(60);
 /// How long Kafka waits for a silent group member; the broker takes nothing below 6 s.
 const SESSION_TIMEOUT_MS: u32 = 6_000;
 /// How many records a batch has at most.
@@ -103,6 +105,7 @@ impl Services {
             instance: self.instance.clone(),
             lease: RELAY_LEASE,
             look_every: RELAY_LOOKS_EVERY,
+            stalled_after: RELAY_STALLED_AFTER,
         };
         let Runtime { pool, wake, metrics, shutdown, .. } = self.runtime.clone();
         relay::run(pool, config, wake, metrics, shutdown).await;

@@ -35,6 +35,8 @@ pub(super) struct Owned {
     pub(super) verify_or_start_at: Option<i64>,
     /// Since when records are missing.
     pub(super) gap_since: Option<Instant>,
+    /// Since when there is more to read and nothing comes.
+    pub(super) behind_since: Option<Instant>,
 }
 
 /// A topic without prefix, and a partition.
@@ -44,6 +46,8 @@ pub(super) type Slot = (String, i16);
 #[derive(Default)]
 pub(super) struct State {
     pub(super) owned: HashMap<Slot, Owned>,
+    /// Whether the group has told this member its partitions, of which there may be none.
+    pub(super) is_assigned: bool,
     /// Counts rebalances: what was read under another number is dropped.
     pub(super) generation: u64,
     /// A rebalance went wrong; the member must leave and join anew.
@@ -132,6 +136,7 @@ impl Assignment {
         tracing::info!(group = self.group, partitions = owned.len(), "partitions assigned");
         self.with_state(|state| {
             state.owned = owned;
+            state.is_assigned = true;
             state.generation += 1;
         });
         consumer.assign(&positions).map_err(|error| error.to_string())
@@ -140,6 +145,7 @@ impl Assignment {
     fn revoke(&self, consumer: &BaseConsumer<Assignment>) -> Result<(), String> {
         self.with_state(|state| {
             state.owned.clear();
+            state.is_assigned = false;
             state.generation += 1;
         });
         consumer.unassign().map_err(|error| error.to_string())
@@ -169,6 +175,7 @@ impl Assignment {
             next_offset: claim.next_offset.min(high).max(low),
             verify_or_start_at: start.verify.then_some(low),
             gap_since: None,
+            behind_since: None,
         };
         Ok((start.offset, owned))
     }

@@ -13,6 +13,7 @@ mod replayer;
 mod runtime;
 mod search;
 mod sequence_check;
+mod silence;
 
 use jiff::Timestamp;
 use ordermill_schemas::Topic;

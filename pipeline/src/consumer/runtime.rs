@@ -13,11 +13,14 @@ use super::assignment::{Assignment, Owned, Slot, State};
 use super::batch::{Attempts, BatchError, Batches, Item};
 use super::record::Record;
 use super::sequence_check::{Verdict, judge};
+use super::silence::{self, SilenceWatch};
 use super::{ConsumerConfig, Handler, Runtime, replayer};
 use crate::dead_letters::flood::FloodGuard;
 use crate::heartbeat::{self, Pulse};
+use crate::kafka;
 use crate::label::Label;
 use crate::metrics::GroupLabel;
+use crate::relay;
 use crate::retry::Retry;
 
 /// How long the loop waits for a first record before it looks at other things.
@@ -29,6 +32,8 @@ const GATHER: Duration = Duration::from_millis(5);
 const TELL_KAFKA_EVERY: Duration = Duration::from_secs(1);
 /// How often the relay is asked again for records that are missing.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// How long Kafka has to say whether there is more in a partition that is silent.
+const BOUNDS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a Kafka that does not answer is logged.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
 /// How soon a group that has stopped looks whether it may go on.
@@ -93,6 +98,7 @@ struct Member<'a, H> {
     consumer: BaseConsumer<Assignment>,
     prefix: String,
     batch_records_max: usize,
+    silence: SilenceWatch,
     told_kafka_at: Instant,
     complained_at: Option<Instant>,
 }
@@ -102,6 +108,8 @@ struct Member<'a, H> {
 struct Gathered {
     items: Vec<Item>,
     generation: u64,
+    /// Everything that the client had at hand was taken.
+    is_all: bool,
 }
 
 impl<'a, H: Handler> Member<'a, H> {
@@ -150,6 +158,7 @@ impl<'a, H: Handler> Member<'a, H> {
             consumer,
             prefix: config.kafka.prefix.clone(),
             batch_records_max: config.batch_records_max,
+            silence: SilenceWatch::new(Instant::now()),
             told_kafka_at: Instant::now(),
             complained_at: None,
         })
@@ -165,6 +174,9 @@ impl<'a, H: Handler> Member<'a, H> {
             let gathered = self.gather()?;
             if let Some(failure) = self.assignment(|state| state.failure.take()) {
                 return Err(failure);
+            }
+            if gathered.is_all && self.silence.is_due(Instant::now()) {
+                self.look_after_silence()?;
             }
             if gathered.items.is_empty() {
                 self.look_after_gaps();
@@ -187,16 +199,16 @@ impl<'a, H: Handler> Member<'a, H> {
         let mut wait = POLL_FIRST;
         while gathered.items.len() < self.batch_records_max {
             match self.consumer.poll(wait) {
-                None => break,
+                None => {
+                    gathered.is_all = true;
+                    break;
+                }
                 Some(Err(error)) => self.on_error(error)?,
                 Some(Ok(message)) => self.take(&message, &mut gathered)?,
             }
             if !gathered.items.is_empty() {
-                let gathered_for = first_at.get_or_insert_with(Instant::now).elapsed();
-                wait = GATHER.saturating_sub(gathered_for);
-                if gathered_for > GATHER {
-                    break;
-                }
+                // Then only what has come already is taken.
+                wait = GATHER.saturating_sub(first_at.get_or_insert_with(Instant::now).elapsed());
             }
         }
         // What was read before a rebalance belongs to somebody else now, or will be read again.
@@ -219,6 +231,7 @@ impl<'a, H: Handler> Member<'a, H> {
                 gathered.generation = state.generation;
             }
             let Some(owned) = state.owned.get_mut(&slot) else { return };
+            owned.behind_since = None;
             let tip = record.label();
             if let Some(low) = owned.verify_or_start_at.take() {
                 restart_at = (tip != owned.tip).then_some(low);
@@ -300,15 +313,17 @@ impl<'a, H: Handler> Member<'a, H> {
     }
 
     /// Waits with all partitions paused, so that the member stays one and nothing overtakes the batch.
-    fn hold(&self, delay: Duration, generation: u64) -> Result<(), String> {
+    fn hold(&mut self, delay: Duration, generation: u64) -> Result<(), String> {
         let paused = self.consumer.assignment().map_err(|error| error.to_string())?;
         self.consumer.pause(&paused).map_err(|error| error.to_string())?;
         let until = Instant::now() + delay;
         while Instant::now() < until && !self.runtime.shutdown.is_cancelled() {
             self.pulse.beat();
             let left = until.saturating_duration_since(Instant::now());
-            if let Some(Ok(_)) = self.consumer.poll(left.min(POLL_FIRST)) {
-                return Err("a record came while everything was paused".to_owned());
+            match self.consumer.poll(left.min(POLL_FIRST)) {
+                None => {}
+                Some(Ok(_)) => return Err("a record came while everything was paused".to_owned()),
+                Some(Err(error)) => self.on_error(error)?,
             }
             if self.assignment(|state| state.generation) != generation {
                 return Err("a rebalance came while a batch was tried again".to_owned());
@@ -337,6 +352,45 @@ impl<'a, H: Handler> Member<'a, H> {
         for label in missing {
             self.consumer.context().ask_for_repeat(label);
         }
+    }
+
+    /// Has the member join anew, with a new client, where Kafka has more and the client brings nothing; asks the relay
+    /// where Kafka has no more either.
+    fn look_after_silence(&mut self) -> Result<(), String> {
+        let now = Instant::now();
+        let silence = &mut self.silence;
+        if self.consumer.context().with_state(|state| silence.is_left_out(state, now)) {
+            return Err("the group gives the member nothing to do, nor says that there is nothing".to_owned());
+        }
+        let published = match self.tokio.block_on(relay::published(&self.runtime.pool)) {
+            Ok(published) => published,
+            Err(error) => {
+                tracing::debug!(group = H::GROUP, %error, "cannot see what the relay has published");
+                return Ok(());
+            }
+        };
+        for silent in self.assignment(|state| silence::silent(state, &published, now)) {
+            let (topic, partition) = &silent.slot;
+            let name = format!("{}{topic}", self.prefix);
+            match kafka::bounds(&self.consumer, &name, i32::from(*partition), BOUNDS_TIMEOUT) {
+                Ok((_, high)) if high <= silent.next_offset => {
+                    tracing::warn!(
+                        group = H::GROUP,
+                        slot = ?silent.slot,
+                        last = %silent.last,
+                        "Kafka does not hold what was published; the relay is asked to repeat"
+                    );
+                    self.consumer.context().ask_for_repeat(silent.last);
+                }
+                _ => {
+                    let last = silent.last;
+                    return Err(format!(
+                        "nothing comes of {topic}[{partition}] after {last} though there is more"
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Tells Kafka the offsets now and then, for tools that show lag. Nothing depends on it.

@@ -115,6 +115,14 @@ pub(crate) async fn progress(pool: &PgPool, topic: Topic) -> Result<Progress, sq
     Ok(Progress { era: row.era, log_end: row.log_end, position: row.position, tails })
 }
 
+/// What has been published in the log's era.
+pub(crate) async fn published(pool: &PgPool) -> Result<Published, sqlx::Error> {
+    let row = sqlx::query!(r#"SELECT era, published_after, tails AS "tails: Json<Tails>" FROM relay_cursor"#)
+        .fetch_one(pool)
+        .await?;
+    Ok(Published { era: row.era, tails: row.tails.0, after: row.published_after })
+}
+
 /// How many partitions the log is written for.
 ///
 /// # Errors

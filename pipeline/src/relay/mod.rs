@@ -32,10 +32,11 @@ use crate::wake::Wake;
 
 pub use adopt::{AdoptError, Adoption, Reason};
 pub use cursor::{CursorError, install, partitions};
-pub(crate) use cursor::{Progress, progress};
+pub(crate) use cursor::{Progress, progress, published};
 pub(crate) use fence::log_end;
 pub use repeat::{Rewind, RewindError, RewindPlan, RewindProgress, request_repeat};
 pub use status::{OpenTransaction, Status, status};
+pub(crate) use tails::Published;
 
 use cursor::Leadership;
 use fence::Fences;
@@ -70,6 +71,9 @@ pub struct RelayConfig {
     pub lease: Duration,
     /// How often the leader looks whether Kafka still holds what was published last.
     pub look_every: Duration,
+    /// How long Kafka may acknowledge nothing of what is being published before the leader begins anew with another
+    /// client.
+    pub stalled_after: Duration,
 }
 
 /// Why a relay stopped leading.
@@ -84,6 +88,9 @@ pub enum RelayError {
     /// Kafka failed.
     #[error("Kafka: {0}")]
     Kafka(#[from] rdkafka::error::KafkaError),
+    /// Kafka acknowledges nothing.
+    #[error("Kafka has acknowledged nothing for {} s", .0.as_secs())]
+    Stalled(Duration),
     /// The topics are not as they should be.
     #[error(transparent)]
     Topics(#[from] TopicsError),
@@ -202,7 +209,7 @@ impl Relay {
             "the relay leads"
         );
         self.metrics.relay_leading.set(1);
-        let publisher = Publisher::new(&self.config.kafka, leadership.era, &found)?;
+        let publisher = Publisher::new(&self.config, leadership.era, &found)?;
         let mut watch = Watch::new(&self.config.kafka, topics, self.config.look_every);
         let mut fences = Fences::default();
         let mut last_seen = Instant::now();

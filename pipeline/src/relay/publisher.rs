@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ordermill_schemas::headers;
 use rdkafka::ClientContext;
@@ -13,10 +13,10 @@ use sqlx::PgPool;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::RelayError;
 use super::cursor::Tails;
 use super::repeat::Only;
 use super::tails::Tail;
+use super::{RelayConfig, RelayError};
 use crate::kafka::KafkaConfig;
 use crate::label::Label;
 use crate::stored_header::StoredHeader;
@@ -156,8 +156,8 @@ impl Deliveries {
         self.ends().met(message.topic(), message.partition(), message.offset());
     }
 
-    /// Waits a moment for a change unless `count` records are acknowledged; whether they are.
-    fn wait_for(&self, count: usize) -> Result<bool, KafkaError> {
+    /// Waits a moment for a change unless `count` records are acknowledged; how many are.
+    fn wait_for(&self, count: usize) -> Result<usize, KafkaError> {
         let progress = self.progress();
         let waits = |progress: &mut Progress| progress.acknowledged < count && progress.failure.is_none();
         let (mut progress, _) = self
@@ -166,8 +166,31 @@ impl Deliveries {
             .unwrap_or_else(PoisonError::into_inner);
         match progress.failure.take() {
             Some(error) => Err(error),
-            None => Ok(progress.acknowledged >= count),
+            None => Ok(progress.acknowledged),
         }
+    }
+}
+
+/// How long nothing has been acknowledged. A client that waits for what never comes is given up: another one may fare
+/// better, and begins at the cursor.
+struct Stall {
+    acknowledged: usize,
+    since: Instant,
+    max: Duration,
+}
+
+impl Stall {
+    fn new(max: Duration) -> Stall {
+        Stall { acknowledged: 0, since: Instant::now(), max }
+    }
+
+    fn look(&mut self, acknowledged: usize) -> Result<(), RelayError> {
+        if acknowledged > self.acknowledged {
+            (self.acknowledged, self.since) = (acknowledged, Instant::now());
+        } else if self.since.elapsed() > self.max {
+            return Err(RelayError::Stalled(self.max));
+        }
+        Ok(())
     }
 }
 
@@ -176,11 +199,13 @@ pub(super) struct Publisher {
     producer: ThreadedProducer<Deliveries>,
     kafka: KafkaConfig,
     era: i32,
+    stalled_after: Duration,
 }
 
 impl Publisher {
     /// `found` is what Kafka holds.
-    pub(super) fn new(kafka: &KafkaConfig, era: i32, found: &[Tail]) -> Result<Publisher, RelayError> {
+    pub(super) fn new(config: &RelayConfig, era: i32, found: &[Tail]) -> Result<Publisher, RelayError> {
+        let kafka = &config.kafka;
         let mut client = kafka.client();
         client
             .set("enable.idempotence", "true")
@@ -203,7 +228,7 @@ impl Publisher {
         }
         let deliveries = Deliveries { ends: Mutex::new(ends), ..Deliveries::default() };
         let producer = client.create_with_context(deliveries)?;
-        Ok(Publisher { producer, kafka: kafka.clone(), era })
+        Ok(Publisher { producer, kafka: kafka.clone(), era, stalled_after: config.stalled_after })
     }
 
     /// Publishes the rows in order, but for those that `only` leaves out, and waits until all are acknowledged;
@@ -218,18 +243,25 @@ impl Publisher {
     ) -> Result<usize, RelayError> {
         let deliveries = self.producer.context();
         *deliveries.progress() = Progress::default();
+        let mut stall = Stall::new(self.stalled_after);
+        let mut wait_for = |count| {
+            let acknowledged = deliveries.wait_for(count)?;
+            if acknowledged < count {
+                stall.look(acknowledged)?;
+                meanwhile()?;
+            }
+            Ok(acknowledged >= count)
+        };
         let mut count = 0;
         for row in rows {
             let previous = tails.replace(&row.topic, row.partition, row.position, partitions);
             if only.is_some_and(|only| only.leaves_out(&row.topic, row.position)) {
                 continue;
             }
-            self.send(&row, previous, &mut meanwhile)?;
+            self.send(&row, previous, &mut wait_for)?;
             count += 1;
         }
-        while !deliveries.wait_for(count)? {
-            meanwhile()?;
-        }
+        while !wait_for(count)? {}
         Ok(count)
     }
 
@@ -242,7 +274,7 @@ impl Publisher {
         &self,
         row: &Row,
         previous: i64,
-        meanwhile: &mut impl FnMut() -> Result<(), RelayError>,
+        wait_for: &mut impl FnMut(usize) -> Result<bool, RelayError>,
     ) -> Result<(), RelayError> {
         let mut text = [0_u8; 36];
         let key: &[u8] = match &row.record_key {
@@ -261,8 +293,7 @@ impl Publisher {
                 // The queue is full: wait for room and send the same record, so that none overtakes it.
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), refused)) => {
                     record = refused;
-                    self.producer.context().wait_for(usize::MAX)?;
-                    meanwhile()?;
+                    wait_for(usize::MAX)?;
                 }
                 Err((error, _)) => return Err(error.into()),
             }

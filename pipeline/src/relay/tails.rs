@@ -55,7 +55,7 @@ pub(super) struct Loss {
 
 /// How far a relay has come in publishing, to tell by what must be in Kafka.
 #[derive(Clone, Debug)]
-pub(super) struct Published {
+pub(crate) struct Published {
     pub(super) era: i32,
     pub(super) tails: Tails,
     /// Nothing up to here has been published in this era.
@@ -63,6 +63,12 @@ pub(super) struct Published {
 }
 
 impl Published {
+    /// The last record of a partition; none where this era has published nothing to it.
+    pub(crate) fn last(&self, topic: &str, partition: i16) -> Option<Label> {
+        let position = self.tails.of(topic, partition);
+        (position > self.after).then_some(Label { era: self.era, position })
+    }
+
     /// The partitions that have lost what was published last.
     pub(super) fn losses(&self, found: &[Tail]) -> Vec<Loss> {
         found.iter().filter_map(|tail| self.loss(tail)).collect()

@@ -1,12 +1,13 @@
-//! Kafka's data is deleted, all of it or in part, while everything else goes on.
+//! Kafka hangs, or its data is deleted, all of it or in part, while everything else goes on.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ordermill_pipeline::audit;
 use ordermill_pipeline::label::Label;
-use ordermill_stack::{Private, TestStack};
+use ordermill_stack::{Kafka, Private, TestStack};
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -19,44 +20,113 @@ const NEVER: Duration = Duration::from_secs(3_600);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kafka_whose_data_was_deleted_is_filled_again_and_nothing_is_applied_twice_or_skipped() {
-    let kafka = tokio::task::spawn_blocking(Private::kafka).await.unwrap().unwrap();
-    let stack = TestStack::shared().await;
-    let log = Log::at(&stack.fresh_database().await, &kafka.brokers(), "lost.").await;
+    let mut kafka = OwnKafka::start().await;
+    let log = kafka.log().await;
     let (relay, consumer) = (log.relay(), log.consumer(Arc::default()));
     let keys: Vec<Uuid> = (0..6).map(|_| Uuid::new_v4()).collect();
-    for ordinal in 1..=5 {
-        for key in &keys {
-            log.append(*key, ordinal).await;
-        }
-    }
+    append_each(&log, &keys, 1..=5).await;
     log.until_applied(30).await;
-    let kafka = tokio::task::spawn_blocking(move || {
-        kafka.kill9();
-        kafka.wipe_data().unwrap();
-        kafka.restart().unwrap();
-        kafka
-    })
-    .await
-    .unwrap();
-    for ordinal in 6..=8 {
-        for key in &keys {
-            log.append(*key, ordinal).await;
-        }
+    kafka.lose_everything().await;
+    append_each(&log, &keys, 6..=8).await;
+    assert_filled_and_applied(&log, &keys, 8).await;
+    consumer.stop().await;
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kafka_that_begins_to_count_its_leaders_anew_is_read_on() {
+    let mut kafka = OwnKafka::start().await;
+    let log = kafka.log().await;
+    let (relay, consumer) = (log.relay(), log.consumer(Arc::default()));
+    let keys: Vec<Uuid> = (0..6).map(|_| Uuid::new_v4()).collect();
+    append_each(&log, &keys, 1..=5).await;
+    log.until_applied(30).await;
+    // Each time the partitions get a leader anew, of a higher epoch.
+    for ordinal in 6..=7 {
+        kafka.restart().await;
+        append_each(&log, &keys, ordinal..=ordinal).await;
+        log.until_applied(ordinal * 6).await;
     }
-    log.until_applied(48).await;
+    kafka.lose_everything().await;
+    append_each(&log, &keys, 8..=9).await;
+    assert_filled_and_applied(&log, &keys, 9).await;
+    consumer.stop().await;
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_waits_in_vain_begins_anew_and_publishes_under_the_same_labels() {
+    let mut kafka = OwnKafka::start().await;
+    let log = kafka.log().await;
+    let (relay, consumer) = (log.relay(), log.consumer(Arc::default()));
+    let keys: Vec<Uuid> = (0..6).map(|_| Uuid::new_v4()).collect();
+    append_each(&log, &keys, 1..=1).await;
+    log.until_applied(6).await;
+    kafka.with(Kafka::pause).await;
+    append_each(&log, &keys, 2..=3).await;
+    until("the relay begins anew", async || log.count("SELECT epoch FROM relay_cursor").await > 1).await;
+    kafka.with(Kafka::resume).await;
+    assert_filled_and_applied(&log, &keys, 3).await;
+    consumer.stop().await;
+    relay.stop().await;
+}
+
+/// A broker that nobody else uses, so that it may be killed.
+struct OwnKafka(Option<Private<Kafka>>);
+
+impl OwnKafka {
+    async fn start() -> OwnKafka {
+        OwnKafka(Some(tokio::task::spawn_blocking(Private::kafka).await.unwrap().unwrap()))
+    }
+
+    /// A log that is published to it.
+    async fn log(&self) -> Log {
+        let url = TestStack::shared().await.fresh_database().await;
+        Log::at(&url, &self.0.as_ref().unwrap().brokers(), "lost.").await
+    }
+
+    /// Does what blocks.
+    async fn with(&mut self, act: impl FnOnce(&Kafka) + Send + 'static) {
+        let kafka = self.0.take().unwrap();
+        let acted = tokio::task::spawn_blocking(move || {
+            act(&kafka);
+            kafka
+        });
+        self.0 = Some(acted.await.unwrap());
+    }
+
+    async fn restart(&mut self) {
+        self.with(|kafka| kafka.restart().unwrap()).await;
+    }
+
+    async fn lose_everything(&mut self) {
+        self.with(|kafka| {
+            kafka.kill9();
+            kafka.wipe_data().unwrap();
+            kafka.restart().unwrap();
+        })
+        .await;
+    }
+}
+
+/// Appends some events of each key, in order.
+async fn append_each(log: &Log, keys: &[Uuid], ordinals: RangeInclusive<i64>) {
+    for ordinal in ordinals {
+        append(log, keys, ordinal).await;
+    }
+}
+
+/// Waits until Kafka holds every event of each key, the first to the `last`th, and each is applied once and in order.
+async fn assert_filled_and_applied(log: &Log, keys: &[Uuid], last: i64) {
+    let count = last * i64::try_from(keys.len()).unwrap();
+    log.until_applied(count).await;
     log.until_published().await;
     // Some may be there twice, under the same label: relay and consumers both look after what was lost.
     let labels: BTreeSet<Label> = log.records().await.iter().map(|record| record.label).collect();
-    assert_eq!(labels.len(), 48, "Kafka was not filled again");
-    let applied = log.applied().await;
-    for key in &keys {
-        let ordinals: Vec<i64> =
-            applied.iter().filter(|(k, _)| k == key).map(|(_, ordinal)| *ordinal).collect();
-        assert_eq!(ordinals, (1..=8).collect::<Vec<i64>>());
+    assert_eq!(i64::try_from(labels.len()).unwrap(), count, "Kafka was not filled again");
+    for key in keys {
+        assert_eq!(log.applied_of(*key).await, (1..=last).collect::<Vec<i64>>());
     }
-    consumer.stop().await;
-    relay.stop().await;
-    drop(kafka);
 }
 
 fn admin(log: &Log) -> AdminClient<DefaultClientContext> {
@@ -69,13 +139,14 @@ async fn delete_topic(log: &Log) {
     assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
 }
 
-/// Appends an event of each of 24 keys: some for every partition.
+/// Appends an event of each key.
 async fn append(log: &Log, keys: &[Uuid], ordinal: i64) {
     for key in keys {
         log.append(*key, ordinal).await;
     }
 }
 
+/// Some keys for every partition.
 fn keys() -> Vec<Uuid> {
     (0..24).map(|_| Uuid::new_v4()).collect()
 }

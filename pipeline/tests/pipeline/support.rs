@@ -118,6 +118,7 @@ impl Log {
             instance: Uuid::new_v4().to_string(),
             lease: Duration::from_secs(3),
             look_every,
+            stalled_after: Duration::from_secs(5),
         };
         let task = tokio::spawn(relay::run(
             self.pool.clone(),

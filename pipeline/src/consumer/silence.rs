@@ -1,0 +1,135 @@
+//! Notices that nothing comes any more although there is more to read.
+//!
+//! The Kafka client can fall silent for good while Kafka works. It remembers the highest leader epoch of each partition,
+//! and takes a lower one for an old answer: where a topic was made anew and its leaders are counted from 0 again, it asks
+//! in vain for ever. A new client knows nothing of that. What was published is known from the relay's cursor, so nothing
+//! here depends on why the client is silent.
+
+use std::time::{Duration, Instant};
+
+use super::assignment::{Owned, Slot, State};
+use crate::label::Label;
+use crate::relay::Published;
+
+/// How often the relay's cursor is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How long a partition may stay silent that has more to read.
+const SILENT_MAX: Duration = Duration::from_secs(10);
+/// How long a member may wait for its part of the work; others may have to finish theirs first.
+const UNASSIGNED_MAX: Duration = Duration::from_secs(60);
+
+/// When a member looks, and since when it has waited for its part of the work.
+pub(super) struct SilenceWatch {
+    looked_at: Instant,
+    unassigned_since: Option<Instant>,
+}
+
+/// A partition of which nothing comes though more was published to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Silent {
+    pub(super) slot: Slot,
+    /// The label read last.
+    pub(super) last: Label,
+    /// The offset after it.
+    pub(super) next_offset: i64,
+}
+
+impl SilenceWatch {
+    pub(super) fn new(now: Instant) -> SilenceWatch {
+        SilenceWatch { looked_at: now, unassigned_since: Some(now) }
+    }
+
+    /// Whether it is time for a look, which then is taken.
+    pub(super) fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = now.saturating_duration_since(self.looked_at) >= LOOK_EVERY;
+        if is_due {
+            self.looked_at = now;
+        }
+        is_due
+    }
+
+    /// Whether the member waits too long to be given its part of the work.
+    pub(super) fn is_left_out(&mut self, state: &State, now: Instant) -> bool {
+        if state.is_assigned {
+            self.unassigned_since = None;
+            return false;
+        }
+        let since = *self.unassigned_since.get_or_insert(now);
+        now.saturating_duration_since(since) > UNASSIGNED_MAX
+    }
+}
+
+/// The partitions that are silent, by what the relay has published. To be asked when everything that the client had at
+/// hand was taken.
+pub(super) fn silent(state: &mut State, published: &Published, now: Instant) -> Vec<Silent> {
+    let behind = state.owned.iter_mut().filter_map(|(slot, owned)| {
+        let is_silent = is_silent(owned, published.last(&slot.0, slot.1), now);
+        is_silent.then(|| Silent { slot: slot.clone(), last: owned.last, next_offset: owned.next_offset })
+    });
+    behind.collect()
+}
+
+fn is_silent(owned: &mut Owned, published: Option<Label>, now: Instant) -> bool {
+    if published.is_none_or(|published| published <= owned.last) {
+        owned.behind_since = None;
+        return false;
+    }
+    let since = *owned.behind_since.get_or_insert(now);
+    now.saturating_duration_since(since) > SILENT_MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn label(position: i64) -> Label {
+        Label { era: 1, position }
+    }
+
+    fn owned() -> Owned {
+        Owned {
+            epoch: 1,
+            last: label(5),
+            tip: None,
+            next_offset: 3,
+            verify_or_start_at: None,
+            gap_since: None,
+            behind_since: None,
+        }
+    }
+
+    #[test]
+    fn a_partition_is_silent_when_it_has_been_behind_for_long_and_nothing_was_read() {
+        let mut owned = owned();
+        let begin = Instant::now();
+        assert!(!is_silent(&mut owned, Some(label(9)), begin), "it was published a moment ago");
+        assert!(!is_silent(&mut owned, Some(label(9)), begin + SILENT_MAX));
+        assert!(is_silent(&mut owned, Some(label(9)), begin + SILENT_MAX * 2));
+        // Reading anything of it begins the wait anew.
+        owned.behind_since = None;
+        assert!(!is_silent(&mut owned, Some(label(9)), begin + SILENT_MAX * 3));
+    }
+
+    #[test]
+    fn a_partition_that_has_nothing_more_to_read_is_not_silent() {
+        let mut owned = owned();
+        let begin = Instant::now();
+        for published in [None, Some(label(4)), Some(label(5))] {
+            assert!(!is_silent(&mut owned, Some(label(9)), begin));
+            assert!(!is_silent(&mut owned, published, begin + SILENT_MAX * 2), "{published:?}");
+            assert_eq!(owned.behind_since, None);
+        }
+    }
+
+    #[test]
+    fn a_member_may_wait_a_while_for_its_part_and_may_have_none() {
+        let begin = Instant::now();
+        let mut watch = SilenceWatch::new(begin);
+        let waiting = State::default();
+        assert!(!watch.is_left_out(&waiting, begin + UNASSIGNED_MAX));
+        assert!(watch.is_left_out(&waiting, begin + UNASSIGNED_MAX * 2));
+        let idle = State { is_assigned: true, ..State::default() };
+        assert!(!watch.is_left_out(&idle, begin + UNASSIGNED_MAX * 3));
+        assert!(!watch.is_left_out(&waiting, begin + UNASSIGNED_MAX * 3), "the wait begins anew");
+    }
+}
