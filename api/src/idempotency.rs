@@ -138,8 +138,8 @@ pub(crate) fn first_answer(
 }
 
 /// What is to be done about a request with a key.
-pub(crate) enum Turn {
-    /// The work; it ends with [`FirstTurn::finish`].
+enum Turn {
+    /// The work.
     First(FirstTurn),
     /// Nothing: it has been answered before.
     Replay(Answer),
@@ -152,11 +152,27 @@ pub(crate) struct FirstTurn {
 }
 
 impl Api {
-    /// Finds out whether the request is the first of its key.
+    /// Does the work of a request that is the first of its key, to its end also where the client goes away; answers any
+    /// other as the first was answered. `work` ends with [`Api::finish`].
     ///
     /// # Errors
-    /// `IDEMPOTENCY_KEY_IN_USE`, `IDEMPOTENCY_KEY_REUSED`, or where the database fails.
-    pub(crate) async fn turn(&self, request: Request) -> Result<Turn, Problem> {
+    /// Those of `work`, `IDEMPOTENCY_KEY_IN_USE`, `IDEMPOTENCY_KEY_REUSED`, or where the database fails.
+    pub(crate) async fn once<W>(
+        &self,
+        request: Request,
+        work: impl FnOnce(Api, FirstTurn) -> W,
+    ) -> Result<Answer, Problem>
+    where
+        W: Future<Output = Result<Answer, Problem>> + Send + 'static,
+    {
+        match self.turn(request).await? {
+            Turn::Replay(answer) => Ok(answer),
+            Turn::First(turn) => self.uninterrupted(work(self.clone(), turn)).await,
+        }
+    }
+
+    /// Finds out whether the request is the first of its key.
+    async fn turn(&self, request: Request) -> Result<Turn, Problem> {
         let running = self.running_keys.claim(&request);
         // Asked with a claim or without: whoever holds it may be a mere repetition, too.
         let kept = idempotency::find(&self.journal.pool, &request).await?;

@@ -1,7 +1,6 @@
 //! The mock payment gateway as a child process.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -10,6 +9,7 @@ use crate::Progress;
 use crate::child::{Child, Program};
 use crate::claim::Claim;
 use crate::error::{Result, StackError};
+use crate::slot::Slot;
 use crate::{ports, progress};
 
 const READY: Duration = Duration::from_secs(30);
@@ -30,7 +30,7 @@ pub struct GatewayOptions {
 #[derive(Debug)]
 pub struct Gateway {
     // The order of the fields is that of their dropping: the gateway ends before the claim on its ledger does.
-    server: Mutex<Option<Child>>,
+    server: Slot,
     program: PathBuf,
     dir: PathBuf,
     port: u16,
@@ -53,14 +53,14 @@ impl Gateway {
         let claim = Claim::take(dir, "gateway")?;
         let port = ports::choose("the gateway", options.port, claim.last_ports().first().copied())?;
         let gateway = Gateway {
-            server: Mutex::new(None),
+            server: Slot::default(),
             program: program.to_owned(),
             dir: dir.canonicalize().map_err(StackError::io("find", dir))?,
             port,
             options,
             claim,
         };
-        progress::during(progress, "starting the gateway", || gateway.launch(&mut gateway.lock()))?;
+        progress::during(progress, "starting the gateway", || gateway.launch(&mut gateway.server.lock()))?;
         Ok(gateway)
     }
 
@@ -76,7 +76,7 @@ impl Gateway {
 
     /// Its process id, while it is started.
     pub fn pid(&self) -> Option<u32> {
-        self.lock().as_ref().map(Child::pid)
+        self.server.pid()
     }
 
     /// Its log.
@@ -86,37 +86,27 @@ impl Gateway {
 
     /// Whether it runs.
     pub fn is_alive(&self) -> bool {
-        self.lock().as_ref().is_some_and(Child::is_alive)
+        self.server.is_alive()
     }
 
     /// Stops it in order, and kills it if that takes too long. Nothing if it does not run.
     pub fn stop(&self) {
-        if let Some(child) = self.lock().take()
-            && child.stop(Signal::SIGTERM, SHUTDOWN).is_err()
-        {
-            child.kill9();
-        }
+        self.server.stop(SHUTDOWN);
     }
 
     /// Kills it.
     pub fn kill9(&self) {
-        if let Some(child) = self.lock().take() {
-            child.kill9();
-        }
+        self.server.kill9();
     }
 
     /// Freezes it, until [`Gateway::resume`].
     pub fn pause(&self) {
-        if let Some(child) = self.lock().as_ref() {
-            child.signal(Signal::SIGSTOP);
-        }
+        self.server.signal(Signal::SIGSTOP);
     }
 
     /// Undoes [`Gateway::pause`].
     pub fn resume(&self) {
-        if let Some(child) = self.lock().as_ref() {
-            child.signal(Signal::SIGCONT);
-        }
+        self.server.signal(Signal::SIGCONT);
     }
 
     /// Starts it again on the same port and ledger, after stopping it if it still runs; returns when it listens.
@@ -128,11 +118,7 @@ impl Gateway {
         if !ports::is_free(self.port) {
             return Err(StackError::PortInUse { what: "the gateway", port: self.port });
         }
-        self.launch(&mut self.lock())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Child>> {
-        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+        self.launch(&mut self.server.lock())
     }
 
     fn launch(&self, server: &mut Option<Child>) -> Result<()> {

@@ -7,7 +7,6 @@ mod probe;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -18,6 +17,7 @@ use crate::child::{Child, Program};
 use crate::claim::Claim;
 use crate::error::{Result, StackError};
 use crate::files::remove_if_there;
+use crate::slot::Slot;
 use crate::{ports, programs, progress};
 use config::Ports;
 
@@ -55,7 +55,7 @@ impl Default for KafkaOptions {
 #[derive(Debug)]
 pub struct Kafka {
     // The order of the fields is that of their dropping: the broker ends before the claim on its data does.
-    broker: Mutex<Option<Child>>,
+    broker: Slot,
     java: PathBuf,
     jars: PathBuf,
     home: PathBuf,
@@ -81,8 +81,8 @@ impl Kafka {
             broker: ports::choose("Kafka", options.port, last.first().copied())?,
             controller: ports::choose("Kafka's controller", None, last.get(1).copied())?,
         };
-        let kafka = Kafka { broker: Mutex::new(None), java, jars, home, ports, options, claim };
-        progress::during(progress, "starting Kafka", || kafka.launch(&mut kafka.lock()))?;
+        let kafka = Kafka { broker: Slot::default(), java, jars, home, ports, options, claim };
+        progress::during(progress, "starting Kafka", || kafka.launch(&mut kafka.broker.lock()))?;
         Ok(kafka)
     }
 
@@ -98,7 +98,7 @@ impl Kafka {
 
     /// The process id of the broker, while it is started.
     pub fn pid(&self) -> Option<u32> {
-        self.lock().as_ref().map(Child::pid)
+        self.broker.pid()
     }
 
     /// The broker's log.
@@ -108,38 +108,28 @@ impl Kafka {
 
     /// Whether the broker runs.
     pub fn is_alive(&self) -> bool {
-        self.lock().as_ref().is_some_and(Child::is_alive)
+        self.broker.is_alive()
     }
 
     /// Stops the broker in order, and kills it if that takes too long: its data stands both. Nothing if it does not
     /// run.
     pub fn stop(&self) {
-        if let Some(child) = self.lock().take()
-            && child.stop(Signal::SIGTERM, SHUTDOWN).is_err()
-        {
-            child.kill9();
-        }
+        self.broker.stop(SHUTDOWN);
     }
 
     /// Kills the broker.
     pub fn kill9(&self) {
-        if let Some(child) = self.lock().take() {
-            child.kill9();
-        }
+        self.broker.kill9();
     }
 
     /// Freezes the broker, until [`Kafka::resume`].
     pub fn pause(&self) {
-        if let Some(child) = self.lock().as_ref() {
-            child.signal(Signal::SIGSTOP);
-        }
+        self.broker.signal(Signal::SIGSTOP);
     }
 
     /// Undoes [`Kafka::pause`].
     pub fn resume(&self) {
-        if let Some(child) = self.lock().as_ref() {
-            child.signal(Signal::SIGCONT);
-        }
+        self.broker.signal(Signal::SIGCONT);
     }
 
     /// Starts the broker again on the same ports, after stopping it if it still runs; returns when it answers. After a
@@ -154,7 +144,7 @@ impl Kafka {
                 return Err(StackError::PortInUse { what: "Kafka", port });
             }
         }
-        self.launch(&mut self.lock())
+        self.launch(&mut self.broker.lock())
     }
 
     /// Kills the broker and deletes all it has stored, its topics and cluster id included; [`Kafka::restart`] then
@@ -165,10 +155,6 @@ impl Kafka {
     pub fn wipe_data(&self) -> Result<()> {
         self.kill9();
         remove_if_there(&self.data())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Child>> {
-        self.broker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn data(&self) -> PathBuf {

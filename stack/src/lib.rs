@@ -23,6 +23,7 @@ mod programs;
 mod progress;
 mod runtime;
 mod scratch;
+mod slot;
 mod spawner;
 #[cfg(feature = "testing")]
 mod test_stack;

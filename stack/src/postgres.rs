@@ -5,7 +5,6 @@ mod installation;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -16,6 +15,7 @@ use crate::Progress;
 use crate::child::{Child, Program};
 use crate::claim::Claim;
 use crate::error::{Result, StackError};
+use crate::slot::Slot;
 use crate::{ports, processes, programs, progress, runtime, wait};
 use cluster::Cluster;
 use installation::Installation;
@@ -65,7 +65,7 @@ impl Default for PostgresOptions {
 #[derive(Debug)]
 pub struct Postgres {
     // The order of the fields is that of their dropping: the server ends before the claim on its data does.
-    server: Mutex<Option<Child>>,
+    server: Slot,
     cluster: Cluster,
     log: PathBuf,
     port: u16,
@@ -87,14 +87,14 @@ impl Postgres {
             progress::during(progress, "creating a PostgreSQL cluster", || Cluster::create(dir))?;
         }
         let postgres = Postgres {
-            server: Mutex::new(None),
+            server: Slot::default(),
             cluster: Cluster::open(dir)?,
             log: dir.join("postgres.log"),
             port,
             options,
             claim,
         };
-        progress::during(progress, "starting PostgreSQL", || postgres.launch(&mut postgres.lock()))?;
+        progress::during(progress, "starting PostgreSQL", || postgres.launch(&mut postgres.server.lock()))?;
         Ok(postgres)
     }
 
@@ -110,7 +110,7 @@ impl Postgres {
 
     /// The process id of the server, while it is started.
     pub fn pid(&self) -> Option<u32> {
-        self.lock().as_ref().map(Child::pid)
+        self.server.pid()
     }
 
     /// The cluster on disk.
@@ -125,7 +125,7 @@ impl Postgres {
 
     /// Whether the server runs.
     pub fn is_alive(&self) -> bool {
-        self.lock().as_ref().is_some_and(Child::is_alive)
+        self.server.is_alive()
     }
 
     /// Stops the server: open transactions are rolled back, everything is written to disk. If that takes too long it
@@ -135,7 +135,7 @@ impl Postgres {
     /// If it does not end even so.
     pub fn stop(&self) -> Result<()> {
         self.resume();
-        let mut server = self.lock();
+        let mut server = self.server.lock();
         if let Some(child) = server.as_ref()
             && child.stop(Signal::SIGINT, FAST_SHUTDOWN).is_err()
         {
@@ -147,7 +147,7 @@ impl Postgres {
 
     /// Kills the server and all its backends in one go, as a power cut would.
     pub fn kill9(&self) {
-        let mut server = self.lock();
+        let mut server = self.server.lock();
         if let Some(child) = server.take() {
             // A stopped server starts no new backends while we go through them.
             child.signal(Signal::SIGSTOP);
@@ -181,11 +181,7 @@ impl Postgres {
         if !ports::is_free(self.port) {
             return Err(StackError::PortInUse { what: "PostgreSQL", port: self.port });
         }
-        self.launch(&mut self.lock())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Child>> {
-        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+        self.launch(&mut self.server.lock())
     }
 
     fn signal_all(&self, signal: Signal) {

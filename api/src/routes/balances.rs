@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::app::Api;
 use crate::auth::Caller;
 use crate::body::{Json, whole};
-use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, Turn, first_answer};
+use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, first_answer};
 use crate::openapi::problems;
 use crate::paging::{Items, PageQuery};
 use crate::path::{self, Id};
@@ -176,12 +176,7 @@ async fn charge(
     let amount = value.check()?;
     let route = format!("POST /v1/users/{user_id}/balance/charges");
     let request = Request { caller: caller.name(), route, key, body_hash: hash };
-    let answer = match api.turn(request).await? {
-        Turn::Replay(answer) => answer,
-        Turn::First(turn) => {
-            api.uninterrupted(book(api.clone(), turn, caller, context, user_id, amount)).await?
-        }
-    };
+    let answer = api.once(request, |api, turn| book(api, turn, caller, context, user_id, amount)).await?;
     Ok(answer.into_response())
 }
 

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::app::Api;
 use crate::auth::Admin;
 use crate::body::{Json, whole};
-use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, Turn, first_answer};
+use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, first_answer};
 use crate::openapi::problems;
 use crate::path::{self, Id};
 use crate::problem::Problem;
@@ -250,10 +250,7 @@ async fn create(
     let coupon = value.check()?;
     let route = "POST /v1/coupons".to_owned();
     let request = Request { caller: caller.name(), route, key, body_hash: hash };
-    let answer = match api.turn(request).await? {
-        Turn::Replay(answer) => answer,
-        Turn::First(turn) => api.uninterrupted(store(api.clone(), turn, context, coupon)).await?,
-    };
+    let answer = api.once(request, |api, turn| store(api, turn, context, coupon)).await?;
     Ok(answer.into_response())
 }
 

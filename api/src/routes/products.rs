@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::app::{Api, NewEvent};
 use crate::auth::Admin;
 use crate::body::{Json, whole};
-use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, Turn, first_answer};
+use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, first_answer};
 use crate::openapi::problems;
 use crate::path::{self, Id};
 use crate::problem::Problem;
@@ -186,10 +186,7 @@ async fn create(
     let product = value.check()?;
     let route = "POST /v1/products".to_owned();
     let request = Request { caller: caller.name(), route, key, body_hash: hash };
-    let answer = match api.turn(request).await? {
-        Turn::Replay(answer) => answer,
-        Turn::First(turn) => api.uninterrupted(store(api.clone(), turn, context, product)).await?,
-    };
+    let answer = api.once(request, |api, turn| store(api, turn, context, product)).await?;
     Ok(answer.into_response())
 }
 

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::app::Api;
 use crate::auth::{Admin, Caller};
 use crate::body::{Json, objects, whole};
-use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, Turn, first_answer};
+use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, first_answer};
 use crate::openapi::problems;
 use crate::order_command::refusal;
 use crate::path::{self, Id};
@@ -170,13 +170,9 @@ async fn ship(
     let (lines, tracking_number) = value.check()?;
     let route = format!("POST /v1/orders/{order_id}/shipments");
     let request = Request { caller: caller.name(), route, key, body_hash: hash };
-    let answer = match api.turn(request).await? {
-        Turn::Replay(answer) => answer,
-        Turn::First(turn) => {
-            let work = send_off(api.clone(), turn, caller, context, order_id, lines, tracking_number);
-            api.uninterrupted(work).await?
-        }
-    };
+    let answer = api
+        .once(request, |api, turn| send_off(api, turn, caller, context, order_id, lines, tracking_number))
+        .await?;
     Ok(answer.into_response())
 }
 

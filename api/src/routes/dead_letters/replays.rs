@@ -20,7 +20,7 @@ use crate::app::Api;
 use crate::auth::{Admin, Caller};
 use crate::body::{Json, present, present_object, present_whole};
 use crate::dead_letters::{ReplayView, RequestedView};
-use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, Turn, first_answer};
+use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, first_answer};
 use crate::openapi::problems;
 use crate::paging::{Items, PageQuery};
 use crate::path::{self, Id};
@@ -168,13 +168,7 @@ async fn request(
     let (selection, options) = value.check(&api.config.kafka.prefix)?;
     let route = "POST /v1/dead-letters/replays".to_owned();
     let request = Request { caller: caller.name(), route, key, body_hash: hash };
-    let mut answer = match api.turn(request).await? {
-        Turn::Replay(answer) => answer,
-        Turn::First(turn) => {
-            let work = select(api.clone(), turn, caller, selection, options);
-            api.uninterrupted(work).await?
-        }
-    };
+    let mut answer = api.once(request, |api, turn| select(api, turn, caller, selection, options)).await?;
     if let Some(wait) = prefer.wait {
         answer = waited(&api, answer, wait).await?;
     }

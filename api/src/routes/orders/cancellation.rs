@@ -14,7 +14,7 @@ use super::{note_order, waited};
 use crate::app::Api;
 use crate::auth::Caller;
 use crate::body::Json;
-use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, Turn, first_answer};
+use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, first_answer};
 use crate::openapi::problems;
 use crate::order_command::{self, refusal};
 use crate::path::{self, Id};
@@ -97,13 +97,7 @@ async fn cancel(
     let reason = value.check()?;
     let route = format!("POST /v1/orders/{order_id}/cancellation");
     let request = Request { caller: caller.name(), route, key, body_hash: hash };
-    let answer = match api.turn(request).await? {
-        Turn::Replay(answer) => answer,
-        Turn::First(turn) => {
-            let work = begin(api.clone(), turn, caller, context, order_id, reason);
-            api.uninterrupted(work).await?
-        }
-    };
+    let answer = api.once(request, |api, turn| begin(api, turn, caller, context, order_id, reason)).await?;
     let is_replay = answer.is_replay;
     let response = order_command::answer(answer);
     if is_replay { Ok(response) } else { waited(&api, order_id, prefer, response).await }

@@ -15,7 +15,7 @@ use super::ProductView;
 use crate::app::Api;
 use crate::auth::Admin;
 use crate::body::{Json, whole};
-use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, Turn, first_answer};
+use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, first_answer};
 use crate::openapi::problems;
 use crate::path::{self, Id};
 use crate::problem::{Code, Problem};
@@ -93,10 +93,7 @@ async fn adjust(
     let route = format!("POST /v1/products/{product_id}/stock");
     let request = Request { caller: caller.name(), route, key, body_hash: hash };
     let adjusted = StockAdjusted { product_id, delta, reason };
-    let answer = match api.turn(request).await? {
-        Turn::Replay(answer) => answer,
-        Turn::First(turn) => api.uninterrupted(store(api.clone(), turn, context, adjusted)).await?,
-    };
+    let answer = api.once(request, |api, turn| store(api, turn, context, adjusted)).await?;
     Ok(answer.into_response())
 }
 
