@@ -59,8 +59,8 @@ impl SilenceWatch {
     }
 }
 
-/// The partitions that are silent, by what the relay has published. To be asked when everything that the client had at
-/// hand was taken.
+/// The partitions that are silent, by what the relay has published; each is told once, and again when it is silent for as
+/// long again. To be asked when everything that the client had at hand was taken.
 pub(super) fn silent(state: &mut State, published: &Published, now: Instant) -> Vec<Silent> {
     let behind = state.owned.iter_mut().filter_map(|(slot, owned)| {
         let is_silent = is_silent(owned, published.last(&slot.0, slot.1), now);
@@ -75,7 +75,11 @@ fn is_silent(owned: &mut Owned, published: Option<Label>, now: Instant) -> bool 
         return false;
     }
     let since = *owned.behind_since.get_or_insert(now);
-    now.saturating_duration_since(since) > SILENT_MAX
+    let is_silent = now.saturating_duration_since(since) > SILENT_MAX;
+    if is_silent {
+        owned.behind_since = Some(now);
+    }
+    is_silent
 }
 
 #[cfg(test)]
@@ -105,9 +109,11 @@ mod tests {
         assert!(!is_silent(&mut owned, Some(label(9)), begin), "it was published a moment ago");
         assert!(!is_silent(&mut owned, Some(label(9)), begin + SILENT_MAX));
         assert!(is_silent(&mut owned, Some(label(9)), begin + SILENT_MAX * 2));
+        assert!(!is_silent(&mut owned, Some(label(9)), begin + SILENT_MAX * 3), "it was told");
+        assert!(is_silent(&mut owned, Some(label(9)), begin + SILENT_MAX * 4));
         // Reading anything of it begins the wait anew.
         owned.behind_since = None;
-        assert!(!is_silent(&mut owned, Some(label(9)), begin + SILENT_MAX * 3));
+        assert!(!is_silent(&mut owned, Some(label(9)), begin + SILENT_MAX * 6));
     }
 
     #[test]

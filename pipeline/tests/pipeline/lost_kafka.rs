@@ -133,6 +133,16 @@ fn admin(log: &Log) -> AdminClient<DefaultClientContext> {
     log.kafka.client().create().unwrap()
 }
 
+/// Deletes what Kafka holds, as retention would.
+async fn delete_records(log: &Log) {
+    let mut all = TopicPartitionList::new();
+    for partition in 0..i32::from(PARTITIONS) {
+        all.add_partition_offset(&log.kafka.full_name("balances"), partition, Offset::End).unwrap();
+    }
+    admin(log).delete_records(&all, &AdminOptions::new()).await.unwrap();
+    assert!(log.records().await.is_empty());
+}
+
 async fn delete_topic(log: &Log) {
     let topic = log.kafka.full_name("balances");
     let deleted = admin(log).delete_topics(&[&topic], &AdminOptions::new()).await.unwrap();
@@ -207,15 +217,25 @@ async fn what_was_deleted_on_purpose_is_published_again_to_who_has_not_read_it()
     consumer.stop().await;
     append(&log, &keys, 2).await;
     log.until_published().await;
-    let mut all = TopicPartitionList::new();
-    for partition in 0..i32::from(PARTITIONS) {
-        all.add_partition_offset(&log.kafka.full_name("balances"), partition, Offset::End).unwrap();
-    }
-    admin(&log).delete_records(&all, &AdminOptions::new()).await.unwrap();
-    assert!(log.records().await.is_empty());
+    delete_records(&log).await;
     let consumer = log.consumer(Arc::default());
     log.until_applied(48).await;
     assert_eq!(log.count("SELECT count(*) FROM applied").await, 48);
+    consumer.stop().await;
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_group_gets_from_the_log_what_kafka_does_not_hold_any_more() {
+    let log = Log::new().await;
+    let relay = log.relay();
+    append(&log, &keys(), 1).await;
+    log.until_published().await;
+    delete_records(&log).await;
+    // Nothing new is published, so nothing in Kafka tells the group that it misses something.
+    let consumer = log.consumer(Arc::default());
+    log.until_applied(24).await;
+    assert_eq!(log.count("SELECT count(*) FROM applied").await, 24);
     consumer.stop().await;
     relay.stop().await;
 }
