@@ -4,7 +4,8 @@
 //! those below it. But every writer has a transaction id before it draws a position (the column order of
 //! `event_log` sees to that). So:
 //!
-//! 1. read the sequence: every position up to P has been drawn;
+//! 1. ask for the end of the log: every position up to P has been drawn. (`event_log_end` waits for the sequence's page;
+//!    what a plain read of the sequence shows may be ahead of that, see migrations/0012);
 //! 2. then draw a transaction id X: whoever drew one of them has an id below X. (The snapshot's xmax would
 //!    not do: it is one above the highest id that has *ended*, and ids above it may be at work.);
 //! 3. as soon as a later snapshot's xmin is at least X, all of them have ended, and what is visible up to
@@ -45,10 +46,11 @@ impl Fences {
         metrics: &PipelineMetrics,
     ) -> Result<i64, sqlx::Error> {
         let known = self.waiting.back().map_or(self.final_position, |fence| fence.position);
-        // The row is read before the id is drawn, and no id is drawn where there is nothing new.
+        // The end is read before the id is drawn, and no id is drawn where there is nothing new.
         let drawn = sqlx::query!(
-            r#"SELECT last_value AS position, pg_current_xact_id()::text::bigint AS "xid!"
-               FROM event_log_position_seq WHERE is_called AND last_value > $1"#,
+            r#"WITH log AS MATERIALIZED (SELECT event_log_end() AS position)
+               SELECT position AS "position!", pg_current_xact_id()::text::bigint AS "xid!"
+               FROM log WHERE position > $1"#,
             known,
         )
         .fetch_optional(pool)
@@ -87,9 +89,5 @@ impl Fences {
 
 /// The highest position that was ever drawn; 0 where none was.
 pub(crate) async fn log_end(database: impl PgExecutor<'_>) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS "position!" FROM event_log_position_seq"#
-    )
-    .fetch_one(database)
-    .await
+    sqlx::query_scalar!(r#"SELECT event_log_end() AS "position!""#).fetch_one(database).await
 }

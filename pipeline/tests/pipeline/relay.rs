@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use ordermill_pipeline::database;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::support::{Log, Published, append_next, until};
@@ -105,6 +106,39 @@ async fn a_change_by_an_older_transaction_does_not_overtake_while_a_third_is_ope
     let records = log.records().await;
     assert_eq!(records.len(), 3);
     assert_in_order(&records);
+}
+
+/// Where it were, the relay would pass over what is written to those positions later.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_log_is_never_told_ahead_of_what_was_drawn() {
+    let log = Log::new().await;
+    let drawing = CancellationToken::new();
+    let draw = "SELECT count(nextval('event_log_position_seq')) FROM generate_series(1, 50000)";
+    let drawers = (0..2).map(|_| {
+        let (pool, drawing) = (log.pool.clone(), drawing.clone());
+        tokio::spawn(async move {
+            while !drawing.is_cancelled() {
+                sqlx::query(draw).execute(&pool).await.unwrap();
+            }
+        })
+    });
+    let drawers: Vec<_> = drawers.collect();
+    // Asked so often that a plain read of the sequence would be ahead some ten times.
+    for _ in 0..40 {
+        let told_ahead = log
+            .count(
+                "WITH told AS MATERIALIZED (
+                     SELECT event_log_end() AS position, nextval('event_log_position_seq') AS next
+                     FROM generate_series(1, 500))
+                 SELECT count(*) FROM told WHERE next <= position",
+            )
+            .await;
+        assert_eq!(told_ahead, 0);
+    }
+    drawing.cancel();
+    for drawer in drawers {
+        drawer.await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

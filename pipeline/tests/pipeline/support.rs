@@ -84,6 +84,7 @@ impl Log {
             include_str!("../../../migrations/0008_dead_letters.sql"),
             include_str!("../../../migrations/0010_eras.sql"),
             include_str!("../../../migrations/0011_requests_in_the_log.sql"),
+            include_str!("../../../migrations/0012_event_log_end.sql"),
         ] {
             sqlx::raw_sql(migration).execute(&self.pool).await.unwrap();
         }
