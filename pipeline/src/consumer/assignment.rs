@@ -46,8 +46,8 @@ pub(super) type Slot = (String, i16);
 #[derive(Default)]
 pub(super) struct State {
     pub(super) owned: HashMap<Slot, Owned>,
-    /// Whether the group has told this member its partitions, of which there may be none.
-    pub(super) is_assigned: bool,
+    /// Since when the group has not told this member its partitions; of those that it tells there may be none.
+    pub(super) unassigned_since: Option<Instant>,
     /// Counts rebalances: what was read under another number is dropped.
     pub(super) generation: u64,
     /// A rebalance went wrong; the member must leave and join anew.
@@ -136,7 +136,7 @@ impl Assignment {
         tracing::info!(group = self.group, partitions = owned.len(), "partitions assigned");
         self.with_state(|state| {
             state.owned = owned;
-            state.is_assigned = true;
+            state.unassigned_since = None;
             state.generation += 1;
         });
         consumer.assign(&positions).map_err(|error| error.to_string())
@@ -145,7 +145,7 @@ impl Assignment {
     fn revoke(&self, consumer: &BaseConsumer<Assignment>) -> Result<(), String> {
         self.with_state(|state| {
             state.owned.clear();
-            state.is_assigned = false;
+            state.unassigned_since = Some(Instant::now());
             state.generation += 1;
         });
         consumer.unassign().map_err(|error| error.to_string())

@@ -13,7 +13,7 @@ use super::assignment::{Assignment, Owned, Slot, State};
 use super::batch::{Attempts, BatchError, Batches, Item};
 use super::record::Record;
 use super::sequence_check::{Verdict, judge};
-use super::silence::{self, SilenceWatch};
+use super::silence;
 use super::{ConsumerConfig, Handler, Runtime, replayer};
 use crate::dead_letters::flood::FloodGuard;
 use crate::heartbeat::{self, Pulse};
@@ -32,6 +32,8 @@ const GATHER: Duration = Duration::from_millis(5);
 const TELL_KAFKA_EVERY: Duration = Duration::from_secs(1);
 /// How often the relay is asked again for records that are missing.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// How often the relay's cursor is compared with what was read.
+const LOOK_AFTER_SILENCE_EVERY: Duration = Duration::from_secs(2);
 /// How long Kafka has to say whether there is more in a partition that is silent.
 const BOUNDS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a Kafka that does not answer is logged.
@@ -98,7 +100,7 @@ struct Member<'a, H> {
     consumer: BaseConsumer<Assignment>,
     prefix: String,
     batch_records_max: usize,
-    silence: SilenceWatch,
+    looked_after_silence_at: Instant,
     told_kafka_at: Instant,
     complained_at: Option<Instant>,
 }
@@ -143,7 +145,10 @@ impl<'a, H: Handler> Member<'a, H> {
             pool: runtime.pool.clone(),
             runtime: tokio.clone(),
             metrics: runtime.metrics.clone(),
-            state: std::sync::Mutex::new(State::default()),
+            state: std::sync::Mutex::new(State {
+                unassigned_since: Some(Instant::now()),
+                ..State::default()
+            }),
         };
         let consumer: BaseConsumer<Assignment> =
             client.create_with_context(assignment).map_err(|error| error.to_string())?;
@@ -158,7 +163,7 @@ impl<'a, H: Handler> Member<'a, H> {
             consumer,
             prefix: config.kafka.prefix.clone(),
             batch_records_max: config.batch_records_max,
-            silence: SilenceWatch::new(Instant::now()),
+            looked_after_silence_at: Instant::now(),
             told_kafka_at: Instant::now(),
             complained_at: None,
         })
@@ -175,7 +180,7 @@ impl<'a, H: Handler> Member<'a, H> {
             if let Some(failure) = self.assignment(|state| state.failure.take()) {
                 return Err(failure);
             }
-            if gathered.is_all && self.silence.is_due(Instant::now()) {
+            if gathered.is_all && self.looked_after_silence_at.elapsed() > LOOK_AFTER_SILENCE_EVERY {
                 self.look_after_silence()?;
             }
             if gathered.items.is_empty() {
@@ -354,12 +359,12 @@ impl<'a, H: Handler> Member<'a, H> {
         }
     }
 
-    /// Has the member join anew, with a new client, where Kafka has more and the client brings nothing; asks the relay
-    /// where Kafka has no more either.
+    /// Has the member join anew, with a new client, where more was published and the client brings nothing of it; asks
+    /// the relay for what Kafka does not hold either.
     fn look_after_silence(&mut self) -> Result<(), String> {
         let now = Instant::now();
-        let silence = &mut self.silence;
-        if self.consumer.context().with_state(|state| silence.is_left_out(state, now)) {
+        self.looked_after_silence_at = now;
+        if self.assignment(|state| silence::is_left_out(state, now)) {
             return Err("the group gives the member nothing to do, nor says that there is nothing".to_owned());
         }
         let published = match self.tokio.block_on(relay::published(&self.runtime.pool)) {
@@ -369,28 +374,15 @@ impl<'a, H: Handler> Member<'a, H> {
                 return Ok(());
             }
         };
-        for silent in self.assignment(|state| silence::silent(state, &published, now)) {
-            let (topic, partition) = &silent.slot;
-            let name = format!("{}{topic}", self.prefix);
-            match kafka::bounds(&self.consumer, &name, i32::from(*partition), BOUNDS_TIMEOUT) {
-                Ok((_, high)) if high <= silent.next_offset => {
-                    tracing::warn!(
-                        group = H::GROUP,
-                        slot = ?silent.slot,
-                        last = %silent.last,
-                        "Kafka does not hold what was published; the relay is asked to repeat"
-                    );
-                    self.consumer.context().ask_for_repeat(silent.last);
-                }
-                _ => {
-                    let last = silent.last;
-                    return Err(format!(
-                        "nothing comes of {topic}[{partition}] after {last} though there is more"
-                    ));
-                }
-            }
+        let silent = self.assignment(|state| silence::silent(state, &published, now));
+        let Some(first) = silent.iter().min_by_key(|silent| silent.last) else { return Ok(()) };
+        let (topic, partition) = &first.slot;
+        let name = format!("{}{topic}", self.prefix);
+        let high = kafka::bounds(&self.consumer, &name, i32::from(*partition), BOUNDS_TIMEOUT);
+        if high.is_ok_and(|(_, high)| high <= first.next_offset) {
+            self.consumer.context().ask_for_repeat(first.last);
         }
-        Ok(())
+        Err(format!("nothing comes of {topic}[{partition}] after {}, though more was published", first.last))
     }
 
     /// Tells Kafka the offsets now and then, for tools that show lag. Nothing depends on it.

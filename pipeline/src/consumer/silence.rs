@@ -11,18 +11,10 @@ use super::assignment::{Owned, Slot, State};
 use crate::label::Label;
 use crate::relay::Published;
 
-/// How often the relay's cursor is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long a partition may stay silent that has more to read.
 const SILENT_MAX: Duration = Duration::from_secs(10);
 /// How long a member may wait for its part of the work; others may have to finish theirs first.
 const UNASSIGNED_MAX: Duration = Duration::from_secs(60);
-
-/// When a member looks, and since when it has waited for its part of the work.
-pub(super) struct SilenceWatch {
-    looked_at: Instant,
-    unassigned_since: Option<Instant>,
-}
 
 /// A partition of which nothing comes though more was published to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,33 +26,13 @@ pub(super) struct Silent {
     pub(super) next_offset: i64,
 }
 
-impl SilenceWatch {
-    pub(super) fn new(now: Instant) -> SilenceWatch {
-        SilenceWatch { looked_at: now, unassigned_since: Some(now) }
-    }
-
-    /// Whether it is time for a look, which then is taken.
-    pub(super) fn is_due(&mut self, now: Instant) -> bool {
-        let is_due = now.saturating_duration_since(self.looked_at) >= LOOK_EVERY;
-        if is_due {
-            self.looked_at = now;
-        }
-        is_due
-    }
-
-    /// Whether the member waits too long to be given its part of the work.
-    pub(super) fn is_left_out(&mut self, state: &State, now: Instant) -> bool {
-        if state.is_assigned {
-            self.unassigned_since = None;
-            return false;
-        }
-        let since = *self.unassigned_since.get_or_insert(now);
-        now.saturating_duration_since(since) > UNASSIGNED_MAX
-    }
+/// Whether the group has not told this member for too long what its part of the work is.
+pub(super) fn is_left_out(state: &State, now: Instant) -> bool {
+    state.unassigned_since.is_some_and(|since| now.saturating_duration_since(since) > UNASSIGNED_MAX)
 }
 
-/// The partitions that are silent, by what the relay has published; each is told once, and again when it is silent for as
-/// long again. To be asked when everything that the client had at hand was taken.
+/// The partitions that are silent, by what the relay has published. To be asked when everything that the client had at
+/// hand was taken.
 pub(super) fn silent(state: &mut State, published: &Published, now: Instant) -> Vec<Silent> {
     let behind = state.owned.iter_mut().filter_map(|(slot, owned)| {
         let is_silent = is_silent(owned, published.last(&slot.0, slot.1), now);
@@ -75,11 +47,7 @@ fn is_silent(owned: &mut Owned, published: Option<Label>, now: Instant) -> bool 
         return false;
     }
     let since = *owned.behind_since.get_or_insert(now);
-    let is_silent = now.saturating_duration_since(since) > SILENT_MAX;
-    if is_silent {
-        owned.behind_since = Some(now);
-    }
-    is_silent
+    now.saturating_duration_since(since) > SILENT_MAX
 }
 
 #[cfg(test)]
@@ -109,11 +77,9 @@ mod tests {
         assert!(!is_silent(&mut owned, Some(label(9)), begin), "it was published a moment ago");
         assert!(!is_silent(&mut owned, Some(label(9)), begin + SILENT_MAX));
         assert!(is_silent(&mut owned, Some(label(9)), begin + SILENT_MAX * 2));
-        assert!(!is_silent(&mut owned, Some(label(9)), begin + SILENT_MAX * 3), "it was told");
-        assert!(is_silent(&mut owned, Some(label(9)), begin + SILENT_MAX * 4));
         // Reading anything of it begins the wait anew.
         owned.behind_since = None;
-        assert!(!is_silent(&mut owned, Some(label(9)), begin + SILENT_MAX * 6));
+        assert!(!is_silent(&mut owned, Some(label(9)), begin + SILENT_MAX * 3));
     }
 
     #[test]
@@ -130,12 +96,10 @@ mod tests {
     #[test]
     fn a_member_may_wait_a_while_for_its_part_and_may_have_none() {
         let begin = Instant::now();
-        let mut watch = SilenceWatch::new(begin);
-        let waiting = State::default();
-        assert!(!watch.is_left_out(&waiting, begin + UNASSIGNED_MAX));
-        assert!(watch.is_left_out(&waiting, begin + UNASSIGNED_MAX * 2));
-        let idle = State { is_assigned: true, ..State::default() };
-        assert!(!watch.is_left_out(&idle, begin + UNASSIGNED_MAX * 3));
-        assert!(!watch.is_left_out(&waiting, begin + UNASSIGNED_MAX * 3), "the wait begins anew");
+        let waiting = State { unassigned_since: Some(begin), ..State::default() };
+        assert!(!is_left_out(&waiting, begin + UNASSIGNED_MAX));
+        assert!(is_left_out(&waiting, begin + UNASSIGNED_MAX * 2));
+        let idle = State { unassigned_since: None, ..State::default() };
+        assert!(!is_left_out(&idle, begin + UNASSIGNED_MAX * 2));
     }
 }

@@ -13,90 +13,93 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use uuid::Uuid;
 
-use crate::support::{Log, PARTITIONS, until};
+use crate::support::{Log, PARTITIONS, Running, until};
 
+/// So many keys that every partition has some.
+const SOME_FOR_EVERY_PARTITION: usize = 24;
 /// So seldom that it does not look during a test.
 const NEVER: Duration = Duration::from_secs(3_600);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kafka_whose_data_was_deleted_is_filled_again_and_nothing_is_applied_twice_or_skipped() {
-    let mut kafka = OwnKafka::start().await;
-    let log = kafka.log().await;
-    let (relay, consumer) = (log.relay(), log.consumer(Arc::default()));
-    let keys: Vec<Uuid> = (0..6).map(|_| Uuid::new_v4()).collect();
-    append_each(&log, &keys, 1..=5).await;
-    log.until_applied(30).await;
-    kafka.lose_everything().await;
-    append_each(&log, &keys, 6..=8).await;
-    assert_filled_and_applied(&log, &keys, 8).await;
-    consumer.stop().await;
-    relay.stop().await;
+    let mut alone = Alone::start().await;
+    alone.apply(1..=5).await;
+    alone.lose_everything().await;
+    alone.apply(6..=8).await;
+    alone.stop_with_all_applied(8).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kafka_that_begins_to_count_its_leaders_anew_is_read_on() {
-    let mut kafka = OwnKafka::start().await;
-    let log = kafka.log().await;
-    let (relay, consumer) = (log.relay(), log.consumer(Arc::default()));
-    let keys: Vec<Uuid> = (0..6).map(|_| Uuid::new_v4()).collect();
-    append_each(&log, &keys, 1..=5).await;
-    log.until_applied(30).await;
+    let mut alone = Alone::start().await;
+    alone.apply(1..=5).await;
     // Each time the partitions get a leader anew, of a higher epoch.
     for ordinal in 6..=7 {
-        kafka.restart().await;
-        append_each(&log, &keys, ordinal..=ordinal).await;
-        log.until_applied(ordinal * 6).await;
+        alone.with(|kafka| kafka.restart().unwrap()).await;
+        alone.apply(ordinal..=ordinal).await;
     }
-    kafka.lose_everything().await;
-    append_each(&log, &keys, 8..=9).await;
-    assert_filled_and_applied(&log, &keys, 9).await;
-    consumer.stop().await;
-    relay.stop().await;
+    alone.lose_everything().await;
+    alone.apply(8..=9).await;
+    alone.stop_with_all_applied(9).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_waits_in_vain_begins_anew_and_publishes_under_the_same_labels() {
-    let mut kafka = OwnKafka::start().await;
-    let log = kafka.log().await;
-    let (relay, consumer) = (log.relay(), log.consumer(Arc::default()));
-    let keys: Vec<Uuid> = (0..6).map(|_| Uuid::new_v4()).collect();
-    append_each(&log, &keys, 1..=1).await;
-    log.until_applied(6).await;
-    kafka.with(Kafka::pause).await;
-    append_each(&log, &keys, 2..=3).await;
-    until("the relay begins anew", async || log.count("SELECT epoch FROM relay_cursor").await > 1).await;
-    kafka.with(Kafka::resume).await;
-    assert_filled_and_applied(&log, &keys, 3).await;
-    consumer.stop().await;
-    relay.stop().await;
+    let mut alone = Alone::start().await;
+    alone.apply(1..=1).await;
+    alone.with(Kafka::pause).await;
+    alone.append(2..=3).await;
+    until("the relay begins anew", async || alone.log.count("SELECT epoch FROM relay_cursor").await > 1)
+        .await;
+    alone.with(Kafka::resume).await;
+    alone.stop_with_all_applied(3).await;
 }
 
-/// A broker that nobody else uses, so that it may be killed.
-struct OwnKafka(Option<Private<Kafka>>);
+/// A log that is published and applied by a broker that nobody else uses, so that it may be killed.
+struct Alone {
+    log: Log,
+    relay: Running,
+    consumer: Running,
+    keys: Vec<Uuid>,
+    kafka: Option<Private<Kafka>>,
+}
 
-impl OwnKafka {
-    async fn start() -> OwnKafka {
-        OwnKafka(Some(tokio::task::spawn_blocking(Private::kafka).await.unwrap().unwrap()))
+impl Alone {
+    async fn start() -> Alone {
+        let kafka = tokio::task::spawn_blocking(Private::kafka).await.unwrap().unwrap();
+        let url = TestStack::shared().await.fresh_database().await;
+        let log = Log::at(&url, &kafka.brokers(), "lost.").await;
+        let (relay, consumer) = (log.relay(), log.consumer(Arc::default()));
+        Alone { log, relay, consumer, keys: keys(6), kafka: Some(kafka) }
     }
 
-    /// A log that is published to it.
-    async fn log(&self) -> Log {
-        let url = TestStack::shared().await.fresh_database().await;
-        Log::at(&url, &self.0.as_ref().unwrap().brokers(), "lost.").await
+    /// Appends some events of each key, in order.
+    async fn append(&self, ordinals: RangeInclusive<i64>) {
+        for ordinal in ordinals {
+            append(&self.log, &self.keys, ordinal).await;
+        }
+    }
+
+    /// Appends some events of each key, and waits until all up to them are applied.
+    async fn apply(&self, ordinals: RangeInclusive<i64>) {
+        let last = *ordinals.end();
+        self.append(ordinals).await;
+        self.log.until_applied(self.count(last)).await;
+    }
+
+    /// How many events there are when each key has that many.
+    fn count(&self, of_each: i64) -> i64 {
+        of_each * i64::try_from(self.keys.len()).unwrap()
     }
 
     /// Does what blocks.
     async fn with(&mut self, act: impl FnOnce(&Kafka) + Send + 'static) {
-        let kafka = self.0.take().unwrap();
+        let kafka = self.kafka.take().unwrap();
         let acted = tokio::task::spawn_blocking(move || {
             act(&kafka);
             kafka
         });
-        self.0 = Some(acted.await.unwrap());
-    }
-
-    async fn restart(&mut self) {
-        self.with(|kafka| kafka.restart().unwrap()).await;
+        self.kafka = Some(acted.await.unwrap());
     }
 
     async fn lose_everything(&mut self) {
@@ -107,25 +110,20 @@ impl OwnKafka {
         })
         .await;
     }
-}
 
-/// Appends some events of each key, in order.
-async fn append_each(log: &Log, keys: &[Uuid], ordinals: RangeInclusive<i64>) {
-    for ordinal in ordinals {
-        append(log, keys, ordinal).await;
-    }
-}
-
-/// Waits until Kafka holds every event of each key, the first to the `last`th, and each is applied once and in order.
-async fn assert_filled_and_applied(log: &Log, keys: &[Uuid], last: i64) {
-    let count = last * i64::try_from(keys.len()).unwrap();
-    log.until_applied(count).await;
-    log.until_published().await;
-    // Some may be there twice, under the same label: relay and consumers both look after what was lost.
-    let labels: BTreeSet<Label> = log.records().await.iter().map(|record| record.label).collect();
-    assert_eq!(i64::try_from(labels.len()).unwrap(), count, "Kafka was not filled again");
-    for key in keys {
-        assert_eq!(log.applied_of(*key).await, (1..=last).collect::<Vec<i64>>());
+    /// Waits until Kafka holds every event of each key, the first to the `last`th, and each is applied, once and in order.
+    async fn stop_with_all_applied(self, last: i64) {
+        let log = &self.log;
+        log.until_applied(self.count(last)).await;
+        log.until_published().await;
+        // Some may be there twice, under the same label: relay and consumers both look after what was lost.
+        let labels: BTreeSet<Label> = log.records().await.iter().map(|record| record.label).collect();
+        assert_eq!(i64::try_from(labels.len()).unwrap(), self.count(last), "Kafka was not filled again");
+        for key in &self.keys {
+            assert_eq!(log.applied_of(*key).await, (1..=last).collect::<Vec<i64>>());
+        }
+        self.consumer.stop().await;
+        self.relay.stop().await;
     }
 }
 
@@ -156,9 +154,8 @@ async fn append(log: &Log, keys: &[Uuid], ordinal: i64) {
     }
 }
 
-/// Some keys for every partition.
-fn keys() -> Vec<Uuid> {
-    (0..24).map(|_| Uuid::new_v4()).collect()
+fn keys(count: usize) -> Vec<Uuid> {
+    (0..count).map(|_| Uuid::new_v4()).collect()
 }
 
 /// Waits until Kafka holds every event of the log.
@@ -173,7 +170,7 @@ async fn until_filled(log: &Log) {
 async fn a_topic_that_is_deleted_under_the_leading_relay_is_made_and_filled_again() {
     let log = Log::new().await;
     let relay = log.relay();
-    append(&log, &keys(), 1).await;
+    append(&log, &keys(SOME_FOR_EVERY_PARTITION), 1).await;
     log.until_published().await;
     // Nobody reads it, and nothing new is published to it.
     delete_topic(&log).await;
@@ -186,7 +183,7 @@ async fn a_topic_that_is_deleted_under_the_leading_relay_is_made_and_filled_agai
 async fn a_topic_that_was_made_anew_under_the_leading_relay_is_filled_once_something_is_published() {
     let log = Log::new().await;
     let relay = log.relay_that_looks(NEVER);
-    let keys = keys();
+    let keys = keys(SOME_FOR_EVERY_PARTITION);
     append(&log, &keys, 1).await;
     append(&log, &keys, 2).await;
     log.until_published().await;
@@ -210,7 +207,7 @@ async fn a_topic_that_was_made_anew_under_the_leading_relay_is_filled_once_somet
 async fn what_was_deleted_on_purpose_is_published_again_to_who_has_not_read_it() {
     let log = Log::new().await;
     let relay = log.relay();
-    let keys = keys();
+    let keys = keys(SOME_FOR_EVERY_PARTITION);
     append(&log, &keys, 1).await;
     let consumer = log.consumer(Arc::default());
     log.until_applied(24).await;
@@ -229,7 +226,7 @@ async fn what_was_deleted_on_purpose_is_published_again_to_who_has_not_read_it()
 async fn a_new_group_gets_from_the_log_what_kafka_does_not_hold_any_more() {
     let log = Log::new().await;
     let relay = log.relay();
-    append(&log, &keys(), 1).await;
+    append(&log, &keys(SOME_FOR_EVERY_PARTITION), 1).await;
     log.until_published().await;
     delete_records(&log).await;
     // Nothing new is published, so nothing in Kafka tells the group that it misses something.

@@ -108,7 +108,7 @@ async fn a_change_by_an_older_transaction_does_not_overtake_while_a_third_is_ope
     assert_in_order(&records);
 }
 
-/// Where it were, the relay would pass over what is written to those positions later.
+/// If it were, the relay would pass over what is written to those positions later.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_the_log_is_never_told_ahead_of_what_was_drawn() {
     let log = Log::new().await;
