@@ -8,6 +8,7 @@ mod contract;
 mod coupons;
 mod dead_letters;
 mod deadlines;
+mod diagnosis;
 mod faults;
 mod gateway;
 mod http;

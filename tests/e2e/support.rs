@@ -26,6 +26,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
+use crate::diagnosis;
+
 /// How long anything may take on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(240);
 /// The program.
@@ -95,6 +97,7 @@ impl Shop {
 
     /// The same on a Kafka that the test has for itself.
     pub(crate) async fn with_kafka(brokers: &str) -> Shop {
+        diagnosis::keep_log();
         let stack = TestStack::shared().await;
         let database_url = stack.fresh_database().await;
         let kafka = KafkaConfig::new(brokers, &stack.fresh_prefix());
@@ -328,20 +331,32 @@ impl Shop {
 
     /// Waits until no order is pending and everything is in Kafka.
     pub(crate) async fn until_quiet(&self) {
-        until("every order is at rest", async || {
-            self.count(
-                "SELECT count(*) FROM orders WHERE status NOT IN ('REJECTED', 'CONFIRMED', 'CANCELLED', \
-                     'PARTIALLY_SHIPPED', 'SHIPPED', 'DELIVERED')",
-            )
-            .await
-                == 0
-        })
+        self.until_none(
+            "orders that are not at rest",
+            "SELECT count(*) FROM orders WHERE status NOT IN ('REJECTED', 'CONFIRMED', 'CANCELLED', \
+                 'PARTIALLY_SHIPPED', 'SHIPPED', 'DELIVERED')",
+        )
         .await;
-        until("everything is published", async || {
-            self.count("SELECT count(*) FROM event_log e, relay_cursor c WHERE e.position > c.position").await
-                == 0
-        })
+        self.until_none(
+            "events that are not published",
+            "SELECT count(*) FROM event_log e, relay_cursor c WHERE e.position > c.position",
+        )
         .await;
+    }
+
+    /// Waits until a count is 0; where it is not in time, says how everything stands.
+    async fn until_none(&self, what: &str, sql: &str) {
+        let started = Instant::now();
+        loop {
+            let left = self.count(sql).await;
+            if left == 0 {
+                return;
+            }
+            if started.elapsed() > DEADLINE {
+                panic!("{left} {what} after {DEADLINE:?}{}", diagnosis::of(&self.pool).await);
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
     }
 
     /// Whether everything adds up, with the report.

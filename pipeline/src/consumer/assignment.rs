@@ -101,6 +101,11 @@ impl Assignment {
         change(&mut self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
+    /// The name that a topic or a group has in Kafka.
+    pub(super) fn full_name(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
     /// Takes the partitions over in the database, then begins to read each at the right place.
     fn assign(
         &self,
@@ -126,7 +131,7 @@ impl Assignment {
             let (offset, partition) = self.begin(consumer, &claim).map_err(|error| error.to_string())?;
             positions
                 .add_partition_offset(
-                    &format!("{}{}", self.prefix, claim.topic),
+                    &self.full_name(&claim.topic),
                     i32::from(claim.partition),
                     Offset::Offset(offset),
                 )
@@ -152,7 +157,7 @@ impl Assignment {
     }
 
     fn begin(&self, consumer: &BaseConsumer<Assignment>, claim: &Claim) -> Result<(i64, Owned), KafkaError> {
-        let name = format!("{}{}", self.prefix, claim.topic);
+        let name = self.full_name(&claim.topic);
         // Where the topic is not there yet, it is read from its beginning once it is: labels tell what was applied.
         let (low, high) = kafka::bounds(consumer, &name, i32::from(claim.partition), WATERMARK_TIMEOUT)?;
         let start = start(claim.next_offset, low, high);

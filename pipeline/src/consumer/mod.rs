@@ -7,6 +7,8 @@
 mod assignment;
 mod attempt;
 mod batch;
+mod left_over;
+mod lookout;
 mod offsets;
 mod record;
 mod replayer;

@@ -11,16 +11,14 @@ use tokio::runtime::Handle;
 
 use super::assignment::{Assignment, Owned, Slot, State};
 use super::batch::{Attempts, BatchError, Batches, Item};
+use super::lookout::Lookout;
 use super::record::Record;
 use super::sequence_check::{Verdict, judge};
-use super::silence;
 use super::{ConsumerConfig, Handler, Runtime, replayer};
 use crate::dead_letters::flood::FloodGuard;
 use crate::heartbeat::{self, Pulse};
-use crate::kafka;
 use crate::label::Label;
 use crate::metrics::GroupLabel;
-use crate::relay;
 use crate::retry::Retry;
 
 /// How long the loop waits for a first record before it looks at other things.
@@ -32,10 +30,6 @@ const GATHER: Duration = Duration::from_millis(5);
 const TELL_KAFKA_EVERY: Duration = Duration::from_secs(1);
 /// How often the relay is asked again for records that are missing.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
-/// How often the relay's cursor is compared with what was read.
-const LOOK_AFTER_SILENCE_EVERY: Duration = Duration::from_secs(2);
-/// How long Kafka has to say whether there is more in a partition that is silent.
-const BOUNDS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a Kafka that does not answer is logged.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
 /// How soon a group that has stopped looks whether it may go on.
@@ -100,7 +94,7 @@ struct Member<'a, H> {
     consumer: BaseConsumer<Assignment>,
     prefix: String,
     batch_records_max: usize,
-    looked_after_silence_at: Instant,
+    lookout: Lookout,
     told_kafka_at: Instant,
     complained_at: Option<Instant>,
 }
@@ -163,7 +157,7 @@ impl<'a, H: Handler> Member<'a, H> {
             consumer,
             prefix: config.kafka.prefix.clone(),
             batch_records_max: config.batch_records_max,
-            looked_after_silence_at: Instant::now(),
+            lookout: Lookout::new(H::TOPICS, runtime.partitions),
             told_kafka_at: Instant::now(),
             complained_at: None,
         })
@@ -180,8 +174,8 @@ impl<'a, H: Handler> Member<'a, H> {
             if let Some(failure) = self.assignment(|state| state.failure.take()) {
                 return Err(failure);
             }
-            if gathered.is_all && self.looked_after_silence_at.elapsed() > LOOK_AFTER_SILENCE_EVERY {
-                self.look_after_silence()?;
+            if gathered.is_all {
+                self.lookout.turn(&self.consumer)?;
             }
             if gathered.items.is_empty() {
                 self.look_after_gaps();
@@ -357,32 +351,6 @@ impl<'a, H: Handler> Member<'a, H> {
         for label in missing {
             self.consumer.context().ask_for_repeat(label);
         }
-    }
-
-    /// Has the member join anew, with a new client, where more was published and the client brings nothing of it; asks
-    /// the relay for what Kafka does not hold either.
-    fn look_after_silence(&mut self) -> Result<(), String> {
-        let now = Instant::now();
-        self.looked_after_silence_at = now;
-        if self.assignment(|state| silence::is_left_out(state, now)) {
-            return Err("the group gives the member nothing to do, nor says that there is nothing".to_owned());
-        }
-        let published = match self.tokio.block_on(relay::published(&self.runtime.pool)) {
-            Ok(published) => published,
-            Err(error) => {
-                tracing::debug!(group = H::GROUP, %error, "cannot see what the relay has published");
-                return Ok(());
-            }
-        };
-        let silent = self.assignment(|state| silence::silent(state, &published, now));
-        let Some(first) = silent.iter().min_by_key(|silent| silent.last) else { return Ok(()) };
-        let (topic, partition) = &first.slot;
-        let name = format!("{}{topic}", self.prefix);
-        let high = kafka::bounds(&self.consumer, &name, i32::from(*partition), BOUNDS_TIMEOUT);
-        if high.is_ok_and(|(_, high)| high <= first.next_offset) {
-            self.consumer.context().ask_for_repeat(first.last);
-        }
-        Err(format!("nothing comes of {topic}[{partition}] after {}, though more was published", first.last))
     }
 
     /// Tells Kafka the offsets now and then, for tools that show lag. Nothing depends on it.

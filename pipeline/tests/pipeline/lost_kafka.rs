@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ordermill_pipeline::audit;
+use ordermill_pipeline::consumer::Handler as _;
 use ordermill_pipeline::label::Label;
 use ordermill_stack::{Kafka, Private, TestStack};
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use uuid::Uuid;
 
-use crate::support::{Log, PARTITIONS, Running, until};
+use crate::support::{Log, PARTITIONS, Recorder, Running, until};
 
 /// So many keys that every partition has some.
 const SOME_FOR_EVERY_PARTITION: usize = 24;
@@ -55,10 +57,28 @@ async fn a_relay_that_waits_in_vain_begins_anew_and_publishes_under_the_same_lab
     alone.stop_with_all_applied(3).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_the_group_gave_to_nobody_while_their_topic_was_away_are_read_on() {
+    let mut alone = Alone::start().await;
+    alone.apply(1..=2).await;
+    // A client that takes a topic which is gone for one that is about to come.
+    let mut kafka = alone.log.kafka.clone();
+    kafka.settings.insert("topic.metadata.propagation.max.ms".to_owned(), "3600000".to_owned());
+    let hopeful = Log::on(&alone.log.url, kafka).await;
+    std::mem::replace(&mut alone.consumer, hopeful.consumer(Arc::default())).stop().await;
+    alone.apply(3..=4).await;
+    alone.relay.take().unwrap().stop().await;
+    alone.lose_everything().await;
+    until("the group has shared out nothing", async || alone.has_settled_group().await).await;
+    alone.relay = Some(alone.log.relay());
+    alone.apply(5..=6).await;
+    alone.stop_with_all_applied(6).await;
+}
+
 /// A log that is published and applied by a broker that nobody else uses, so that it may be killed.
 struct Alone {
     log: Log,
-    relay: Running,
+    relay: Option<Running>,
     consumer: Running,
     keys: Vec<Uuid>,
     kafka: Option<Private<Kafka>>,
@@ -70,7 +90,7 @@ impl Alone {
         let url = TestStack::shared().await.fresh_database().await;
         let log = Log::at(&url, &kafka.brokers(), "lost.").await;
         let (relay, consumer) = (log.relay(), log.consumer(Arc::default()));
-        Alone { log, relay, consumer, keys: keys(6), kafka: Some(kafka) }
+        Alone { log, relay: Some(relay), consumer, keys: keys(6), kafka: Some(kafka) }
     }
 
     /// Appends some events of each key, in order.
@@ -123,7 +143,18 @@ impl Alone {
             assert_eq!(log.applied_of(*key).await, (1..=last).collect::<Vec<i64>>());
         }
         self.consumer.stop().await;
-        self.relay.stop().await;
+        self.relay.unwrap().stop().await;
+    }
+
+    /// Whether every member of the consumer's group has been told its part.
+    async fn has_settled_group(&self) -> bool {
+        let (kafka, name) = (self.log.kafka.clone(), self.log.kafka.full_name(Recorder::GROUP));
+        let look = move || {
+            let client: BaseConsumer = kafka.client().set("group.id", "test-watcher").create().unwrap();
+            let found = client.fetch_group_list(Some(&name), Duration::from_secs(2));
+            found.is_ok_and(|found| found.groups().iter().any(|group| group.state() == "Stable"))
+        };
+        tokio::task::spawn_blocking(look).await.unwrap()
     }
 }
 
