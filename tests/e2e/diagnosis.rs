@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 use crate::support::Shop;
 
 /// What is logged unless `RUST_LOG` says otherwise.
-const LOGGED: &str = "warn,ordermill_pipeline=info";
+const LOGGED: &str = "warn,ordermill_pipeline=info,librdkafka=off,rdkafka=off";
 /// So many of the last lines are kept; tests that run at the same time write into the same log.
 const LINES_MAX: usize = 200;
 
@@ -70,21 +70,26 @@ const LOOKS: [(&str, &str); 6] = [
 
 /// The tables and the last lines of the log, for the message of a test that fails.
 pub(crate) async fn of(pool: &PgPool) -> String {
+    let tables = tables(pool).await;
+    let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+    let lines: String = lines.iter().map(String::as_str).collect();
+    format!("{tables}\nthe last lines of the log, of all tests of this process:\n{lines}")
+}
+
+async fn tables(pool: &PgPool) -> String {
     let mut text = String::new();
     for (what, query) in LOOKS {
         let rows = format!("SELECT coalesce(jsonb_pretty(jsonb_agg(t)), 'none') FROM ({query} LIMIT 20) t");
         let rows: Result<String, _> = sqlx::query_scalar(sqlx::AssertSqlSafe(rows)).fetch_one(pool).await;
         text += &format!("\n{what}: {}", rows.unwrap_or_else(|error| error.to_string()));
     }
-    let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
-    text + "\nthe last lines of the log, of all tests of this process:\n"
-        + &lines.iter().cloned().collect::<String>()
+    text
 }
 
 #[tokio::test]
 async fn of_a_shop_in_which_nothing_runs_every_table_is_told() {
     let shop = Shop::new().await;
-    let text = of(&shop.pool).await;
+    let text = tables(&shop.pool).await;
     for expected in ["orders that are not at rest: none", "\"era\": 1", "dead letters: none"] {
         assert!(text.contains(expected), "{text}");
     }
