@@ -36,7 +36,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
-use crate::cli::shutdown_on_signal;
+use crate::cli::{PartitionArgs, shutdown_on_signal};
 
 pub use report::Report;
 
@@ -70,6 +70,8 @@ pub struct BenchArgs {
     /// Chooses who orders what.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    #[command(flatten)]
+    partitions: PartitionArgs,
     /// Writes all figures into this file, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,

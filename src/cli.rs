@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use jiff::tz::TimeZone;
 use ordermill_pipeline::clock::Clock;
 use ordermill_pipeline::relay;
-use ordermill_pipeline::topics::{self, PARTITIONS_DEFAULT};
+use ordermill_pipeline::topics;
 use ordermill_store::{keys, migrations};
 use ordermill_workers::{GatewayConfig, Worker};
 use tokio::net::TcpListener;
@@ -55,7 +55,7 @@ enum Command {
     /// Runs a relay, which publishes or stands by; or looks at it, has it publish again, begins a new era.
     Relay(RelayArgs),
     /// Brings the database's schema up to date and sets up the log.
-    Migrate,
+    Migrate(PartitionArgs),
     /// Creates the topics that are missing and checks the others.
     Topics,
     /// Gives back what the gateway holds for orders that the database does not know.
@@ -90,6 +90,14 @@ pub(crate) struct TimeZoneArgs {
     /// By whose days sales are ranked and counted, a name of the tz database.
     #[arg(long, env = "ORDERMILL_TIME_ZONE", default_value = "Asia/Seoul", value_parser = services::time_zone)]
     pub(crate) time_zone: TimeZone,
+}
+
+/// The flags of every command that may set up the log.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PartitionArgs {
+    /// How many partitions each topic has; fixed when the log is set up, 12 unless given then.
+    #[arg(long, env = "ORDERMILL_PARTITIONS", value_name = "COUNT", value_parser = clap::value_parser!(i16).range(1..=1_000))]
+    pub(crate) partitions: Option<i16>,
 }
 
 #[derive(Args, Debug)]
@@ -148,7 +156,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         | Command::Replay(_)
         | Command::Payments(_)
         | Command::Keys(_)
-        | Command::Migrate
+        | Command::Migrate(_)
         | Command::Topics
         | Command::Bench(_)
         | Command::BenchLoad(_) => TOOLS_FILTER,
@@ -189,7 +197,7 @@ async fn command(cli: Cli) -> Result<ExitCode> {
         }
         Command::Bench(args) => return bench::run(&args).await,
         Command::BenchLoad(args) => return bench::load::run(&args).await,
-        Command::Migrate => migrate(&connections.database_url()?).await?,
+        Command::Migrate(args) => migrate(&connections.database_url()?, &args).await?,
         Command::Topics => make_topics(&connections.resolve()?).await?,
         Command::Keys(args) => store_key(&connections.database_url()?, &args).await?,
         Command::Api(args) => api(&connections.resolve()?, args).await?,
@@ -247,10 +255,10 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener> {
     })
 }
 
-async fn migrate(database_url: &str) -> Result<()> {
+async fn migrate(database_url: &str, args: &PartitionArgs) -> Result<()> {
     let pool = services::connect_pool(database_url, "migrate", 2).await?;
     migrations::run(&pool).await.context("the schema can't be brought up to date")?;
-    relay::install(&pool, PARTITIONS_DEFAULT).await?;
+    relay::install(&pool, args.partitions).await?;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use clap::Args;
 use jiff::tz::TimeZone;
 use ordermill_pipeline::consumer::FloodLimit;
 use ordermill_pipeline::relay;
-use ordermill_pipeline::topics::{self, PARTITIONS_DEFAULT};
+use ordermill_pipeline::topics;
 use ordermill_stack::{
     Gateway, GatewayOptions, Kafka, KafkaOptions, Postgres, PostgresOptions, Terminal, sibling_program,
 };
@@ -20,7 +20,7 @@ use ordermill_workers::{GatewayConfig, Worker};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{TimeZoneArgs, data_dir, listen, shutdown_on_signal};
+use crate::cli::{PartitionArgs, TimeZoneArgs, data_dir, listen, shutdown_on_signal};
 use crate::connections::{ConnectionArgs, Connections, admin_key_file};
 use crate::flood::FloodArgs;
 use crate::services::{Services, connect_pool};
@@ -48,6 +48,8 @@ pub struct UpArgs {
     /// The gateway's port; by default that of the last run, else any free one.
     #[arg(long)]
     gateway_port: Option<u16>,
+    #[command(flatten)]
+    partitions: PartitionArgs,
     #[command(flatten)]
     zone: TimeZoneArgs,
     #[command(flatten)]
@@ -102,6 +104,7 @@ pub async fn run(args: &ConnectionArgs, up: UpArgs) -> Result<ExitCode> {
     let shutdown = shutdown_on_signal()?;
     let directory = data_dir(&args.data_dir)?;
     let (time_zone, flood_limit) = (up.zone.time_zone.clone(), up.flood.limit());
+    let partitions = up.partitions.partitions;
     let listener = listen(SocketAddr::from(([127, 0, 0, 1], up.port))).await?;
     let api_url = format!("http://{}", listener.local_addr()?);
     let secret = callback_secret(&directory)?;
@@ -113,7 +116,7 @@ pub async fn run(args: &ConnectionArgs, up: UpArgs) -> Result<ExitCode> {
     });
     let (children, mut connections) = started.await.context("starting the servers panicked")??;
     connections.api_url = Some(api_url);
-    let settings = Settings { callback_secret: secret, time_zone, flood_limit };
+    let settings = Settings { callback_secret: secret, partitions, time_zone, flood_limit };
     let outcome = serve(&connections, &directory, listener, settings, &children, shutdown).await;
     StackFile::remove(&directory);
     eprintln!("stopping ...");
@@ -173,6 +176,7 @@ fn start(
 /// What the services are told.
 struct Settings {
     callback_secret: String,
+    partitions: Option<i16>,
     time_zone: TimeZone,
     flood_limit: FloodLimit,
 }
@@ -186,7 +190,7 @@ async fn serve(
     children: &Children,
     shutdown: CancellationToken,
 ) -> Result<()> {
-    set_up(connections, directory).await?;
+    set_up(connections, directory, settings.partitions).await?;
     let mut services = Services::connect(connections, shutdown.clone()).await?;
     services.flood_limit = settings.flood_limit;
     let services = std::sync::Arc::new(services);
@@ -232,11 +236,11 @@ async fn serve(
     outcome
 }
 
-async fn set_up(connections: &Connections, directory: &Path) -> Result<()> {
+async fn set_up(connections: &Connections, directory: &Path, partitions: Option<i16>) -> Result<()> {
     let pool = connect_pool(&connections.database_url, "up", 2).await?;
     migrations::run(&pool).await.context("the schema can't be brought up to date")?;
-    relay::install(&pool, PARTITIONS_DEFAULT).await?;
-    topics::ensure(&connections.kafka, PARTITIONS_DEFAULT, &ordermill_workers::groups()).await?;
+    let partitions = relay::install(&pool, partitions).await?;
+    topics::ensure(&connections.kafka, partitions, &ordermill_workers::groups()).await?;
     let path = admin_key_file(directory);
     let key = match fs::read_to_string(&path) {
         Ok(key) => key.trim().to_owned(),

@@ -1,11 +1,13 @@
 //! How to reach Kafka, and the names that topics have there.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _, OwnedHeaders};
 
 /// The pause before the broker is asked again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
@@ -54,6 +56,14 @@ impl KafkaConfig {
             client.set(name, value);
         }
     }
+}
+
+/// The headers of a message; none where there are none, or where one has a name that is not UTF-8. Nobody of ours writes
+/// such a name, and the client panics at it.
+pub(crate) fn headers(message: &BorrowedMessage<'_>) -> Option<OwnedHeaders> {
+    let headers = message.headers()?;
+    let all_can_be_read = catch_unwind(AssertUnwindSafe(|| headers.iter().count())).is_ok();
+    all_can_be_read.then(|| headers.detach())
 }
 
 /// The first offset that a partition holds and the one after its last; both 0 where there is no such partition.

@@ -19,6 +19,7 @@ pub mod partition;
 pub mod relay;
 pub mod retry;
 pub mod stored_header;
+mod supervised;
 pub mod topics;
 pub mod trace;
 pub mod wake;

@@ -45,6 +45,8 @@ pub struct Report {
 /// What was asked for.
 #[derive(Clone, Debug, Serialize)]
 pub struct Parameters {
+    /// Partitions of each topic.
+    pub partitions: i16,
     /// Orders of the closed loop.
     pub orders: usize,
     /// Orders before it that are not measured.
@@ -160,7 +162,12 @@ pub struct Verified {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (p, v, m) = (&self.parameters, &self.versions, &self.machine);
-        writeln!(f, "ordermill {}, PostgreSQL {}, Kafka {}", v.ordermill, v.postgresql, v.kafka)?;
+        let (ordermill, postgresql, kafka) = (v.ordermill, &v.postgresql, v.kafka);
+        writeln!(
+            f,
+            "ordermill {ordermill}, PostgreSQL {postgresql}, Kafka {kafka}, {} partitions",
+            p.partitions
+        )?;
         writeln!(f, "{} cores, {} MiB: {}", m.cores, grouped(m.memory_mib as f64), m.processor)?;
         writeln!(
             f,

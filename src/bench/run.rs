@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
+use ordermill_pipeline::relay;
 use ordermill_stack::{KAFKA_VERSION, Progress as _, Terminal};
 use ordermill_store::orders;
 use sqlx::PgPool;
@@ -67,12 +68,9 @@ struct Run<'a> {
 /// Measures everything on a stack of its own.
 pub(super) async fn measure(args: &BenchArgs) -> Result<Report> {
     let progress = Terminal::new();
-    let stack = step(
-        &progress,
-        "starting a stack of PostgreSQL, Kafka, gateway and pipeline",
-        OwnStack::start(args.keep),
-    )
-    .await?;
+    let stack =
+        step(&progress, "starting a stack of PostgreSQL, Kafka, gateway and pipeline", OwnStack::start(args))
+            .await?;
     let pool = connect_pool(stack.database_url(), "bench", 2).await?;
     let orders = OrderCounts { sent: 0, accepted: 0, confirmed: 0, by_status: BTreeMap::new() };
     let mut run = Run { args, stack, pool, progress, orders, errors: BTreeMap::new() };
@@ -108,7 +106,7 @@ impl Run<'_> {
         Ok(Report {
             ok: verify.ok && self.errors.is_empty() && self.orders.confirmed == self.orders.sent,
             at: Timestamp::now(),
-            parameters: parameters(args),
+            parameters: parameters(args, relay::partitions(&self.pool).await?),
             versions: Versions {
                 ordermill: env!("CARGO_PKG_VERSION"),
                 postgresql: pgbench::version(&self.pool).await?,
@@ -283,8 +281,9 @@ async fn step<T>(progress: &Terminal, name: &str, work: impl Future<Output = Res
     outcome
 }
 
-fn parameters(args: &BenchArgs) -> Parameters {
+fn parameters(args: &BenchArgs, partitions: i16) -> Parameters {
     Parameters {
+        partitions,
         orders: args.orders,
         warm_up: args.warm_up,
         connections: args.concurrency,

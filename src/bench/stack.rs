@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use ordermill_pipeline::kafka::KafkaConfig;
 use ordermill_stack::{Child, Program, Scratch, Signal};
 
+use super::BenchArgs;
 use crate::connections::Connections;
 use crate::stack_file::StackFile;
 
@@ -68,17 +69,19 @@ impl OwnStack {
     ///
     /// # Errors
     /// Where it does not become ready; the message is its own last line.
-    pub(super) async fn start(keep: bool) -> Result<OwnStack> {
-        let directory = Directory::new(keep)?;
+    pub(super) async fn start(args: &BenchArgs) -> Result<OwnStack> {
+        let directory = Directory::new(args.keep)?;
         let path = directory.path();
         let mut program = this_program("the stack", &path.join("up.log"))?;
         for address in ADDRESSES {
             program = program.without_env_prefix(address);
         }
+        let partitions = args.partitions.partitions.map(|count| format!("--partitions={count}"));
         let up = program
             .death_signal(Signal::SIGTERM)
             .args(["up", "--port", "0", "--data-dir"])
             .arg(path)
+            .args(partitions)
             .start()?;
         let file = wait_until_ready(&up, path).await?;
         let admin_key = fs::read_to_string(&file.admin_key_file).context("can't read the admin's key")?;

@@ -119,7 +119,8 @@ impl Records {
 fn met(message: &BorrowedMessage<'_>) -> Met {
     let (mut label, mut previous, mut event_id) = (None, None, None);
     let (mut event_type, mut schema) = ("", "");
-    for header in message.headers().into_iter().flat_map(|headers| headers.iter()) {
+    let all = kafka::headers(message);
+    for header in all.iter().flat_map(|all| all.iter()) {
         let text = header.value.and_then(|value| std::str::from_utf8(value).ok());
         match (header.key, text) {
             (headers::LABEL, Some(text)) => label = text.parse::<Label>().ok(),

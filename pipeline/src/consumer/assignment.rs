@@ -144,7 +144,9 @@ impl Assignment {
             state.unassigned_since = None;
             state.generation += 1;
         });
-        consumer.assign(&positions).map_err(|error| error.to_string())
+        consumer.assign(&positions).map_err(|error| error.to_string())?;
+        // The client goes on pausing what was paused before, also where it comes back as a new part.
+        consumer.resume(&positions).map_err(|error| error.to_string())
     }
 
     fn revoke(&self, consumer: &BaseConsumer<Assignment>) -> Result<(), String> {
@@ -171,7 +173,7 @@ impl Assignment {
                 high,
                 "Kafka does not hold what comes next; the relay is asked to publish it again"
             );
-            self.ask_for_repeat(claim.label);
+            self.ask_for_repeat(&(claim.topic.clone(), claim.partition), claim.label);
         }
         let owned = Owned {
             epoch: claim.epoch,
@@ -185,9 +187,10 @@ impl Assignment {
         Ok((start.offset, owned))
     }
 
-    /// Asks the relay for everything above `label`. Only hastens: the relay looks after lost records as well.
-    pub(super) fn ask_for_repeat(&self, label: Label) {
-        if let Err(error) = self.runtime.block_on(request_repeat(&self.pool, label.position)) {
+    /// Asks the relay for what follows `label` in a partition. Only hastens: the relay looks after lost records as well.
+    pub(super) fn ask_for_repeat(&self, (topic, partition): &Slot, label: Label) {
+        let request = request_repeat(&self.pool, topic, *partition, label.position);
+        if let Err(error) = self.runtime.block_on(request) {
             tracing::warn!(group = self.group, %error, "the relay could not be asked to repeat");
         }
     }

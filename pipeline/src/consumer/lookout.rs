@@ -1,15 +1,17 @@
 //! Looks now and then whether a member waits in vain: for its part of the work, or for records of what it has. Such a
 //! member joins anew, with a new client.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use ordermill_schemas::Topic;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
-use super::assignment::Assignment;
+use super::assignment::{Assignment, Slot};
 use super::left_over::{Named, left_over};
-use super::silence;
+use super::{offsets, silence};
 use crate::kafka;
+use crate::label::Label;
 use crate::relay::{self, Published};
 
 /// How often the relay's cursor is compared with what was read.
@@ -25,13 +27,15 @@ pub(super) struct Lookout {
     partitions: i16,
     looked_at: Instant,
     looked_at_others_at: Instant,
+    /// What others had not applied to its end at the last look, and how far they were.
+    behind: HashMap<Slot, Label>,
 }
 
 impl Lookout {
     /// For a member that joins just now.
     pub(super) fn new(topics: &'static [Topic], partitions: i16) -> Lookout {
         let now = Instant::now();
-        Lookout { topics, partitions, looked_at: now, looked_at_others_at: now }
+        Lookout { topics, partitions, looked_at: now, looked_at_others_at: now, behind: HashMap::new() }
     }
 
     /// Looks where it is time to; to be called when everything that the client had at hand was taken.
@@ -62,32 +66,54 @@ impl Lookout {
         look_after_silence(consumer, &published, now)
     }
 
-    /// Whether what this member does not have, others do; as far as there is something to read.
+    /// Whether what this member does not have, others do. Kafka is asked only about what is behind and stands still.
     fn look_at_others(
-        &self,
+        &mut self,
         consumer: &BaseConsumer<Assignment>,
         published: &Published,
     ) -> Result<(), String> {
         let assignment = consumer.context();
-        let all = self.topics.iter().flat_map(|topic| (0..self.partitions).map(|p| (topic.name(), p)));
-        let others: Vec<Named> = assignment.with_state(|state| {
-            all.filter(|(topic, partition)| published.last(topic, *partition).is_some())
-                .filter(|(topic, partition)| !state.owned.contains_key(&((*topic).to_owned(), *partition)))
-                .map(|(topic, partition)| (assignment.full_name(topic), i32::from(partition)))
-                .collect()
-        });
-        if others.is_empty() {
+        let applied = match assignment.runtime.block_on(offsets::applied(&assignment.pool, assignment.group))
+        {
+            Ok(applied) => applied,
+            Err(error) => {
+                tracing::debug!(group = assignment.group, %error, "cannot see how far others are");
+                return Ok(());
+            }
+        };
+        let all =
+            self.topics.iter().flat_map(|topic| (0..self.partitions).map(|p| (topic.name().to_owned(), p)));
+        let of_others = assignment
+            .with_state(|state| all.filter(|slot| !state.owned.contains_key(slot)).collect::<Vec<Slot>>());
+        let before = std::mem::replace(&mut self.behind, behind(of_others, &applied, published));
+        let still: Vec<Named> = self
+            .behind
+            .iter()
+            .filter(|(slot, label)| before.get(*slot) == Some(*label))
+            .map(|((topic, partition), _)| (assignment.full_name(topic), i32::from(*partition)))
+            .collect();
+        if still.is_empty() {
             return Ok(());
         }
-        match left_over(consumer, &assignment.full_name(assignment.group), others, ANSWER_TIMEOUT) {
+        match left_over(consumer, &assignment.full_name(assignment.group), still, ANSWER_TIMEOUT) {
             Ok(None) => Ok(()),
             Ok(Some((topic, partition))) => Err(format!("no member of the group has {topic}[{partition}]")),
             Err(error) => {
-                tracing::debug!(group = assignment.group, %error, "cannot see what other members have");
+                tracing::warn!(group = assignment.group, %error, "cannot see what other members have");
                 Ok(())
             }
         }
     }
+}
+
+/// Of these partitions, those to which more was published than is applied, and how far they are.
+fn behind(slots: Vec<Slot>, applied: &HashMap<Slot, Label>, published: &Published) -> HashMap<Slot, Label> {
+    let label = |slot: Slot| {
+        let last = applied.get(&slot).copied().unwrap_or(Label::START);
+        let is_behind = published.last(&slot.0, slot.1).is_some_and(|published| published > last);
+        is_behind.then_some((slot, last))
+    };
+    slots.into_iter().filter_map(label).collect()
 }
 
 /// Whether more was published of what this member has, and the client brings nothing of it; asks the relay for what Kafka
@@ -104,7 +130,7 @@ fn look_after_silence(
     let name = assignment.full_name(topic);
     let bounds = kafka::bounds(consumer, &name, i32::from(*partition), ANSWER_TIMEOUT);
     if bounds.is_ok_and(|(_, high)| high <= first.next_offset) {
-        assignment.ask_for_repeat(first.last);
+        assignment.ask_for_repeat(&first.slot, first.last);
     }
     Err(format!("nothing comes of {topic}[{partition}] after {}, though more was published", first.last))
 }

@@ -1,5 +1,7 @@
 //! How far a group is, in the database beside its effects.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use sqlx::{PgConnection, PgPool};
@@ -48,6 +50,24 @@ pub(super) async fn claim(
         tip: row.tip_era.zip(row.tip_position).map(|(era, position)| Label { era, position }),
     });
     Ok(claims.collect())
+}
+
+/// How far a group is in each partition: the label applied last.
+pub(super) async fn applied(
+    pool: &PgPool,
+    group: &str,
+) -> Result<HashMap<(String, i16), Label>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "SELECT topic, partition, label_era, label_position FROM consumer_offset WHERE group_name = $1",
+        group,
+    )
+    .fetch_all(pool)
+    .await?;
+    let label = |era, position| Label { era, position };
+    Ok(rows
+        .into_iter()
+        .map(|row| ((row.topic, row.partition), label(row.label_era, row.label_position)))
+        .collect())
 }
 
 /// How far a batch brings one partition.

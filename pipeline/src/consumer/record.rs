@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 use ordermill_schemas::{DecodeError, Event, headers};
-use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Header, Headers as _, Message, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message, OwnedHeaders};
 use uuid::Uuid;
 
 use crate::dead_letters::Code;
+use crate::kafka;
 use crate::label::Label;
 use crate::log::{Cause, Origin, RecordPlace};
 use crate::stored_header::StoredHeader;
@@ -62,7 +63,7 @@ impl Record {
                 offset: message.offset(),
             },
             key: message.key().map(<[u8]>::to_vec),
-            headers: message.headers().map(BorrowedHeaders::detach),
+            headers: kafka::headers(message),
             payload: message.payload().map(<[u8]>::to_vec),
         }
     }

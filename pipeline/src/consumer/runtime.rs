@@ -14,12 +14,14 @@ use super::batch::{Attempts, BatchError, Batches, Item};
 use super::lookout::Lookout;
 use super::record::Record;
 use super::sequence_check::{Verdict, judge};
+use super::silence;
 use super::{ConsumerConfig, Handler, Runtime, replayer};
 use crate::dead_letters::flood::FloodGuard;
 use crate::heartbeat::{self, Pulse};
 use crate::label::Label;
 use crate::metrics::GroupLabel;
 use crate::retry::Retry;
+use crate::supervised;
 
 /// How long the loop waits for a first record before it looks at other things.
 const POLL_FIRST: Duration = Duration::from_millis(100);
@@ -47,36 +49,42 @@ pub async fn run<H: Handler>(runtime: Runtime, config: ConsumerConfig, handler: 
         pulse.clone(),
         runtime.shutdown.clone(),
     ));
-    let replays = tokio::spawn(replayer::run(runtime.clone(), handler.clone()));
+    let (consumer, replayer) = (format!("consumer of {}", H::GROUP), format!("replayer of {}", H::GROUP));
     let tokio = Handle::current();
-    let thread = tokio::task::spawn_blocking(move || {
-        let mut retry = Retry::forever(Duration::from_millis(100), Duration::from_secs(5));
-        while !runtime.shutdown.is_cancelled() {
-            let joined = Member::join(&runtime, &config, handler.as_ref(), &pulse, &tokio);
-            let outcome = joined.and_then(|mut member| {
-                let outcome = member.work(&mut retry);
-                member.leave();
-                outcome
-            });
-            if let Err(error) = outcome {
-                let delay = retry.next_delay();
-                tracing::warn!(
-                    group = H::GROUP,
-                    error,
-                    delay_ms = delay.as_millis(),
-                    "the member joins anew"
-                );
-                tokio.block_on(pause(&runtime, delay));
-            }
-        }
+    let consumer = supervised::run(&consumer, &runtime.shutdown, || {
+        let (runtime, config, handler) = (runtime.clone(), config.clone(), handler.clone());
+        let (pulse, tokio) = (pulse.clone(), tokio.clone());
+        tokio::task::spawn_blocking(move || consume(&runtime, &config, handler.as_ref(), &pulse, &tokio))
     });
-    if thread.await.is_err() {
-        tracing::error!(group = H::GROUP, "the consumer's thread panicked; nothing is consumed any more");
-    }
-    if replays.await.is_err() {
-        tracing::error!(group = H::GROUP, "the replayer panicked; no dead letter is replayed any more");
-    }
+    let replayer = supervised::run(&replayer, &runtime.shutdown, || {
+        tokio::spawn(replayer::run(runtime.clone(), handler.clone()))
+    });
+    tokio::join!(consumer, replayer);
     let _ = beat.await;
+}
+
+/// Is a member, over and over again, until shutdown.
+fn consume<H: Handler>(
+    runtime: &Runtime,
+    config: &ConsumerConfig,
+    handler: &H,
+    pulse: &Pulse,
+    tokio: &Handle,
+) {
+    let mut retry = Retry::forever(Duration::from_millis(100), Duration::from_secs(5));
+    while !runtime.shutdown.is_cancelled() {
+        let joined = Member::join(runtime, config, handler, pulse, tokio);
+        let outcome = joined.and_then(|mut member| {
+            let outcome = member.work(&mut retry);
+            member.leave();
+            outcome
+        });
+        if let Err(error) = outcome {
+            let delay = retry.next_delay();
+            tracing::warn!(group = H::GROUP, error, delay_ms = delay.as_millis(), "the member joins anew");
+            tokio.block_on(pause(runtime, delay));
+        }
+    }
 }
 
 async fn pause(runtime: &Runtime, delay: Duration) {
@@ -181,7 +189,9 @@ impl<'a, H: Handler> Member<'a, H> {
                 self.look_after_gaps();
                 continue;
             }
+            let began = Instant::now();
             self.apply(&gathered, retry)?;
+            self.assignment(|state| silence::worked(state, began.elapsed()));
             self.tell_kafka();
         }
         Ok(())
@@ -244,7 +254,7 @@ impl<'a, H: Handler> Member<'a, H> {
         });
         if let Some(last) = ask_for {
             tracing::warn!(group = H::GROUP, ?slot, %last, "records are missing; the relay is asked to repeat");
-            self.consumer.context().ask_for_repeat(last);
+            self.consumer.context().ask_for_repeat(&slot, last);
         }
         if let Some(low) = restart_at {
             tracing::warn!(
@@ -293,7 +303,11 @@ impl<'a, H: Handler> Member<'a, H> {
                 }
                 Err(BatchError::Fenced) => return Err(BatchError::Fenced.to_string()),
                 // Not a failure of this batch: it is not counted, and nothing backs off.
-                Err(BatchError::Halted) => self.hold(LOOK_WHILE_HALTED, gathered.generation)?,
+                Err(BatchError::Halted) => {
+                    if !self.hold(LOOK_WHILE_HALTED, gathered.generation)? {
+                        return Ok(());
+                    }
+                }
                 Err(error) => {
                     let delay = retry.next_delay();
                     let label = GroupLabel { group: H::GROUP.to_owned() };
@@ -305,14 +319,18 @@ impl<'a, H: Handler> Member<'a, H> {
                         delay_ms = delay.as_millis(),
                         "a batch failed and is tried again"
                     );
-                    self.hold(delay, gathered.generation)?;
+                    if !self.hold(delay, gathered.generation)? {
+                        return Ok(());
+                    }
                 }
             }
         }
     }
 
-    /// Waits with all partitions paused, so that the member stays one and nothing overtakes the batch.
-    fn hold(&mut self, delay: Duration, generation: u64) -> Result<(), String> {
+    /// Waits with all partitions paused, so that the member stays one and nothing overtakes the batch. Answers whether the
+    /// batch is still this member's: after a rebalance it is read again by whoever has its partitions then. The member
+    /// goes on with its new part; if it left and joined anew, it would drive out others who wait as it does.
+    fn hold(&mut self, delay: Duration, generation: u64) -> Result<bool, String> {
         let paused = self.consumer.assignment().map_err(|error| error.to_string())?;
         self.consumer.pause(&paused).map_err(|error| error.to_string())?;
         let until = Instant::now() + delay;
@@ -321,35 +339,45 @@ impl<'a, H: Handler> Member<'a, H> {
             let left = until.saturating_duration_since(Instant::now());
             match self.consumer.poll(left.min(POLL_FIRST)) {
                 None => {}
-                Some(Ok(_)) => return Err("a record came while everything was paused".to_owned()),
+                Some(Ok(message)) => {
+                    if self.assignment(|state| state.generation) == generation {
+                        return Err("a record came while everything was paused".to_owned());
+                    }
+                    // The first of the new part; it is read again.
+                    let offset = Offset::Offset(message.offset());
+                    self.consumer
+                        .seek(message.topic(), message.partition(), offset, LEAVE_TIMEOUT)
+                        .map_err(|error| error.to_string())?;
+                }
                 Some(Err(error)) => self.on_error(error)?,
             }
             if self.assignment(|state| state.generation) != generation {
-                return Err("a rebalance came while a batch was tried again".to_owned());
+                return Ok(false);
             }
         }
         if self.runtime.shutdown.is_cancelled() {
             return Err("shutdown while a batch was tried again".to_owned());
         }
-        self.consumer.resume(&paused).map_err(|error| error.to_string())
+        self.consumer.resume(&paused).map_err(|error| error.to_string())?;
+        Ok(true)
     }
 
     /// Asks again for records that have been missing for a while.
     fn look_after_gaps(&self) {
-        let missing: Vec<Label> = self.assignment(|state| {
+        let missing: Vec<(Slot, Label)> = self.assignment(|state| {
             let overdue = state
                 .owned
-                .values_mut()
-                .filter(|owned| owned.gap_since.is_some_and(|since| since.elapsed() > ASK_AGAIN_AFTER));
+                .iter_mut()
+                .filter(|(_, owned)| owned.gap_since.is_some_and(|since| since.elapsed() > ASK_AGAIN_AFTER));
             overdue
-                .map(|owned| {
+                .map(|(slot, owned)| {
                     owned.gap_since = Some(Instant::now());
-                    owned.last
+                    (slot.clone(), owned.last)
                 })
                 .collect()
         });
-        for label in missing {
-            self.consumer.context().ask_for_repeat(label);
+        for (slot, label) in missing {
+            self.consumer.context().ask_for_repeat(&slot, label);
         }
     }
 

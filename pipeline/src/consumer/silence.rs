@@ -16,6 +16,9 @@ const SILENT_MAX: Duration = Duration::from_secs(10);
 /// How long a member may wait for its part of the work; others may have to finish theirs first.
 const UNASSIGNED_MAX: Duration = Duration::from_secs(60);
 
+/// After so long a batch it shows nothing that nothing came: nothing was polled meanwhile.
+const BATCH_LONG: Duration = Duration::from_secs(2);
+
 /// A partition of which nothing comes though more was published to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Silent {
@@ -39,6 +42,13 @@ pub(super) fn silent(state: &mut State, published: &Published, now: Instant) -> 
         is_silent.then(|| Silent { slot: slot.clone(), last: owned.last, next_offset: owned.next_offset })
     });
     behind.collect()
+}
+
+/// Takes in that a batch took so long.
+pub(super) fn worked(state: &mut State, took: Duration) {
+    if took > BATCH_LONG {
+        state.owned.values_mut().for_each(|owned| owned.behind_since = None);
+    }
 }
 
 fn is_silent(owned: &mut Owned, published: Option<Label>, now: Instant) -> bool {
@@ -80,6 +90,18 @@ mod tests {
         // Reading anything of it begins the wait anew.
         owned.behind_since = None;
         assert!(!is_silent(&mut owned, Some(label(9)), begin + SILENT_MAX * 3));
+    }
+
+    #[test]
+    fn a_partition_is_not_silent_because_another_ones_batch_took_long() {
+        let begin = Instant::now();
+        let slot = ("cups".to_owned(), 1);
+        let mut state = State { owned: [(slot.clone(), owned())].into(), ..State::default() };
+        for (took, still_behind) in [(BATCH_LONG / 2, true), (BATCH_LONG * 2, false)] {
+            is_silent(state.owned.get_mut(&slot).unwrap(), Some(label(9)), begin);
+            worked(&mut state, took);
+            assert_eq!(state.owned[&slot].behind_since.is_some(), still_behind, "{took:?}");
+        }
     }
 
     #[test]

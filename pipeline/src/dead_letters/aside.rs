@@ -12,8 +12,12 @@ use crate::stored_header::StoredHeader;
 use crate::topics::dead_letter_topic;
 use crate::trace::TraceContext;
 
-/// What of a payload still fits into a dead-letter message; the row keeps all of it.
+/// What of a payload still fits into a dead-letter message, and of its key, its own headers and the texts that describe
+/// it; the row keeps all of it. Together they stay below what the relay can send.
 const PAYLOAD_MAX: usize = 900 * 1024;
+const KEY_MAX: usize = 8 * 1024;
+const HEADERS_MAX: usize = 32 * 1024;
+const TEXT_MAX: usize = 8 * 1024;
 
 /// A message that is put aside.
 pub(crate) struct Aside<'a> {
@@ -55,6 +59,7 @@ async fn insert_rows(
     let offsets: Vec<i64> = places().map(|place| place.offset).collect();
     let records = || asides.iter().map(|aside| aside.record);
     let keys: Vec<Option<Vec<u8>>> = asides.iter().map(key_of).collect();
+    let foreign_keys: Vec<Option<Vec<u8>>> = asides.iter().map(foreign_key_of).collect();
     let headers: Vec<Value> = records().map(headers_of).collect();
     let payloads: Vec<Option<Vec<u8>>> = records().map(|record| record.payload.clone()).collect();
     let types: Vec<Option<String>> = records().map(|record| record.event_type().map(storable)).collect();
@@ -72,16 +77,16 @@ async fn insert_rows(
     sqlx::query!(
         "INSERT INTO dead_letter (dead_letter_id, group_name, topic, partition, record_offset, record_key, headers,
              payload, event_type, event_id, correlation_id, code, error, attempts, first_failed_at,
-             last_failed_at, state)
+             last_failed_at, state, foreign_record_key)
          SELECT dead_letter_id, $1, topic, partition, record_offset, record_key, headers,
              payload, event_type, event_id, correlation_id, code, error, attempts, first_failed_at,
-             last_failed_at, state
+             last_failed_at, state, foreign_record_key
          FROM unnest($2::uuid[], $3::text[], $4::smallint[], $5::bigint[], $6::bytea[], $7::jsonb[], $8::bytea[],
                  $9::text[], $10::uuid[], $11::text[], $12::text[], $13::int[], $14::timestamptz[],
-                 $15::timestamptz[], $16::text[], $17::uuid[])
+                 $15::timestamptz[], $16::text[], $17::uuid[], $18::bytea[])
              WITH ORDINALITY AS aside (dead_letter_id, topic, partition, record_offset, record_key, headers,
                  payload, event_type, correlation_id, code, error, attempts, first_failed_at, last_failed_at,
-                 state, event_id, place)
+                 state, event_id, foreign_record_key, place)
          ORDER BY place",
         group,
         ids,
@@ -100,16 +105,25 @@ async fn insert_rows(
         last_failed_at as _,
         &states,
         event_ids as _,
+        foreign_keys as _,
     )
     .execute(connection)
     .await?;
     Ok(())
 }
 
+fn waits_by_key(aside: &Aside<'_>) -> bool {
+    aside.rejection.as_ref().is_none_or(|rejection| rejection.code.parks_the_key())
+}
+
 /// What waits by its key has one, if only an empty one, so that what waits is found by it.
 fn key_of(aside: &Aside<'_>) -> Option<Vec<u8>> {
-    let waits_by_key = aside.rejection.as_ref().is_none_or(|rejection| rejection.code.parks_the_key());
-    if waits_by_key { Some(aside.record.parking_key().to_vec()) } else { aside.record.key.clone() }
+    waits_by_key(aside).then(|| aside.record.parking_key().to_vec())
+}
+
+/// The key of a message that is not ours, as long as it may be.
+fn foreign_key_of(aside: &Aside<'_>) -> Option<Vec<u8>> {
+    aside.record.key.clone().filter(|_| !waits_by_key(aside))
 }
 
 async fn park(
@@ -152,18 +166,25 @@ fn headers_of(record: &Record) -> Value {
 pub(crate) fn entry(dead_letter_id: Uuid, group: &str, record: &Record, rejection: &Rejection) -> Entry {
     let RecordPlace { topic, partition, offset } = &record.place;
     // The original's own headers keep their names but for those that the relay writes anew.
-    let kept =
-        record.headers().filter(|(name, _)| !name.starts_with("ce_") && !name.starts_with("ordermill"));
-    let mut headers: Vec<StoredHeader> = kept.map(|(name, value)| StoredHeader::new(name, value)).collect();
+    let mut left = HEADERS_MAX;
+    let kept = record
+        .headers()
+        .filter(|(name, _)| !name.starts_with("ce_") && !name.starts_with("ordermill"))
+        .map_while(|(name, value)| {
+            left = left.checked_sub(name.len() + value.len())?;
+            Some(StoredHeader::new(name, value))
+        });
+    let mut headers: Vec<StoredHeader> = kept.collect();
     let payload = record.payload.as_deref().unwrap_or_default();
+    let key = record.key.as_deref().unwrap_or_default();
     for (name, value) in [
         ("dlt-topic", topic.clone()),
         ("dlt-partition", partition.to_string()),
         ("dlt-offset", offset.to_string()),
         ("dlt-group", group.to_owned()),
-        ("dlt-type", record.event_type().unwrap_or_default().to_owned()),
+        ("dlt-type", beginning(record.event_type().unwrap_or_default()).to_owned()),
         ("dlt-code", rejection.code.name().to_owned()),
-        ("dlt-error", storable(&rejection.error)),
+        ("dlt-error", storable(beginning(&rejection.error))),
         ("dlt-attempts", rejection.attempts.to_string()),
         ("dlt-first-failed-at", rejection.first_failed_at.to_string()),
         ("dlt-last-failed-at", rejection.last_failed_at.to_string()),
@@ -176,7 +197,7 @@ pub(crate) fn entry(dead_letter_id: Uuid, group: &str, record: &Record, rejectio
         topic: dead_letter_topic(topic, group),
         partition: *partition,
         key: dead_letter_id,
-        record_key: Some(record.key.clone().unwrap_or_default()),
+        record_key: Some(key[..key.len().min(KEY_MAX)].to_vec()),
         aggregate_id: dead_letter_id,
         sequence: 1,
         event_type: "dead_letter.recorded".to_owned(),
@@ -189,6 +210,11 @@ pub(crate) fn entry(dead_letter_id: Uuid, group: &str, record: &Record, rejectio
         data: payload[..payload.len().min(PAYLOAD_MAX)].to_vec(),
         headers: serde_json::to_value(headers).ok(),
     }
+}
+
+/// As much of a text as a dead-letter message tells.
+fn beginning(text: &str) -> &str {
+    &text[..text.floor_char_boundary(TEXT_MAX)]
 }
 
 #[cfg(test)]
@@ -221,5 +247,25 @@ mod tests {
         assert_eq!(value("dlt-payload-bytes"), (PAYLOAD_MAX + 1).to_string());
         assert_eq!(value("dlt-type"), "cup.filled");
         assert_eq!(value("dlt-attempts"), "3");
+    }
+
+    #[test]
+    fn a_dead_letter_is_never_too_large_to_be_published() {
+        let large = vec![b'x'; 500_000];
+        let place = RecordPlace { topic: "cups".to_owned(), partition: 1, offset: 7 };
+        let headers = [("first", &large[..10]), ("second", &large), ("ce_type", &large)];
+        let headers = headers.map(|(name, value)| StoredHeader::new(name, value));
+        let record = Record::stored(place, Some(large.clone()), &headers, Some(vec![b'x'; PAYLOAD_MAX + 1]));
+        let at = Timestamp::UNIX_EPOCH;
+        let error = "ü".repeat(500_000);
+        let rejection =
+            Rejection { code: Code::Foreign, error, attempts: 1, first_failed_at: at, last_failed_at: at };
+        let entry = entry(Uuid::nil(), "drinkers", &record, &rejection);
+        let headers: Vec<StoredHeader> = serde_json::from_value(entry.headers.unwrap()).unwrap();
+        assert_eq!(headers[0].name, "first");
+        assert_eq!(headers[1].name, "dlt-topic", "the second does not fit");
+        let size: usize = headers.iter().map(|header| header.name.len() + header.bytes().len()).sum();
+        // The relay's own headers are less than two kilobytes.
+        assert!(entry.data.len() + entry.record_key.unwrap().len() + size < 998_000);
     }
 }

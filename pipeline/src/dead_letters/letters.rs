@@ -199,7 +199,8 @@ pub async fn list(
 ) -> Result<Vec<Letter>, sqlx::Error> {
     let rows = sqlx::query_as!(
         Row,
-        r#"SELECT d.dead_letter_id, d.ordinal, d.topic, d.partition, d.record_offset, d.record_key, d.group_name,
+        r#"SELECT d.dead_letter_id, d.ordinal, d.topic, d.partition, d.record_offset,
+               coalesce(d.record_key, d.foreign_record_key) AS record_key, d.group_name,
                d.event_type, d.correlation_id, d.code, d.error, d.attempts, d.first_failed_at, d.last_failed_at,
                d.state, d.resolved_at, d.edited,
                CASE WHEN p.dead_letter_id = d.dead_letter_id THEN (
@@ -238,7 +239,8 @@ pub async fn get(pool: &PgPool, dead_letter_id: Uuid) -> Result<Option<WholeLett
     let mut moment = snapshot(pool).await?;
     let row = sqlx::query_as!(
         Row,
-        r#"SELECT d.dead_letter_id, d.ordinal, d.topic, d.partition, d.record_offset, d.record_key, d.group_name,
+        r#"SELECT d.dead_letter_id, d.ordinal, d.topic, d.partition, d.record_offset,
+               coalesce(d.record_key, d.foreign_record_key) AS record_key, d.group_name,
                d.event_type, d.correlation_id, d.code, d.error, d.attempts, d.first_failed_at, d.last_failed_at,
                d.state, d.resolved_at, d.edited,
                CASE WHEN p.dead_letter_id = d.dead_letter_id THEN (

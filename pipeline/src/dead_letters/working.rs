@@ -201,8 +201,7 @@ pub(crate) async fn lock(
 ) -> Result<Vec<Letter>, sqlx::Error> {
     sqlx::query!(
         "SELECT p.topic FROM parked_key p
-         JOIN (SELECT DISTINCT topic, coalesce(record_key, '') AS record_key FROM dead_letter
-               WHERE dead_letter_id = ANY($2)) d
+         JOIN (SELECT DISTINCT topic, record_key FROM dead_letter WHERE dead_letter_id = ANY($2)) d
              ON p.topic = d.topic AND p.record_key = d.record_key
          WHERE p.group_name = $1
          ORDER BY p.topic, p.record_key FOR UPDATE OF p",
@@ -218,13 +217,13 @@ pub(crate) async fn lock(
                SELECT * FROM dead_letter WHERE dead_letter_id = ANY($2) ORDER BY dead_letter_id FOR UPDATE
            )
            SELECT d.dead_letter_id AS "dead_letter_id!", d.topic AS "topic!", d.partition AS "partition!",
-               d.record_offset AS "record_offset!", d.record_key,
+               d.record_offset AS "record_offset!", coalesce(d.record_key, d.foreign_record_key) AS record_key,
                d.headers AS "headers!: Json<Vec<StoredHeader>>", d.payload, d.state AS "state!", d.resolved_at,
                d.resolved_by, coalesce(d.had_effect, false) AS "had_effect!",
                p.dead_letter_id AS "waits_for?", coalesce(p.releasing, false) AS "releasing!"
            FROM mine d
            LEFT JOIN parked_key p
-               ON p.group_name = $1 AND p.topic = d.topic AND p.record_key = coalesce(d.record_key, '')
+               ON p.group_name = $1 AND p.topic = d.topic AND p.record_key = d.record_key
            ORDER BY d.ordinal"#,
         group,
         &task.dead_letter_ids,

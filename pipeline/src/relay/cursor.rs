@@ -12,6 +12,7 @@ use thiserror::Error;
 use super::RelayError;
 use super::repeat::{Only, Repeat};
 use super::tails::Published;
+use crate::topics::PARTITIONS_DEFAULT;
 
 /// The last position published to each partition, by topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +62,10 @@ pub enum CursorError {
     #[error("an adoption was begun and not finished: run `ordermill relay adopt` again, as before")]
     Adopting,
     /// The log was written for another number of partitions.
-    #[error("the log was written for {expected} partitions, not {found}; the number can't change")]
+    #[error(
+        "the log was written for {expected} partitions, not {found}; the number can't change: leave --partitions and \
+         ORDERMILL_PARTITIONS out, or set up another database"
+    )]
     PartitionCount {
         /// What the log was written for.
         expected: i16,
@@ -70,23 +74,24 @@ pub enum CursorError {
     },
 }
 
-/// Sets the log up for `partitions` partitions, once; later calls check that it is the same number.
+/// Sets the log up, once: for `wanted` partitions, or for [`PARTITIONS_DEFAULT`]. Later calls only check that it is the
+/// wanted number, if one is. Answers the number.
 ///
 /// # Errors
 /// [`RelayError::Cursor`] where the number differs, [`RelayError::Database`] where the database fails.
-pub async fn install(pool: &PgPool, partitions: i16) -> Result<(), RelayError> {
+pub async fn install(pool: &PgPool, wanted: Option<i16>) -> Result<i16, RelayError> {
     sqlx::query!(
         "INSERT INTO relay_cursor (system_identifier, partitions)
          SELECT system_identifier, $1 FROM pg_control_system() ON CONFLICT DO NOTHING",
-        partitions,
+        wanted.unwrap_or(PARTITIONS_DEFAULT),
     )
     .execute(pool)
     .await?;
-    let expected = self::partitions(pool).await?;
-    if expected != partitions {
-        return Err(CursorError::PartitionCount { expected, found: partitions }.into());
+    let expected = partitions(pool).await?;
+    match wanted {
+        Some(found) if found != expected => Err(CursorError::PartitionCount { expected, found }.into()),
+        _ => Ok(expected),
     }
-    Ok(())
 }
 
 /// How far log and relay were at one moment.

@@ -15,9 +15,12 @@ mod tails;
 mod watch;
 
 use std::collections::BTreeSet;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ordermill_schemas::Topic;
+use rdkafka::error::KafkaError;
 use sqlx::PgPool;
 use thiserror::Error;
 use tokio::runtime::Handle;
@@ -27,6 +30,7 @@ use crate::heartbeat::{self, Pulse};
 use crate::kafka::KafkaConfig;
 use crate::metrics::PipelineMetrics;
 use crate::retry::Retry;
+use crate::supervised;
 use crate::topics::{self, TopicsError};
 use crate::wake::Wake;
 
@@ -133,12 +137,14 @@ pub async fn run(
         pulse.clone(),
         shutdown.clone(),
     ));
-    let relay = Relay { pool, config, wake, metrics, shutdown, pulse, runtime: Handle::current() };
+    let runtime = Handle::current();
+    let relay = Arc::new(Relay { pool, config, wake, metrics, shutdown: shutdown.clone(), pulse, runtime });
     // The producer's calls block, so the relay has a thread of its own.
-    let thread = tokio::task::spawn_blocking(move || relay.run());
-    if thread.await.is_err() {
-        tracing::error!("the relay's thread panicked; this process publishes nothing any more");
-    }
+    supervised::run("relay", &shutdown, || {
+        let relay = relay.clone();
+        tokio::task::spawn_blocking(move || relay.run())
+    })
+    .await;
     let _ = beat.await;
 }
 
@@ -153,7 +159,7 @@ struct Relay {
 }
 
 impl Relay {
-    fn run(self) {
+    fn run(&self) {
         let mut retry = Retry::forever(Duration::from_millis(50), Duration::from_secs(2));
         while !self.shutdown.is_cancelled() {
             self.pulse.beat();
@@ -196,10 +202,33 @@ impl Relay {
         });
     }
 
+    /// Waits for work that may take longer than the lease, which is kept meanwhile.
+    fn keeping<T>(
+        &self,
+        leadership: &mut Leadership,
+        work: impl Future<Output = T>,
+    ) -> Result<T, RelayError> {
+        let wait = async {
+            let mut work = pin!(work);
+            loop {
+                tokio::select! {
+                    outcome = &mut work => return Ok(outcome),
+                    () = tokio::time::sleep(self.config.lease / 6) => {
+                        self.pulse.beat();
+                        // What is asked for meanwhile is asked for again at the next turn.
+                        leadership.keep(&self.pool).await?;
+                    }
+                }
+            }
+        };
+        self.runtime.block_on(wait)
+    }
+
     /// Publishes until shutdown, or until something fails.
     fn lead(&self, leadership: &mut Leadership, retry: &mut Retry) -> Result<(), RelayError> {
         let topics = self.topics(leadership);
-        self.runtime.block_on(topics::ensure_named(&self.config.kafka, leadership.partitions, &topics))?;
+        let partitions = leadership.partitions;
+        self.keeping(leadership, topics::ensure_named(&self.config.kafka, partitions, &topics))??;
         let found = self.look_at_kafka(leadership, &topics)?;
         tracing::info!(
             instance = self.config.instance,
@@ -288,7 +317,9 @@ impl Relay {
     /// Compares what Kafka holds with the cursor: sends again what is missing, refuses where Kafka knows more
     /// than the log.
     fn look_at_kafka(&self, leadership: &mut Leadership, topics: &[String]) -> Result<Vec<Tail>, RelayError> {
-        let found = tails::read(&self.config.kafka, topics, leadership.partitions)?;
+        let (kafka, topics, partitions) = (self.config.kafka.clone(), topics.to_vec(), leadership.partitions);
+        let read = tokio::task::spawn_blocking(move || tails::read(&kafka, &topics, partitions));
+        let found = self.keeping(leadership, read)?.unwrap_or(Err(KafkaError::Canceled))?;
         let foreign = self.runtime.block_on(tails::foreign(&self.pool, leadership.era, &found))?;
         if let Some((tail, label)) = foreign {
             let end = self.runtime.block_on(fence::log_end(&self.pool))?;
@@ -328,7 +359,8 @@ impl Relay {
             let Repeat { after, topics } = &repeat;
             tracing::warn!(after, position = leadership.position, ?topics, "the relay publishes again");
             self.metrics.relay_repeats.inc();
-            let tails = self.runtime.block_on(cursor::tails_at(&self.pool, *after, leadership.partitions))?;
+            let tails = cursor::tails_at(&self.pool, *after, leadership.partitions);
+            let tails = self.keeping(leadership, tails)??;
             self.runtime.block_on(leadership.rewind(&self.pool, repeat, tails))?;
         } else {
             self.runtime.block_on(leadership.take_in(&self.pool, &repeat))?;

@@ -173,7 +173,7 @@ fn last_of(
 }
 
 fn met(message: &BorrowedMessage<'_>) -> Option<Last> {
-    let headers = message.headers()?;
+    let headers = kafka::headers(message)?;
     let text = |name: &str| {
         let header = headers.iter().find(|header| header.key == name)?;
         std::str::from_utf8(header.value?).ok()

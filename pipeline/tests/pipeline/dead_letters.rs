@@ -1,5 +1,6 @@
 //! What becomes of messages that can't be applied, and of those behind them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -436,5 +437,31 @@ async fn a_flood_of_failures_halts_the_group_before_it_is_put_aside_until_somebo
     log.until_applied_of(another, &[1]).await;
     assert!(halts::resume(&log.pool, "recorder", Duration::ZERO, ACTOR, now()).await.unwrap().is_none());
     consumer.stop().await;
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_that_wait_stay_when_one_more_joins_their_group() {
+    let log = Log::new().await;
+    let relay = log.relay();
+    let halted =
+        "INSERT INTO halted_group (group_name, halted_at, reason) VALUES ('recorder', now(), 'for a test')";
+    sqlx::query(halted).execute(&log.pool).await.unwrap();
+    for _ in 0..24 {
+        log.append(Uuid::new_v4(), 1).await;
+    }
+    log.until_published().await;
+    let (mut members, mut settled) = (Vec::new(), BTreeSet::new());
+    for count in 1..=3 {
+        members.push(log.consumer(Arc::default()));
+        let former = std::mem::replace(&mut settled, log.until_settled(count).await);
+        assert!(former.is_subset(&settled), "{former:?} were driven out: {settled:?}");
+    }
+    halts::resume(&log.pool, "recorder", Duration::ZERO, ACTOR, now()).await.unwrap();
+    log.until_applied(24).await;
+    assert_eq!(log.until_settled(3).await, settled);
+    for member in members {
+        member.stop().await;
+    }
     relay.stop().await;
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ordermill_pipeline::audit;
 use ordermill_pipeline::consumer::Handler as _;
 use ordermill_pipeline::metrics::GroupLabel;
-use ordermill_pipeline::relay::{self, AdoptError, Adoption, Reason};
+use ordermill_pipeline::relay::{AdoptError, Adoption, Reason, Rewind};
 use ordermill_schemas::Topic;
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
@@ -138,7 +138,7 @@ async fn a_restored_database_is_refused_and_once_adopted_goes_on_without_the_los
     assert!(records.iter().all(|record| record.label.era == 2));
     assert_audited(log).await;
     // And again what lies before, for others.
-    relay::request_repeat(&log.pool, 0).await.unwrap();
+    Rewind { after: 0, topics: Vec::new() }.request(&log.pool).await.unwrap();
     until("everything is there", async || log.records().await.len() == 30 + 48).await;
     log.until_published().await;
     assert_audited(log).await;

@@ -6,16 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ordermill_pipeline::audit;
-use ordermill_pipeline::consumer::Handler as _;
 use ordermill_pipeline::label::Label;
 use ordermill_stack::{Kafka, Private, TestStack};
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use uuid::Uuid;
 
-use crate::support::{Log, PARTITIONS, Recorder, Running, until};
+use crate::support::{Log, PARTITIONS, Running, until};
 
 /// So many keys that every partition has some.
 const SOME_FOR_EVERY_PARTITION: usize = 24;
@@ -69,7 +67,7 @@ async fn partitions_that_the_group_gave_to_nobody_while_their_topic_was_away_are
     alone.apply(3..=4).await;
     alone.relay.take().unwrap().stop().await;
     alone.lose_everything().await;
-    until("the group has shared out nothing", async || alone.has_settled_group().await).await;
+    alone.log.until_settled(1).await;
     alone.relay = Some(alone.log.relay());
     alone.apply(5..=6).await;
     alone.stop_with_all_applied(6).await;
@@ -144,17 +142,6 @@ impl Alone {
         }
         self.consumer.stop().await;
         self.relay.unwrap().stop().await;
-    }
-
-    /// Whether every member of the consumer's group has been told its part.
-    async fn has_settled_group(&self) -> bool {
-        let (kafka, name) = (self.log.kafka.clone(), self.log.kafka.full_name(Recorder::GROUP));
-        let look = move || {
-            let client: BaseConsumer = kafka.client().set("group.id", "test-watcher").create().unwrap();
-            let found = client.fetch_group_list(Some(&name), Duration::from_secs(2));
-            found.is_ok_and(|found| found.groups().iter().any(|group| group.state() == "Stable"))
-        };
-        tokio::task::spawn_blocking(look).await.unwrap()
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ordermill_pipeline::label::Label;
-use ordermill_pipeline::relay::{Rewind, RewindPlan};
+use ordermill_pipeline::relay::{Rewind, RewindPlan, request_repeat};
 use ordermill_pipeline::topics;
 use uuid::Uuid;
 
@@ -123,7 +123,9 @@ async fn a_request_of_a_consumer_is_not_lost_over_one_for_a_topic() {
     relay.stop().await;
     let rewind = Rewind { after: 0, topics: vec![DEAD_LETTERS.to_owned()] };
     rewind.request(&log.pool).await.unwrap();
-    ordermill_pipeline::relay::request_repeat(&log.pool, 4).await.unwrap();
+    let of_last = sqlx::query_scalar("SELECT partition FROM event_log WHERE position = 6");
+    let partition: i16 = of_last.fetch_one(&log.pool).await.unwrap();
+    request_repeat(&log.pool, "balances", partition, 4).await.unwrap();
     let relay = log.relay();
     until("it is published again", async || log.records().await.len() == 12).await;
     relay.stop().await;

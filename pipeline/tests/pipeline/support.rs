@@ -1,5 +1,6 @@
 //! A log of its own for every test, with a relay and consumers that can be started and stopped.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -85,6 +86,7 @@ impl Log {
             include_str!("../../../migrations/0010_eras.sql"),
             include_str!("../../../migrations/0011_requests_in_the_log.sql"),
             include_str!("../../../migrations/0012_event_log_end.sql"),
+            include_str!("../../../migrations/0013_foreign_record_keys.sql"),
         ] {
             sqlx::raw_sql(migration).execute(&self.pool).await.unwrap();
         }
@@ -99,7 +101,7 @@ impl Log {
         .execute(&self.pool)
         .await
         .unwrap();
-        relay::install(&self.pool, PARTITIONS).await.unwrap();
+        relay::install(&self.pool, Some(PARTITIONS)).await.unwrap();
     }
 
     pub(crate) fn groups() -> Vec<(&'static str, &'static [Topic])> {
@@ -198,6 +200,29 @@ impl Log {
     pub(crate) async fn records_of(&self, topic: &str) -> Vec<Published> {
         let (kafka, topic) = (self.kafka.clone(), self.kafka.full_name(topic));
         tokio::task::spawn_blocking(move || read_topic(&kafka, &topic)).await.unwrap()
+    }
+
+    /// Waits until so many members of the recorders' group have been told their parts. Answers their ids, which a client
+    /// has as long as it stays.
+    pub(crate) async fn until_settled(&self, count: usize) -> BTreeSet<String> {
+        let mut members = BTreeSet::new();
+        until("the group has shared out", async || {
+            members = self.settled_members().await.unwrap_or_default();
+            members.len() == count
+        })
+        .await;
+        members
+    }
+
+    async fn settled_members(&self) -> Option<BTreeSet<String>> {
+        let (kafka, name) = (self.kafka.clone(), self.kafka.full_name(Recorder::GROUP));
+        let look = move || {
+            let client: BaseConsumer = kafka.client().set("group.id", "test-watcher").create().unwrap();
+            let found = client.fetch_group_list(Some(&name), DEADLINE / 10).ok()?;
+            let group = found.groups().iter().find(|group| group.state() == "Stable")?;
+            Some(group.members().iter().map(|member| member.id().to_owned()).collect())
+        };
+        tokio::task::spawn_blocking(look).await.unwrap()
     }
 
     /// Waits until everything that is committed has been acknowledged by Kafka.

@@ -11,6 +11,7 @@ fn report() -> Report {
         parameters: Parameters {
             orders: 20_000,
             warm_up: 2_000,
+            partitions: 12,
             connections: 64,
             users: 500,
             products: 1_000,
