@@ -323,6 +323,7 @@ fn row_of(placed: OrderPlaced, now: Timestamp) -> OrderRow {
         last_modification: None,
         shipped: Vec::new(),
         deadline_at: placed.deadline_at,
+        round: 1,
         version: 1,
         created_at: now,
         updated_at: now,

@@ -167,8 +167,22 @@ impl Api {
     {
         match self.turn(request).await? {
             Turn::Replay(answer) => Ok(answer),
-            Turn::First(turn) => self.uninterrupted(work(self.clone(), turn)).await,
+            Turn::First(turn) => {
+                let request = turn.request.clone();
+                match self.uninterrupted(work(self.clone(), turn)).await {
+                    Ok(answer) => Ok(answer),
+                    Err(problem) => self.first_of_another_process(&request).await.unwrap_or(Err(problem)),
+                }
+            }
         }
+    }
+
+    /// The answer of another process to the same request, which was under way there when it was begun here. Whoever is
+    /// refused must look: the refusal may be for what that one has done, as where the last unit was taken away.
+    async fn first_of_another_process(&self, request: &Request) -> Option<Result<Answer, Problem>> {
+        let kept = idempotency::find(&self.journal.pool, request).await.ok()??;
+        self.metrics.replays.inc();
+        Some(replay(kept, request))
     }
 
     /// Finds out whether the request is the first of its key.

@@ -222,7 +222,7 @@ async fn sales_name_every_parameter_that_is_out_of_range() {
         ("/v1/products/popular?from=2026-01-02&to=2026-01-01", "from"),
         ("/v1/products/popular?limit=1&limit=1", "by"),
         (&format!("{statistics}?bucket=year&from=x&to=x&product_id=x"), "bucket, from, to, product_id"),
-        (&format!("{statistics}?product_id={OTHER}&category=food"), "category"),
+        (&format!("{statistics}?product_id={OTHER}&category="), "category"),
         (&format!("{statistics}?from=2020-01-01&to=2023-01-01"), "from"),
         (&format!("{statistics}?to=2026-01-01&to=2026-01-01"), "bucket"),
     ] {
@@ -230,8 +230,8 @@ async fn sales_name_every_parameter_that_is_out_of_range() {
         assert_eq!((answer.status, answer.code()), (422, "VALIDATION_FAILED"), "{path}");
         assert_eq!(answer.json()["detail"], format!("out of range: {fields}"), "{path}");
     }
-    let answer = ask(&router, "GET", statistics, &[CUSTOMER_KEY], "").await;
-    assert_eq!((answer.status, answer.code()), (403, "FORBIDDEN"));
+    let answer = ask(&router, "GET", statistics, &[], "").await;
+    assert_eq!((answer.status, answer.code()), (401, "UNAUTHENTICATED"));
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
+use jiff::Timestamp;
+
 use crate::problem::{Code, FieldError, Problem};
 
 /// What the fields of one request may be.
@@ -57,6 +59,12 @@ pub(crate) mod limits {
     pub(crate) const PAGE: RangeInclusive<i64> = 1..=100;
 }
 
+/// Reads a time as RFC 3339 writes it, whose years have four digits. Other programs know earlier ones, and the database does
+/// not know all of those.
+pub(crate) fn time(text: &str) -> Option<Timestamp> {
+    text.parse().ok().filter(|_| !text.trim_start().starts_with(['-', '+']))
+}
+
 /// Collects what is wrong with the fields of a request.
 #[derive(Debug, Default)]
 pub(crate) struct Checks {
@@ -103,6 +111,19 @@ impl Checks {
         }
     }
 
+    /// A time must be one of RFC 3339.
+    pub(crate) fn time(
+        &mut self,
+        field: impl Into<Cow<'static, str>>,
+        text: Option<&str>,
+    ) -> Option<Timestamp> {
+        let time = text.map(time);
+        if time == Some(None) {
+            self.refuse(field, "MALFORMED", "must be a time like 2026-01-31T09:00:00Z");
+        }
+        time.flatten()
+    }
+
     /// An e-mail address must look like one. Whether mail arrives there is not for a pattern to say.
     pub(crate) fn email(&mut self, field: &'static str, email: &str) {
         let parts = email.rsplit_once('@');
@@ -144,6 +165,21 @@ mod tests {
         let mut checks = Checks::default();
         check(&mut checks);
         checks.errors.iter().map(|error| error.code).collect()
+    }
+
+    #[test]
+    fn a_time_has_a_year_of_four_digits() {
+        for (text, is_time) in [
+            ("2026-01-31T09:00:00Z", true),
+            ("2026-01-31T09:00:00.123456+09:00", true),
+            ("0001-01-01T00:00:00Z", true),
+            ("-005000-01-01T00:00:00Z", false),
+            ("+002026-01-31T09:00:00Z", false),
+            ("2026-01-31", false),
+            ("", false),
+        ] {
+            assert_eq!(time(text).is_some(), is_time, "{text}");
+        }
     }
 
     #[test]

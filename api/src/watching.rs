@@ -218,6 +218,7 @@ mod tests {
             refunded: 0,
             last_modification: None,
             shipped: Vec::new(),
+            round: 1,
             version,
             deadline_at: Timestamp::UNIX_EPOCH,
             created_at: Timestamp::UNIX_EPOCH,

@@ -58,7 +58,7 @@ async fn load_coupons(
     let rows = sqlx::query!(
         r#"SELECT coupon_id, discount AS "discount: Json<CouponDiscount>", quantity, issued, valid_days,
                claimable_from, claimable_until, min_subtotal
-           FROM coupons WHERE coupon_id = ANY($1) ORDER BY coupon_id FOR UPDATE"#,
+           FROM coupons WHERE coupon_id = ANY($1) ORDER BY coupon_id FOR NO KEY UPDATE"#,
         coupon_ids,
     )
     .fetch_all(connection)
@@ -445,14 +445,46 @@ pub async fn request(
     if inserted.rows_affected() == 1 {
         return Ok(Requested::Accepted);
     }
+    Ok(match claimant(connection, claim.coupon_id, claim.user_id).await? {
+        Claimant::New | Claimant::NoUser => Requested::NoUser,
+        Claimant::HasClaimed(known) => Requested::ClaimedAlready(known),
+    })
+}
+
+/// Who asks for a coupon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claimant {
+    /// A user who has no claim of it.
+    New,
+    /// A user who has claimed it before, by this claim.
+    HasClaimed(Uuid),
+    /// There is no such user.
+    NoUser,
+}
+
+/// Looks who asks for a coupon; locks nothing.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn claimant(
+    connection: &mut PgConnection,
+    coupon_id: Uuid,
+    user_id: Uuid,
+) -> Result<Claimant, sqlx::Error> {
     let known = sqlx::query_scalar!(
-        "SELECT claim_id FROM coupon_claims WHERE coupon_id = $1 AND user_id = $2",
-        claim.coupon_id,
-        claim.user_id,
+        r#"SELECT c.claim_id AS "claim_id?" FROM users u
+           LEFT JOIN coupon_claims c ON c.user_id = u.user_id AND c.coupon_id = $1
+           WHERE u.user_id = $2 AND u.erased_at IS NULL"#,
+        coupon_id,
+        user_id,
     )
     .fetch_optional(connection)
     .await?;
-    Ok(known.map_or(Requested::NoUser, Requested::ClaimedAlready))
+    Ok(match known {
+        None => Claimant::NoUser,
+        Some(None) => Claimant::New,
+        Some(Some(claim_id)) => Claimant::HasClaimed(claim_id),
+    })
 }
 
 /// A claim as a client reads it, with what it brought.

@@ -325,6 +325,8 @@ pub struct OrderRow {
     pub last_modification: Option<LastModification>,
     /// What was shipped of each product.
     pub shipped: Vec<StockLine>,
+    /// Counts its placing, modifications and cancellation.
+    pub round: i32,
     /// Counts what a client can see change.
     pub version: i32,
     /// When it should have come to rest.
@@ -361,6 +363,7 @@ pub(crate) struct OrderRecord {
     pub(crate) refunded: Money,
     pub(crate) last_modification: Option<Json<LastModification>>,
     pub(crate) shipped: Json<Vec<StockLine>>,
+    pub(crate) round: i32,
     pub(crate) version: i32,
     pub(crate) deadline_at: jiff_sqlx::Timestamp,
     pub(crate) created_at: jiff_sqlx::Timestamp,
@@ -386,6 +389,7 @@ impl TryFrom<OrderRecord> for OrderRow {
             refunded: record.refunded,
             last_modification: record.last_modification.map(|last| last.0),
             shipped: record.shipped.0,
+            round: record.round,
             version: record.version,
             deadline_at: record.deadline_at.to_jiff(),
             created_at: record.created_at.to_jiff(),
@@ -404,7 +408,8 @@ macro_rules! read_orders {
                    lines AS "lines: Json<Vec<OrderLine>>", subtotal,
                    discounts AS "discounts: Json<Vec<Discount>>", total, payment_method, payment_step, paid,
                    refunded, last_modification AS "last_modification: Json<LastModification>",
-                   shipped AS "shipped: Json<Vec<StockLine>>", version, deadline_at, created_at, updated_at "# + $source,
+                   shipped AS "shipped: Json<Vec<StockLine>>", round, version, deadline_at, created_at,
+                   updated_at "# + $source,
             $($parameter),+
         )
     };

@@ -366,6 +366,8 @@ pub struct Intent {
     pub order_id: Uuid,
     /// What.
     pub task: GatewayTask,
+    /// How many events the order's payment had when it was asked for: more, where it was asked for later.
+    pub sequence: i32,
     /// The event that asked for it.
     pub cause_id: Uuid,
     /// The span that it was asked in, as a `traceparent`.
@@ -396,7 +398,8 @@ pub async fn take_over(pool: &PgPool, now: Timestamp, at_most: i64) -> Result<Ve
     .await?;
     let mut intents = Vec::with_capacity(rows.len());
     for row in rows {
-        let (order_id, cause_id, traceparent) = (row.order_id, row.cause_id, row.traceparent);
+        let (order_id, sequence) = (row.order_id, row.sequence);
+        let (cause_id, traceparent) = (row.cause_id, row.traceparent);
         let payment = Row {
             order_id,
             user_id: row.user_id,
@@ -409,10 +412,10 @@ pub async fn take_over(pool: &PgPool, now: Timestamp, at_most: i64) -> Result<Ve
             earlier: row.earlier,
             refund: row.refund,
             refund_round: row.refund_round,
-            sequence: row.sequence,
+            sequence,
         };
         if let Some(task) = payment.into_payment()?.task() {
-            intents.push(Intent { order_id, task, cause_id, traceparent });
+            intents.push(Intent { order_id, task, sequence, cause_id, traceparent });
         }
     }
     Ok(intents)

@@ -167,8 +167,13 @@ pub enum StatisticsOf {
     All,
     /// One category, as it was called at the sale.
     Category(String),
-    /// One product, in whichever category.
-    Product(Uuid),
+    /// One product.
+    Product {
+        /// The product.
+        product_id: Uuid,
+        /// Only what was of this category at the sale; of any where there is none.
+        category: Option<String>,
+    },
 }
 
 /// What was sold from each of these times to the next, and from the last of them until the end. All are beginnings of
@@ -188,7 +193,9 @@ pub async fn statistics(
         StatisticsOf::Category(category) => {
             of_level(pool, &Subject::Category(category.clone()), since, until).await?
         }
-        StatisticsOf::Product(product_id) => of_product(pool, *product_id, since, until).await?,
+        StatisticsOf::Product { product_id, category } => {
+            of_product(pool, *product_id, category.as_deref(), since, until).await?
+        }
     };
     let mut figures = vec![Figures::default(); begins.len()];
     for Row { ordinal, quantity, revenue, orders } in rows {
@@ -239,6 +246,7 @@ async fn of_level(
 async fn of_product(
     pool: &PgPool,
     product_id: Uuid,
+    category: Option<&str>,
     since: Vec<jiff_sqlx::Timestamp>,
     until: Timestamp,
 ) -> Result<Vec<Row>, sqlx::Error> {
@@ -247,12 +255,13 @@ async fn of_product(
         r#"SELECT width_bucket(bucket, $1::timestamptz[]) AS "ordinal!", sum(quantity)::bigint AS "quantity!",
                sum(revenue)::bigint AS "revenue!", sum(orders)::bigint AS "orders!"
            FROM sales
-           WHERE level = 'PRODUCT' AND product_id = $3
+           WHERE level = 'PRODUCT' AND product_id = $3 AND ($4::text IS NULL OR category = $4)
                AND bucket >= ($1::timestamptz[])[1] AND bucket < $2
            GROUP BY 1"#,
         since as _,
         until.to_sqlx() as _,
         product_id,
+        category,
     )
     .fetch_all(pool)
     .await

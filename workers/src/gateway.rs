@@ -79,6 +79,7 @@ pub(crate) struct GatewayQueue {
 #[derive(Debug)]
 struct UnderWay {
     task: GatewayTask,
+    sequence: i32,
     superseded: CancellationToken,
 }
 
@@ -96,7 +97,8 @@ impl GatewayQueue {
         let order_id = intent.order_id;
         let mut under_way = self.under_way();
         if let Some(known) = under_way.get(&order_id) {
-            if known.task == intent.task {
+            // What was read from the table may come later than what was asked for since.
+            if known.task == intent.task || known.sequence > intent.sequence {
                 return;
             }
             known.superseded.cancel();
@@ -104,10 +106,10 @@ impl GatewayQueue {
             return;
         }
         let superseded = CancellationToken::new();
-        let (task, token) = (intent.task.clone(), superseded.clone());
+        let (task, sequence, token) = (intent.task.clone(), intent.sequence, superseded.clone());
         // The channel has no bound of its own; where nobody takes from it any more, the process ends.
         if self.sender.send(Asked { intent, superseded }).is_ok() {
-            under_way.insert(order_id, UnderWay { task, superseded: token });
+            under_way.insert(order_id, UnderWay { task, sequence, superseded: token });
         }
     }
 
@@ -292,7 +294,7 @@ mod tests {
     use super::*;
 
     fn intent(task: GatewayTask) -> Intent {
-        Intent { order_id: Uuid::nil(), task, cause_id: Uuid::nil(), traceparent: String::new() }
+        Intent { order_id: Uuid::nil(), task, sequence: 1, cause_id: Uuid::nil(), traceparent: String::new() }
     }
 
     fn void(number: i32) -> Intent {
@@ -328,6 +330,18 @@ mod tests {
         queue.done(&first.intent);
         queue.offer(void(2));
         assert!(asked.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn what_was_wanted_before_does_not_supersede_what_is_wanted_now() {
+        let (queue, mut asked) = queue(5);
+        queue.offer(Intent { sequence: 2, ..void(2) });
+        queue.offer(Intent { sequence: 1, ..void(1) });
+        let newer = asked.try_recv().unwrap();
+        assert!(asked.try_recv().is_err());
+        assert!(!newer.superseded.is_cancelled());
+        queue.offer(Intent { sequence: 3, ..void(3) });
+        assert!(newer.superseded.is_cancelled());
     }
 
     #[tokio::test]

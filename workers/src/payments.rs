@@ -94,7 +94,8 @@ impl Participant for PaymentsWorker {
                 _ => continue,
             };
             let traceparent = entry.trace.to_string();
-            self.queue.offer(Intent { order_id, task, cause_id: event_id, traceparent });
+            let sequence = entry.sequence;
+            self.queue.offer(Intent { order_id, task, sequence, cause_id: event_id, traceparent });
         }
     }
 }

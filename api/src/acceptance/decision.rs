@@ -45,7 +45,8 @@ pub(crate) fn price(wanted: &Wanted, references: &References) -> Result<(Vec<Ord
     Ok((lines, quote))
 }
 
-/// The lines that are wanted: what is `kept` at the price that it has there, the rest at today's.
+/// The lines that are wanted: what is `kept` at the price that it has there, the rest at today's. More of a product than is
+/// kept must be for sale, too.
 ///
 /// # Errors
 /// `PRODUCT_NOT_FOUND`, `PRODUCT_WITHDRAWN`, with every line that can't be had.
@@ -57,7 +58,11 @@ pub(crate) fn order_lines(
     let mut errors = Vec::new();
     let mut lines = Vec::with_capacity(wanted.len());
     for (index, line) in wanted.iter().enumerate() {
-        if let Some(kept) = kept.get(&line.product_id) {
+        let offer = references.offers.get(&line.product_id);
+        let is_for_sale = offer.is_some_and(|offer| !offer.withdrawn);
+        if let Some(kept) = kept.get(&line.product_id)
+            && (line.quantity <= kept.quantity || is_for_sale)
+        {
             lines.push(OrderLine { quantity: line.quantity, ..kept.clone() });
             continue;
         }
@@ -65,7 +70,7 @@ pub(crate) fn order_lines(
             let field = format!("lines[{index}].product_id").into();
             errors.push((code, FieldError { field, code: code.text(), detail: detail.into() }));
         };
-        match references.offers.get(&line.product_id) {
+        match offer {
             None => refuse(Code::OrderedProductNotFound, "there is no such product"),
             Some(offer) if offer.withdrawn => {
                 refuse(Code::ProductWithdrawn, "this product is not for sale any more");
@@ -119,6 +124,27 @@ mod tests {
         let (lines, quote) = price(&wanted(USER, &[ON_SALE]), &references()).unwrap();
         assert_eq!((lines[0].name.as_str(), lines[0].unit_price, lines[0].quantity), ("Tea", 300, 2));
         assert_eq!((quote.subtotal, quote.total), (600, 600));
+    }
+
+    #[test]
+    fn what_is_kept_keeps_its_price_and_of_what_was_withdrawn_there_is_no_more() {
+        let line = |product_id: Uuid| OrderLine {
+            product_id,
+            name: "Tea".into(),
+            category: "FOOD".into(),
+            unit_price: 200,
+            quantity: 2,
+        };
+        let kept: HashMap<Uuid, OrderLine> = [ON_SALE, WITHDRAWN].map(|id| (id, line(id))).into();
+        let lines = |product_id, quantity| {
+            let wanted = [WantedLine { product_id, quantity }];
+            let lines = order_lines(&wanted, &references(), &kept);
+            lines.map(|lines| (lines[0].unit_price, lines[0].quantity)).map_err(|problem| problem.code())
+        };
+        assert_eq!(lines(ON_SALE, 3), Ok((200, 3)));
+        assert_eq!(lines(WITHDRAWN, 1), Ok((200, 1)));
+        assert_eq!(lines(WITHDRAWN, 2), Ok((200, 2)));
+        assert_eq!(lines(WITHDRAWN, 3), Err(Code::ProductWithdrawn));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::app::Api;
 use crate::auth::Admin;
-use crate::body::{Json, whole};
+use crate::body::{Json, object, optional_whole, whole};
 use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, first_answer};
 use crate::openapi::problems;
 use crate::path::{self, Id};
@@ -80,23 +80,26 @@ struct NewCoupon {
     #[schema(example = "Spring", min_length = 1, max_length = 200)]
     name: String,
     /// How much it takes off.
+    #[serde(deserialize_with = "object")]
     discount: DiscountView,
     /// How many there are.
     #[serde(deserialize_with = "whole")]
     #[schema(example = 100, minimum = 1, maximum = 1_000_000_000)]
     quantity: i64,
     /// For how many days it can be used once it is issued; 30 unless it says otherwise.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_whole")]
     #[schema(example = 30, minimum = 1, maximum = 3_650)]
     valid_days: Option<i64>,
     /// From when it can be claimed; at once unless it says otherwise.
     #[serde(default)]
-    claimable_from: Option<Timestamp>,
+    #[schema(value_type = Option<Timestamp>)]
+    claimable_from: Option<String>,
     /// Until when, exclusive; for ever unless it says otherwise.
     #[serde(default)]
-    claimable_until: Option<Timestamp>,
+    #[schema(value_type = Option<Timestamp>)]
+    claimable_until: Option<String>,
     /// The subtotal that an order needs for it, in the minor unit; any unless it says otherwise.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_whole")]
     #[schema(example = 10_000, minimum = 0, maximum = 1_000_000_000)]
     min_subtotal: Option<i64>,
 }
@@ -121,9 +124,9 @@ impl NewCoupon {
         checks.number("quantity", self.quantity, &limits::COUPON_QUANTITY);
         checks.number("valid_days", valid_days, &limits::COUPON_DAYS);
         checks.number("min_subtotal", min_subtotal, &limits::PRICE);
-        if let (Some(from), Some(until)) = (self.claimable_from, self.claimable_until)
-            && from >= until
-        {
+        let claimable_from = checks.time("claimable_from", self.claimable_from.as_deref());
+        let claimable_until = checks.time("claimable_until", self.claimable_until.as_deref());
+        if claimable_from.zip(claimable_until).is_some_and(|(from, until)| from >= until) {
             checks.refuse("claimable_until", "OUT_OF_RANGE", "must be after claimable_from");
         }
         checks.finish()?;
@@ -133,8 +136,8 @@ impl NewCoupon {
             discount,
             quantity: i32::try_from(self.quantity).unwrap_or(i32::MAX),
             valid_days: i32::try_from(valid_days).unwrap_or(i32::MAX),
-            claimable_from: self.claimable_from.map(in_microseconds),
-            claimable_until: self.claimable_until.map(in_microseconds),
+            claimable_from: claimable_from.map(in_microseconds),
+            claimable_until: claimable_until.map(in_microseconds),
             min_subtotal,
         })
     }
@@ -167,6 +170,7 @@ struct CouponView {
     #[schema(example = "Spring")]
     name: String,
     /// How much it takes off.
+    #[serde(deserialize_with = "object")]
     discount: DiscountView,
     /// How many there are.
     #[schema(example = 100)]
@@ -316,7 +320,7 @@ mod tests {
 
     #[test]
     fn what_is_out_of_range_is_refused() {
-        let second = |second| Some(Timestamp::from_second(second).unwrap());
+        let time = |text: &str| Some(text.to_owned());
         for wrong in [
             coupon(DiscountType::Percent, 0),
             coupon(DiscountType::Percent, 101),
@@ -324,9 +328,10 @@ mod tests {
             NewCoupon { quantity: 0, ..coupon(DiscountType::Fixed, 1) },
             NewCoupon { valid_days: Some(0), ..coupon(DiscountType::Fixed, 1) },
             NewCoupon { min_subtotal: Some(-1), ..coupon(DiscountType::Fixed, 1) },
+            NewCoupon { claimable_from: time("tomorrow"), ..coupon(DiscountType::Fixed, 1) },
             NewCoupon {
-                claimable_from: second(2),
-                claimable_until: second(2),
+                claimable_from: time("2026-01-01T00:00:00Z"),
+                claimable_until: time("2026-01-01T00:00:00Z"),
                 ..coupon(DiscountType::Fixed, 1)
             },
         ] {

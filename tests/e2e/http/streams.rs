@@ -92,7 +92,11 @@ fn a_stream_tells_every_change_up_to_the_final_state_and_ends() {
         let last = &events.pop().unwrap().order;
         assert_eq!((&last["status"], &last["order_id"]), (&json!("REJECTED"), &order["order_id"]));
         assert_eq!(*last, shop.get(&format!("/orders/{}", id(&order["order_id"]))).await);
-        assert!(events.iter().all(|event| event.order["status"] == "PENDING"), "{events:?}");
+        // Its version counts more than its status.
+        assert!(
+            events.len() <= 1 && events.iter().all(|event| event.order["status"] == "PENDING"),
+            "{events:?}"
+        );
     });
 }
 
@@ -107,7 +111,7 @@ fn all_who_follow_an_order_see_it_confirmed() {
         }
         for stream in &mut streams {
             let mut event = stream.next().await.unwrap();
-            while event.order["status"] == "PENDING" {
+            if event.order["status"] == "PENDING" {
                 event = stream.next().await.unwrap();
             }
             assert_eq!(event.order, shop.settled(order_id).await);
@@ -181,8 +185,9 @@ async fn streams_are_counted_go_on_after_a_lost_connection_and_end_with_the_serv
     let disconnect = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                       WHERE datname = current_database() AND pid <> pg_backend_pid()";
     sqlx::query(disconnect).execute(&shop.pool).await.unwrap();
-    // Nothing changes a confirmed order yet, so the test does.
-    let change = sqlx::query("UPDATE orders SET version = version + 1 WHERE order_id = $1").bind(order_id);
+    // As a modification that came and went between two looks.
+    let change = "UPDATE orders SET version = version + 1, round = round + 1 WHERE order_id = $1";
+    let change = sqlx::query(change).bind(order_id);
     assert_eq!(change.execute(&shop.pool).await.unwrap().rows_affected(), 1);
     assert_eq!(second.next().await.unwrap().version, version + 1);
 

@@ -5,9 +5,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use jiff::Timestamp;
-use ordermill_domain::coupons::{Claim, ClaimState};
+use ordermill_domain::coupons::{Claim, ClaimState, Coupon};
 use ordermill_schemas::coupons::{ClaimFailure, CouponClaimRequested};
-use ordermill_store::coupons::{self, ClaimRow, Requested};
+use ordermill_store::coupons::{self, ClaimRow, Claimant, Requested};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -183,23 +183,19 @@ async fn request(
         requested_at: now,
         sequence: 1,
     };
+    if let Some(problem) = not_to_be_had(&coupon, now) {
+        // Told only to who has no claim yet: whoever has one is told of it, whatever became of the coupon since. Nothing
+        // is written for it, since this is what most of a crowd is told.
+        return Err(match coupons::claimant(&mut transaction, coupon_id, user_id).await? {
+            Claimant::New => problem,
+            Claimant::HasClaimed(known) => claimed_already(known),
+            Claimant::NoUser => path::unknown::<path::User>(),
+        });
+    }
     match coupons::request(&mut transaction, claim_id, &claim).await? {
         Requested::Accepted => {}
         Requested::NoUser => return Err(path::unknown::<path::User>()),
-        Requested::ClaimedAlready(known) => {
-            let detail = "a user gets one of each coupon; this user's claim is claim_id";
-            return Err(Problem::new(Code::CouponAlreadyClaimed, detail).with_claim(known));
-        }
-    }
-    // Told only to who has no claim yet: whoever has one is told of it, whatever became of the coupon since.
-    if !coupon.is_claimable_at(now) {
-        return Err(Problem::new(
-            Code::CouponNotClaimable,
-            "it is not between claimable_from and claimable_until",
-        ));
-    }
-    if coupon.is_sold_out() {
-        return Err(Problem::new(Code::CouponSoldOut, "all of this coupon are issued"));
+        Requested::ClaimedAlready(known) => return Err(claimed_already(known)),
     }
     let requested = CouponClaimRequested { claim_id, coupon_id, user_id, requested_at: now };
     let events = vec![(Uuid::now_v7(), requested.into(), 1)];
@@ -207,6 +203,23 @@ async fn request(
     transaction.commit().await?;
     api.journal.wake.wake();
     Ok(ClaimRow { claim_id, claim, user_coupon: None })
+}
+
+/// Why nobody gets this coupon now, as far as it is known here.
+fn not_to_be_had(coupon: &Coupon, now: Timestamp) -> Option<Problem> {
+    if coupon.is_sold_out() {
+        Some(Problem::new(Code::CouponSoldOut, "all of this coupon are issued"))
+    } else if coupon.is_claimable_at(now) {
+        None
+    } else {
+        let detail = "it is not between claimable_from and claimable_until";
+        Some(Problem::new(Code::CouponNotClaimable, detail))
+    }
+}
+
+fn claimed_already(claim_id: Uuid) -> Problem {
+    let detail = "a user gets one of each coupon; this user's claim is claim_id";
+    Problem::new(Code::CouponAlreadyClaimed, detail).with_claim(claim_id)
 }
 
 problems! { ShowProblems: Unauthenticated, CouponNotFound, ClaimNotFound }

@@ -25,7 +25,7 @@ use crate::paging::{self, Items, PageQuery};
 use crate::path::{self, Id};
 use crate::problem::{Code, Problem};
 use crate::request::RequestContext;
-use crate::validation::{Checks, limits};
+use crate::validation::{self, Checks, limits};
 
 /// How many a page has unless the client says otherwise.
 const COUPONS_DEFAULT: i64 = 20;
@@ -119,7 +119,7 @@ impl FromStr for Place {
 
     fn from_str(text: &str) -> Result<Place, ()> {
         let (issued_at, id) = text.split_once(' ').ok_or(())?;
-        Ok(Place(issued_at.parse().map_err(|_| ())?, id.parse().map_err(|_| ())?))
+        Ok(Place(validation::time(issued_at).ok_or(())?, id.parse().map_err(|_| ())?))
     }
 }
 
@@ -224,4 +224,16 @@ async fn take_away(
     transaction.commit().await?;
     api.journal.wake.wake();
     Ok(row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_ends_at_a_time_that_the_database_can_know() {
+        let place = |time: &str| format!("{time} 0192f0c1-7a3e-7000-8000-0123456789ab").parse::<Place>();
+        assert!(place("2026-01-31T09:00:00Z").is_ok());
+        assert!(place("-005000-01-01T00:00:00Z").is_err());
+    }
 }

@@ -2,7 +2,6 @@
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use jiff::Timestamp;
 use ordermill_pipeline::dead_letters::letters::Filter;
 use ordermill_pipeline::dead_letters::{Code, State};
 use serde::Deserialize;
@@ -109,15 +108,8 @@ impl LetterFilter {
         if matches!(state, Some(None)) {
             checks.refuse(name("state"), "UNKNOWN_VALUE", one_of(State::ALL.map(State::name)));
         }
-        let mut time = |field: &str, text: Option<&str>| {
-            let time = text.map(|text| text.parse::<Timestamp>().ok());
-            if matches!(time, Some(None)) {
-                let detail = "must be a time like 2026-01-31T09:00:00Z";
-                checks.refuse(name(field), "MALFORMED", detail);
-            }
-            time.flatten()
-        };
-        let (from, to) = (time("from", self.from.as_deref()), time("to", self.to.as_deref()));
+        let from = checks.time(name("from"), self.from.as_deref());
+        let to = checks.time(name("to"), self.to.as_deref());
         if from.zip(to).is_some_and(|(from, to)| from >= to) {
             checks.refuse(name("from"), "OUT_OF_RANGE", "must be before to");
         }

@@ -169,7 +169,8 @@ async fn request(
     let route = "POST /v1/dead-letters/replays".to_owned();
     let request = Request { caller: caller.name(), route, key, body_hash: hash };
     let mut answer = api.once(request, |api, turn| select(api, turn, caller, selection, options)).await?;
-    if let Some(wait) = prefer.wait {
+    // A repetition gets the first answer again, at once.
+    if let Some(wait) = prefer.wait.filter(|_| !answer.is_replay) {
         answer = waited(&api, answer, wait).await?;
     }
     let mut response = answer.into_response();

@@ -144,8 +144,8 @@ async fn replacement(locked: &mut LockedOrder, wanted: &[WantedLine]) -> Result<
     let kept = kept_lines(&locked.order);
     let new: Vec<Uuid> = wanted
         .iter()
+        .filter(|line| kept.get(&line.product_id).is_none_or(|kept| line.quantity > kept.quantity))
         .map(|line| line.product_id)
-        .filter(|product_id| !kept.contains_key(product_id))
         .collect();
     let references = if new.is_empty() {
         References::default()

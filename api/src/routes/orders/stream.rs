@@ -12,7 +12,7 @@ use ordermill_store::orders::OrderRow;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::view::OrderView;
+use super::view::{OrderView, StatusView};
 use crate::app::Api;
 use crate::auth::Caller;
 use crate::openapi::problems;
@@ -40,8 +40,8 @@ problems! { StreamProblems: Unauthenticated, OrderNotFound }
 /// Follow an order
 ///
 /// Server-Sent Events: `event: order`, `id` is the version, `data` the order as `get_order` shows it. The first comes
-/// at once, then one for each change; versions that follow one another closely may be left out, the last one never
-/// is. The stream ends at a final state, from which nothing can follow. It also ends when the server stops or after
+/// at once, then one for each change of status; one that another follows within moments may be left out, the last one
+/// never is. The stream ends at a final state, from which nothing can follow. It also ends when the server stops or after
 /// an hour; come again with `Last-Event-ID`, and what was seen is not sent again.
 #[utoipa::path(
     get,
@@ -72,8 +72,9 @@ async fn follow(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let watch = api.watching.enter(order_id, order.version)?;
+    let told = is_known.then(|| Told::of(&order));
     let first = (!is_known).then_some(order);
-    let follower = Follower { first, watch, clock: api.journal.clock.clone(), is_over: false };
+    let follower = Follower { first, told, watch, clock: api.journal.clock.clone(), is_over: false };
     let events = Sse::new(stream::unfold(follower, Follower::next));
     Ok(([UNBUFFERED], events.keep_alive(KeepAlive::new().interval(KEEP_ALIVE))).into_response())
 }
@@ -83,10 +84,25 @@ fn last_event_id(headers: &HeaderMap) -> Option<i32> {
     headers.get(LAST_EVENT_ID)?.to_str().ok()?.parse().ok()
 }
 
+/// What a client was told last. The round tells two statuses apart that look the same, where the one between them was
+/// over within moments: an order that is confirmed again after a modification.
+#[derive(Debug, PartialEq, Eq)]
+struct Told {
+    status: StatusView,
+    round: i32,
+}
+
+impl Told {
+    fn of(order: &OrderRow) -> Told {
+        Told { status: StatusView::from(order.status), round: order.round }
+    }
+}
+
 /// Where a stream is.
 struct Follower {
     /// The order as the stream found it, until it is sent.
     first: Option<OrderRow>,
+    told: Option<Told>,
     watch: Watch,
     clock: Clock,
     /// The final state was sent.
@@ -99,9 +115,16 @@ impl Follower {
         if self.is_over {
             return None;
         }
-        let order = match self.first.take() {
-            Some(order) => order,
-            None => self.watch.next().await?,
+        let order = loop {
+            let order = match self.first.take() {
+                Some(order) => order,
+                None => self.watch.next().await?,
+            };
+            let told = Some(Told::of(&order));
+            if self.told != told {
+                self.told = told;
+                break order;
+            }
         };
         self.is_over = order.status.is_final();
         let id = order.version.to_string();

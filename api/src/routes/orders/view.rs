@@ -54,7 +54,7 @@ pub struct OrderView {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[schema(as = OrderStatus)]
-enum StatusView {
+pub(super) enum StatusView {
     /// Accepted; stock and payment are being arranged, or what was arranged is being given back.
     Pending,
     /// Paid and deducted from stock.
@@ -335,6 +335,7 @@ mod tests {
             refunded: if payment == PaymentStep::Refunded { 1_900 } else { 0 },
             last_modification: None,
             shipped: Vec::new(),
+            round: 1,
             version: 1,
             deadline_at: DEADLINE,
             created_at: Timestamp::UNIX_EPOCH,
