@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use jiff::tz::TimeZone;
 use ordermill_pipeline::clock::Clock;
 use ordermill_pipeline::relay;
-use ordermill_pipeline::topics;
+use ordermill_pipeline::topics::{self, PARTITIONS_DEFAULT};
 use ordermill_store::{keys, migrations};
 use ordermill_workers::{GatewayConfig, Worker};
 use tokio::net::TcpListener;
@@ -95,7 +95,7 @@ pub(crate) struct TimeZoneArgs {
 /// The flags of every command that may set up the log.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PartitionArgs {
-    /// How many partitions each topic has; fixed when the log is set up, 12 unless given then.
+    /// How many partitions each topic has; fixed when the log is set up: 12 unless given then, or 4 by `up`.
     #[arg(long, env = "ORDERMILL_PARTITIONS", value_name = "COUNT", value_parser = clap::value_parser!(i16).range(1..=1_000))]
     pub(crate) partitions: Option<i16>,
 }
@@ -258,7 +258,7 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener> {
 async fn migrate(database_url: &str, args: &PartitionArgs) -> Result<()> {
     let pool = services::connect_pool(database_url, "migrate", 2).await?;
     migrations::run(&pool).await.context("the schema can't be brought up to date")?;
-    relay::install(&pool, args.partitions).await?;
+    relay::install(&pool, args.partitions, PARTITIONS_DEFAULT).await?;
     Ok(())
 }
 

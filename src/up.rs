@@ -11,7 +11,7 @@ use clap::Args;
 use jiff::tz::TimeZone;
 use ordermill_pipeline::consumer::FloodLimit;
 use ordermill_pipeline::relay;
-use ordermill_pipeline::topics;
+use ordermill_pipeline::topics::{self, PARTITIONS_DEFAULT_ON_ONE_MACHINE};
 use ordermill_stack::{
     Gateway, GatewayOptions, Kafka, KafkaOptions, Postgres, PostgresOptions, Terminal, sibling_program,
 };
@@ -239,7 +239,7 @@ async fn serve(
 async fn set_up(connections: &Connections, directory: &Path, partitions: Option<i16>) -> Result<()> {
     let pool = connect_pool(&connections.database_url, "up", 2).await?;
     migrations::run(&pool).await.context("the schema can't be brought up to date")?;
-    let partitions = relay::install(&pool, partitions).await?;
+    let partitions = relay::install(&pool, partitions, PARTITIONS_DEFAULT_ON_ONE_MACHINE).await?;
     topics::ensure(&connections.kafka, partitions, &ordermill_workers::groups()).await?;
     let path = admin_key_file(directory);
     let key = match fs::read_to_string(&path) {

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use ordermill_stack::{Child, Private, free_port};
+use ordermill_stack::{Child, Private, TestStack, free_port};
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{Shop, answer, stop, until};
+use crate::support::{ORDERMILL, Shop, answer, stop, until};
 
 /// How soon a change must be visible everywhere.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(1);
@@ -149,4 +149,21 @@ async fn a_key_that_one_instance_revokes_is_refused_by_the_other_within_seconds(
     assert!(erased_at.elapsed() < REMEMBERED_FOR * 2, "{:?}", erased_at.elapsed());
     stop(&other.child);
     running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_number_of_partitions_is_said_where_the_log_is_set_up_and_never_again() {
+    let url = TestStack::shared().await.fresh_database().await;
+    let migrate = async |arguments: &[&str]| {
+        let mut command = tokio::process::Command::new(ORDERMILL);
+        command.arg("migrate").args(arguments).env("DATABASE_URL", &url).kill_on_drop(true);
+        let output = command.output().await.unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(migrate(&["--partitions", "0"]).await.0, Some(2));
+    assert_eq!(migrate(&["--partitions", "3"]).await, (Some(0), String::new()));
+    assert_eq!(migrate(&[]).await, (Some(0), String::new()), "later releases are not told");
+    let (status, text) = migrate(&["--partitions", "5"]).await;
+    assert_eq!(status, Some(1), "{text}");
+    assert!(text.contains("written for 3 partitions, not 5"), "{text}");
 }

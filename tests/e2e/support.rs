@@ -103,7 +103,7 @@ impl Shop {
         let kafka = KafkaConfig::new(brokers, &stack.fresh_prefix());
         let pool = database::connect(&database_url, "test", 4).await.unwrap();
         migrations::run(&pool).await.unwrap();
-        relay::install(&pool, Some(PARTITIONS)).await.unwrap();
+        relay::install(&pool, None, PARTITIONS).await.unwrap();
         topics::ensure(&kafka, PARTITIONS, &ordermill_workers::groups()).await.unwrap();
         keys::insert_admin(&pool, &ordermill_api::hash_key(ADMIN_KEY), Clock::system().now()).await.unwrap();
         let scratch = Scratch::new().unwrap();

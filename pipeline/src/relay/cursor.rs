@@ -12,7 +12,6 @@ use thiserror::Error;
 use super::RelayError;
 use super::repeat::{Only, Repeat};
 use super::tails::Published;
-use crate::topics::PARTITIONS_DEFAULT;
 
 /// The last position published to each partition, by topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,16 +73,16 @@ pub enum CursorError {
     },
 }
 
-/// Sets the log up, once: for `wanted` partitions, or for [`PARTITIONS_DEFAULT`]. Later calls only check that it is the
-/// wanted number, if one is. Answers the number.
+/// Sets the log up, once: for `wanted` partitions, or for the default. Later calls only check that it is the wanted number,
+/// if one is. Answers the number.
 ///
 /// # Errors
 /// [`RelayError::Cursor`] where the number differs, [`RelayError::Database`] where the database fails.
-pub async fn install(pool: &PgPool, wanted: Option<i16>) -> Result<i16, RelayError> {
+pub async fn install(pool: &PgPool, wanted: Option<i16>, default: i16) -> Result<i16, RelayError> {
     sqlx::query!(
         "INSERT INTO relay_cursor (system_identifier, partitions)
          SELECT system_identifier, $1 FROM pg_control_system() ON CONFLICT DO NOTHING",
-        wanted.unwrap_or(PARTITIONS_DEFAULT),
+        wanted.unwrap_or(default),
     )
     .execute(pool)
     .await?;

@@ -101,7 +101,7 @@ impl Log {
         .execute(&self.pool)
         .await
         .unwrap();
-        relay::install(&self.pool, Some(PARTITIONS)).await.unwrap();
+        relay::install(&self.pool, None, PARTITIONS).await.unwrap();
     }
 
     pub(crate) fn groups() -> Vec<(&'static str, &'static [Topic])> {
