@@ -553,6 +553,7 @@ mod tests {
             order_id: Uuid::from_u128(1),
             user_id: user(0),
             failure: Failure { code: FailureCode::OutOfStock, detail: String::new() },
+            charge_due: false,
         };
         assert_eq!(names(&coupons.react(&rejecting.clone().into())), ["coupon.returned"]);
         assert!(coupons.react(&rejecting.into()).is_empty());

@@ -138,7 +138,15 @@ impl Decider for Payments {
     fn react(&mut self, event: &Event) -> Vec<Decided> {
         let decision = match event {
             Event::OrderPaymentDue(due) => self.request(due),
+            Event::OrderRejecting(order) if order.charge_due && !self.knows(order.order_id, PLACING) => {
+                vec![never_asked(order.order_id, order.user_id, PLACING, &order.failure)]
+            }
             Event::OrderRejecting(order) => self.undo(order.order_id, PLACING),
+            Event::OrderModificationRefusing(order)
+                if order.charge_due && !self.knows(order.order_id, order.round) =>
+            {
+                vec![never_asked(order.order_id, order.user_id, order.round, &order.failure)]
+            }
             Event::OrderModificationRefusing(order) => self.undo(order.order_id, order.round),
             Event::OrderModificationApplying(order) if order.refund > 0 => {
                 self.refund(order.order_id, order.round, order.refund)
@@ -194,6 +202,10 @@ impl Payments {
         }
         let (available, held) = (balance.available - amount, balance.held + amount);
         vec![BalanceHeld { user_id, order_id, amount, available, held }.into(), request]
+    }
+
+    fn knows(&self, order_id: Uuid, round: i32) -> bool {
+        self.payments.get(&order_id).is_some_and(|payment| payment.charge(round).is_some())
     }
 
     /// Takes back what was charged in a round, whether that is decided yet or not.
@@ -315,6 +327,12 @@ impl Payments {
             }
         }
     }
+}
+
+/// A charge that the order waits for, and that was never asked for here, since that was discarded as a dead letter.
+fn never_asked(order_id: Uuid, user_id: Uuid, charge_number: i32, failure: &Failure) -> Event {
+    let (charge_id, failure, attempts) = (None, failure.clone(), Vec::new());
+    PaymentFailed { order_id, user_id, charge_id, charge_number, failure, attempts }.into()
 }
 
 fn new_charge(order_id: Uuid, number: i32, amount: Money, state: ChargeState) -> Charge {

@@ -79,12 +79,17 @@ pub struct Stock {
     pub reservations: BTreeMap<Uuid, Reservation>,
 }
 
+/// Who is told to give back and was never asked, since the question was discarded as a dead letter, refuses: somebody waits for
+/// an answer.
 impl Decider for Stock {
     fn react(&mut self, event: &Event) -> Vec<Decided> {
         let decision = match event {
             Event::OrderPlaced(order) => self.reserve(order),
             Event::PaymentCompleted(payment) if payment.charge_number == FIRST_CHARGE => {
                 self.deduct(payment.order_id)
+            }
+            Event::OrderRejecting(order) if !self.reservations.contains_key(&order.order_id) => {
+                Some(refused(order.order_id, order.failure.clone()))
             }
             Event::OrderRejecting(order) => self.release(order.order_id),
             Event::OrderCancelling(order) => self.release(order.order_id),
@@ -193,8 +198,11 @@ impl Stock {
     }
 
     fn release_change(&self, order: &OrderModificationRefusing) -> Option<Event> {
-        let change = self.open_change(order.order_id, order.round)?;
-        let (order_id, round, lines) = (order.order_id, order.round, change.taken.clone());
+        let (order_id, round) = (order.order_id, order.round);
+        if self.reservations.get(&order_id)?.round < round {
+            return Some(StockChangeRefused { order_id, round, failure: order.failure.clone() }.into());
+        }
+        let lines = self.open_change(order_id, round)?.taken.clone();
         Some(StockChangeReleased { order_id, round, lines }.into())
     }
 
@@ -324,7 +332,11 @@ fn difference(more: &[StockLine], less: &[StockLine]) -> Vec<StockLine> {
 }
 
 fn out_of_stock(order_id: Uuid, product: &str) -> Event {
-    StockRefused { order_id, failure: fewer_left(product) }.into()
+    refused(order_id, fewer_left(product))
+}
+
+fn refused(order_id: Uuid, failure: Failure) -> Event {
+    StockRefused { order_id, failure }.into()
 }
 
 fn fewer_left(product: &str) -> Failure {

@@ -157,6 +157,9 @@ pub struct OrderRejecting {
     pub user_id: Uuid,
     /// Why.
     pub failure: Failure,
+    /// The charge is asked for and not answered; left out where it is not so.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub charge_due: bool,
 }
 
 /// The order is refused and nothing is held for it any more.
@@ -246,6 +249,14 @@ pub struct OrderModificationRefusing {
     pub round: i32,
     /// Why.
     pub failure: Failure,
+    /// Its charge is asked for and not answered; left out where it is not so.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub charge_due: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// The order has its new lines; stock and payment are as they say.

@@ -9,7 +9,7 @@ use ordermill_schemas::orders::{
 use ordermill_schemas::stock::StockLine;
 use uuid::Uuid;
 
-use super::{Order, OrderStatus};
+use super::{Order, OrderStatus, PaymentStep};
 use crate::decider::Decided;
 use crate::pricing::Quote;
 
@@ -159,11 +159,14 @@ impl Order {
         };
         let event: Event = match self.status {
             OrderStatus::Pending => {
-                OrderRejecting { order_id, user_id, failure: failure("the order") }.into()
+                let charge_due = self.payment == PaymentStep::Due;
+                OrderRejecting { order_id, user_id, failure: failure("the order"), charge_due }.into()
             }
             OrderStatus::Modifying => {
                 let failure = failure("the modification");
-                OrderModificationRefusing { order_id, user_id, round, failure }.into()
+                let charge_due =
+                    self.change.as_ref().is_some_and(|change| change.payment == PaymentStep::Due);
+                OrderModificationRefusing { order_id, user_id, round, failure, charge_due }.into()
             }
             _ => return None,
         };

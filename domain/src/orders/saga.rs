@@ -183,7 +183,8 @@ impl Order {
     fn next_of_placing(&self) -> Option<Event> {
         let (order_id, user_id) = (self.order_id, self.user_id);
         if let Some(failure) = self.failure.clone() {
-            return Some(OrderRejecting { order_id, user_id, failure }.into());
+            let charge_due = self.payment == PaymentStep::Due;
+            return Some(OrderRejecting { order_id, user_id, failure, charge_due }.into());
         }
         match (self.stock, self.payment) {
             (StockStep::Reserved, PaymentStep::NotDue) if self.coupon_step == CouponStep::Asked => None,
@@ -238,7 +239,8 @@ impl Order {
     fn next_of_change(&self, change: &Change) -> Option<Event> {
         let (order_id, user_id, round) = (self.order_id, self.user_id, self.round);
         if let Some(failure) = change.failure.clone() {
-            return Some(OrderModificationRefusing { order_id, user_id, round, failure }.into());
+            let charge_due = change.payment == PaymentStep::Due;
+            return Some(OrderModificationRefusing { order_id, user_id, round, failure, charge_due }.into());
         }
         if change.stock != ChangeStep::Reserved {
             return None;

@@ -225,3 +225,25 @@ fn an_order_whose_reserved_stock_has_vanished_is_paid_back_and_gives_back_what_i
     let shelf = &world.stock.shelves[&super::world::product(0)];
     assert_eq!((shelf.on_hand, shelf.reserved, shelf.deducted), (4, 0, 0));
 }
+
+#[test]
+fn what_was_asked_of_a_participant_and_discarded_is_given_up_at_the_deadline() {
+    let (stock, payments) = (2, 4);
+    for (scenario, reader, event) in [
+        ("placing", stock, "order.placed"),
+        ("placing", payments, "order.payment_due"),
+        ("modifying to more", stock, "order.modifying"),
+        ("modifying to more", payments, "order.payment_due"),
+    ] {
+        let scenario = SCENARIOS.iter().find(|known| known.name == scenario).unwrap();
+        let mut world = started(scenario, PaymentMethod::Balance);
+        while !world.discard(reader, event) {
+            assert!(walk(&mut world, 1), "{event} never came");
+        }
+        world.settle();
+        assert!(!world.statuses()[0].is_resting(), "{event} is needed");
+        assert!(world.expire(order(0)), "{event}");
+        world.settle();
+        world.assert_agreement();
+    }
+}

@@ -240,6 +240,13 @@ impl World {
         self.read[reader] = index + 1;
     }
 
+    /// Takes an event from a reader for good, as somebody does who discards its dead letter; whether it was the next one.
+    pub(super) fn discard(&mut self, reader: usize, event: &str) -> bool {
+        let index = self.next(reader).filter(|index| self.log[*index].name() == event);
+        self.read[reader] = index.map_or(self.read[reader], |index| index + 1);
+        index.is_some()
+    }
+
     /// Delivers again what a reader has had, the n-th of it from behind.
     pub(super) fn deliver_again(&mut self, reader: usize, nth: usize) {
         let (_, topic) = READERS[reader];

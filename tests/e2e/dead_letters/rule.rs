@@ -1,5 +1,7 @@
 //! Orders that break a rule of the stock worker's tables: found, looked at, tried, replayed.
 
+use jiff::{SignedDuration, Timestamp};
+use ordermill_pipeline::clock::Clock;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -144,4 +146,30 @@ async fn assert_replayed_once_more(shop: &Shop, letters: &[Uuid]) {
     assert_eq!((&nothing["selected"], &nothing["state"]), (&json!(0), &json!("DONE")));
     let listed = shop.get("/dead-letters/replays?limit=1").await;
     assert_eq!(listed["items"][0]["replay_id"], nothing["replay_id"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_of_which_a_step_was_discarded_is_refused_at_its_deadline() {
+    let shop = Shop::new().await;
+    let clock = Clock::manual(Timestamp::now());
+    let running = shop.open_at(clock.clone()).await;
+    let (user, lamp) = (shop.user(10_000).await, shop.product(100, 9).await);
+    poison(&shop, lamp).await;
+    let order_id = id(&shop.submit(&user, &[(lamp, 1)]).await["order_id"]);
+    until_letters(&shop, "stock", "PARKED", 1).await;
+    clock.advance(SignedDuration::from_secs(61));
+    until_letters(&shop, "stock", "WAITING", 1).await;
+    let letter = ids(&shop.get("/dead-letters?state=PARKED").await)[0];
+    let discard = json!({"reason": "not for sale", "release_waiting": true});
+    let request = shop.request(Method::POST, &format!("/dead-letters/{letter}/discard"));
+    assert_eq!(answer(request.json(&discard)).await.0, StatusCode::OK);
+    // What waited tells the stock worker to give back what it was never asked for.
+    let order = shop.settled(order_id).await;
+    assert_eq!(
+        (&order["status"], &order["failure"]["code"]),
+        (&json!("REJECTED"), &json!("DEADLINE_EXCEEDED"))
+    );
+    assert_eq!((shop.balance(&user).await, shop.stock(lamp).await), ((10_000, 0), 9));
+    running.stop().await;
+    shop.assert_verified().await;
 }
