@@ -183,7 +183,7 @@ pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 pub(crate) fn present_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
-    Object::deserialize(deserializer).map(|Object(value)| Some(value))
+    object(deserializer).map(Some)
 }
 
 /// Reads a whole number that may be left out or null, as [`whole`] does.

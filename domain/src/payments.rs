@@ -138,16 +138,14 @@ impl Decider for Payments {
     fn react(&mut self, event: &Event) -> Vec<Decided> {
         let decision = match event {
             Event::OrderPaymentDue(due) => self.request(due),
-            Event::OrderRejecting(order) if order.charge_due && !self.knows(order.order_id, PLACING) => {
-                vec![never_asked(order.order_id, order.user_id, PLACING, &order.failure)]
+            Event::OrderRejecting(order) => {
+                let due = order.charge_due.then_some(&order.failure);
+                self.undo(order.order_id, order.user_id, PLACING, due)
             }
-            Event::OrderRejecting(order) => self.undo(order.order_id, PLACING),
-            Event::OrderModificationRefusing(order)
-                if order.charge_due && !self.knows(order.order_id, order.round) =>
-            {
-                vec![never_asked(order.order_id, order.user_id, order.round, &order.failure)]
+            Event::OrderModificationRefusing(order) => {
+                let due = order.charge_due.then_some(&order.failure);
+                self.undo(order.order_id, order.user_id, order.round, due)
             }
-            Event::OrderModificationRefusing(order) => self.undo(order.order_id, order.round),
             Event::OrderModificationApplying(order) if order.refund > 0 => {
                 self.refund(order.order_id, order.round, order.refund)
             }
@@ -204,14 +202,17 @@ impl Payments {
         vec![BalanceHeld { user_id, order_id, amount, available, held }.into(), request]
     }
 
-    fn knows(&self, order_id: Uuid, round: i32) -> bool {
-        self.payments.get(&order_id).is_some_and(|payment| payment.charge(round).is_some())
-    }
-
-    /// Takes back what was charged in a round, whether that is decided yet or not.
-    fn undo(&self, order_id: Uuid, round: i32) -> Vec<Event> {
-        let Some(payment) = self.payments.get(&order_id) else { return Vec::new() };
-        let Some(charge) = payment.charge(round) else { return Vec::new() };
+    /// Takes back what was charged in a round, whether that is decided yet or not. `due` is why the order is refused that
+    /// waits for a charge: one that was never asked for here, since that was discarded as a dead letter, fails.
+    fn undo(&self, order_id: Uuid, user_id: Uuid, round: i32, due: Option<&Failure>) -> Vec<Event> {
+        let known = self.payments.get(&order_id).and_then(|payment| Some((payment, payment.charge(round)?)));
+        let Some((payment, charge)) = known else {
+            let failed = |failure: &Failure| {
+                let (charge_id, failure, attempts) = (None, failure.clone(), Vec::new());
+                PaymentFailed { order_id, user_id, charge_id, charge_number: round, failure, attempts }.into()
+            };
+            return due.map(failed).into_iter().collect();
+        };
         match charge.state {
             ChargeState::Requested => {
                 let (user_id, charge_id, charge_number) = (payment.user_id, charge.charge_id, charge.number);
@@ -327,12 +328,6 @@ impl Payments {
             }
         }
     }
-}
-
-/// A charge that the order waits for, and that was never asked for here, since that was discarded as a dead letter.
-fn never_asked(order_id: Uuid, user_id: Uuid, charge_number: i32, failure: &Failure) -> Event {
-    let (charge_id, failure, attempts) = (None, failure.clone(), Vec::new());
-    PaymentFailed { order_id, user_id, charge_id, charge_number, failure, attempts }.into()
 }
 
 fn new_charge(order_id: Uuid, number: i32, amount: Money, state: ChargeState) -> Charge {

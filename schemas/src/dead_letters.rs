@@ -9,11 +9,14 @@ pub const HEADERS: [(&str, &str); 11] = [
     ("dlt-group", "the group that can't apply it"),
     ("dlt-type", "its event type; empty where it has none"),
     ("dlt-code", "why, one of the codes below"),
-    ("dlt-error", "why, for people"),
+    ("dlt-error", "why, for people; cut at 8 KiB"),
     ("dlt-attempts", "how often it was tried"),
     ("dlt-first-failed-at", "when it failed first, RFC 3339 in UTC"),
     ("dlt-last-failed-at", "when it failed last"),
-    ("dlt-payload-bytes", "how long its value was; the record's own value is cut at 900 KiB"),
+    (
+        "dlt-payload-bytes",
+        "how long its value was; the record's own value is cut at 900 KiB, its key at 8 KiB, headers of the message that go beyond 32 KiB are left out",
+    ),
 ];
 
 /// The values of `dlt-code` with what each means.

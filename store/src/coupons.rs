@@ -411,18 +411,18 @@ pub async fn find(executor: impl PgExecutor<'_>, coupon_id: Uuid) -> Result<Opti
     }))
 }
 
-/// What becomes of a request for a coupon.
+/// Who asks for a coupon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Requested {
-    /// It is a claim now.
-    Accepted,
-    /// The user has claimed the coupon before, by this claim.
-    ClaimedAlready(Uuid),
+pub enum Claimant {
+    /// A user who has not claimed it before.
+    New,
+    /// A user who has, by this claim.
+    HasClaimed(Uuid),
     /// There is no such user.
     NoUser,
 }
 
-/// Writes a claim down, to be decided by the coupons worker.
+/// Writes a claim down, to be decided by the coupons worker, if its claimant is new.
 ///
 /// # Errors
 /// Where the database fails.
@@ -430,7 +430,7 @@ pub async fn request(
     connection: &mut PgConnection,
     claim_id: Uuid,
     claim: &Claim,
-) -> Result<Requested, sqlx::Error> {
+) -> Result<Claimant, sqlx::Error> {
     let inserted = sqlx::query!(
         "INSERT INTO coupon_claims (claim_id, coupon_id, user_id, state, requested_at, sequence)
          SELECT $1, $2, user_id, 'PENDING', $4, 1 FROM users WHERE user_id = $3 AND erased_at IS NULL
@@ -443,23 +443,13 @@ pub async fn request(
     .execute(&mut *connection)
     .await?;
     if inserted.rows_affected() == 1 {
-        return Ok(Requested::Accepted);
+        return Ok(Claimant::New);
     }
+    // Nothing was written, so it is not a new one's, even if the user has come since.
     Ok(match claimant(connection, claim.coupon_id, claim.user_id).await? {
-        Claimant::New | Claimant::NoUser => Requested::NoUser,
-        Claimant::HasClaimed(known) => Requested::ClaimedAlready(known),
+        Claimant::New => Claimant::NoUser,
+        known => known,
     })
-}
-
-/// Who asks for a coupon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claimant {
-    /// A user who has no claim of it.
-    New,
-    /// A user who has claimed it before, by this claim.
-    HasClaimed(Uuid),
-    /// There is no such user.
-    NoUser,
 }
 
 /// Looks who asks for a coupon; locks nothing.

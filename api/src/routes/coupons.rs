@@ -170,7 +170,6 @@ struct CouponView {
     #[schema(example = "Spring")]
     name: String,
     /// How much it takes off.
-    #[serde(deserialize_with = "object")]
     discount: DiscountView,
     /// How many there are.
     #[schema(example = 100)]

@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 use ordermill_schemas::Event;
 use ordermill_schemas::orders::{
-    Failure, FailureCode, OrderCancelling, OrderDelivered, OrderLine, OrderModificationRefusing,
-    OrderModifying, OrderPartiallyShipped, OrderRejecting, OrderShipmentDelivered, OrderShipped,
+    Failure, FailureCode, OrderCancelling, OrderDelivered, OrderLine, OrderModifying, OrderPartiallyShipped,
+    OrderShipmentDelivered, OrderShipped,
 };
 use ordermill_schemas::stock::StockLine;
 use uuid::Uuid;
 
-use super::{Order, OrderStatus, PaymentStep};
+use super::{Order, OrderStatus};
 use crate::decider::Decided;
 use crate::pricing::Quote;
 
@@ -152,22 +152,13 @@ impl Order {
     /// Gives up on what has not been arranged in time; nothing where there is nothing to give up: what is being
     /// undone or carried out goes on until it is done.
     pub fn expire(&mut self) -> Option<Decided> {
-        let (order_id, user_id, round) = (self.order_id, self.user_id, self.round);
         let failure = |what: &str| Failure {
             code: FailureCode::DeadlineExceeded,
             detail: format!("{what} did not get through its steps in time"),
         };
-        let event: Event = match self.status {
-            OrderStatus::Pending => {
-                let charge_due = self.payment == PaymentStep::Due;
-                OrderRejecting { order_id, user_id, failure: failure("the order"), charge_due }.into()
-            }
-            OrderStatus::Modifying => {
-                let failure = failure("the modification");
-                let charge_due =
-                    self.change.as_ref().is_some_and(|change| change.payment == PaymentStep::Due);
-                OrderModificationRefusing { order_id, user_id, round, failure, charge_due }.into()
-            }
+        let event = match self.status {
+            OrderStatus::Pending => self.rejecting(failure("the order")),
+            OrderStatus::Modifying => self.modification_refusing(failure("the modification")),
             _ => return None,
         };
         Some(self.record(event))

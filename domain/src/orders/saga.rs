@@ -183,8 +183,7 @@ impl Order {
     fn next_of_placing(&self) -> Option<Event> {
         let (order_id, user_id) = (self.order_id, self.user_id);
         if let Some(failure) = self.failure.clone() {
-            let charge_due = self.payment == PaymentStep::Due;
-            return Some(OrderRejecting { order_id, user_id, failure, charge_due }.into());
+            return Some(self.rejecting(failure));
         }
         match (self.stock, self.payment) {
             (StockStep::Reserved, PaymentStep::NotDue) if self.coupon_step == CouponStep::Asked => None,
@@ -195,6 +194,17 @@ impl Order {
             }
             _ => None,
         }
+    }
+
+    pub(super) fn rejecting(&self, failure: Failure) -> Event {
+        let (order_id, user_id, charge_due) = (self.order_id, self.user_id, self.payment == PaymentStep::Due);
+        OrderRejecting { order_id, user_id, failure, charge_due }.into()
+    }
+
+    pub(super) fn modification_refusing(&self, failure: Failure) -> Event {
+        let (order_id, user_id, round) = (self.order_id, self.user_id, self.round);
+        let charge_due = self.change.as_ref().is_some_and(|change| change.payment == PaymentStep::Due);
+        OrderModificationRefusing { order_id, user_id, round, failure, charge_due }.into()
     }
 
     fn payment_due(&self, charge_number: i32, amount: Money) -> Event {
@@ -239,8 +249,7 @@ impl Order {
     fn next_of_change(&self, change: &Change) -> Option<Event> {
         let (order_id, user_id, round) = (self.order_id, self.user_id, self.round);
         if let Some(failure) = change.failure.clone() {
-            let charge_due = change.payment == PaymentStep::Due;
-            return Some(OrderModificationRefusing { order_id, user_id, round, failure, charge_due }.into());
+            return Some(self.modification_refusing(failure));
         }
         if change.stock != ChangeStep::Reserved {
             return None;

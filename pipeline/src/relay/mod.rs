@@ -306,8 +306,13 @@ impl Relay {
         })?;
         self.metrics.relay_records.inc_by(published as u64);
         let repeat = self.runtime.block_on(leadership.advance(&self.pool, reached, tails))?;
-        let losses = publisher.set_back().into_iter().map(|set_back| self.loss(leadership, set_back));
-        self.repeat_losses(leadership, losses.collect())?;
+        let mut losses = Vec::new();
+        for set_back in publisher.set_back() {
+            losses.push(self.loss(leadership, set_back));
+            // What is asked for meanwhile is asked for again at the next turn.
+            self.runtime.block_on(leadership.keep(&self.pool))?;
+        }
+        self.repeat_losses(leadership, losses)?;
         if let Some(repeat) = repeat {
             self.repeat(leadership, repeat)?;
         }

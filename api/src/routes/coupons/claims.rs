@@ -7,7 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 use jiff::Timestamp;
 use ordermill_domain::coupons::{Claim, ClaimState, Coupon};
 use ordermill_schemas::coupons::{ClaimFailure, CouponClaimRequested};
-use ordermill_store::coupons::{self, ClaimRow, Claimant, Requested};
+use ordermill_store::coupons::{self, ClaimRow, Claimant};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -183,19 +183,21 @@ async fn request(
         requested_at: now,
         sequence: 1,
     };
-    if let Some(problem) = not_to_be_had(&coupon, now) {
-        // Told only to who has no claim yet: whoever has one is told of it, whatever became of the coupon since. Nothing
-        // is written for it, since this is what most of a crowd is told.
-        return Err(match coupons::claimant(&mut transaction, coupon_id, user_id).await? {
-            Claimant::New => problem,
-            Claimant::HasClaimed(known) => claimed_already(known),
-            Claimant::NoUser => path::unknown::<path::User>(),
-        });
-    }
-    match coupons::request(&mut transaction, claim_id, &claim).await? {
-        Requested::Accepted => {}
-        Requested::NoUser => return Err(path::unknown::<path::User>()),
-        Requested::ClaimedAlready(known) => return Err(claimed_already(known)),
+    let refusal = not_to_be_had(&coupon, now);
+    let claimant = match refusal {
+        None => coupons::request(&mut transaction, claim_id, &claim).await?,
+        // Most of a crowd is told so, and nothing is written for it.
+        Some(_) => coupons::claimant(&mut transaction, coupon_id, user_id).await?,
+    };
+    match (claimant, refusal) {
+        (Claimant::NoUser, _) => return Err(path::unknown::<path::User>()),
+        // Whoever has a claim is told of it, whatever became of the coupon since.
+        (Claimant::HasClaimed(known), _) => {
+            let detail = "a user gets one of each coupon; this user's claim is claim_id";
+            return Err(Problem::new(Code::CouponAlreadyClaimed, detail).with_claim(known));
+        }
+        (Claimant::New, Some(problem)) => return Err(problem),
+        (Claimant::New, None) => {}
     }
     let requested = CouponClaimRequested { claim_id, coupon_id, user_id, requested_at: now };
     let events = vec![(Uuid::now_v7(), requested.into(), 1)];
@@ -215,11 +217,6 @@ fn not_to_be_had(coupon: &Coupon, now: Timestamp) -> Option<Problem> {
         let detail = "it is not between claimable_from and claimable_until";
         Some(Problem::new(Code::CouponNotClaimable, detail))
     }
-}
-
-fn claimed_already(claim_id: Uuid) -> Problem {
-    let detail = "a user gets one of each coupon; this user's claim is claim_id";
-    Problem::new(Code::CouponAlreadyClaimed, detail).with_claim(claim_id)
 }
 
 problems! { ShowProblems: Unauthenticated, CouponNotFound, ClaimNotFound }
