@@ -12,6 +12,7 @@ mod catalogue;
 pub mod coupons;
 pub mod dead_letters;
 pub mod documents;
+pub mod failure;
 pub mod headers;
 pub mod orders;
 pub mod payments;

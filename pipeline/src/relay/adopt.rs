@@ -11,7 +11,8 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use thiserror::Error;
 
-use super::cursor::{CursorError, Tails, tails_at};
+use super::cursor::{CursorError, tails_at};
+use super::published::Tails;
 use super::tails::{self, Tail};
 use super::{RelayError, fence};
 use crate::database;

@@ -8,8 +8,10 @@
 mod adopt;
 mod cursor;
 mod fence;
+mod published;
 mod publisher;
 mod repeat;
+mod rewind;
 mod status;
 mod tails;
 mod watch;
@@ -38,15 +40,17 @@ pub use adopt::{AdoptError, Adoption, Reason};
 pub use cursor::{CursorError, install, partitions};
 pub(crate) use cursor::{Progress, progress, published};
 pub(crate) use fence::log_end;
-pub use repeat::{Rewind, RewindError, RewindPlan, RewindProgress, request_repeat};
+pub(crate) use published::Published;
+pub use repeat::request_repeat;
+pub use rewind::{Rewind, RewindError, RewindPlan, RewindProgress};
 pub use status::{OpenTransaction, Status, status};
-pub(crate) use tails::Published;
 
 use cursor::Leadership;
 use fence::Fences;
+use published::Loss;
 use publisher::{Publisher, SetBack};
 use repeat::Repeat;
-use tails::{Loss, Tail};
+use tails::Tail;
 use watch::Watch;
 
 /// How many rows are read and published at once.

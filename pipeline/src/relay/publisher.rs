@@ -13,7 +13,7 @@ use sqlx::PgPool;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::cursor::Tails;
+use super::published::Tails;
 use super::repeat::Only;
 use super::tails::Tail;
 use super::{RelayConfig, RelayError};
