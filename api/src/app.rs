@@ -15,9 +15,9 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::acceptance::Acceptance;
-use crate::auth::Identities;
 use crate::config::ApiConfig;
 use crate::idempotency::RunningKeys;
+use crate::identities::Identities;
 use crate::metrics::ApiMetrics;
 use crate::problem::Problem;
 use crate::product_cache::ProductCache;

@@ -1,7 +1,7 @@
 //! Answers that say what was wrong: `application/problem+json` (RFC 9457) with stable codes.
 //!
 //! A [`Problem`] travels through the layers as an extension of its response and is written out by
-//! [`crate::request::observe`], which knows the request's id.
+//! [`crate::observe::observe`], which knows the request's id.
 
 use std::borrow::Cow;
 

@@ -16,11 +16,12 @@ use uuid::Uuid;
 use crate::app::Api;
 use crate::auth::Caller;
 use crate::body::{Json, whole};
-use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, first_answer};
-use crate::openapi::problems;
+use crate::idempotency::{Answer, first_answer};
+use crate::keyed::{FirstTurn, IdempotencyKey};
 use crate::paging::{Items, PageQuery};
 use crate::path::{self, Id};
 use crate::problem::{Code, FieldError, Problem};
+use crate::problem_responses::problems;
 use crate::request::RequestContext;
 use crate::validation::limits;
 

@@ -21,10 +21,11 @@ use uuid::Uuid;
 use crate::app::Api;
 use crate::auth::Admin;
 use crate::body::{Json, object, optional_whole, whole};
-use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, first_answer};
-use crate::openapi::problems;
+use crate::idempotency::{Answer, first_answer};
+use crate::keyed::{FirstTurn, IdempotencyKey};
 use crate::path::{self, Id};
 use crate::problem::Problem;
+use crate::problem_responses::problems;
 use crate::request::RequestContext;
 use crate::validation::{Checks, limits};
 

@@ -31,12 +31,12 @@ use crate::app::Api;
 use crate::auth::Caller;
 use crate::body::{Json, objects, whole};
 use crate::etag;
-use crate::idempotency::IdempotencyKey;
-use crate::openapi::problems;
+use crate::keyed::IdempotencyKey;
 use crate::order_command::RETRY_AFTER_S;
 use crate::path::{self, Id};
 use crate::prefer::Prefer;
 use crate::problem::Problem;
+use crate::problem_responses::problems;
 use crate::request::RequestContext;
 use crate::validation::{Checks, limits};
 

@@ -17,9 +17,9 @@ use crate::app::Api;
 use crate::auth::Caller;
 use crate::body::Json;
 use crate::keys::new_api_key;
-use crate::openapi::problems;
 use crate::path::{self, Id};
 use crate::problem::{Code, Problem};
+use crate::problem_responses::problems;
 use crate::request::RequestContext;
 use crate::validation::{Checks, limits};
 

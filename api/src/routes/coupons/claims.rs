@@ -19,11 +19,11 @@ use crate::app::Api;
 use crate::auth::Caller;
 use crate::body::Json;
 use crate::etag;
-use crate::openapi::problems;
 use crate::order_command::RETRY_AFTER_S;
 use crate::path::{self, ClaimId, Id};
 use crate::prefer::Prefer;
 use crate::problem::{Code, Problem};
+use crate::problem_responses::problems;
 use crate::request::RequestContext;
 
 /// The routes of claims.

@@ -20,10 +20,10 @@ use super::DiscountView;
 use crate::app::Api;
 use crate::auth::{Admin, Caller};
 use crate::body::Json;
-use crate::openapi::problems;
 use crate::paging::{self, Items, PageQuery};
 use crate::path::{self, Id};
 use crate::problem::{Code, Problem};
+use crate::problem_responses::problems;
 use crate::request::RequestContext;
 use crate::validation::{self, Checks, limits};
 

@@ -20,12 +20,13 @@ use crate::app::Api;
 use crate::auth::{Admin, Caller};
 use crate::body::{Json, present, present_object, present_whole};
 use crate::dead_letters::{ReplayView, RequestedView};
-use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, first_answer};
-use crate::openapi::problems;
+use crate::idempotency::{Answer, first_answer};
+use crate::keyed::{FirstTurn, IdempotencyKey};
 use crate::paging::{Items, PageQuery};
 use crate::path::{self, Id};
 use crate::prefer::Prefer;
 use crate::problem::{Code, FieldError, Problem};
+use crate::problem_responses::problems;
 use crate::validation::{Checks, limits};
 
 /// How many replays a page has unless the client says otherwise.

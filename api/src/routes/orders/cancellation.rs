@@ -14,12 +14,13 @@ use super::{note_order, waited};
 use crate::app::Api;
 use crate::auth::Caller;
 use crate::body::Json;
-use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, first_answer};
-use crate::openapi::problems;
+use crate::idempotency::{Answer, first_answer};
+use crate::keyed::{FirstTurn, IdempotencyKey};
 use crate::order_command::{self, refusal};
 use crate::path::{self, Id};
 use crate::prefer::Prefer;
 use crate::problem::Problem;
+use crate::problem_responses::problems;
 use crate::request::RequestContext;
 use crate::validation::{Checks, limits};
 

@@ -17,10 +17,10 @@ use uuid::Uuid;
 use super::view::OrderView;
 use crate::app::Api;
 use crate::auth::{Admin, Caller};
-use crate::openapi::problems;
 use crate::paging::{self, Items, Page, PageQuery};
 use crate::path::{self, Id};
 use crate::problem::Problem;
+use crate::problem_responses::problems;
 use crate::validation::Checks;
 
 /// How many orders a page has unless the client says otherwise.

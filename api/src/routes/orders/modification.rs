@@ -22,11 +22,11 @@ use crate::app::Api;
 use crate::auth::Caller;
 use crate::body::{Json, objects};
 use crate::etag;
-use crate::openapi::problems;
 use crate::order_command::{self, LockedOrder, RETRY_AFTER_S, refusal};
 use crate::path::{self, Id};
 use crate::prefer::Prefer;
 use crate::problem::{Code, Problem};
+use crate::problem_responses::problems;
 use crate::request::RequestContext;
 use crate::validation::Checks;
 

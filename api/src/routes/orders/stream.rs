@@ -15,9 +15,9 @@ use utoipa_axum::routes;
 use super::view::{OrderView, StatusView};
 use crate::app::Api;
 use crate::auth::Caller;
-use crate::openapi::problems;
 use crate::path::{self, Id};
 use crate::problem::Problem;
+use crate::problem_responses::problems;
 use crate::watching::Watch;
 
 /// How long nothing is sent at most: proxies cut connections that are silent for long.

@@ -15,9 +15,9 @@ use super::ProductView;
 use crate::app::Api;
 use crate::auth::Admin;
 use crate::body::{Json, present, present_whole};
-use crate::openapi::problems;
 use crate::path::{self, Id};
 use crate::problem::Problem;
+use crate::problem_responses::problems;
 use crate::request::RequestContext;
 use crate::validation::{Checks, limits};
 

@@ -17,9 +17,9 @@ use uuid::Uuid;
 
 use super::ProductView;
 use crate::app::Api;
-use crate::openapi::problems;
 use crate::paging::{self, Items, PageQuery};
 use crate::problem::Problem;
+use crate::problem_responses::problems;
 use crate::validation::{Checks, limits};
 
 /// How many products a page has unless the client says otherwise.

@@ -15,10 +15,11 @@ use super::ProductView;
 use crate::app::Api;
 use crate::auth::Admin;
 use crate::body::{Json, whole};
-use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, first_answer};
-use crate::openapi::problems;
+use crate::idempotency::{Answer, first_answer};
+use crate::keyed::{FirstTurn, IdempotencyKey};
 use crate::path::{self, Id};
 use crate::problem::{Code, Problem};
+use crate::problem_responses::problems;
 use crate::request::RequestContext;
 use crate::validation::{Checks, limits};
 
