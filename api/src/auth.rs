@@ -71,6 +71,12 @@ impl FromRequestParts<Api> for Caller {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Admin(pub(crate) Caller);
 
+impl From<Admin> for Caller {
+    fn from(Admin(caller): Admin) -> Caller {
+        caller
+    }
+}
+
 impl FromRequestParts<Api> for Admin {
     type Rejection = Problem;
 

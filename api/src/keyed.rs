@@ -1,38 +1,77 @@
-//! Requests that carry an `Idempotency-Key`: reading the key, and doing the work of its first request once.
+//! Requests that carry an `Idempotency-Key`: one extractor for all that such a route takes, and the work of the first
+//! request of a key, done once.
 
-use axum::extract::FromRequestParts;
-use axum::http::HeaderValue;
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, RawPathParams, Request as HttpRequest};
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method};
 use jiff::Timestamp;
 use ordermill_store::idempotency::{self, FirstAnswer, Request};
+use serde::de::DeserializeOwned;
 use sqlx::{Postgres, Transaction};
 
 use crate::app::Api;
+use crate::auth::Caller;
+use crate::body::Json;
 use crate::idempotency::{Answer, RunningKey, in_use, replay};
+use crate::path;
 use crate::problem::{Code, Problem};
+use crate::request::RequestContext;
 
 /// The header that a repetition is told by.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// How long a key may be.
 const KEY_LENGTH_MAX: usize = 255;
 
-/// The key that the request carries.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct IdempotencyKey(pub(crate) String);
+/// A request that may be repeated under its key: who may send it (`Caller` or `Admin`), what its path names (an `Id`, or
+/// `()` for nothing), and what its body says. A route that is keyed takes this and nothing of it by another way.
+#[derive(Debug)]
+pub(crate) struct Keyed<W, P, T> {
+    /// Who sent it.
+    pub(crate) caller: W,
+    /// What its path names.
+    pub(crate) path: P,
+    /// Which request it is, with its key.
+    pub(crate) context: RequestContext,
+    /// What tells it from others and a repetition of it from another body: for [`Api::once`].
+    pub(crate) request: Request,
+    /// What it says; of the right shape, and not checked further.
+    pub(crate) body: T,
+}
 
-impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
+/// Refuses in this order: who may not send it, what its path does not name, a missing key, a body that can't be read.
+impl<W, P, T> FromRequest<Api> for Keyed<W, P, T>
+where
+    W: FromRequestParts<Api, Rejection = Problem> + Copy + Into<Caller> + Send,
+    P: FromRequestParts<Api> + Send,
+    Problem: From<P::Rejection>,
+    T: DeserializeOwned,
+{
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<IdempotencyKey, Problem> {
-        let mut values = parts.headers.get_all(IDEMPOTENCY_KEY).iter();
-        let (first, second) = (values.next(), values.next());
-        let key = first.filter(|_| second.is_none()).and_then(read_key);
-        key.map(IdempotencyKey).ok_or_else(|| {
-            let detail = "send one header Idempotency-Key of 1 to 255 visible ASCII characters, the same when you \
-                          repeat the request";
-            Problem::new(Code::IdempotencyKeyMissing, detail)
-        })
+    async fn from_request(request: HttpRequest, api: &Api) -> Result<Keyed<W, P, T>, Problem> {
+        let (mut parts, body) = request.into_parts();
+        let caller = W::from_request_parts(&mut parts, api).await?;
+        let path = P::from_request_parts(&mut parts, api).await?;
+        let key = key(&parts.headers)?;
+        let Ok(context) = RequestContext::from_request_parts(&mut parts, api).await;
+        let route = route(&mut parts, api).await?;
+        let Json { value, hash } = Json::from_request(HttpRequest::from_parts(parts, body), api).await?;
+        let context = context.keyed(&key);
+        let who: Caller = caller.into();
+        let request = Request { caller: who.name(), route, key, body_hash: hash };
+        Ok(Keyed { caller, path, context, request, body: value })
     }
+}
+
+/// The key that the request carries.
+fn key(headers: &HeaderMap) -> Result<String, Problem> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let (first, second) = (values.next(), values.next());
+    first.filter(|_| second.is_none()).and_then(read_key).ok_or_else(|| {
+        let detail = "send one header Idempotency-Key of 1 to 255 visible ASCII characters, the same when you \
+                      repeat the request";
+        Problem::new(Code::IdempotencyKeyMissing, detail)
+    })
 }
 
 fn read_key(value: &HeaderValue) -> Option<String> {
@@ -40,6 +79,27 @@ fn read_key(value: &HeaderValue) -> Option<String> {
     let is_valid =
         (1..=KEY_LENGTH_MAX).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
     is_valid.then(|| key.to_owned())
+}
+
+/// The route that the key is for.
+async fn route(parts: &mut Parts, api: &Api) -> Result<String, Problem> {
+    let pattern = parts.extensions.get::<MatchedPath>().cloned().ok_or_else(Problem::internal)?;
+    let params = RawPathParams::from_request_parts(parts, api).await.map_err(|_| Problem::internal())?;
+    Ok(name_of_route(&parts.method, pattern.as_str(), &params))
+}
+
+/// A method and a path, ids in their one form: an id in capitals is the same thing.
+fn name_of_route<'a>(
+    method: &Method,
+    pattern: &str,
+    params: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> String {
+    let mut path = pattern.to_owned();
+    for (name, text) in params {
+        let id = path::parse(text).map(|id| id.to_string());
+        path = path.replace(&format!("{{{name}}}"), id.as_deref().unwrap_or(text));
+    }
+    format!("{method} {path}")
 }
 
 /// What is to be done about a request with a key.
@@ -145,5 +205,28 @@ mod tests {
         for wrong in ["", "a b", "a\tb", "é", &"k".repeat(256)] {
             assert_eq!(key(wrong), None, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn there_is_one_key() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(key(&headers).unwrap_err().code(), Code::IdempotencyKeyMissing);
+        headers.append(IDEMPOTENCY_KEY, HeaderValue::from_static("k"));
+        assert_eq!(key(&headers), Ok("k".to_owned()));
+        headers.append(IDEMPOTENCY_KEY, HeaderValue::from_static("k"));
+        assert_eq!(key(&headers).unwrap_err().code(), Code::IdempotencyKeyMissing);
+    }
+
+    #[test]
+    fn the_route_of_a_key_names_what_the_path_names_in_one_form() {
+        let id = "0192f0c1-7a3e-7000-8000-0123456789ab";
+        let of = |pattern: &str, params: &[(&str, &str)]| {
+            name_of_route(&Method::POST, pattern, params.iter().copied())
+        };
+        assert_eq!(of("/v1/orders", &[]), "POST /v1/orders");
+        let cancellation = "/v1/orders/{order_id}/cancellation";
+        let expected = format!("POST /v1/orders/{id}/cancellation");
+        assert_eq!(of(cancellation, &[("order_id", id)]), expected);
+        assert_eq!(of(cancellation, &[("order_id", &id.to_uppercase())]), expected);
     }
 }

@@ -4,6 +4,7 @@
 //! [`crate::observe::observe`], which knows the request's id.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -224,6 +225,12 @@ impl IntoResponse for Problem {
         let mut response = self.code.status().into_response();
         response.extensions_mut().insert(self);
         response
+    }
+}
+
+impl From<Infallible> for Problem {
+    fn from(never: Infallible) -> Problem {
+        match never {}
     }
 }
 

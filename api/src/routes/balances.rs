@@ -6,7 +6,6 @@ use axum::response::Response;
 use jiff::Timestamp;
 use ordermill_schemas::Money;
 use ordermill_store::balances::{self, EntryRow};
-use ordermill_store::idempotency::Request;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -15,9 +14,9 @@ use uuid::Uuid;
 
 use crate::app::Api;
 use crate::auth::Caller;
-use crate::body::{Json, whole};
+use crate::body::whole;
 use crate::idempotency::{Answer, first_answer};
-use crate::keyed::{FirstTurn, IdempotencyKey};
+use crate::keyed::{FirstTurn, Keyed};
 use crate::paging::{Items, PageQuery};
 use crate::path::{self, Id};
 use crate::problem::{Code, FieldError, Problem};
@@ -166,17 +165,10 @@ problems! {
 )]
 async fn charge(
     State(api): State<Api>,
-    caller: Caller,
-    Id(user_id, _): Id<path::User>,
-    IdempotencyKey(key): IdempotencyKey,
-    context: RequestContext,
-    Json { value, hash }: Json<NewCharge>,
+    Keyed { caller, path: Id(user_id, _), context, request, body }: Keyed<Caller, Id<path::User>, NewCharge>,
 ) -> Result<Response, Problem> {
-    let context = context.keyed(&key);
     caller.acting_for(user_id)?;
-    let amount = value.check()?;
-    let route = format!("POST /v1/users/{user_id}/balance/charges");
-    let request = Request { caller: caller.name(), route, key, body_hash: hash };
+    let amount = body.check()?;
     let answer = api.once(request, |api, turn| book(api, turn, caller, context, user_id, amount)).await?;
     Ok(answer.into_response())
 }

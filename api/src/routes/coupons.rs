@@ -11,7 +11,6 @@ use ordermill_domain::coupons::Coupon;
 use ordermill_schemas::Money;
 use ordermill_schemas::coupons::{CouponCreated, CouponDiscount};
 use ordermill_store::coupons::{self, CouponRow};
-use ordermill_store::idempotency::Request;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -20,9 +19,9 @@ use uuid::Uuid;
 
 use crate::app::Api;
 use crate::auth::Admin;
-use crate::body::{Json, object, optional_whole, whole};
+use crate::body::{object, optional_whole, whole};
 use crate::idempotency::{Answer, first_answer};
-use crate::keyed::{FirstTurn, IdempotencyKey};
+use crate::keyed::{FirstTurn, Keyed};
 use crate::path::{self, Id};
 use crate::problem::Problem;
 use crate::problem_responses::problems;
@@ -245,15 +244,9 @@ problems! {
 )]
 async fn create(
     State(api): State<Api>,
-    Admin(caller): Admin,
-    IdempotencyKey(key): IdempotencyKey,
-    context: RequestContext,
-    Json { value, hash }: Json<NewCoupon>,
+    Keyed { context, request, body, .. }: Keyed<Admin, (), NewCoupon>,
 ) -> Result<Response, Problem> {
-    let context = context.keyed(&key);
-    let coupon = value.check()?;
-    let route = "POST /v1/coupons".to_owned();
-    let request = Request { caller: caller.name(), route, key, body_hash: hash };
+    let coupon = body.check()?;
     let answer = api.once(request, |api, turn| store(api, turn, context, coupon)).await?;
     Ok(answer.into_response())
 }

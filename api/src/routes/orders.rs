@@ -16,7 +16,6 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use jiff::Timestamp;
 use ordermill_schemas::orders::PaymentMethod;
-use ordermill_store::idempotency::Request;
 use ordermill_store::orders::{self, OrderRow};
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -29,15 +28,14 @@ use self::view::{OrderView, PaymentMethodName};
 use crate::acceptance::{Wanted, WantedLine};
 use crate::app::Api;
 use crate::auth::Caller;
-use crate::body::{Json, objects, whole};
+use crate::body::{objects, whole};
 use crate::etag;
-use crate::keyed::IdempotencyKey;
+use crate::keyed::Keyed;
 use crate::order_command::RETRY_AFTER_S;
 use crate::path::{self, Id};
 use crate::prefer::Prefer;
 use crate::problem::Problem;
 use crate::problem_responses::problems;
-use crate::request::RequestContext;
 use crate::validation::{Checks, limits};
 
 /// The version of an order that has just been accepted.
@@ -156,17 +154,11 @@ problems! {
 )]
 async fn place(
     State(api): State<Api>,
-    caller: Caller,
-    IdempotencyKey(key): IdempotencyKey,
     prefer: Prefer,
-    context: RequestContext,
-    Json { value, hash }: Json<NewOrder>,
+    Keyed { caller, context, request, body, .. }: Keyed<Caller, (), NewOrder>,
 ) -> Result<Response, Problem> {
-    let context = context.keyed(&key);
-    let wanted = value.check()?;
+    let wanted = body.check()?;
     caller.acting_for(wanted.user_id)?;
-    let request =
-        Request { caller: caller.name(), route: "POST /v1/orders".to_owned(), key, body_hash: hash };
     let running = api.running_keys.claim(&request);
     let accepted = api.acceptance.submit(request, running, wanted, context).await?;
     if let Some(order_id) = accepted.order_id {

@@ -11,7 +11,6 @@ use jiff::Timestamp;
 use ordermill_schemas::Money;
 use ordermill_schemas::products::ProductCreated;
 use ordermill_schemas::stock::StockAdjusted;
-use ordermill_store::idempotency::Request;
 use ordermill_store::products::{self, ProductRow};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -21,9 +20,9 @@ use uuid::Uuid;
 
 use crate::app::{Api, NewEvent};
 use crate::auth::Admin;
-use crate::body::{Json, whole};
+use crate::body::whole;
 use crate::idempotency::{Answer, first_answer};
-use crate::keyed::{FirstTurn, IdempotencyKey};
+use crate::keyed::{FirstTurn, Keyed};
 use crate::path::{self, Id};
 use crate::problem::Problem;
 use crate::problem_responses::problems;
@@ -178,15 +177,9 @@ problems! {
 )]
 async fn create(
     State(api): State<Api>,
-    Admin(caller): Admin,
-    IdempotencyKey(key): IdempotencyKey,
-    context: RequestContext,
-    Json { value, hash }: Json<NewProduct>,
+    Keyed { context, request, body, .. }: Keyed<Admin, (), NewProduct>,
 ) -> Result<Response, Problem> {
-    let context = context.keyed(&key);
-    let product = value.check()?;
-    let route = "POST /v1/products".to_owned();
-    let request = Request { caller: caller.name(), route, key, body_hash: hash };
+    let product = body.check()?;
     let answer = api.once(request, |api, turn| store(api, turn, context, product)).await?;
     Ok(answer.into_response())
 }

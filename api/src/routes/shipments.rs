@@ -7,7 +7,6 @@ use axum::extract::State;
 use axum::response::Response;
 use jiff::Timestamp;
 use ordermill_schemas::stock::StockLine;
-use ordermill_store::idempotency::Request;
 use ordermill_store::shipments::{self, ShipmentRow};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -17,9 +16,9 @@ use uuid::Uuid;
 
 use crate::app::Api;
 use crate::auth::{Admin, Caller};
-use crate::body::{Json, objects, whole};
+use crate::body::{objects, whole};
 use crate::idempotency::{Answer, first_answer};
-use crate::keyed::{FirstTurn, IdempotencyKey};
+use crate::keyed::{FirstTurn, Keyed};
 use crate::order_command::refusal;
 use crate::path::{self, Id};
 use crate::problem::Problem;
@@ -160,17 +159,14 @@ problems! {
 )]
 async fn ship(
     State(api): State<Api>,
-    Admin(caller): Admin,
-    Id(order_id, _): Id<path::Order>,
-    IdempotencyKey(key): IdempotencyKey,
-    context: RequestContext,
-    Json { value, hash }: Json<NewShipment>,
+    Keyed { caller: Admin(caller), path: Id(order_id, _), context, request, body }: Keyed<
+        Admin,
+        Id<path::Order>,
+        NewShipment,
+    >,
 ) -> Result<Response, Problem> {
-    let context = context.keyed(&key);
     note_order(order_id);
-    let (lines, tracking_number) = value.check()?;
-    let route = format!("POST /v1/orders/{order_id}/shipments");
-    let request = Request { caller: caller.name(), route, key, body_hash: hash };
+    let (lines, tracking_number) = body.check()?;
     let answer = api
         .once(request, |api, turn| send_off(api, turn, caller, context, order_id, lines, tracking_number))
         .await?;

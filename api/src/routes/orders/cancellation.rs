@@ -2,7 +2,6 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use ordermill_store::idempotency::Request;
 use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -13,9 +12,8 @@ use super::view::OrderView;
 use super::{note_order, waited};
 use crate::app::Api;
 use crate::auth::Caller;
-use crate::body::Json;
 use crate::idempotency::{Answer, first_answer};
-use crate::keyed::{FirstTurn, IdempotencyKey};
+use crate::keyed::{FirstTurn, Keyed};
 use crate::order_command::{self, refusal};
 use crate::path::{self, Id};
 use crate::prefer::Prefer;
@@ -86,18 +84,15 @@ problems! {
 )]
 async fn cancel(
     State(api): State<Api>,
-    caller: Caller,
-    Id(order_id, _): Id<path::Order>,
-    IdempotencyKey(key): IdempotencyKey,
     prefer: Prefer,
-    context: RequestContext,
-    Json { value, hash }: Json<Cancellation>,
+    Keyed { caller, path: Id(order_id, _), context, request, body }: Keyed<
+        Caller,
+        Id<path::Order>,
+        Cancellation,
+    >,
 ) -> Result<Response, Problem> {
-    let context = context.keyed(&key);
     note_order(order_id);
-    let reason = value.check()?;
-    let route = format!("POST /v1/orders/{order_id}/cancellation");
-    let request = Request { caller: caller.name(), route, key, body_hash: hash };
+    let reason = body.check()?;
     let answer = api.once(request, |api, turn| begin(api, turn, caller, context, order_id, reason)).await?;
     let is_replay = answer.is_replay;
     let response = order_command::answer(answer);

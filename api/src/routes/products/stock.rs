@@ -3,7 +3,6 @@
 use axum::extract::State;
 use axum::response::Response;
 use ordermill_schemas::stock::StockAdjusted;
-use ordermill_store::idempotency::Request;
 use ordermill_store::{products, stock};
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -14,9 +13,9 @@ use uuid::Uuid;
 use super::ProductView;
 use crate::app::Api;
 use crate::auth::Admin;
-use crate::body::{Json, whole};
+use crate::body::whole;
 use crate::idempotency::{Answer, first_answer};
-use crate::keyed::{FirstTurn, IdempotencyKey};
+use crate::keyed::{FirstTurn, Keyed};
 use crate::path::{self, Id};
 use crate::problem::{Code, Problem};
 use crate::problem_responses::problems;
@@ -83,16 +82,13 @@ problems! {
 )]
 async fn adjust(
     State(api): State<Api>,
-    Admin(caller): Admin,
-    Id(product_id, _): Id<path::Product>,
-    IdempotencyKey(key): IdempotencyKey,
-    context: RequestContext,
-    Json { value, hash }: Json<Adjustment>,
+    Keyed { path: Id(product_id, _), context, request, body, .. }: Keyed<
+        Admin,
+        Id<path::Product>,
+        Adjustment,
+    >,
 ) -> Result<Response, Problem> {
-    let context = context.keyed(&key);
-    let Adjustment { delta, reason } = value.check()?;
-    let route = format!("POST /v1/products/{product_id}/stock");
-    let request = Request { caller: caller.name(), route, key, body_hash: hash };
+    let Adjustment { delta, reason } = body.check()?;
     let adjusted = StockAdjusted { product_id, delta, reason };
     let answer = api.once(request, |api, turn| store(api, turn, context, adjusted)).await?;
     Ok(answer.into_response())
