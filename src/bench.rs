@@ -36,7 +36,8 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
-use crate::cli::{PartitionArgs, shutdown_on_signal};
+use crate::arguments::PartitionArgs;
+use crate::shutdown::shutdown_on_signal;
 
 pub use report::Report;
 

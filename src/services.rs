@@ -1,9 +1,10 @@
 //! The parts that run in a process: API, relay, workers; all in one or each alone.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 use jiff::tz::TimeZone;
 use ordermill_api::ApiConfig;
 use ordermill_pipeline::clock::Clock;
@@ -16,13 +17,13 @@ use ordermill_pipeline::wake::Wake;
 use ordermill_store::{Journal, idempotency};
 use ordermill_workers::{GatewayConfig, Worker, WorkerMetrics};
 use prometheus_client::registry::Registry;
-use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::instance;
 use crate::connections::Connections;
+use crate::database::NOT_THERE;
 use crate::metrics_endpoint;
+use crate::shutdown::shutdown_on_signal;
 use crate::verify::{self, Facts};
 
 /// How many connections a process opens at most.
@@ -55,16 +56,6 @@ pub struct Services {
     registry: Arc<Registry>,
     worker_metrics: WorkerMetrics,
     api_metrics: ordermill_api::ApiMetrics,
-}
-
-const NOT_THERE: &str = "PostgreSQL does not answer; check that it runs and that DATABASE_URL names it";
-
-/// Opens a pool, or says in one line that the database is not there.
-///
-/// # Errors
-/// Where it does not answer.
-pub async fn connect_pool(url: &str, name: &str, connections_max: u32) -> Result<PgPool> {
-    database::connect(url, &format!("ordermill-{name}"), connections_max).await.context(NOT_THERE)
 }
 
 impl Services {
@@ -171,6 +162,38 @@ impl Services {
         let (registry, shutdown) = (Arc::clone(&self.registry), self.runtime.shutdown.clone());
         tokio::spawn(metrics_endpoint::serve(listener, registry, shutdown));
     }
+}
+
+/// Services that end when this process is told to; `metrics_listen` shows their figures.
+///
+/// # Errors
+/// Where the address is in use, the database does not answer or was not migrated.
+pub(crate) async fn connect(
+    connections: &Connections,
+    metrics_listen: Option<SocketAddr>,
+) -> Result<Services> {
+    let shutdown = shutdown_on_signal()?;
+    let services = Services::connect(connections, shutdown).await?;
+    if let Some(address) = metrics_listen {
+        services.serve_metrics(listen(address).await?);
+    }
+    Ok(services)
+}
+
+/// Listens on `address`.
+///
+/// # Errors
+/// Where the port is in use or not allowed, in words that say what to do.
+pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("can't listen on {address}: stop the program that does, or choose another port")
+    })
+}
+
+/// The name of this process among its like.
+fn instance() -> String {
+    let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    format!("{}:{}:{}", host.trim(), std::process::id(), uuid::Uuid::new_v4().simple())
 }
 
 /// The time zone of that name, like Asia/Seoul.

@@ -22,7 +22,7 @@ use super::report::{
 };
 use super::setup;
 use super::stack::{OwnStack, finish, this_program};
-use crate::services::connect_pool;
+use crate::database::connect_pool;
 use crate::verify::{self, Facts};
 
 /// The share of the settled rate at which latency is measured, where no rate is given.

@@ -6,6 +6,7 @@
 
 mod actor;
 mod changes;
+mod desk;
 mod edit;
 mod filter;
 mod list;
@@ -20,24 +21,23 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use jiff::Timestamp;
 use ordermill_pipeline::clock::Clock;
-use sqlx::PgPool;
 
 use crate::connections::ConnectionArgs;
-use crate::services::connect_pool;
-use crate::verify::one_line;
+use crate::database::connect_pool;
+use crate::one_line::one_line;
+use crate::printable::printable;
+
+use desk::Desk;
 
 /// One for what is asked, one for what is looked at meanwhile.
 const CONNECTIONS_MAX: u32 = 2;
-/// What the process answers where a replay could not apply every letter.
-const NOT_APPLIED: u8 = 1;
-/// What it answers where it could not do what was asked.
+/// What the process answers where it could not do what was asked.
 const NOT_DONE: u8 = 2;
 
 /// The flags of `ordermill dlq`.
 #[derive(Args, Clone, Debug)]
-pub struct DlqArgs {
+pub(crate) struct DlqArgs {
     #[command(subcommand)]
     command: DlqCommand,
     /// Prints JSON as the API answers it, instead of a table.
@@ -69,30 +69,15 @@ enum DlqCommand {
     Resume(changes::ResumeArgs),
 }
 
-/// What the commands work with.
-struct Desk {
-    pool: PgPool,
-    /// What stands before every topic in Kafka.
-    prefix: String,
-    clock: Clock,
-    json: bool,
-}
-
-impl Desk {
-    fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-}
-
 /// Does what is asked.
 ///
 /// # Errors
 /// Where standard error can't be written.
-pub async fn run(args: DlqArgs, connections: &ConnectionArgs) -> Result<ExitCode> {
+pub(crate) async fn run(args: DlqArgs, connections: &ConnectionArgs) -> Result<ExitCode> {
     match work(args, connections).await {
         Ok(code) => Ok(code),
         Err(error) => {
-            writeln!(std::io::stderr(), "ordermill: {}", crate::printable::printable(&one_line(&error)))?;
+            writeln!(std::io::stderr(), "ordermill: {}", printable(&one_line(&error)))?;
             Ok(ExitCode::from(NOT_DONE))
         }
     }

@@ -19,8 +19,8 @@ use serde::Serialize;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::services::connect_pool;
-use crate::verify::{explain, one_line};
+use crate::database::{connect_pool, explain};
+use crate::one_line::one_line;
 
 use head::Head;
 use story::Story;
@@ -36,7 +36,7 @@ const FINAL_STATUSES: [&str; 3] = ["REJECTED", "CANCELLED", "DELIVERED"];
 
 /// The flags of `ordermill order`.
 #[derive(Args, Clone, Debug)]
-pub struct OrderArgs {
+pub(crate) struct OrderArgs {
     /// The order.
     order_id: Uuid,
     /// Prints JSON instead of a table: the order and its timeline as the API shows them to an administrator.
@@ -60,7 +60,7 @@ struct Told {
 ///
 /// # Errors
 /// Where standard output can't be written.
-pub async fn run(args: &OrderArgs, database_url: Result<String>) -> Result<ExitCode> {
+pub(crate) async fn run(args: &OrderArgs, database_url: Result<String>) -> Result<ExitCode> {
     let told = async {
         let pool = connect_pool(&database_url?, "order", 1).await?;
         Ok(look(&pool, args.order_id).await?.map(|told| (pool, told)))

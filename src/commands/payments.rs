@@ -19,7 +19,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::connections::Connections;
-use crate::services::connect_pool;
+use crate::database::connect_pool;
 use crate::verify::charge::Charge;
 use crate::verify::ledger::Ledger;
 

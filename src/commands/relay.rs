@@ -7,8 +7,9 @@ mod status;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-use crate::cli::{ServiceArgs, connect};
+use crate::arguments::ServiceArgs;
 use crate::connections::ConnectionArgs;
+use crate::services;
 
 /// The flags of `ordermill relay`.
 #[derive(Args, Debug)]
@@ -41,7 +42,7 @@ impl RelayArgs {
 pub(crate) async fn run(connections: &ConnectionArgs, args: RelayArgs) -> Result<()> {
     match args.command {
         None => {
-            let services = connect(&connections.resolve()?, args.service.metrics_listen).await?;
+            let services = services::connect(&connections.resolve()?, args.service.metrics_listen).await?;
             services.run_relay().await;
             Ok(())
         }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -20,10 +20,11 @@ use ordermill_workers::{GatewayConfig, Worker};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{PartitionArgs, TimeZoneArgs, data_dir, listen, shutdown_on_signal};
+use crate::arguments::{FloodArgs, PartitionArgs, TimeZoneArgs};
 use crate::connections::{ConnectionArgs, Connections, admin_key_file};
-use crate::flood::FloodArgs;
-use crate::services::{Services, connect_pool};
+use crate::database::connect_pool;
+use crate::services::{Services, listen};
+use crate::shutdown::shutdown_on_signal;
 use crate::stack_file::{StackFile, write_private};
 
 /// How often the children are looked at.
@@ -35,7 +36,7 @@ const END_WITHIN: Duration = Duration::from_secs(20);
 
 /// The flags of `ordermill up`.
 #[derive(Args, Clone, Debug)]
-pub struct UpArgs {
+pub(crate) struct UpArgs {
     /// The API's port on 127.0.0.1.
     #[arg(long, default_value_t = 8080)]
     port: u16,
@@ -100,7 +101,7 @@ impl Children {
 ///
 /// # Errors
 /// Where a part can't be started or falls over; everything else is stopped then.
-pub async fn run(args: &ConnectionArgs, up: UpArgs) -> Result<ExitCode> {
+pub(crate) async fn run(args: &ConnectionArgs, up: UpArgs) -> Result<ExitCode> {
     let shutdown = shutdown_on_signal()?;
     let directory = data_dir(&args.data_dir)?;
     let (time_zone, flood_limit) = (up.zone.time_zone.clone(), up.flood.limit());
@@ -124,6 +125,13 @@ pub async fn run(args: &ConnectionArgs, up: UpArgs) -> Result<ExitCode> {
     outcome?;
     eprintln!("stopped; the data is in {}", directory.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// The data directory as an absolute path, made if it is missing.
+fn data_dir(path: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(path).and_then(|()| path.canonicalize()).with_context(|| {
+        format!("can't make the data directory {}: choose another by --data-dir", path.display())
+    })
 }
 
 /// Starts what was not given: PostgreSQL and Kafka side by side, then the gateway.

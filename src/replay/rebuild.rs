@@ -14,8 +14,8 @@ use sqlx::{PgConnection, PgPool, Postgres};
 use tokio::task::JoinSet;
 
 use super::progress::Progress;
-use crate::services::connect_pool;
-use crate::verify::{explain, groups};
+use crate::database::{connect_pool, explain};
+use crate::verify::groups;
 
 /// What is replayed, and how.
 #[derive(Clone, Copy, Debug)]

@@ -11,11 +11,11 @@ use ordermill_pipeline::dead_letters::edits::{self, EditError, Waiting};
 use ordermill_pipeline::dead_letters::{halts, letters};
 use uuid::Uuid;
 
-use super::Desk;
 use super::actor::actor;
+use super::desk::Desk;
 use super::text::{cell, print, print_json, table, time};
+use crate::database::explain;
 use crate::printable::printable;
-use crate::verify::explain;
 
 /// How long a reason may be, in characters.
 const REASON_LENGTH_MAX: usize = 500;

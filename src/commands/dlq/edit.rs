@@ -11,13 +11,13 @@ use ordermill_pipeline::dead_letters::letters::{self, WholeLetter};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::Desk;
 use super::actor::actor;
 use super::changes::{print_letter, refused};
+use super::desk::Desk;
 use super::text::print;
+use crate::database::explain;
 use crate::printable::printable;
 use crate::stack_file::write_private;
-use crate::verify::explain;
 
 /// The flags of `dlq edit`.
 #[derive(Args, Clone, Debug)]

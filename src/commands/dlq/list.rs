@@ -9,10 +9,10 @@ use ordermill_api::{Items, read_cursor};
 use ordermill_pipeline::dead_letters::State;
 use ordermill_pipeline::dead_letters::letters::{self, Letter};
 
-use super::Desk;
+use super::desk::Desk;
 use super::filter::FilterArgs;
 use super::text::{cell, note, print, print_json, table, time};
-use crate::verify::explain;
+use crate::database::explain;
 
 /// The flags of `dlq list`.
 #[derive(Args, Clone, Debug)]

@@ -9,9 +9,9 @@ use ordermill_pipeline::dead_letters::replays::{self, Progress, Replay};
 use ordermill_pipeline::heartbeat::silent_roles;
 use uuid::Uuid;
 
-use super::Desk;
+use super::desk::Desk;
 use super::text::note;
-use crate::verify::explain;
+use crate::database::explain;
 
 /// How often the replay is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);

@@ -13,11 +13,12 @@ use ordermill_pipeline::dead_letters::{State, Verdict};
 use uuid::Uuid;
 
 use super::actor::actor;
+use super::desk::{Desk, NOT_APPLIED};
 use super::filter::FilterArgs;
+use super::progress;
 use super::text::{cell, note, print, print_json, table, time};
-use super::{Desk, NOT_APPLIED, progress};
+use crate::database::explain;
 use crate::printable::printable;
-use crate::verify::explain;
 
 /// Up to so many letters, each verdict is shown.
 const SHOWN_ALWAYS: usize = 20;

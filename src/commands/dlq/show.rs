@@ -9,10 +9,11 @@ use ordermill_api::dead_letters::{AuditView, HeaderView, WholeLetterView};
 use ordermill_pipeline::dead_letters::letters;
 use uuid::Uuid;
 
+use super::desk::Desk;
+use super::payload;
 use super::text::{note, print, print_json, time};
-use super::{Desk, payload};
+use crate::database::explain;
 use crate::printable::printable;
-use crate::verify::explain;
 
 /// How many of the letters that wait are named.
 const WAITING_NAMED_MAX: i64 = 20;

@@ -8,7 +8,7 @@ use clap::Args;
 use ordermill_pipeline::relay::{Adoption, Reason};
 
 use crate::connections::Connections;
-use crate::services::connect_pool;
+use crate::database::connect_pool;
 
 /// The flags of `ordermill relay adopt`.
 #[derive(Args, Debug)]

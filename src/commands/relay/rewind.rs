@@ -10,7 +10,7 @@ use ordermill_pipeline::relay::{Rewind, RewindPlan};
 use ordermill_pipeline::topics;
 use sqlx::PgPool;
 
-use crate::services::connect_pool;
+use crate::database::connect_pool;
 
 /// How often the relay is looked at while it publishes.
 const LOOK_EVERY: Duration = Duration::from_millis(200);

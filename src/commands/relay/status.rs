@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use ordermill_pipeline::relay::{self, OpenTransaction, Status};
 
-use crate::services::connect_pool;
+use crate::database::connect_pool;
 
 /// The flags of `ordermill relay status`.
 #[derive(Args, Debug)]

@@ -10,7 +10,7 @@ use ordermill_store::replay::shadow::TableSummary;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::rebuild::{Options, Rebuilt};
+use crate::replay::{Options, Rebuilt};
 
 /// What a replay brought.
 #[derive(Debug, Serialize)]
@@ -145,8 +145,8 @@ mod tests {
     use ordermill_store::replay::{Column, What};
     use serde_json::json;
 
-    use super::super::rebuild::Undecodable;
     use super::*;
+    use crate::replay::Undecodable;
 
     fn rebuilt(count: u64) -> Rebuilt {
         let column = Column { column: "total".to_owned(), live: json!(1), log: json!(2) };
