@@ -12,6 +12,7 @@ pub mod dead_letters;
 pub mod follower;
 pub mod heartbeat;
 pub mod kafka;
+pub mod kafka_usage;
 pub mod label;
 pub mod log;
 pub mod metrics;

@@ -18,6 +18,7 @@ use super::silence;
 use super::{ConsumerConfig, Handler, Runtime, replayer};
 use crate::dead_letters::flood::FloodGuard;
 use crate::heartbeat::{self, Pulse};
+use crate::kafka_usage::STATISTICS_INTERVAL;
 use crate::label::Label;
 use crate::metrics::GroupLabel;
 use crate::retry::Retry;
@@ -138,7 +139,7 @@ impl<'a, H: Handler> Member<'a, H> {
             .set("fetch.wait.max.ms", "100")
             .set("fetch.error.backoff.ms", "50")
             .set("topic.metadata.refresh.interval.ms", "5000")
-            .set("statistics.interval.ms", "5000")
+            .set(STATISTICS_INTERVAL.0, STATISTICS_INTERVAL.1)
             .set("queued.min.messages", "10000");
         config.kafka.override_with_settings(&mut client);
         let assignment = Assignment {
@@ -147,6 +148,7 @@ impl<'a, H: Handler> Member<'a, H> {
             pool: runtime.pool.clone(),
             runtime: tokio.clone(),
             metrics: runtime.metrics.clone(),
+            usage: runtime.metrics.kafka_usage.of(H::GROUP),
             state: std::sync::Mutex::new(State {
                 unassigned_since: Some(Instant::now()),
                 ..State::default()

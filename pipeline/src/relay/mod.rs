@@ -238,7 +238,7 @@ impl Relay {
             "the relay leads"
         );
         self.metrics.relay_leading.set(1);
-        let publisher = Publisher::new(&self.config, leadership.era, &found)?;
+        let publisher = Publisher::new(&self.config, leadership.era, &found, &self.metrics.kafka_usage)?;
         let mut watch = Watch::new(&self.config.kafka, topics, self.config.look_every);
         let mut fences = Fences::default();
         let mut last_seen = Instant::now();

@@ -5,10 +5,10 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ordermill_schemas::headers;
-use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientContext, Statistics};
 use sqlx::PgPool;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -18,9 +18,12 @@ use super::repeat::Only;
 use super::tails::Tail;
 use super::{RelayConfig, RelayError};
 use crate::kafka::KafkaConfig;
+use crate::kafka_usage::{ClientUsage, KafkaUsage, STATISTICS_INTERVAL};
 use crate::label::Label;
 use crate::stored_header::StoredHeader;
 
+/// The relay among the clients of Kafka.
+const CLIENT: &str = "relay";
 /// How often the relay looks after its lease while it waits for acknowledgements.
 const LOOK_UP_AFTER: Duration = Duration::from_millis(50);
 
@@ -115,14 +118,18 @@ impl Ends {
 }
 
 /// Told by the client's thread, waited for by the relay's.
-#[derive(Default)]
 struct Deliveries {
     progress: Mutex<Progress>,
     ends: Mutex<Ends>,
     changed: Condvar,
+    usage: ClientUsage,
 }
 
-impl ClientContext for Deliveries {}
+impl ClientContext for Deliveries {
+    fn stats(&self, statistics: Statistics) {
+        self.usage.report(&statistics);
+    }
+}
 
 impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
@@ -204,7 +211,12 @@ pub(super) struct Publisher {
 
 impl Publisher {
     /// `found` is what Kafka holds.
-    pub(super) fn new(config: &RelayConfig, era: i32, found: &[Tail]) -> Result<Publisher, RelayError> {
+    pub(super) fn new(
+        config: &RelayConfig,
+        era: i32,
+        found: &[Tail],
+        usage: &KafkaUsage,
+    ) -> Result<Publisher, RelayError> {
         let kafka = &config.kafka;
         let mut client = kafka.client();
         client
@@ -220,13 +232,19 @@ impl Publisher {
             .set("compression.type", "lz4")
             .set("queue.buffering.max.messages", "100000")
             .set("message.max.bytes", "1000000")
-            .set("partitioner", "murmur2_random");
+            .set("partitioner", "murmur2_random")
+            .set(STATISTICS_INTERVAL.0, STATISTICS_INTERVAL.1);
         kafka.override_with_settings(&mut client);
         let mut ends = Ends::default();
         for tail in found {
             ends.met(&kafka.full_name(&tail.topic), i32::from(tail.partition), tail.high - 1);
         }
-        let deliveries = Deliveries { ends: Mutex::new(ends), ..Deliveries::default() };
+        let deliveries = Deliveries {
+            progress: Mutex::default(),
+            ends: Mutex::new(ends),
+            changed: Condvar::new(),
+            usage: usage.of(CLIENT),
+        };
         let producer = client.create_with_context(deliveries)?;
         Ok(Publisher { producer, kafka: kafka.clone(), era, stalled_after: config.stalled_after })
     }
