@@ -17,8 +17,6 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::bench::load::LoadArgs;
-use crate::bench::{self, BenchArgs};
 use crate::connections::{ConnectionArgs, Connections};
 use crate::dlq::{self, DlqArgs};
 use crate::flood::FloodArgs;
@@ -70,11 +68,6 @@ enum Command {
     Dlq(DlqArgs),
     /// Makes the state tables again from the log: to compare, to look at the past, to mend a projection.
     Replay(ReplayArgs),
-    /// Measures orders per second against PostgreSQL itself, on a stack of its own.
-    Bench(BenchArgs),
-    /// Places the orders of `bench`.
-    #[command(hide = true)]
-    BenchLoad(LoadArgs),
 }
 
 #[derive(Args, Debug)]
@@ -157,20 +150,13 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         | Command::Payments(_)
         | Command::Keys(_)
         | Command::Migrate(_)
-        | Command::Topics
-        | Command::Bench(_)
-        | Command::BenchLoad(_) => TOOLS_FILTER,
+        | Command::Topics => TOOLS_FILTER,
         Command::Api(_) | Command::Worker(_) | Command::Relay(_) => "info,librdkafka=error,rdkafka=off",
     };
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let format = cli.log_format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     logging::start(format, default_filter);
-    let mut runtime = match &cli.command {
-        // One thread, so that it takes little from what it measures.
-        Command::BenchLoad(_) => tokio::runtime::Builder::new_current_thread(),
-        _ => tokio::runtime::Builder::new_multi_thread(),
-    };
-    let runtime = runtime.enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(command(cli))
 }
 
@@ -195,8 +181,6 @@ async fn command(cli: Cli) -> Result<ExitCode> {
             let database_url = connections.database_url();
             return replay::run(&args, database_url).await;
         }
-        Command::Bench(args) => return bench::run(&args).await,
-        Command::BenchLoad(args) => return bench::load::run(&args).await,
         Command::Migrate(args) => migrate(&connections.database_url()?, &args).await?,
         Command::Topics => make_topics(&connections.resolve()?).await?,
         Command::Keys(args) => store_key(&connections.database_url()?, &args).await?,

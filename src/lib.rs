@@ -1,6 +1,5 @@
 //! Ordermill, the command: everything on one machine, or one part of it in a process of its own.
 
-pub mod bench;
 pub mod cli;
 pub mod connections;
 pub mod dlq;

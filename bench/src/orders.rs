@@ -2,60 +2,45 @@
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use crate::shop::{Customer, Shop};
 
 /// How many orders of a hundred have two lines; the others have one.
 const TWO_LINES_PERCENT: u32 = 20;
 /// How many units a line has at most.
 const QUANTITY_MAX: u32 = 3;
 /// How long an order waits for its rest where that is measured, in seconds: as long as the API allows.
-pub(super) const WAIT_S: u64 = 30;
-
-/// Who orders what: the users with their keys, and the products.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Shop {
-    /// The users.
-    pub users: Vec<Customer>,
-    /// The products.
-    pub products: Vec<Uuid>,
-}
-
-/// A user with the key that orders are sent with.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Customer {
-    /// The user.
-    pub user_id: Uuid,
-    /// The user's own key.
-    pub api_key: String,
-}
+pub(crate) const WAIT_S: u64 = 30;
 
 /// Orders as bytes for the wire, made before the clock starts.
 #[derive(Debug)]
-pub(super) struct Orders {
+pub(crate) struct Orders {
     random: StdRng,
     shop: Shop,
     host: String,
     label: String,
+    /// Of every order; otherwise one, and two in some.
+    lines: Option<usize>,
 }
 
 impl Orders {
     /// Orders in `shop`, sent to `host`; the same seed and label give the same ones. No two labels share an idempotency
     /// key.
     #[must_use]
-    pub(super) fn new(shop: Shop, host: &str, label: &str, seed: u64) -> Orders {
+    pub(crate) fn new(shop: Shop, host: &str, label: &str, seed: u64, lines: Option<usize>) -> Orders {
         let random = StdRng::seed_from_u64(seed);
-        Orders { random, shop, host: host.to_owned(), label: label.to_owned() }
+        Orders { random, shop, host: host.to_owned(), label: label.to_owned(), lines }
     }
 
-    /// The request that places order `number`; with `waits` the answer is held until the order rests.
-    pub(super) fn request(&mut self, number: usize, waits: bool) -> Vec<u8> {
+    /// The request that places order `number`; with `held` the answer is held until the order rests.
+    pub(crate) fn request(&mut self, number: usize, held: bool) -> Vec<u8> {
         let index = self.random.random_range(0..self.shop.users.len());
         let lines = self.lines();
         let Customer { user_id, api_key } = &self.shop.users[index];
         let body =
             format!(r#"{{"user_id":"{user_id}","lines":[{}],"payment_method":"BALANCE"}}"#, lines.join(","));
-        let prefer = if waits { format!("prefer: wait={WAIT_S}\r\n") } else { String::new() };
+        let prefer = if held { format!("prefer: wait={WAIT_S}\r\n") } else { String::new() };
         let (host, label, length) = (&self.host, &self.label, body.len());
         format!(
             "POST /v1/orders HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {api_key}\r\n\
@@ -68,12 +53,16 @@ impl Orders {
     fn lines(&mut self) -> Vec<String> {
         let products = &self.shop.products;
         let first = self.random.random_range(0..products.len());
-        let mut chosen = vec![products[first]];
-        if products.len() > 1 && self.random.random_ratio(TWO_LINES_PERCENT, 100) {
-            // Any other one: an order has each product once.
-            let step = self.random.random_range(1..products.len());
-            chosen.push(products[(first + step) % products.len()]);
-        }
+        let chosen: Vec<Uuid> = match self.lines {
+            // Those that follow each other from any one on: an order has each product once.
+            Some(lines) => (first..first + lines).map(|index| products[index % products.len()]).collect(),
+            None if products.len() > 1 && self.random.random_ratio(TWO_LINES_PERCENT, 100) => {
+                // Any other one.
+                let step = self.random.random_range(1..products.len());
+                vec![products[first], products[(first + step) % products.len()]]
+            }
+            None => vec![products[first]],
+        };
         let line = |product_id| {
             let quantity = self.random.random_range(1..=QUANTITY_MAX);
             format!(r#"{{"product_id":"{product_id}","quantity":{quantity}}}"#)
@@ -96,7 +85,7 @@ mod tests {
     }
 
     fn orders(label: &str) -> Orders {
-        Orders::new(shop(), "127.0.0.1:1", label, 7)
+        Orders::new(shop(), "127.0.0.1:1", label, 7, None)
     }
 
     fn split(request: &[u8]) -> (String, Value) {
@@ -125,6 +114,17 @@ mod tests {
             let products: Vec<&str> =
                 body["lines"].as_array().unwrap().iter().map(|l| l["product_id"].as_str().unwrap()).collect();
             assert_eq!(products.iter().collect::<HashSet<_>>().len(), products.len());
+        }
+    }
+
+    #[test]
+    fn an_order_of_many_lines_has_each_product_once_too() {
+        let mut orders = Orders::new(shop(), "127.0.0.1:1", "x", 7, Some(10));
+        for n in 0..100 {
+            let body = split(&orders.request(n, false)).1;
+            let lines = body["lines"].as_array().unwrap();
+            let products: HashSet<_> = lines.iter().map(|l| l["product_id"].as_str().unwrap()).collect();
+            assert_eq!((lines.len(), products.len()), (10, 10));
         }
     }
 

@@ -10,11 +10,21 @@ use serde::Serialize;
 /// The kernel's unit of processor time: the same hundredth of a second on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// The program that is measured.
+pub(crate) const PIPELINE: &str = "API, relay and workers";
+/// The database's server.
+pub(crate) const POSTGRESQL: &str = "PostgreSQL";
+/// The broker.
+pub(crate) const KAFKA: &str = "Kafka";
+/// The mock gateway.
+pub(crate) const GATEWAY: &str = "gateway";
+/// What places orders and measures.
+pub(crate) const LOAD: &str = "load and measurement";
 /// The part of the machine's work that is none of ours: other programs, and what the kernel does for nobody in
 /// particular.
-pub(super) const OTHERS: &str = "others on this machine";
+pub(crate) const OTHERS: &str = "others on this machine";
 /// The part that is idle.
-pub(super) const IDLE: &str = "idle";
+pub(crate) const IDLE: &str = "idle";
 
 /// What the machine has.
 #[derive(Clone, Debug, Serialize)]
@@ -54,7 +64,7 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 
 /// Processor time used up to a moment, in ticks, by part.
 #[derive(Clone, Debug)]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     at: Instant,
     parts: BTreeMap<&'static str, u64>,
     busy: u64,
@@ -84,7 +94,7 @@ impl Usage {
     ///
     /// # Errors
     /// Where the system does not say.
-    pub(super) fn now(up: u32) -> Result<Usage> {
+    pub(crate) fn now(up: u32) -> Result<Usage> {
         let at = Instant::now();
         let (busy, idle) =
             of_machine(&fs::read_to_string("/proc/stat")?).context("no figures in /proc/stat")?;
@@ -97,7 +107,7 @@ impl Usage {
 
     /// What was used from then to now.
     #[must_use]
-    pub(super) fn since(&self, then: &Usage) -> Work {
+    pub(crate) fn since(&self, then: &Usage) -> Work {
         #[expect(clippy::cast_precision_loss, reason = "a machine does not run for 2^53 ticks")]
         let seconds = |now: u64, then: u64| now.saturating_sub(then) as f64 / TICKS_PER_SECOND;
         let before = |part| then.parts.get(part).copied().unwrap_or(0);
@@ -114,17 +124,29 @@ impl Work {
     /// How many processors a part kept busy.
     #[must_use]
     pub fn cores(&self, part: &str) -> f64 {
-        self.parts.get(part).map_or(0.0, |used| used / self.seconds.max(f64::MIN_POSITIVE))
+        self.used(part) / self.seconds.max(f64::MIN_POSITIVE)
+    }
+
+    /// How many seconds of a processor a part used.
+    #[must_use]
+    pub fn used(&self, part: &str) -> f64 {
+        self.parts.get(part).copied().unwrap_or(0.0)
+    }
+
+    /// How many processors the stack kept busy: what takes orders, not what places them.
+    #[must_use]
+    pub fn cores_of_the_stack(&self) -> f64 {
+        [PIPELINE, POSTGRESQL, KAFKA, GATEWAY].iter().map(|part| self.cores(part)).sum()
     }
 }
 
 fn part_of(process: &Process, up: u32) -> &'static str {
     match process.name.as_str() {
-        _ if process.pid == up => "API, relay and workers",
-        "postgres" => "PostgreSQL",
-        "java" => "Kafka",
-        name if name.starts_with("ordermill-gat") => "gateway",
-        _ => "load and measurement",
+        _ if process.pid == up => PIPELINE,
+        "postgres" => POSTGRESQL,
+        "java" => KAFKA,
+        name if name.starts_with("ordermill-gat") => GATEWAY,
+        _ => LOAD,
     }
 }
 

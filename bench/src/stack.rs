@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use ordermill::connections::Connections;
+use ordermill::stack_file::StackFile;
 use ordermill_pipeline::kafka::KafkaConfig;
-use ordermill_stack::{Child, Program, Scratch, Signal};
+use ordermill_stack::{Child, Program, Scratch, Signal, sibling_program};
 
-use super::BenchArgs;
-use crate::connections::Connections;
-use crate::stack_file::StackFile;
+use crate::args::RunArgs;
+use crate::cost::KAFKA_SETTING;
 
 /// How long the stack may take to become ready: the first time of all, Kafka is fetched.
 const READY_WITHIN: Duration = Duration::from_secs(20 * 60);
@@ -26,7 +27,7 @@ const ADDRESSES: [&str; 4] =
 
 /// A running stack. Dropping it stops it less gently than [`OwnStack::stop`].
 #[derive(Debug)]
-pub(super) struct OwnStack {
+pub(crate) struct OwnStack {
     // The order of the fields is that of their dropping: the stack ends before its directory goes.
     up: Child,
     file: StackFile,
@@ -69,18 +70,20 @@ impl OwnStack {
     ///
     /// # Errors
     /// Where it does not become ready; the message is its own last line.
-    pub(super) async fn start(args: &BenchArgs) -> Result<OwnStack> {
+    pub(crate) async fn start(args: &RunArgs) -> Result<OwnStack> {
         let directory = Directory::new(args.keep)?;
         let path = directory.path();
-        let mut program = this_program("the stack", &path.join("up.log"))?;
+        let mut program = Program::new("the stack", sibling_program("ordermill")?, path.join("up.log"));
         for address in ADDRESSES {
             program = program.without_env_prefix(address);
         }
-        let partitions = args.partitions.partitions.map(|count| format!("--partitions={count}"));
+        let partitions = args.partitions.map(|count| format!("--partitions={count}"));
+        let (name, value) = KAFKA_SETTING;
         let up = program
             .death_signal(Signal::SIGTERM)
             .args(["up", "--port", "0", "--data-dir"])
             .arg(path)
+            .arg(format!("--kafka-setting={name}={value}"))
             .args(partitions)
             .start()?;
         let file = wait_until_ready(&up, path).await?;
@@ -90,37 +93,37 @@ impl OwnStack {
 
     /// The API's address, like `http://127.0.0.1:8080`.
     #[must_use]
-    pub(super) fn api_url(&self) -> &str {
+    pub(crate) fn api_url(&self) -> &str {
         &self.file.api_url
     }
 
     /// The database, as its owner.
     #[must_use]
-    pub(super) fn database_url(&self) -> &str {
+    pub(crate) fn database_url(&self) -> &str {
         &self.file.database_url
     }
 
     /// The admin's key.
     #[must_use]
-    pub(super) fn admin_key(&self) -> &str {
+    pub(crate) fn admin_key(&self) -> &str {
         &self.admin_key
     }
 
     /// The process that runs API, relay and workers.
     #[must_use]
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.up.pid()
     }
 
     /// A file in the data directory.
     #[must_use]
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// Where everything is.
     #[must_use]
-    pub(super) fn connections(&self) -> Connections {
+    pub(crate) fn connections(&self) -> Connections {
         Connections {
             database_url: self.file.database_url.clone(),
             kafka: KafkaConfig::new(&self.file.kafka_brokers, &self.file.topic_prefix),
@@ -133,7 +136,7 @@ impl OwnStack {
     ///
     /// # Errors
     /// Where the stack does not end, or not well.
-    pub(super) async fn stop(self) -> Result<Option<PathBuf>> {
+    pub(crate) async fn stop(self) -> Result<Option<PathBuf>> {
         self.up.signal(Signal::SIGTERM);
         let end = Instant::now() + STOP_WITHIN;
         while self.up.is_alive() && Instant::now() < end {
@@ -171,7 +174,7 @@ async fn wait_until_ready(up: &Child, data_dir: &Path) -> Result<StackFile> {
 ///
 /// # Errors
 /// Where the system does not say where it is.
-pub(super) fn this_program(name: &str, log: &Path) -> Result<Program> {
+pub(crate) fn this_program(name: &str, log: &Path) -> Result<Program> {
     let program = std::env::current_exe().context("can't find this program's own path")?;
     Ok(Program::new(name, program, log))
 }
@@ -180,7 +183,7 @@ pub(super) fn this_program(name: &str, log: &Path) -> Result<Program> {
 ///
 /// # Errors
 /// Where it ends badly or not in time; the message is its own last line.
-pub(super) async fn finish(child: Child, what: &str, within: Duration) -> Result<String> {
+pub(crate) async fn finish(child: Child, what: &str, within: Duration) -> Result<String> {
     let end = Instant::now() + within;
     loop {
         match child.exit_status() {

@@ -1,4 +1,4 @@
-//! How large the pipeline's batches are, from the figures that it gives to Prometheus.
+//! What the pipeline tells of itself, from the figures that it gives to Prometheus.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// The figures of a process at a moment: `name{labels}` to value.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Figures(HashMap<String, f64>);
+pub struct Figures(HashMap<String, f64>);
 
 /// Batches between two moments.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -25,15 +25,31 @@ impl Figures {
     ///
     /// # Errors
     /// Where it does not answer.
-    pub(super) async fn read(client: &reqwest::Client, api_url: &str) -> Result<Figures> {
+    pub(crate) async fn read(client: &reqwest::Client, api_url: &str) -> Result<Figures> {
         let response = client.get(format!("{api_url}/metrics")).send().await?.error_for_status()?;
         Ok(Figures::parse(&response.text().await?))
     }
 
-    fn parse(text: &str) -> Figures {
+    pub(crate) fn parse(text: &str) -> Figures {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         let pairs = lines.filter_map(|line| line.rsplit_once(' '));
         Figures(pairs.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect())
+    }
+
+    /// The sum of the figures of that name whose labels have that part.
+    pub(crate) fn total(&self, name: &str, part: &str) -> f64 {
+        self.of(name).filter(|(labels, _)| labels.contains(part)).map(|(_, value)| value).sum()
+    }
+
+    /// The figures of that name by their first label.
+    pub(crate) fn by_client(&self, name: &str) -> BTreeMap<String, f64> {
+        self.of(name).map(|(labels, value)| (first_label(labels), value)).collect()
+    }
+
+    /// The labels and values of that name.
+    fn of(&self, name: &str) -> impl Iterator<Item = (&str, f64)> {
+        let of_name = move |full: &'_ str| full.strip_prefix(name).is_some_and(|rest| rest.starts_with('{'));
+        self.0.iter().filter(move |(full, _)| of_name(full)).map(|(full, value)| (full.as_str(), *value))
     }
 
     fn since(&self, then: &Figures, name: &str) -> f64 {
@@ -43,14 +59,14 @@ impl Figures {
 
     /// The batches from then to now: those in which orders were accepted, and those of each worker's group.
     #[must_use]
-    pub(super) fn batches_since(&self, then: &Figures) -> BTreeMap<String, Batches> {
+    pub(crate) fn batches_since(&self, then: &Figures) -> BTreeMap<String, Batches> {
         const OF_GROUPS: &str = "ordermill_batch_records_count{";
         let groups = self.0.keys().filter_map(|name| name.strip_prefix(OF_GROUPS));
         let groups = groups.map(|labels| {
             let labels = format!("{{{labels}");
             let size = self.mean_since(then, "ordermill_batch_records", &labels);
             let seconds = self.mean_since(then, "ordermill_batch_seconds", &labels);
-            (group(&labels), size, seconds)
+            (first_label(&labels), size, seconds)
         });
         let accept = ("accept".to_owned(), self.mean_since(then, "ordermill_accept_batch_orders", ""), None);
         groups
@@ -71,7 +87,7 @@ impl Figures {
 }
 
 /// `stock` of `{group="stock"}`.
-fn group(labels: &str) -> String {
+fn first_label(labels: &str) -> String {
     labels.split('"').nth(1).unwrap_or(labels).to_owned()
 }
 

@@ -7,8 +7,9 @@ use std::time::Instant;
 use anyhow::Result;
 use jiff::Timestamp;
 
-use super::{Failure, LoadReport};
-use crate::bench::latency::Latencies;
+use crate::latency::Latencies;
+use crate::load::outcome::Failure;
+use crate::load::report::{Lateness, LoadReport};
 
 /// The kind of error of an order that was not sent at all.
 const NOT_SENT: &str = "not sent in time";
@@ -62,7 +63,7 @@ impl Tally {
     }
 
     /// The answer to an order that was due at that moment is there, or will never be.
-    pub(super) fn answered(&self, due: Instant, waited: bool, outcome: Result<(), Failure>) {
+    pub(super) fn answered(&self, due: Instant, held: bool, outcome: Result<(), Failure>) {
         let mut counts = self.0.borrow_mut();
         let now = Instant::now();
         let accepted = match &outcome {
@@ -72,31 +73,32 @@ impl Tally {
         if accepted {
             counts.accepted += 1;
             // An answer that was held says nothing about when the order was accepted.
-            if !waited {
+            if !held {
                 counts.first_accepted.get_or_insert(now);
                 counts.last_accepted = Some(now);
             }
         }
         match outcome {
-            Ok(()) if waited => counts.settle.record(now - due),
+            Ok(()) if held => counts.settle.record(now - due),
             Ok(()) => counts.accept.record(now - due),
             Err(failure) => counts.error(&failure.kind),
         }
     }
 
-    pub(super) fn report(&self) -> LoadReport {
+    /// What became of the orders, and how late they were sent.
+    pub(super) fn told(&self) -> (LoadReport, Lateness) {
         let counts = self.0.borrow();
-        LoadReport {
+        let report = LoadReport {
             sent: counts.sent,
             accepted: counts.accepted,
-            errors: counts.errors.clone(),
             first_sent_us: counts.on_the_wall(counts.first_sent),
             first_accepted_us: counts.on_the_wall(counts.first_accepted),
             last_accepted_us: counts.on_the_wall(counts.last_accepted),
             accept: counts.accept.percentiles(),
             settle: counts.settle.percentiles(),
-            delay: counts.delay.percentiles(),
-        }
+            errors: counts.errors.clone(),
+        };
+        (report, Lateness { delay: counts.delay.percentiles() })
     }
 }
 
@@ -128,9 +130,9 @@ mod tests {
         let due = Instant::now().checked_sub(Duration::from_millis(500)).unwrap();
         tally.sent(due, Instant::now());
         tally.answered(due, false, Ok(()));
-        let report = tally.report();
+        let (report, lateness) = tally.told();
         assert!(report.accept.p50_ms >= 499.0, "{report:?}");
-        assert!(report.delay.p50_ms >= 499.0, "{report:?}");
+        assert!(lateness.delay.p50_ms >= 499.0, "{lateness:?}");
     }
 
     #[test]
@@ -141,7 +143,7 @@ mod tests {
         tally.answered(due, false, failure("503 OVERLOADED", false));
         tally.answered(due, true, failure("REJECTED after waiting", true));
         tally.not_sent();
-        let report = tally.report();
+        let report = tally.told().0;
         let errors: Vec<_> = report.errors.iter().map(|(kind, count)| (kind.as_str(), *count)).collect();
         assert_eq!(errors, [("503 OVERLOADED", 2), ("REJECTED after waiting", 1), ("not sent in time", 1)]);
         assert_eq!((report.accepted, report.accept.count, report.settle.count), (1, 0, 0));
@@ -151,10 +153,10 @@ mod tests {
     fn an_answer_that_was_held_counts_as_settled_and_not_as_the_time_of_acceptance() {
         let tally = Tally::new().unwrap();
         tally.answered(Instant::now(), false, Ok(()));
-        let before = tally.report();
+        let before = tally.told().0;
         std::thread::sleep(Duration::from_millis(2));
         tally.answered(Instant::now(), true, Ok(()));
-        let report = tally.report();
+        let report = tally.told().0;
         assert_eq!((report.accepted, report.accept.count, report.settle.count), (2, 1, 1));
         assert_eq!(report.last_accepted_us, before.last_accepted_us);
     }

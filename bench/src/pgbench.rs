@@ -2,7 +2,6 @@
 //!
 //! The statements here are about the server; none is about the shop's tables.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,16 +10,17 @@ use ordermill_stack::{Program, postgres_program};
 use reqwest::Url;
 use sqlx::PgPool;
 
-use super::stack::{OwnStack, finish};
+use crate::server::checkpoint;
+use crate::stack::{OwnStack, finish};
 
 /// A row of `pgbench_branches` each, and 100,000 accounts.
-pub(super) const SCALE: u32 = 20;
+pub(crate) const SCALE: u32 = 20;
 /// Connections that do transactions at the same time.
-pub(super) const CLIENTS: u32 = 8;
+pub(crate) const CLIENTS: u32 = 8;
 /// Threads of the program that share the connections.
-pub(super) const THREADS: u32 = 2;
+pub(crate) const THREADS: u32 = 2;
 /// Prepared once, executed again and again, as the pipeline's statements are.
-pub(super) const PROTOCOL: &str = "prepared";
+pub(crate) const PROTOCOL: &str = "prepared";
 
 /// A database of its own.
 const DATABASE: &str = "pgbench";
@@ -31,7 +31,7 @@ const END_WITHIN: Duration = Duration::from_secs(60);
 
 /// `pgbench` with its database.
 #[derive(Debug)]
-pub(super) struct Pgbench {
+pub(crate) struct Pgbench {
     program: PathBuf,
     log: PathBuf,
     environment: [(&'static str, String); 5],
@@ -43,7 +43,7 @@ impl Pgbench {
     ///
     /// # Errors
     /// Where `pgbench` is not installed or fails.
-    pub(super) async fn prepare(stack: &OwnStack, pool: &PgPool) -> Result<Pgbench> {
+    pub(crate) async fn prepare(stack: &OwnStack, pool: &PgPool) -> Result<Pgbench> {
         let pgbench = Pgbench {
             program: postgres_program("pgbench")?,
             log: stack.path("pgbench.log"),
@@ -65,7 +65,7 @@ impl Pgbench {
     ///
     /// # Errors
     /// Where `pgbench` fails.
-    pub(super) async fn measure(&self, seconds: u64) -> Result<f64> {
+    pub(crate) async fn measure(&self, seconds: u64) -> Result<f64> {
         checkpoint(&self.pool).await?;
         let run = self.run().args(["--client", &CLIENTS.to_string(), "--jobs", &THREADS.to_string()]).args([
             "--protocol",
@@ -82,37 +82,6 @@ impl Pgbench {
         let program = Program::new("pgbench", &self.program, &self.log).without_env_prefix("PG");
         self.environment.iter().fold(program, |program, (name, value)| program.env(*name, value))
     }
-}
-
-/// Writes to disk what is in memory only, so that the next phase does not pay for the last one.
-///
-/// # Errors
-/// Where the server fails.
-pub(super) async fn checkpoint(pool: &PgPool) -> Result<()> {
-    sqlx::raw_sql("CHECKPOINT").execute(pool).await.context("no checkpoint")?;
-    Ok(())
-}
-
-/// The server's version.
-///
-/// # Errors
-/// Where the server fails.
-pub(super) async fn version(pool: &PgPool) -> Result<String> {
-    Ok(sqlx::query_scalar("SHOW server_version").fetch_one(pool).await?)
-}
-
-/// The settings of the server that its speed depends on most.
-///
-/// # Errors
-/// Where the server fails.
-pub(super) async fn settings(pool: &PgPool) -> Result<BTreeMap<String, String>> {
-    let rows: Vec<(String, String)> = sqlx::query_as(
-        "SELECT name, current_setting(name) FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit',
-             'full_page_writes', 'wal_compression', 'shared_buffers', 'max_wal_size')",
-    )
-    .fetch_all(pool)
-    .await?;
-    Ok(rows.into_iter().collect())
 }
 
 /// How programs of PostgreSQL are told where to connect.

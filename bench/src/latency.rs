@@ -13,7 +13,7 @@ const DIGITS: u8 = 3;
 
 /// Latencies, recorded to the microsecond.
 #[derive(Debug)]
-pub(super) struct Latencies(Histogram<u64>);
+pub(crate) struct Latencies(Histogram<u64>);
 
 /// What is told of latencies, in milliseconds. Without any, all are 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -35,19 +35,19 @@ impl Latencies {
     ///
     /// # Errors
     /// None in practice: the bounds are constants that the histogram takes.
-    pub(super) fn new() -> Result<Latencies> {
+    pub(crate) fn new() -> Result<Latencies> {
         let histogram = Histogram::new_with_bounds(1, LONGEST_US, DIGITS).context("no room for latencies")?;
         Ok(Latencies(histogram))
     }
 
     /// Records one.
-    pub(super) fn record(&mut self, latency: Duration) {
+    pub(crate) fn record(&mut self, latency: Duration) {
         self.0.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1));
     }
 
     /// What is told of them.
     #[must_use]
-    pub(super) fn percentiles(&self) -> Percentiles {
+    pub(crate) fn percentiles(&self) -> Percentiles {
         #[expect(clippy::cast_precision_loss, reason = "two minutes in microseconds need 27 bits")]
         let ms = |us: u64| us as f64 / 1_000.0;
         let at = |quantile| ms(self.0.value_at_quantile(quantile));

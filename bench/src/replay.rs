@@ -4,11 +4,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use ordermill::replay::{Options, Progress, rebuild};
 use ordermill_pipeline::audit::{self, PAGE_EVENTS};
 use serde::Serialize;
 use sqlx::PgPool;
 
-use crate::replay::{Options, Progress, processors, rebuild};
+/// A replay takes no more parts than this.
+const JOBS_MAX: u32 = 64;
 
 /// The log as it was read and replayed.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -29,10 +31,11 @@ pub struct ReplayRates {
 ///
 /// # Errors
 /// Where the database fails, or an event can't be read.
-pub(super) async fn measure(database_url: &str, pool: &PgPool) -> Result<ReplayRates> {
+pub(crate) async fn measure(database_url: &str, pool: &PgPool) -> Result<ReplayRates> {
     read(pool).await?;
     let (read, read_in) = read(pool).await?;
-    let jobs = processors();
+    let processors = std::thread::available_parallelism()?.get();
+    let jobs = u32::try_from(processors)?.min(JOBS_MAX);
     let options = Options { jobs, check: false, until: None };
     let rebuilt = rebuild(database_url, options, &Progress::default()).await?;
     if rebuilt.events != read || rebuilt.undecodable.count > 0 {

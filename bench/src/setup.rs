@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::mix::{Customer, Shop};
+use crate::shop::{Customer, Shop};
 
 /// Requests under way at the same time.
 const AT_ONCE: usize = 8;
@@ -44,7 +44,7 @@ struct Product {
 ///
 /// # Errors
 /// Where the API refuses or does not answer.
-pub(super) async fn shop(api_url: &str, admin_key: &str, users: usize, products: usize) -> Result<Shop> {
+pub async fn shop(api_url: &str, admin_key: &str, users: usize, products: usize) -> Result<Shop> {
     let client = Client::builder().no_proxy().build()?;
     let api = Api { client, url: format!("{api_url}/v1"), admin_key: admin_key.to_owned() };
     let of_products = api.clone();

@@ -14,14 +14,14 @@ const BUFFER: usize = 16 << 10;
 
 /// A connection that carries one request at a time.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 /// An answer.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Answer<'a> {
+pub(crate) struct Answer<'a> {
     /// The status code.
     pub status: u16,
     /// The body.
@@ -42,7 +42,7 @@ impl Connection {
     ///
     /// # Errors
     /// Where nobody listens there.
-    pub(super) async fn open(address: SocketAddr) -> io::Result<Connection> {
+    pub(crate) async fn open(address: SocketAddr) -> io::Result<Connection> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Connection { stream, buffer: Vec::with_capacity(BUFFER) })
@@ -53,7 +53,7 @@ impl Connection {
     /// # Errors
     /// Where the connection ends before the answer does, or the answer is not of the kind that this client reads: with a
     /// content length, and of a sane size.
-    pub(super) async fn exchange(&mut self, request: &[u8]) -> io::Result<Answer<'_>> {
+    pub(crate) async fn exchange(&mut self, request: &[u8]) -> io::Result<Answer<'_>> {
         self.buffer.clear();
         self.stream.write_all(request).await?;
         let head = loop {

@@ -8,8 +8,10 @@ use anyhow::{Result, bail};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::task::JoinSet;
 
-use super::tally::Tally;
-use super::{Line, Load};
+use crate::load::held::Held;
+use crate::load::line::Line;
+use crate::load::tally::Tally;
+use crate::load::work::{Work, is_held};
 
 /// From the last preparation to the first order.
 const RUN_UP: Duration = Duration::from_millis(50);
@@ -22,31 +24,22 @@ struct Due {
 }
 
 /// Places all orders, `rate` a second at even distances.
-pub(super) async fn run(load: Rc<Load>, connections: usize, rate: f64) -> Result<Rc<Tally>> {
+pub(super) async fn run(work: Rc<Work>, connections: usize, rate: f64) -> Result<Rc<Tally>> {
     if !(rate.is_finite() && rate > 0.0) {
         bail!("{rate} orders a second can't be sent");
     }
-    // Those that are held until they rest have connections of their own: they must not keep the others waiting.
-    let (holding, answering) = (lines(&load, connections).await?, lines(&load, connections).await?);
+    let lines = Line::open_all(work.address, connections).await?;
     let tally = Rc::new(Tally::new()?);
     let begin = Instant::now() + RUN_UP;
     let (held, answered): (Vec<Due>, Vec<Due>) =
-        schedule(load.requests.len(), rate, begin).partition(|due| load.waits(due.number));
+        schedule(work.requests.len(), rate, begin).partition(|due| is_held(due.number));
     let (held, answered) = tokio::join!(
-        dispatch(load.clone(), holding, strike(held), tally.clone()),
-        dispatch(load, answering, strike(answered), tally.clone()),
+        hold(Held::new(work.clone(), tally.clone()), strike(held)),
+        dispatch(work, lines, strike(answered), tally.clone()),
     );
     held?;
     answered?;
     Ok(tally)
-}
-
-async fn lines(load: &Load, count: usize) -> Result<Vec<Line>> {
-    let mut lines = Vec::with_capacity(count);
-    for _ in 0..count {
-        lines.push(Line::open(load.address).await?);
-    }
-    Ok(lines)
 }
 
 /// When each order is due.
@@ -69,9 +62,16 @@ fn strike(schedule: Vec<Due>) -> UnboundedReceiver<Due> {
     receiver
 }
 
+async fn hold(mut held: Held, mut orders: UnboundedReceiver<Due>) -> Result<()> {
+    while let Some(due) = orders.recv().await {
+        held.place(due.number, Some(due.at)).await?;
+    }
+    held.finish().await
+}
+
 /// Sends each order on a connection that is free, and waits for one where none is.
 async fn dispatch(
-    load: Rc<Load>,
+    work: Rc<Work>,
     lines: Vec<Line>,
     mut orders: UnboundedReceiver<Due>,
     tally: Rc<Tally>,
@@ -83,9 +83,9 @@ async fn dispatch(
     let mut tasks = JoinSet::new();
     while let Some(due) = orders.recv().await {
         let Some(mut line) = free.recv().await else { break };
-        let (load, tally, release) = (load.clone(), tally.clone(), release.clone());
+        let (work, tally, release) = (work.clone(), tally.clone(), release.clone());
         tasks.spawn_local(async move {
-            line.place(&load, due.number, Some(due.at), &tally).await;
+            line.place(&work, due.number, Some(due.at), &tally).await;
             // Nobody waits for a connection after the last order.
             let _ = release.try_send(line);
         });
