@@ -6,7 +6,7 @@
 # Queries are checked against .sqlx, whether or not DATABASE_URL points to a server for the tests.
 export SQLX_OFFLINE ?= true
 
-PROGRAMS := -p ordermill -p ordermill-gateway --bins
+PROGRAMS := -p ordermill -p ordermill-gateway -p ordermill-bench --bins
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,8 +31,8 @@ check: install ## Formatting, lints, offline queries, schemas, audit: what CI ru
 	@if command -v cargo-deny >/dev/null; then cargo deny check; \
 	else echo "cargo-deny is not installed: the audit is skipped"; fi
 
-bench: build ## Measure orders per second against pgbench; ARGS="--json FILE"
-	@exec target/release/ordermill bench $(ARGS)
+bench: build ## Measure orders per second against pgbench, and what an order costs; ARGS="--json FILE"
+	@exec target/release/ordermill-bench run $(ARGS)
 
 install: ## Install what is missing, by apt-get
 	@scripts/install

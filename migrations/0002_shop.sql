@@ -1,5 +1,8 @@
--- The state tables of the shop. Each is written by its capability's worker and by the API, never by
--- another worker.
+-- The tables of the shop.
+--
+-- A table of state has one row for each aggregate: its key, how often it was written, its document, and what of the document
+-- is large and seldom changes. The generated columns are what queries, indexes and checks need. Those that are checked are NOT NULL: a
+-- check passes where a member is missing. Times in documents are microseconds since the epoch.
 
 CREATE TABLE users (
     user_id    uuid        PRIMARY KEY,
@@ -30,23 +33,199 @@ CREATE TABLE idempotency_keys (
     body_hash  bytea       NOT NULL,
     status     smallint    NOT NULL,
     location   text,
-    body       text        NOT NULL,
+    -- Of an accepted order there is none: the answer is made again from the event.
+    body       text,
+    -- The order that was accepted.
+    order_id   uuid,
     created_at timestamptz NOT NULL,
-    PRIMARY KEY (caller, route, key)
+    PRIMARY KEY (caller, route, key),
+    CHECK ((body IS NULL) = (order_id IS NOT NULL))
 );
 CREATE INDEX idempotency_keys_age ON idempotency_keys USING brin (created_at);
 
-CREATE TABLE balances (
-    user_id    uuid        PRIMARY KEY REFERENCES users,
-    available  bigint      NOT NULL DEFAULT 0 CHECK (available >= 0),
-    held       bigint      NOT NULL DEFAULT 0 CHECK (held >= 0),
-    sequence   integer     NOT NULL,
-    updated_at timestamptz NOT NULL
+-- An order; its bulk are its lines: {product_id, name, category, unit_price, quantity} each.
+CREATE TABLE orders (
+    key        uuid    PRIMARY KEY,
+    version    integer NOT NULL,
+    state      jsonb   NOT NULL,
+    bulk       jsonb   NOT NULL,
+    user_id    uuid    NOT NULL GENERATED ALWAYS AS ((state ->> 'user_id')::uuid) STORED,
+    status     text    NOT NULL GENERATED ALWAYS AS (state ->> 'status') STORED,
+    paid       bigint  NOT NULL GENERATED ALWAYS AS ((state ->> 'paid')::bigint) STORED,
+    refunded   bigint  NOT NULL GENERATED ALWAYS AS ((state ->> 'refunded')::bigint) STORED,
+    -- The status that clients see.
+    shown      text    NOT NULL GENERATED ALWAYS AS (
+        CASE state ->> 'status' WHEN 'REJECTING' THEN 'PENDING' WHEN 'MODIFICATION_APPLYING' THEN 'MODIFYING'
+            WHEN 'MODIFICATION_REFUSING' THEN 'MODIFYING' ELSE state ->> 'status' END) STORED,
+    -- Until when it should have come to rest; absent where it rests.
+    open_until bigint  GENERATED ALWAYS AS (
+        CASE WHEN state ->> 'status' IN ('PENDING', 'REJECTING', 'MODIFYING', 'MODIFICATION_APPLYING',
+            'MODIFICATION_REFUSING', 'CANCELLING') THEN (state ->> 'deadline_at')::bigint END) STORED,
+    CONSTRAINT orders_add_up CHECK (
+        refunded BETWEEN 0 AND paid
+        AND shown IN ('PENDING', 'REJECTED', 'CONFIRMED', 'MODIFYING', 'CANCELLING', 'CANCELLED', 'PARTIALLY_SHIPPED',
+            'SHIPPED', 'DELIVERED'))
+) WITH (fillfactor = 50);
+CREATE INDEX orders_user ON orders (user_id, key);
+-- The few that are pending or being cancelled are looked for among millions that are not, so lists walk each status by
+-- itself.
+CREATE INDEX orders_shown ON orders (shown, key);
+CREATE INDEX orders_open ON orders (open_until) WHERE open_until IS NOT NULL;
+
+CREATE TABLE shipments (
+    key      uuid    PRIMARY KEY,
+    version  integer NOT NULL,
+    state    jsonb   NOT NULL,
+    bulk     jsonb,
+    order_id uuid    NOT NULL REFERENCES orders GENERATED ALWAYS AS ((state ->> 'order_id')::uuid) STORED
+);
+CREATE INDEX shipments_order ON shipments (order_id, key);
+
+CREATE TABLE coupons (
+    key      uuid    PRIMARY KEY,
+    version  integer NOT NULL,
+    state    jsonb   NOT NULL,
+    bulk     jsonb,
+    quantity integer NOT NULL GENERATED ALWAYS AS ((state ->> 'quantity')::integer) STORED,
+    issued   integer NOT NULL GENERATED ALWAYS AS ((state ->> 'issued')::integer) STORED,
+    CONSTRAINT coupons_no_more_than_there_are CHECK (issued BETWEEN 0 AND quantity)
 ) WITH (fillfactor = 50);
 
+-- The coupon that every new user gets. Its dates are over, so nobody can claim it.
+INSERT INTO coupons (key, version, state) VALUES ('01930000-0000-7000-8000-000000000001', 1,
+    '{"name": "Welcome", "discount": {"type": "PERCENT", "value": 5}, "quantity": 2147483647, "issued": 0,
+      "valid_days": 30, "claimable_until": 0, "min_subtotal": 0, "created_at": 0}');
+
+CREATE TABLE coupon_claims (
+    key       uuid    PRIMARY KEY,
+    version   integer NOT NULL,
+    state     jsonb   NOT NULL,
+    bulk      jsonb,
+    coupon_id uuid    NOT NULL GENERATED ALWAYS AS ((state ->> 'coupon_id')::uuid) STORED,
+    user_id   uuid    NOT NULL GENERATED ALWAYS AS ((state ->> 'user_id')::uuid) STORED,
+    -- The place among those issued, from 1.
+    position  integer GENERATED ALWAYS AS ((state ->> 'position')::integer) STORED,
+    status    text    NOT NULL GENERATED ALWAYS AS (state ->> 'state') STORED,
+    UNIQUE (coupon_id, user_id),
+    UNIQUE (coupon_id, position),
+    CONSTRAINT coupon_claims_add_up CHECK (
+        status IN ('PENDING', 'ISSUED', 'REJECTED') AND (status = 'ISSUED') = (position IS NOT NULL))
+) WITH (fillfactor = 70);
+
+-- What became of the coupon that an order named.
+CREATE TABLE coupon_uses (
+    key            uuid    PRIMARY KEY,
+    version        integer NOT NULL,
+    state          jsonb   NOT NULL,
+    bulk           jsonb,
+    user_coupon_id uuid    NOT NULL GENERATED ALWAYS AS ((state ->> 'user_coupon_id')::uuid) STORED
+);
+
+CREATE TABLE user_coupons (
+    key        uuid    PRIMARY KEY,
+    version    integer NOT NULL,
+    state      jsonb   NOT NULL,
+    bulk       jsonb,
+    coupon_id  uuid    NOT NULL GENERATED ALWAYS AS ((state ->> 'coupon_id')::uuid) STORED,
+    user_id    uuid    NOT NULL GENERATED ALWAYS AS ((state ->> 'user_id')::uuid) STORED,
+    claim_id   uuid    NOT NULL UNIQUE GENERATED ALWAYS AS ((state ->> 'claim_id')::uuid) STORED,
+    -- A coupon is used for one order at most, and an order uses one at most.
+    order_id   uuid    UNIQUE GENERATED ALWAYS AS ((state ->> 'order_id')::uuid) STORED,
+    status     text    NOT NULL GENERATED ALWAYS AS (state ->> 'state') STORED,
+    -- Until when it can be used; absent where it is not there to be used.
+    open_until bigint  GENERATED ALWAYS AS (
+        CASE WHEN state ->> 'state' = 'ISSUED' THEN (state ->> 'expires_at')::bigint END) STORED,
+    CONSTRAINT user_coupons_add_up CHECK (
+        status IN ('ISSUED', 'USED', 'EXPIRED', 'REVOKED') AND (status = 'USED') = (order_id IS NOT NULL))
+) WITH (fillfactor = 70);
+CREATE INDEX user_coupons_user ON user_coupons (user_id, key);
+CREATE INDEX user_coupons_open ON user_coupons (open_until) WHERE open_until IS NOT NULL;
+
+-- What is held for an order; its bulk are the lines: {product_id, quantity} each.
+CREATE TABLE stock_reservations (
+    key     uuid    PRIMARY KEY,
+    version integer NOT NULL,
+    state   jsonb   NOT NULL,
+    bulk    jsonb   NOT NULL
+) WITH (fillfactor = 70);
+
+-- What names are compared in: composed, so that Korean from a system that takes syllables apart is found, too, and in
+-- lower case.
+CREATE FUNCTION search_form(written text) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN lower(normalize(written, NFC));
+
+-- Every character and every two that follow one another.
+CREATE FUNCTION name_grams(name text) RETURNS text[]
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN ARRAY(
+        SELECT DISTINCT substr(name, at, size)
+        FROM generate_series(1, char_length(name)) AS at, generate_series(1, 2) AS size
+        WHERE at + size - 1 <= char_length(name)
+    );
+
+CREATE TABLE products (
+    key         uuid    PRIMARY KEY,
+    version     integer NOT NULL,
+    state       jsonb   NOT NULL,
+    bulk        jsonb,
+    category    text    NOT NULL GENERATED ALWAYS AS (state ->> 'category') STORED,
+    price       bigint  NOT NULL CHECK (price >= 0) GENERATED ALWAYS AS ((state ->> 'price')::bigint) STORED,
+    withdrawn   boolean NOT NULL GENERATED ALWAYS AS ((state ->> 'withdrawn')::boolean) STORED,
+    search_name text    NOT NULL GENERATED ALWAYS AS (search_form(state ->> 'name')) STORED
+);
+-- Lists of products: their orders, and the search in their names (docs/adr/0007). Not fastupdate: products are changed
+-- seldom and looked for often.
+CREATE INDEX products_name ON products USING gin (name_grams(search_name)) WITH (fastupdate = off);
+CREATE INDEX products_price ON products (price, key);
+CREATE INDEX products_category ON products (category, key);
+-- The planner knows how rare a part of a name is only from this.
+ANALYZE products;
+
+-- Where the units of each product are; the sum of the three is what was ever received.
+CREATE TABLE stock (
+    key      uuid    PRIMARY KEY,
+    version  integer NOT NULL,
+    state    jsonb   NOT NULL,
+    bulk     jsonb,
+    on_hand  bigint  NOT NULL GENERATED ALWAYS AS ((state ->> 'on_hand')::bigint) STORED,
+    reserved bigint  NOT NULL GENERATED ALWAYS AS ((state ->> 'reserved')::bigint) STORED,
+    deducted bigint  NOT NULL GENERATED ALWAYS AS ((state ->> 'deducted')::bigint) STORED,
+    received bigint  NOT NULL GENERATED ALWAYS AS ((state ->> 'received')::bigint) STORED,
+    CONSTRAINT stock_adds_up CHECK (
+        on_hand >= 0 AND reserved >= 0 AND deducted >= 0 AND on_hand + reserved + deducted = received)
+) WITH (fillfactor = 50);
+
+CREATE TABLE payments (
+    key         uuid    PRIMARY KEY,
+    version     integer NOT NULL,
+    state       jsonb   NOT NULL,
+    bulk        jsonb,
+    -- Since when the gateway is being asked; absent where it has nothing to do.
+    asked_since bigint  GENERATED ALWAYS AS ((state #>> '{asked,at}')::bigint) STORED
+) WITH (fillfactor = 50);
+CREATE INDEX payments_asked ON payments (asked_since) WHERE asked_since IS NOT NULL;
+
+-- Who asks the gateway after the process that was to has not done it in time: no state, and not in the log.
+CREATE TABLE gateway_lease (
+    order_id     uuid        PRIMARY KEY,
+    leased_until timestamptz NOT NULL
+);
+
+CREATE TABLE balances (
+    key       uuid    PRIMARY KEY,
+    version   integer NOT NULL,
+    state     jsonb   NOT NULL,
+    bulk      jsonb,
+    available bigint  NOT NULL GENERATED ALWAYS AS ((state ->> 'available')::bigint) STORED,
+    held      bigint  NOT NULL GENERATED ALWAYS AS ((state ->> 'held')::bigint) STORED,
+    CONSTRAINT balances_not_below_zero CHECK (available >= 0 AND held >= 0)
+) WITH (fillfactor = 50);
+
+-- The history of balances, as clients read it: made from their events.
 CREATE TABLE balance_entries (
     entry_id      uuid        PRIMARY KEY,
-    user_id       uuid        NOT NULL REFERENCES balances,
+    user_id       uuid        NOT NULL,
     -- The ordinal of the change in the balance's history.
     sequence      integer     NOT NULL,
     kind          text        NOT NULL CHECK (kind IN ('CHARGED', 'USED', 'REFUNDED')),
@@ -57,78 +236,28 @@ CREATE TABLE balance_entries (
     UNIQUE (user_id, sequence)
 );
 
-CREATE TABLE products (
-    product_id  uuid        PRIMARY KEY,
-    name        text        NOT NULL,
-    description text        NOT NULL,
-    category    text        NOT NULL,
-    price       bigint      NOT NULL CHECK (price >= 0),
-    withdrawn   boolean     NOT NULL DEFAULT false,
-    sequence    integer     NOT NULL,
-    created_at  timestamptz NOT NULL,
-    updated_at  timestamptz NOT NULL
-);
-
--- Where the units of each product are; the sum of the three is what was ever received.
-CREATE TABLE stock (
-    product_id uuid        PRIMARY KEY REFERENCES products,
-    on_hand    bigint      NOT NULL DEFAULT 0 CHECK (on_hand >= 0),
-    reserved   bigint      NOT NULL DEFAULT 0 CHECK (reserved >= 0),
-    deducted   bigint      NOT NULL DEFAULT 0 CHECK (deducted >= 0),
-    received   bigint      NOT NULL DEFAULT 0,
-    -- The ordinal of the last adjustment in the product's history of stock.
-    sequence   integer     NOT NULL,
-    updated_at timestamptz NOT NULL,
-    CHECK (on_hand + reserved + deducted = received)
-) WITH (fillfactor = 50);
-
--- What is held for an order, all its lines in one row: {product_id, quantity} each.
-CREATE TABLE stock_reservations (
-    order_id uuid    PRIMARY KEY,
-    state    text    NOT NULL CHECK (state IN ('RESERVED', 'REFUSED', 'DEDUCTED', 'RELEASED')),
-    lines    jsonb   NOT NULL,
-    sequence integer NOT NULL
-) WITH (fillfactor = 80);
-
--- An order with all its lines: {product_id, name, category, unit_price, quantity} each.
-CREATE TABLE orders (
-    order_id       uuid        PRIMARY KEY,
-    user_id        uuid        NOT NULL REFERENCES users,
-    status         text        NOT NULL CHECK (status IN ('PENDING', 'REJECTING', 'REJECTED', 'CONFIRMED')),
-    lines          jsonb       NOT NULL,
-    subtotal       bigint      NOT NULL CHECK (subtotal >= 0),
-    discounts      jsonb       NOT NULL,
-    total          bigint      NOT NULL CHECK (total >= 0),
-    payment_method text        NOT NULL CHECK (payment_method IN ('BALANCE', 'CARD', 'BANK_TRANSFER')),
-    stock_step     text        NOT NULL CHECK (stock_step IN ('ASKED', 'RESERVED', 'DEDUCTED', 'REFUSED', 'RELEASED')),
-    payment_step   text        NOT NULL CHECK (payment_step IN ('NOT_DUE', 'DUE', 'COMPLETED', 'FAILED')),
-    failure_code   text,
-    failure_detail text,
-    version        integer     NOT NULL,
-    sequence       integer     NOT NULL,
-    deadline_at    timestamptz NOT NULL,
-    created_at     timestamptz NOT NULL,
-    updated_at     timestamptz NOT NULL,
-    CHECK (status <> 'CONFIRMED' OR (stock_step = 'DEDUCTED' AND payment_step = 'COMPLETED')),
-    CHECK ((status IN ('REJECTING', 'REJECTED')) = (failure_code IS NOT NULL))
-) WITH (fillfactor = 60);
-CREATE INDEX orders_user ON orders (user_id, order_id);
-
--- The newest charge of each order.
-CREATE TABLE payments (
-    order_id         uuid        PRIMARY KEY,
-    user_id          uuid        NOT NULL,
-    charge_id        uuid        NOT NULL UNIQUE,
-    charge_number    integer     NOT NULL CHECK (charge_number > 0),
-    amount           bigint      NOT NULL CHECK (amount >= 0),
-    method           text        NOT NULL CHECK (method IN ('BALANCE', 'CARD', 'BANK_TRANSFER')),
-    state            text        NOT NULL CHECK (state IN ('REQUESTED', 'COMPLETED', 'FAILED')),
-    sequence         integer     NOT NULL,
-    -- The event that asked for the charge, and its trace: the cause of what the gateway answers.
-    cause_id         uuid        NOT NULL,
-    traceparent      text        NOT NULL,
-    -- Until when a process is busy with the charge; free to others afterwards.
-    leased_until     timestamptz NOT NULL,
-    updated_at       timestamptz NOT NULL
+-- What was sold, in buckets of 15 minutes UTC by the time when the sale was confirmed. Days of every zone in use begin on
+-- such a quarter of an hour. The sales worker adds and subtracts; nobody else writes here.
+--
+-- Each sale is counted on three levels, since an order with two products of a category is one order of that category.
+-- The level ALL has neither category nor product, CATEGORY has no product. They are '' and the nil UUID there, so that
+-- they can be of the key. The category is the one at the sale.
+--
+-- No figure is checked against 0: a sale whose event was put aside as a dead letter may be taken back before it is
+-- counted. Rows whose figures have come down to 0 stay.
+CREATE TABLE sales (
+    level      text        NOT NULL CHECK (level IN ('ALL', 'CATEGORY', 'PRODUCT')),
+    bucket     timestamptz NOT NULL,
+    category   text        NOT NULL,
+    product_id uuid        NOT NULL,
+    quantity   bigint      NOT NULL,
+    revenue    bigint      NOT NULL,
+    orders     bigint      NOT NULL,
+    PRIMARY KEY (level, category, product_id, bucket),
+    CHECK (bucket = date_bin('15 minutes', bucket, 'epoch')),
+    CHECK ((category = '') = (level = 'ALL')),
+    CHECK ((product_id = '00000000-0000-0000-0000-000000000000') = (level <> 'PRODUCT'))
 ) WITH (fillfactor = 70);
-CREATE INDEX payments_requested ON payments (leased_until) WHERE state = 'REQUESTED';
+-- Rankings look at all products of some days, statistics of a product at its whole history in whichever category.
+CREATE INDEX sales_bucket ON sales (bucket) WHERE level = 'PRODUCT';
+CREATE INDEX sales_product ON sales (product_id, bucket) WHERE level = 'PRODUCT';

@@ -1,18 +1,16 @@
 //! Ordermill, the command: everything on one machine, or one part of it in a process of its own.
 
-pub mod bench;
+mod arguments;
 pub mod cli;
+mod commands;
 pub mod connections;
-pub mod dlq;
-mod flood;
+pub mod database;
 pub mod logging;
 pub mod metrics_endpoint;
-pub mod order;
-mod payments_commands;
+mod one_line;
 mod printable;
-mod relay_commands;
 pub mod replay;
 pub mod services;
+mod shutdown;
 pub mod stack_file;
-pub mod up;
 pub mod verify;

@@ -1,28 +1,32 @@
 //! The parts that run in a process: API, relay, workers; all in one or each alone.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 use jiff::tz::TimeZone;
 use ordermill_api::ApiConfig;
 use ordermill_pipeline::clock::Clock;
 use ordermill_pipeline::consumer::{ConsumerConfig, FloodLimit, Runtime};
 use ordermill_pipeline::database;
+use ordermill_pipeline::journal::Journal;
 use ordermill_pipeline::kafka::KafkaConfig;
 use ordermill_pipeline::metrics::PipelineMetrics;
 use ordermill_pipeline::relay::{self, RelayConfig};
+use ordermill_pipeline::topics;
 use ordermill_pipeline::wake::Wake;
-use ordermill_store::{Journal, idempotency};
+use ordermill_schemas::CATALOGUE;
+use ordermill_store::idempotency;
 use ordermill_workers::{GatewayConfig, Worker, WorkerMetrics};
 use prometheus_client::registry::Registry;
-use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::instance;
 use crate::connections::Connections;
+use crate::database::NOT_THERE;
 use crate::metrics_endpoint;
+use crate::shutdown::shutdown_on_signal;
 use crate::verify::{self, Facts};
 
 /// How many connections a process opens at most.
@@ -57,16 +61,6 @@ pub struct Services {
     api_metrics: ordermill_api::ApiMetrics,
 }
 
-const NOT_THERE: &str = "PostgreSQL does not answer; check that it runs and that DATABASE_URL names it";
-
-/// Opens a pool, or says in one line that the database is not there.
-///
-/// # Errors
-/// Where it does not answer.
-pub async fn connect_pool(url: &str, name: &str, connections_max: u32) -> Result<PgPool> {
-    database::connect(url, &format!("ordermill-{name}"), connections_max).await.context(NOT_THERE)
-}
-
 impl Services {
     /// Connects to a database that has been migrated.
     ///
@@ -83,8 +77,10 @@ impl Services {
         let metrics = PipelineMetrics::register(&mut registry);
         let worker_metrics = WorkerMetrics::register(&mut registry);
         let api_metrics = ordermill_api::ApiMetrics::register(&mut registry);
-        let runtime =
-            Runtime { pool, clock: Clock::system(), wake: Wake::default(), metrics, partitions, shutdown };
+        let journal = Journal::new(pool, Clock::system(), Wake::default(), partitions);
+        let words = words();
+        journal.learn(words.iter().map(String::as_str)).await.context(NOT_THERE)?;
+        let runtime = Runtime { journal, metrics, shutdown };
         Ok(Services {
             runtime,
             kafka: connections.kafka.clone(),
@@ -107,8 +103,8 @@ impl Services {
             look_every: RELAY_LOOKS_EVERY,
             stalled_after: RELAY_STALLED_AFTER,
         };
-        let Runtime { pool, wake, metrics, shutdown, .. } = self.runtime.clone();
-        relay::run(pool, config, wake, metrics, shutdown).await;
+        let Runtime { journal, metrics, shutdown } = self.runtime.clone();
+        relay::run(journal.pool.clone(), config, journal.wake(), metrics, shutdown).await;
     }
 
     /// Runs workers until shutdown.
@@ -146,8 +142,7 @@ impl Services {
         callback_secret: Option<&str>,
         time_zone: TimeZone,
     ) -> Result<()> {
-        let Runtime { pool, clock, wake, partitions, shutdown, .. } = self.runtime.clone();
-        let journal = Journal { pool, clock, wake, partitions };
+        let Runtime { journal, shutdown, .. } = self.runtime.clone();
         let forget = tokio::spawn(forget_answers(journal.clone(), shutdown.clone()));
         let callback_secret = callback_secret.unwrap_or_default();
         let mut config = ApiConfig::new(self.kafka.clone(), callback_secret, time_zone);
@@ -173,6 +168,38 @@ impl Services {
     }
 }
 
+/// Services that end when this process is told to; `metrics_listen` shows their figures.
+///
+/// # Errors
+/// Where the address is in use, the database does not answer or was not migrated.
+pub(crate) async fn connect(
+    connections: &Connections,
+    metrics_listen: Option<SocketAddr>,
+) -> Result<Services> {
+    let shutdown = shutdown_on_signal()?;
+    let services = Services::connect(connections, shutdown).await?;
+    if let Some(address) = metrics_listen {
+        services.serve_metrics(listen(address).await?);
+    }
+    Ok(services)
+}
+
+/// Listens on `address`.
+///
+/// # Errors
+/// Where the port is in use or not allowed, in words that say what to do.
+pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("can't listen on {address}: stop the program that does, or choose another port")
+    })
+}
+
+/// The name of this process among its like.
+fn instance() -> String {
+    let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    format!("{}:{}:{}", host.trim(), std::process::id(), uuid::Uuid::new_v4().simple())
+}
+
 /// The time zone of that name, like Asia/Seoul.
 ///
 /// # Errors
@@ -183,6 +210,16 @@ pub fn time_zone(name: &str) -> Result<TimeZone> {
     zone.with_context(|| {
         format!("there is no time zone {name:?}; give one of the tz database, like Asia/Seoul")
     })
+}
+
+/// The words that the log will have: topics, types of events, actors.
+fn words() -> Vec<String> {
+    let mut words: Vec<String> =
+        ["admin", "user", "gateway", "dead_letter.recorded"].map(str::to_owned).to_vec();
+    words.extend(topics::names(&ordermill_workers::groups()));
+    words.extend(CATALOGUE.iter().map(|known| known.name.to_owned()));
+    words.extend(Worker::ALL.into_iter().map(|worker| format!("worker:{}", worker.name())));
+    words
 }
 
 /// The roles that must give signs of life for the pipeline to be ready.

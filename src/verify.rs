@@ -1,4 +1,4 @@
-//! `ordermill verify`: whether money, stock, charges, orders and log add up.
+//! Whether money, stock, charges, orders and log add up.
 //!
 //! It only reads, and may be run on a pipeline at work. The tables are compared as they stood at one moment;
 //! what the gateway and Kafka hold is compared with what the database says at the time.
@@ -6,14 +6,9 @@
 pub(crate) mod charge;
 mod gateway;
 pub(crate) mod ledger;
-mod report;
 mod serving;
 
-use std::io::Write as _;
-use std::process::ExitCode;
-
 use anyhow::Result;
-use clap::Args;
 use jiff::Timestamp;
 use ordermill_pipeline::audit::{self, Check};
 use ordermill_pipeline::clock::Clock;
@@ -23,27 +18,13 @@ use ordermill_workers::Worker;
 use sqlx::PgPool;
 
 use crate::connections::Connections;
-use crate::services::connect_pool;
-
-use report::AsText;
+use crate::database::{connect_pool, explain};
 
 pub use ordermill_pipeline::audit::Report;
 pub use serving::verifier;
 
 /// One transaction for the tables, one connection for what is read afresh.
 const CONNECTIONS_MAX: u32 = 2;
-/// What the process answers where something does not add up.
-const VIOLATED: u8 = 1;
-/// What the process answers where it could not look.
-const NOT_LOOKED: u8 = 2;
-
-/// The flags of `ordermill verify`.
-#[derive(Args, Clone, Debug)]
-pub struct VerifyArgs {
-    /// Prints JSON instead of a table.
-    #[arg(long)]
-    pub json: bool,
-}
 
 /// Where everything is.
 #[derive(Clone, Debug)]
@@ -66,24 +47,6 @@ impl Facts {
             gateway_url: connections.gateway_url.clone(),
         }
     }
-}
-
-/// Looks at everything and prints what it found. Answers 0 where all is well, 1 where something does not add up, 2
-/// where it could not look, with one line on standard error that says why.
-///
-/// # Errors
-/// Where standard output can't be written.
-pub async fn run(args: VerifyArgs, facts: Facts) -> Result<ExitCode> {
-    let report = match look(&facts).await {
-        Ok(report) => report,
-        Err(error) => {
-            writeln!(std::io::stderr(), "ordermill: nothing verified: {}", one_line(&error))?;
-            return Ok(ExitCode::from(NOT_LOOKED));
-        }
-    };
-    let text = if args.json { serde_json::to_string_pretty(&report)? } else { AsText(&report).to_string() };
-    writeln!(std::io::stdout(), "{text}")?;
-    Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::from(VIOLATED) })
 }
 
 /// Looks at everything.
@@ -116,48 +79,4 @@ async fn look_at_database(pool: &PgPool, now: Timestamp) -> Result<Vec<Check>, s
 #[must_use]
 pub fn groups() -> Groups {
     Groups { orders: Worker::Orders.name(), sales: Worker::Sales.name() }
-}
-
-/// A database error in words that say what to do.
-pub(crate) fn explain(error: sqlx::Error) -> anyhow::Error {
-    const UNDEFINED_TABLE: &str = "42P01";
-    const INSUFFICIENT_PRIVILEGE: &str = "42501";
-    const LOCK_NOT_AVAILABLE: &str = "55P03";
-    let code = error.as_database_error().and_then(|error| error.code());
-    let advice = match code.as_deref() {
-        Some(UNDEFINED_TABLE) => "the database is not set up: run `ordermill migrate` first",
-        Some(INSUFFICIENT_PRIVILEGE) => {
-            "the role of DATABASE_URL is not allowed to; use the owner of the database"
-        }
-        Some(LOCK_NOT_AVAILABLE) => "another transaction holds on to it; look at pg_locks, or try again",
-        _ => "the database failed",
-    };
-    anyhow::Error::new(error).context(advice)
-}
-
-/// An error with its causes. Some say their cause themselves; it is not said twice.
-pub(crate) fn one_line(error: &anyhow::Error) -> String {
-    let mut line = String::new();
-    for cause in error.chain().map(|cause| cause.to_string().replace('\n', " ")) {
-        if line.is_empty() {
-            line = cause;
-        } else if !line.contains(&cause) {
-            line = format!("{line}: {cause}");
-        }
-    }
-    line
-}
-
-#[cfg(test)]
-mod tests {
-    use anyhow::anyhow;
-
-    use super::*;
-
-    #[test]
-    fn an_error_is_one_line_with_each_cause_once() {
-        let error =
-            anyhow!("port 1 is\nclosed").context("can't connect: port 1 is closed").context("no Kafka");
-        assert_eq!(one_line(&error), "no Kafka: can't connect: port 1 is closed");
-    }
 }

@@ -10,15 +10,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use ordermill_domain::orders::{OrderStatus, PaymentStep};
+use ordermill_domain::orders::Order;
 use ordermill_pipeline::database::{Next, next_after};
+use ordermill_pipeline::journal::Journal;
 use ordermill_pipeline::log::{Entry, Origin};
 use ordermill_schemas::Event;
 use ordermill_schemas::orders::OrderPlaced;
-use ordermill_store::Journal;
 use ordermill_store::acceptance::{self, References, Submission};
 use ordermill_store::idempotency::{self, Kept, Request};
-use ordermill_store::orders::OrderRow;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -210,13 +209,21 @@ impl Acceptor {
         let Wanted { user_id, payment_method, user_coupon_id, .. } = pending.wanted;
         let deadline_at = now.checked_add(self.deadline).unwrap_or(Timestamp::MAX);
         let order_id = Uuid::now_v7();
-        let placed =
-            Submission::placed(order_id, user_id, lines, payment_method, user_coupon_id, quote, deadline_at);
-        let view = OrderView::of(row_of(placed.clone(), now), now);
-        let answer = first_answer(ACCEPTED, Some(format!("/v1/orders/{order_id}")), &view)?;
+        let placed = OrderPlaced {
+            order_id,
+            user_id,
+            lines,
+            payment_method,
+            user_coupon_id,
+            subtotal: quote.subtotal,
+            discounts: quote.discounts,
+            total: quote.total,
+            deadline_at,
+        };
         let origin = pending.context.origin(pending.request.caller.clone());
-        let entry = self.entry(&placed, origin)?;
-        let submission = Submission { request: pending.request.clone(), answer, placed, entry };
+        let (order, entry) = (Order::placed(&placed, now), self.entry(placed, origin)?);
+        let location = format!("/v1/orders/{order_id}");
+        let submission = Submission { request: pending.request.clone(), order, location, entry };
         Ok(Decision::Accept(Box::new(submission)))
     }
 
@@ -226,8 +233,8 @@ impl Acceptor {
         Ok(answer)
     }
 
-    fn entry(&self, placed: &OrderPlaced, origin: Origin) -> Result<Entry, serde_json::Error> {
-        let event = Event::from(placed.clone());
+    fn entry(&self, placed: OrderPlaced, origin: Origin) -> Result<Entry, serde_json::Error> {
+        let event = Event::from(placed);
         Entry::of_event(Uuid::now_v7(), &event, 1, origin, self.journal.partitions)
     }
 
@@ -237,13 +244,12 @@ impl Acceptor {
             return;
         }
         let (submissions, pending): (Vec<Submission>, Vec<Pending>) = accepted.into_iter().unzip();
-        match acceptance::accept(&self.journal.pool, &submissions, now).await {
+        match acceptance::accept(&self.journal, &submissions, now).await {
             Ok(stored) => {
-                self.journal.wake.wake();
                 self.metrics.accept_batch_orders.observe(stored.len() as f64);
                 let mut lost = Vec::new();
                 for (submission, pending) in submissions.into_iter().zip(pending) {
-                    if stored.contains(&submission.placed.order_id) {
+                    if stored.contains(&submission.order.order_id) {
                         self.announce(submission, pending);
                     } else {
                         lost.push(pending);
@@ -262,7 +268,8 @@ impl Acceptor {
     }
 
     fn announce(&self, submission: Submission, pending: Pending) {
-        let order_id = submission.placed.order_id;
+        let Submission { order, location, .. } = submission;
+        let (order_id, at) = (order.order_id, order.created_at);
         self.metrics.orders_accepted.inc();
         tracing::debug!(
             %order_id,
@@ -270,8 +277,11 @@ impl Acceptor {
             trace_id = %pending.context.trace.trace_id(),
             "order accepted"
         );
-        let answer = Answer { first: submission.answer, is_replay: false };
-        pending.answer(Ok(Accepted { answer, order_id: Some(order_id) }));
+        let first = first_answer(ACCEPTED, Some(location), &OrderView::of(order, at));
+        pending.answer(first.map(|first| {
+            let answer = Answer { first, is_replay: false };
+            Accepted { answer, order_id: Some(order_id) }
+        }));
     }
 
     /// Another process was first with these keys; its answers are the ones to give.
@@ -302,31 +312,6 @@ enum Decision {
 fn refuse_all(batch: Vec<Pending>, problem: &Problem) {
     for pending in batch {
         pending.answer(Err(problem.clone()));
-    }
-}
-
-/// The order as it will stand in its table.
-fn row_of(placed: OrderPlaced, now: Timestamp) -> OrderRow {
-    OrderRow {
-        order_id: placed.order_id,
-        user_id: placed.user_id,
-        status: OrderStatus::Pending,
-        failure: None,
-        lines: placed.lines,
-        subtotal: placed.subtotal,
-        discounts: placed.discounts,
-        total: placed.total,
-        payment_method: placed.payment_method,
-        payment: PaymentStep::NotDue,
-        paid: 0,
-        refunded: 0,
-        last_modification: None,
-        shipped: Vec::new(),
-        deadline_at: placed.deadline_at,
-        round: 1,
-        version: 1,
-        created_at: now,
-        updated_at: now,
     }
 }
 

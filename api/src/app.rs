@@ -3,21 +3,20 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use ordermill_pipeline::log::{self, Entry, Origin};
-use ordermill_pipeline::{database, follower};
-use ordermill_schemas::Event;
-use ordermill_store::Journal;
+use ordermill_domain::capability::{Capability, Decided};
+use ordermill_pipeline::follower;
+use ordermill_pipeline::journal::{Journal, Keys};
+use ordermill_pipeline::log::Origin;
+use ordermill_store::{Decision, Written};
 use prometheus_client::registry::Registry;
-use sqlx::{Postgres, Transaction};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
-use uuid::Uuid;
 
 use crate::acceptance::Acceptance;
-use crate::auth::Identities;
 use crate::config::ApiConfig;
 use crate::idempotency::RunningKeys;
+use crate::identities::Identities;
 use crate::metrics::ApiMetrics;
 use crate::problem::Problem;
 use crate::product_cache::ProductCache;
@@ -66,9 +65,6 @@ impl Deref for Api {
         &self.0
     }
 }
-
-/// An event that a request has decided upon: its id, itself, its ordinal in its aggregate's history.
-pub(crate) type NewEvent = (Uuid, Event, i32);
 
 impl Api {
     /// Starts the tasks in the background; must be called in a runtime. `registry` is what `/metrics` shows, with
@@ -143,31 +139,22 @@ impl Api {
         })
     }
 
-    /// Begins a transaction.
+    /// Has a capability decide about what `keys` say, for that caller's request; writes what it decides, or nothing. `decide` may be
+    /// called more than once.
     ///
     /// # Errors
-    /// Where no connection can be had.
-    pub(crate) async fn begin(&self) -> Result<Transaction<'static, Postgres>, Problem> {
-        Ok(database::begin(&self.journal.pool).await?)
-    }
-
-    /// Appends events to the log, in the transaction that made them true.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub(crate) async fn append(
+    /// Those of `decide`, or where the database fails.
+    pub(crate) async fn decide<C: Capability, T>(
         &self,
-        transaction: &mut Transaction<'static, Postgres>,
-        events: Vec<NewEvent>,
+        keys: &Keys,
         origin: &Origin,
-        now: jiff::Timestamp,
-    ) -> Result<(), Problem> {
-        let partitions = self.journal.partitions;
-        let entries: Result<Vec<Entry>, _> = events
-            .into_iter()
-            .map(|(id, event, sequence)| Entry::of_event(id, &event, sequence, origin.clone(), partitions))
-            .collect();
-        Ok(log::append(transaction, entries?, now).await?)
+        mut decide: impl FnMut(&mut C) -> Result<(Vec<Decided>, T), Problem>,
+    ) -> Result<T, Problem> {
+        ordermill_store::decide(&self.journal, keys, |state| {
+            let (decided, answer) = decide(state)?;
+            Ok(Decision::of(Written::asked_for(decided, origin), answer))
+        })
+        .await
     }
 
     /// Lets the work in the background come to its end. No request may come any more.

@@ -15,14 +15,18 @@ mod config;
 pub mod dead_letters;
 mod etag;
 mod idempotency;
+mod identities;
+mod keyed;
 mod keys;
 mod metrics;
+mod observe;
 mod openapi;
 mod order_command;
 mod paging;
 mod path;
 mod prefer;
 mod problem;
+mod problem_responses;
 mod product_cache;
 mod readiness;
 mod request;
@@ -43,13 +47,12 @@ pub use app::{Api, ApiError};
 pub use config::ApiConfig;
 pub use keys::{hash_key, new_api_key};
 pub use metrics::ApiMetrics;
-pub use openapi::openapi;
 pub use paging::{Items, read_cursor};
 pub use routes::orders::timeline::{
     BalanceEntry, DeadLetter, Gateway, GatewayAttempt, KafkaPlace, Reader, RequestView, Timeline,
     TimelineEvent,
 };
 pub use routes::orders::view::OrderView;
-pub use routes::router;
+pub use routes::{openapi, router};
 pub use server::serve;
 pub use verification::{NotVerified, Run, Verifier};

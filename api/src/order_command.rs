@@ -1,12 +1,9 @@
-//! What a client has an order do: lock it, decide, write order, event and answer in one transaction.
+//! What a client has an order do, and how it is answered.
 
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use jiff::{SignedDuration, Timestamp};
-use ordermill_domain::decider::Decided;
 use ordermill_domain::orders::{Order, Orders, Refusal};
-use ordermill_store::orders::{self, OrderRow};
-use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::app::Api;
@@ -15,57 +12,20 @@ use crate::etag;
 use crate::idempotency::Answer;
 use crate::path;
 use crate::problem::{Code, Problem};
-use crate::request::RequestContext;
 
 /// When to ask how far an order is that has something to do, in seconds.
 pub(crate) const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 
-/// An order that nobody else can change meanwhile.
-pub(crate) struct LockedOrder {
-    pub(crate) transaction: Transaction<'static, Postgres>,
-    before: Orders,
-    pub(crate) order: Order,
-    pub(crate) now: Timestamp,
+/// The order, where the caller may act for it.
+///
+/// # Errors
+/// `ORDER_NOT_FOUND`.
+pub(crate) fn order_of(state: &Orders, caller: Caller, order_id: Uuid) -> Result<&Order, Problem> {
+    let order = state.orders.get(&order_id).filter(|order| caller.may_act_for(order.user_id));
+    order.ok_or_else(path::unknown::<path::Order>)
 }
 
 impl Api {
-    /// Locks an order that the caller may act for.
-    ///
-    /// # Errors
-    /// `ORDER_NOT_FOUND`, or where the database fails.
-    pub(crate) async fn lock_order(&self, caller: Caller, order_id: Uuid) -> Result<LockedOrder, Problem> {
-        let mut transaction = self.begin().await?;
-        let before = orders::load(&mut transaction, &[order_id]).await?;
-        let order = before.orders.get(&order_id).filter(|order| caller.may_act_for(order.user_id)).cloned();
-        let order = order.ok_or_else(path::unknown::<path::Order>)?;
-        // Taken after the lock, so that times follow one another as the changes do.
-        Ok(LockedOrder { transaction, before, order, now: self.journal.now() })
-    }
-
-    /// Writes what was decided about a locked order; answers the order as it then is. The caller commits.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub(crate) async fn write_order(
-        &self,
-        locked: &mut LockedOrder,
-        decided: Option<Decided>,
-        caller: Caller,
-        context: &RequestContext,
-    ) -> Result<OrderRow, Problem> {
-        let order_id = locked.order.order_id;
-        if let Some(Decided { event, sequence }) = decided {
-            let mut after = Orders::default();
-            after.orders.insert(order_id, locked.order.clone());
-            orders::apply(&mut locked.transaction, &locked.before, &after, locked.now).await?;
-            let events = vec![(Uuid::now_v7(), event, sequence)];
-            let origin = context.origin(caller.name());
-            self.append(&mut locked.transaction, events, &origin, locked.now).await?;
-        }
-        let row = orders::find(&mut *locked.transaction, order_id).await?;
-        row.ok_or_else(path::unknown::<path::Order>)
-    }
-
     /// Until when what begins now should have come to an end.
     pub(crate) fn deadline(&self, now: Timestamp) -> Timestamp {
         let deadline = SignedDuration::try_from(self.config.order_deadline).unwrap_or(SignedDuration::MAX);

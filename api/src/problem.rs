@@ -1,15 +1,16 @@
 //! Answers that say what was wrong: `application/problem+json` (RFC 9457) with stable codes.
 //!
 //! A [`Problem`] travels through the layers as an extension of its response and is written out by
-//! [`crate::request::observe`], which knows the request's id.
+//! [`crate::observe::observe`], which knows the request's id.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use ordermill_pipeline::consumer::HandlerError;
 use ordermill_pipeline::database::{Next, next_after};
+use ordermill_pipeline::journal::JournalError;
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -227,6 +228,12 @@ impl IntoResponse for Problem {
     }
 }
 
+impl From<Infallible> for Problem {
+    fn from(never: Infallible) -> Problem {
+        match never {}
+    }
+}
+
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Problem {
         Problem::from(&error)
@@ -248,8 +255,8 @@ impl From<&sqlx::Error> for Problem {
     }
 }
 
-impl From<HandlerError> for Problem {
-    fn from(error: HandlerError) -> Problem {
+impl From<JournalError> for Problem {
+    fn from(error: JournalError) -> Problem {
         match error.next() {
             Next::Retry => {
                 tracing::warn!(%error, "the database could not serve a request");

@@ -15,7 +15,7 @@ use moka::sync::Cache;
 use ordermill_pipeline::follower::Follower;
 use ordermill_schemas::products::ProductChanged;
 use ordermill_schemas::{Event, Topic};
-use ordermill_store::products::ProductRow;
+use ordermill_store::products::StockedProduct;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use uuid::Uuid;
@@ -36,7 +36,7 @@ pub(crate) struct ProductCache(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     /// The stock in these rows is not to be looked at.
-    rows: Cache<Uuid, Arc<ProductRow>>,
+    rows: Cache<Uuid, Arc<StockedProduct>>,
     state: Mutex<State>,
     reads: Family<OutcomeLabel, Counter>,
 }
@@ -54,7 +54,7 @@ struct State {
 #[derive(Debug)]
 pub(crate) enum Found {
     /// It is known; all but its stock.
-    Known(Arc<ProductRow>),
+    Known(Arc<StockedProduct>),
     /// Read it, and bring it back with this.
     Unknown(Ticket),
     /// Read it: what is known here may be out of date.
@@ -67,8 +67,11 @@ pub(crate) struct Ticket(u64);
 
 impl ProductCache {
     pub(crate) fn new(reads: Family<OutcomeLabel, Counter>) -> ProductCache {
-        let weigh = |_: &Uuid, row: &Arc<ProductRow>| {
-            let bytes = ENTRY_BYTES + row.name.len() + row.description.len() + row.category.len();
+        let weigh = |_: &Uuid, row: &Arc<StockedProduct>| {
+            let bytes = ENTRY_BYTES
+                + row.product.name.len()
+                + row.product.description.len()
+                + row.product.category.len();
             u32::try_from(bytes).unwrap_or(u32::MAX)
         };
         let rows = Cache::builder().weigher(weigh).max_capacity(BYTES_MAX).build();
@@ -97,20 +100,21 @@ impl ProductCache {
     }
 
     /// Keeps a product that was read with a ticket.
-    pub(crate) fn keep(&self, ticket: &Ticket, row: &ProductRow) {
+    pub(crate) fn keep(&self, ticket: &Ticket, row: &StockedProduct) {
         let state = self.lock();
         let known = self.0.rows.get(&row.product_id);
-        let is_newer = known.is_none_or(|known| known.sequence < row.sequence);
+        let is_newer = known.is_none_or(|known| known.product.sequence < row.product.sequence);
         if state.learned == ticket.0 && is_newer {
             self.0.rows.insert(row.product_id, Arc::new(row.clone()));
         }
     }
 
     /// Knows a change that this process has committed, so that whoever made it sees it at once here.
-    pub(crate) fn wrote(&self, row: &ProductRow) {
+    pub(crate) fn wrote(&self, row: &StockedProduct) {
         let mut state = self.lock();
         state.learned += 1;
-        if self.0.rows.get(&row.product_id).is_some_and(|known| known.sequence < row.sequence) {
+        if self.0.rows.get(&row.product_id).is_some_and(|known| known.product.sequence < row.product.sequence)
+        {
             self.0.rows.insert(row.product_id, Arc::new(row.clone()));
         }
     }
@@ -122,21 +126,12 @@ impl ProductCache {
     /// Replaces what is known of a product. What nobody has asked for is not kept.
     fn replace(&self, changed: &ProductChanged, sequence: i32, at: Timestamp) {
         let Some(known) = self.0.rows.get(&changed.product_id) else { return };
-        if known.sequence >= sequence {
+        if known.product.sequence >= sequence {
             return;
         }
-        let row = ProductRow {
-            product_id: changed.product_id,
-            name: changed.name.clone(),
-            description: changed.description.clone(),
-            category: changed.category.clone(),
-            price: changed.price,
-            stock: known.stock,
-            withdrawn: changed.withdrawn,
-            sequence,
-            created_at: known.created_at,
-            updated_at: at,
-        };
+        let mut row = StockedProduct::clone(&known);
+        row.product.describe(changed, at);
+        row.product.sequence = sequence;
         self.0.rows.insert(changed.product_id, Arc::new(row));
     }
 }
@@ -172,6 +167,8 @@ impl Follower for ProductCache {
 
 #[cfg(test)]
 mod tests {
+    use ordermill_domain::products::Product;
+
     use super::*;
 
     const TEA: Uuid = Uuid::from_u128(1);
@@ -182,19 +179,18 @@ mod tests {
         cache
     }
 
-    fn row(sequence: i32, price: i64) -> ProductRow {
-        ProductRow {
-            product_id: TEA,
+    fn row(sequence: i32, price: i64) -> StockedProduct {
+        let product = Product {
             name: "Tea".to_owned(),
             description: String::new(),
             category: "FOOD".to_owned(),
             price,
-            stock: 0,
             withdrawn: false,
             sequence,
             created_at: Timestamp::UNIX_EPOCH,
             updated_at: Timestamp::UNIX_EPOCH,
-        }
+        };
+        StockedProduct { product_id: TEA, product, stock: 0 }
     }
 
     fn changed(price: i64) -> Event {
@@ -218,7 +214,7 @@ mod tests {
 
     fn price(cache: &ProductCache) -> Option<i64> {
         match cache.find(TEA) {
-            Found::Known(row) => Some(row.price),
+            Found::Known(row) => Some(row.product.price),
             _ => None,
         }
     }

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use ordermill_pipeline::dead_letters::halts::{Halted, halted};
 use ordermill_pipeline::heartbeat::silent_roles;
+use ordermill_pipeline::journal::Journal;
 use ordermill_pipeline::kafka::KafkaConfig;
 use ordermill_schemas::Topic;
-use ordermill_store::Journal;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use sqlx::PgPool;

@@ -20,12 +20,12 @@ use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::Api;
+use crate::observe;
 use crate::openapi::Document;
-use crate::request;
 
 /// Every route that the document describes. The full path stands at each, since nested routers of one prefix lose
 /// paths (utoipa issue 1459).
-pub(crate) fn documented() -> OpenApiRouter<Api> {
+fn documented() -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(Document::openapi())
         .merge(users::routes())
         .merge(balances::routes())
@@ -40,6 +40,12 @@ pub(crate) fn documented() -> OpenApiRouter<Api> {
         .merge(verification::routes())
 }
 
+/// The OpenAPI 3.1 document of every route, made from the routes themselves.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    documented().into_openapi()
+}
+
 /// The routes with everything around them.
 pub fn router(api: Api) -> Router {
     let (router, document) = documented().split_for_parts();
@@ -49,12 +55,15 @@ pub fn router(api: Api) -> Router {
 /// What is around every route: answers where there is no route, and the layers.
 fn surround(router: Router<Api>, api: Api) -> Router {
     router
-        .fallback(request::unknown_path)
-        .method_not_allowed_fallback(request::unknown_method)
-        .layer(CatchPanicLayer::custom(request::after_panic))
-        .layer(from_fn_with_state(api.clone(), request::observe))
+        .fallback(observe::unknown_path)
+        .method_not_allowed_fallback(observe::unknown_method)
+        .layer(CatchPanicLayer::custom(observe::after_panic))
+        .layer(from_fn_with_state(api.clone(), observe::observe))
         .with_state(api)
 }
+
+#[cfg(test)]
+mod document_tests;
 
 #[cfg(test)]
 mod tests {

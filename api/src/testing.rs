@@ -8,9 +8,9 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use jiff::tz::TimeZone;
 use ordermill_pipeline::clock::Clock;
+use ordermill_pipeline::journal::Journal;
 use ordermill_pipeline::kafka::KafkaConfig;
 use ordermill_pipeline::wake::Wake;
-use ordermill_store::Journal;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 use sqlx::postgres::PgPoolOptions;
@@ -38,7 +38,7 @@ pub(crate) fn parts_without_database() -> Parts {
         .acquire_timeout(Duration::from_millis(100))
         .connect_lazy(&format!("postgres://nobody@{NOWHERE}/nothing"))
         .unwrap();
-    let journal = Journal { pool, clock: Clock::system(), wake: Wake::default(), partitions: 12 };
+    let journal = Journal::new(pool, Clock::system(), Wake::default(), 12);
     let mut registry = Registry::with_prefix("ordermill");
     let metrics = ApiMetrics::register(&mut registry);
     let config = ApiConfig::new(KafkaConfig::new(NOWHERE, ""), CALLBACK_SECRET, TimeZone::UTC);

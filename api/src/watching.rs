@@ -5,9 +5,8 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ordermill_store::CorruptText;
+use ordermill_domain::orders::Order;
 use ordermill_store::order_lists;
-use ordermill_store::orders::OrderRow;
 use prometheus_client::metrics::gauge::Gauge;
 use sqlx::PgPool;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
@@ -25,7 +24,7 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(500);
 const WATCH_MAX: Duration = Duration::from_secs(3_600);
 
 /// What a look at the database tells of each order that has changed.
-type Looked = Vec<(Uuid, Result<OrderRow, CorruptText>)>;
+type Looked = Vec<(Uuid, Result<Order, sqlx::Error>)>;
 
 /// Who watches which order. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -43,7 +42,7 @@ struct Watched {
     /// The newest version that was told, or that its first watcher came with.
     version: i32,
     /// Where it is told; nothing was before the first change.
-    newest: watch::Sender<Option<Arc<OrderRow>>>,
+    newest: watch::Sender<Option<Arc<Order>>>,
 }
 
 /// One watcher's view of an order. Whoever drops it watches no more.
@@ -52,7 +51,7 @@ pub(crate) struct Watch {
     seen: i32,
     until: Instant,
     stop: CancellationToken,
-    newest: watch::Receiver<Option<Arc<OrderRow>>>,
+    newest: watch::Receiver<Option<Arc<Order>>>,
     /// Dropped after `newest`, since it looks whether that was the last one.
     _place: Place,
 }
@@ -153,8 +152,8 @@ impl Watched {
         Watched { version, newest: watch::Sender::new(None) }
     }
 
-    fn tell(&mut self, row: OrderRow) {
-        self.version = row.version;
+    fn tell(&mut self, row: Order) {
+        self.version = row.visible_version;
         self.newest.send_replace(Some(Arc::new(row)));
     }
 }
@@ -162,15 +161,15 @@ impl Watched {
 impl Watch {
     /// The order once it has a version that this watcher has not seen; versions in between may be left out. `None`
     /// when no more will come: the process stops, the time is over, or the order can't be read.
-    pub(crate) async fn next(&mut self) -> Option<OrderRow> {
+    pub(crate) async fn next(&mut self) -> Option<Order> {
         let seen = self.seen;
-        let is_new = |row: &Option<Arc<OrderRow>>| row.as_ref().is_some_and(|row| row.version > seen);
+        let is_new = |row: &Option<Arc<Order>>| row.as_ref().is_some_and(|row| row.visible_version > seen);
         let row = tokio::select! {
             newest = self.newest.wait_for(is_new) => newest.ok()?.clone()?,
             () = sleep_until(self.until) => return None,
             () = self.stop.cancelled() => return None,
         };
-        self.seen = row.version;
+        self.seen = row.visible_version;
         Some(Arc::unwrap_or_clone(row))
     }
 }
@@ -191,8 +190,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use jiff::Timestamp;
-    use ordermill_domain::orders::{OrderStatus, PaymentStep};
-    use ordermill_schemas::orders::PaymentMethod;
+    use ordermill_schemas::orders::{OrderPlaced, PaymentMethod};
 
     use super::*;
 
@@ -202,28 +200,19 @@ mod tests {
         Watching::new(3, Gauge::default(), CancellationToken::new())
     }
 
-    fn order(order_id: Uuid, version: i32) -> OrderRow {
-        OrderRow {
+    fn order(order_id: Uuid, version: i32) -> Order {
+        let placed = OrderPlaced {
             order_id,
             user_id: Uuid::nil(),
-            status: OrderStatus::Pending,
-            failure: None,
             lines: Vec::new(),
+            payment_method: PaymentMethod::Balance,
+            user_coupon_id: None,
             subtotal: 0,
             discounts: Vec::new(),
             total: 0,
-            payment_method: PaymentMethod::Balance,
-            payment: PaymentStep::NotDue,
-            paid: 0,
-            refunded: 0,
-            last_modification: None,
-            shipped: Vec::new(),
-            round: 1,
-            version,
             deadline_at: Timestamp::UNIX_EPOCH,
-            created_at: Timestamp::UNIX_EPOCH,
-            updated_at: Timestamp::UNIX_EPOCH,
-        }
+        };
+        Order { visible_version: version, ..Order::placed(&placed, Timestamp::UNIX_EPOCH) }
     }
 
     fn changed(order_id: Uuid, version: i32) -> Looked {
@@ -231,7 +220,7 @@ mod tests {
     }
 
     async fn next_version(watch: &mut Watch) -> Option<i32> {
-        tokio::time::timeout(LONG, watch.next()).await.unwrap().map(|row| row.version)
+        tokio::time::timeout(LONG, watch.next()).await.unwrap().map(|row| row.visible_version)
     }
 
     #[tokio::test]
@@ -290,7 +279,7 @@ mod tests {
         let (watching, order_id, other_id) = (watching(), Uuid::now_v7(), Uuid::now_v7());
         let mut watch = watching.enter(order_id, 1).unwrap();
         let mut other = watching.enter(other_id, 1).unwrap();
-        let corrupt = CorruptText { column: "orders.status", word: "NEWER".to_owned() };
+        let corrupt = sqlx::Error::Decode("a status that is newer than this program".into());
         watching.tell(vec![(order_id, Err(corrupt)), (other_id, Ok(order(other_id, 2)))]);
         assert_eq!((next_version(&mut watch).await, next_version(&mut other).await), (None, Some(2)));
         let again = watching.enter(order_id, 1).unwrap();

@@ -12,16 +12,21 @@ use ordermill_schemas::coupons::{
 };
 use ordermill_schemas::orders::{Failure, FailureCode, OrderPlaced};
 use ordermill_schemas::{Event, Money};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::decider::{Decided, Decider};
+use crate::aggregate::{Aggregate, documents};
+use crate::capability::{Capability, Decided, Reacts};
+use crate::times;
 
 /// The coupon that every new user gets. It stands in the tables from the beginning and can't be claimed.
 pub const WELCOME: Uuid = Uuid::from_u128(0x0193_0000_0000_7000_8000_0000_0000_0001);
 
 /// A coupon that can be claimed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Coupon {
+    /// Its name.
+    pub name: String,
     /// How much it takes off.
     pub discount: CouponDiscount,
     /// How many there are.
@@ -31,11 +36,40 @@ pub struct Coupon {
     /// For how many days it can be used once it is issued.
     pub valid_days: i32,
     /// From when it can be claimed.
+    #[serde(default, with = "times::optional", skip_serializing_if = "Option::is_none")]
     pub claimable_from: Option<Timestamp>,
     /// Until when, exclusive.
+    #[serde(default, with = "times::optional", skip_serializing_if = "Option::is_none")]
     pub claimable_until: Option<Timestamp>,
     /// The subtotal that an order needs for it.
     pub min_subtotal: Money,
+    /// When it was put up.
+    #[serde(with = "times::required")]
+    pub created_at: Timestamp,
+}
+
+impl Aggregate for Coupon {
+    const NOUN: &'static str = "coupons";
+
+    fn check(&self, _before: Option<&Coupon>) -> Result<(), &'static str> {
+        if (0..=self.quantity).contains(&self.issued) {
+            Ok(())
+        } else {
+            Err("more are issued than there are")
+        }
+    }
+}
+
+impl Aggregate for Claim {
+    const NOUN: &'static str = "coupon_claims";
+}
+
+impl Aggregate for CouponUse {
+    const NOUN: &'static str = "coupon_uses";
+}
+
+impl Aggregate for UserCoupon {
+    const NOUN: &'static str = "user_coupons";
 }
 
 impl Coupon {
@@ -43,6 +77,7 @@ impl Coupon {
     #[must_use]
     pub fn welcome() -> Coupon {
         Coupon {
+            name: "Welcome".to_owned(),
             discount: CouponDiscount::Percent(5),
             quantity: i32::MAX,
             issued: 0,
@@ -50,13 +85,15 @@ impl Coupon {
             claimable_from: None,
             claimable_until: Some(Timestamp::UNIX_EPOCH),
             min_subtotal: 0,
+            created_at: Timestamp::UNIX_EPOCH,
         }
     }
 
     /// The coupon as it was put up.
     #[must_use]
-    pub fn created(event: &CouponCreated) -> Coupon {
+    pub fn created(event: &CouponCreated, at: Timestamp) -> Coupon {
         Coupon {
+            name: event.name.clone(),
             discount: event.discount,
             quantity: event.quantity,
             issued: 0,
@@ -64,6 +101,7 @@ impl Coupon {
             claimable_from: event.claimable_from,
             claimable_until: event.claimable_until,
             min_subtotal: event.min_subtotal,
+            created_at: at,
         }
     }
 
@@ -82,7 +120,8 @@ impl Coupon {
 }
 
 /// How far a claim is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ClaimState {
     /// Asked for, not decided.
     Pending,
@@ -93,7 +132,7 @@ pub enum ClaimState {
 }
 
 /// A user's claim of a coupon.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// The coupon.
     pub coupon_id: Uuid,
@@ -102,17 +141,21 @@ pub struct Claim {
     /// How far it is.
     pub state: ClaimState,
     /// Why it was rejected, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<ClaimFailure>,
     /// The place among those issued, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<i32>,
     /// When it was asked for.
+    #[serde(with = "times::required")]
     pub requested_at: Timestamp,
     /// How many events its history has.
     pub sequence: i32,
 }
 
 /// What has become of a user's coupon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum UserCouponState {
     /// It can be used.
     Issued,
@@ -125,7 +168,7 @@ pub enum UserCouponState {
 }
 
 /// A coupon that a user has.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserCoupon {
     /// The coupon.
     pub coupon_id: Uuid,
@@ -140,19 +183,24 @@ pub struct UserCoupon {
     /// What has become of it.
     pub state: UserCouponState,
     /// When it was issued.
+    #[serde(with = "times::required")]
     pub issued_at: Timestamp,
     /// Until when it can be used, exclusive.
+    #[serde(with = "times::required")]
     pub expires_at: Timestamp,
     /// When it was used, if it is.
+    #[serde(default, with = "times::optional", skip_serializing_if = "Option::is_none")]
     pub used_at: Option<Timestamp>,
     /// The order that it is used for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order_id: Option<Uuid>,
     /// How many events of its own its history has: expiry, revocation.
     pub sequence: i32,
 }
 
 /// How far a coupon is for an order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum UseState {
     /// It is used.
     Applied,
@@ -163,7 +211,7 @@ pub enum UseState {
 }
 
 /// An order's use of a coupon.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CouponUse {
     /// The user's coupon.
     pub user_coupon_id: Uuid,
@@ -176,17 +224,19 @@ pub struct CouponUse {
 /// Coupons, claims and what users have, with the time that they are looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coupons {
-    /// The time.
+    /// The time at which is decided.
     pub now: Timestamp,
     /// The coupons, by id.
     pub coupons: BTreeMap<Uuid, Coupon>,
     /// The claims, by id.
     pub claims: BTreeMap<Uuid, Claim>,
-    /// The users' coupons, by id.
-    pub user_coupons: BTreeMap<Uuid, UserCoupon>,
     /// The orders' uses, by order id.
     pub uses: BTreeMap<Uuid, CouponUse>,
+    /// The users' coupons, by id.
+    pub user_coupons: BTreeMap<Uuid, UserCoupon>,
 }
+
+documents! { Coupons { coupons: Coupon, claims: Claim, uses: CouponUse, user_coupons: UserCoupon } }
 
 /// The id of what a claim brings: derived, so that it is brought once.
 #[must_use]
@@ -200,8 +250,8 @@ pub fn welcome_claim_id(user_id: Uuid) -> Uuid {
     Uuid::new_v5(&user_id, b"welcome")
 }
 
-impl Decider for Coupons {
-    fn react(&mut self, event: &Event) -> Vec<Decided> {
+impl Reacts for Coupons {
+    fn react(&mut self, event: &Event, _at: Timestamp) -> Vec<Decided> {
         let decision = match event {
             Event::CouponClaimRequested(claim) => self.decide(claim),
             Event::BalanceOpened(opened) => self.welcome(opened),
@@ -210,7 +260,7 @@ impl Decider for Coupons {
             Event::OrderCancelling(order) => self.give_back(order.order_id),
             _ => None,
         };
-        decision.into_iter().map(|event| self.record(event)).collect()
+        self.record(decision)
     }
 }
 
@@ -312,7 +362,7 @@ impl Coupons {
             return None;
         }
         let (coupon_id, user_id) = (coupon.coupon_id, coupon.user_id);
-        Some(self.record(CouponExpired { user_coupon_id, coupon_id, user_id }.into()))
+        self.record([CouponExpired { user_coupon_id, coupon_id, user_id }.into()]).pop()
     }
 
     /// Takes a user's coupon away; nothing where it is not there to be used any more.
@@ -326,65 +376,39 @@ impl Coupons {
             UserCouponState::Expired | UserCouponState::Revoked => Ok(None),
             UserCouponState::Issued => {
                 let (coupon_id, user_id) = (coupon.coupon_id, coupon.user_id);
-                Ok(Some(self.record(CouponRevoked { user_coupon_id, coupon_id, user_id, reason }.into())))
+                Ok(self.record([CouponRevoked { user_coupon_id, coupon_id, user_id, reason }.into()]).pop())
             }
         }
     }
 
-    fn record(&mut self, event: Event) -> Decided {
-        self.evolve(&event);
-        let sequence = match &event {
-            Event::CouponIssued(e) => self.claims.get(&e.claim_id).map_or(0, |claim| claim.sequence),
-            Event::CouponClaimRejected(e) => self.claims.get(&e.claim_id).map_or(0, |claim| claim.sequence),
-            Event::CouponExpired(e) => self.own_sequence(e.user_coupon_id),
-            Event::CouponRevoked(e) => self.own_sequence(e.user_coupon_id),
-            _ => self.uses.get(&event.key()).map_or(0, |used| used.sequence),
-        };
-        Decided { event, sequence }
+    /// Puts a coupon up to be claimed.
+    pub fn create(&mut self, created: CouponCreated) -> Vec<Decided> {
+        self.record([created.into()])
+    }
+
+    /// A user asks for a coupon. That is only looked at: whether it is still there is certain once the claim is decided.
+    ///
+    /// # Errors
+    /// [`ClaimFailureCode`] where it is known already that there is none for the user.
+    pub fn request(
+        &mut self,
+        claim_id: Uuid,
+        coupon_id: Uuid,
+        user_id: Uuid,
+        coupon: &Coupon,
+    ) -> Result<Vec<Decided>, ClaimFailureCode> {
+        if !coupon.is_claimable_at(self.now) {
+            return Err(ClaimFailureCode::CouponNotClaimable);
+        }
+        if coupon.is_sold_out() {
+            return Err(ClaimFailureCode::CouponSoldOut);
+        }
+        let requested_at = self.now;
+        Ok(self.record([CouponClaimRequested { claim_id, coupon_id, user_id, requested_at }.into()]))
     }
 
     fn own_sequence(&self, user_coupon_id: Uuid) -> i32 {
         self.user_coupons.get(&user_coupon_id).map_or(0, |coupon| coupon.sequence)
-    }
-
-    /// The state after an event of coupons; also what a rebuild from the log calls.
-    pub fn evolve(&mut self, event: &Event) {
-        match event {
-            Event::CouponCreated(e) => {
-                self.coupons.insert(e.coupon_id, Coupon::created(e));
-            }
-            Event::CouponClaimRequested(e) => {
-                let claim = new_claim(e.coupon_id, e.user_id, e.requested_at);
-                self.claims.insert(e.claim_id, Claim { sequence: 1, ..claim });
-            }
-            Event::CouponIssued(e) => self.issue(e),
-            Event::CouponClaimRejected(e) => {
-                if let Some(claim) = self.claims.get_mut(&e.claim_id) {
-                    claim.state = ClaimState::Rejected;
-                    claim.failure = Some(e.failure.clone());
-                    claim.sequence += 1;
-                }
-            }
-            Event::CouponApplied(e) => {
-                self.set_use(e.order_id, e.terms.user_coupon_id, UseState::Applied);
-                if let Some(coupon) = self.user_coupons.get_mut(&e.terms.user_coupon_id) {
-                    coupon.state = UserCouponState::Used;
-                    (coupon.used_at, coupon.order_id) = (Some(e.used_at), Some(e.order_id));
-                }
-            }
-            Event::CouponRefused(e) => self.set_use(e.order_id, e.user_coupon_id, UseState::Refused),
-            Event::CouponReturned(e) => {
-                self.set_use(e.order_id, e.user_coupon_id, UseState::Returned);
-                // Where its time is over meanwhile, it expires like any other.
-                if let Some(coupon) = self.user_coupons.get_mut(&e.user_coupon_id) {
-                    coupon.state = UserCouponState::Issued;
-                    (coupon.used_at, coupon.order_id) = (None, None);
-                }
-            }
-            Event::CouponExpired(e) => self.end(e.user_coupon_id, UserCouponState::Expired),
-            Event::CouponRevoked(e) => self.end(e.user_coupon_id, UserCouponState::Revoked),
-            _ => {}
-        }
     }
 
     fn issue(&mut self, issued: &CouponIssued) {
@@ -425,6 +449,64 @@ impl Coupons {
         if let Some(coupon) = self.user_coupons.get_mut(&user_coupon_id) {
             coupon.state = state;
             coupon.sequence += 1;
+        }
+    }
+}
+
+impl Capability for Coupons {
+    fn now(&mut self) -> &mut Timestamp {
+        &mut self.now
+    }
+
+    fn sequence(&self, event: &Event) -> i32 {
+        match event {
+            // A coupon itself has one event.
+            Event::CouponCreated(_) => 1,
+            Event::CouponClaimRequested(_) | Event::CouponIssued(_) | Event::CouponClaimRejected(_) => {
+                self.claims.get(&event.aggregate_id()).map_or(0, |claim| claim.sequence)
+            }
+            Event::CouponExpired(e) => self.own_sequence(e.user_coupon_id),
+            Event::CouponRevoked(e) => self.own_sequence(e.user_coupon_id),
+            _ => self.uses.get(&event.key()).map_or(0, |used| used.sequence),
+        }
+    }
+
+    fn evolve(&mut self, event: &Event, at: Timestamp) {
+        match event {
+            Event::CouponCreated(e) => {
+                self.coupons.insert(e.coupon_id, Coupon::created(e, at));
+            }
+            Event::CouponClaimRequested(e) => {
+                let claim = new_claim(e.coupon_id, e.user_id, e.requested_at);
+                self.claims.insert(e.claim_id, Claim { sequence: 1, ..claim });
+            }
+            Event::CouponIssued(e) => self.issue(e),
+            Event::CouponClaimRejected(e) => {
+                if let Some(claim) = self.claims.get_mut(&e.claim_id) {
+                    claim.state = ClaimState::Rejected;
+                    claim.failure = Some(e.failure.clone());
+                    claim.sequence += 1;
+                }
+            }
+            Event::CouponApplied(e) => {
+                self.set_use(e.order_id, e.terms.user_coupon_id, UseState::Applied);
+                if let Some(coupon) = self.user_coupons.get_mut(&e.terms.user_coupon_id) {
+                    coupon.state = UserCouponState::Used;
+                    (coupon.used_at, coupon.order_id) = (Some(e.used_at), Some(e.order_id));
+                }
+            }
+            Event::CouponRefused(e) => self.set_use(e.order_id, e.user_coupon_id, UseState::Refused),
+            Event::CouponReturned(e) => {
+                self.set_use(e.order_id, e.user_coupon_id, UseState::Returned);
+                // Where its time is over meanwhile, it expires like any other.
+                if let Some(coupon) = self.user_coupons.get_mut(&e.user_coupon_id) {
+                    coupon.state = UserCouponState::Issued;
+                    (coupon.used_at, coupon.order_id) = (None, None);
+                }
+            }
+            Event::CouponExpired(e) => self.end(e.user_coupon_id, UserCouponState::Expired),
+            Event::CouponRevoked(e) => self.end(e.user_coupon_id, UserCouponState::Revoked),
+            _ => {}
         }
     }
 }
@@ -480,6 +562,7 @@ mod tests {
                 min_subtotal: 500,
             }
             .into(),
+            Timestamp::UNIX_EPOCH,
         );
         coupons
     }
@@ -488,7 +571,7 @@ mod tests {
         let requested_at = Timestamp::from_second(at).unwrap();
         let (claim_id, user_id) = (claim_id(number), user(number));
         let event: Event = CouponClaimRequested { claim_id, coupon_id: COUPON, user_id, requested_at }.into();
-        coupons.evolve(&event);
+        coupons.evolve(&event, Timestamp::UNIX_EPOCH);
         event
     }
 
@@ -516,9 +599,9 @@ mod tests {
         let mut coupons = shop(3);
         let requests: Vec<Event> = (0..5).map(|number| request(&mut coupons, number, 10)).collect();
         for event in &requests {
-            coupons.react(event);
+            coupons.react(event, Timestamp::UNIX_EPOCH);
             // Repeated, it is decided already.
-            assert!(coupons.react(event).is_empty());
+            assert!(coupons.react(event, Timestamp::UNIX_EPOCH).is_empty());
         }
         let positions: Vec<_> = (0..5).map(|n| coupons.claims[&claim_id(n)].position).collect();
         assert_eq!(positions, [Some(1), Some(2), Some(3), None, None]);
@@ -531,55 +614,82 @@ mod tests {
     fn a_claim_outside_of_the_dates_is_rejected() {
         let mut coupons = shop(3);
         let late = request(&mut coupons, 0, 1_000);
-        assert_eq!(names(&coupons.react(&late)), ["coupon.claim_rejected"]);
+        assert_eq!(names(&coupons.react(&late, Timestamp::UNIX_EPOCH)), ["coupon.claim_rejected"]);
         let in_time = request(&mut coupons, 1, 999);
-        assert_eq!(names(&coupons.react(&in_time)), ["coupon.issued"]);
+        assert_eq!(names(&coupons.react(&in_time, Timestamp::UNIX_EPOCH)), ["coupon.issued"]);
     }
 
     fn with_one_issued() -> (Coupons, Uuid) {
         let mut coupons = shop(3);
         let event = request(&mut coupons, 0, 10);
-        coupons.react(&event);
+        coupons.react(&event, Timestamp::UNIX_EPOCH);
         (coupons, user_coupon_id(claim_id(0)))
     }
 
     #[test]
     fn a_coupon_is_used_once_and_can_be_used_again_after_it_was_returned() {
         let (mut coupons, own) = with_one_issued();
-        assert_eq!(names(&coupons.react(&placed(1, user(0), own, 500))), ["coupon.applied"]);
-        assert!(coupons.react(&placed(1, user(0), own, 500)).is_empty());
-        assert_eq!(names(&coupons.react(&placed(2, user(0), own, 500))), ["coupon.refused"]);
+        assert_eq!(
+            names(&coupons.react(&placed(1, user(0), own, 500), Timestamp::UNIX_EPOCH)),
+            ["coupon.applied"]
+        );
+        assert!(coupons.react(&placed(1, user(0), own, 500), Timestamp::UNIX_EPOCH).is_empty());
+        assert_eq!(
+            names(&coupons.react(&placed(2, user(0), own, 500), Timestamp::UNIX_EPOCH)),
+            ["coupon.refused"]
+        );
         let rejecting = ordermill_schemas::orders::OrderRejecting {
             order_id: Uuid::from_u128(1),
             user_id: user(0),
             failure: Failure { code: FailureCode::OutOfStock, detail: String::new() },
             charge_due: false,
         };
-        assert_eq!(names(&coupons.react(&rejecting.clone().into())), ["coupon.returned"]);
-        assert!(coupons.react(&rejecting.into()).is_empty());
-        assert_eq!(names(&coupons.react(&placed(3, user(0), own, 500))), ["coupon.applied"]);
+        assert_eq!(
+            names(&coupons.react(&rejecting.clone().into(), Timestamp::UNIX_EPOCH)),
+            ["coupon.returned"]
+        );
+        assert!(coupons.react(&rejecting.into(), Timestamp::UNIX_EPOCH).is_empty());
+        assert_eq!(
+            names(&coupons.react(&placed(3, user(0), own, 500), Timestamp::UNIX_EPOCH)),
+            ["coupon.applied"]
+        );
     }
 
     #[test]
     fn a_coupon_of_another_too_low_a_subtotal_expired_or_revoked_is_not_usable() {
         let (mut coupons, own) = with_one_issued();
-        assert_eq!(names(&coupons.react(&placed(1, user(1), own, 500))), ["coupon.refused"]);
-        assert_eq!(names(&coupons.react(&placed(2, user(0), own, 499))), ["coupon.refused"]);
-        assert_eq!(names(&coupons.react(&placed(3, user(0), Uuid::nil(), 500))), ["coupon.refused"]);
+        assert_eq!(
+            names(&coupons.react(&placed(1, user(1), own, 500), Timestamp::UNIX_EPOCH)),
+            ["coupon.refused"]
+        );
+        assert_eq!(
+            names(&coupons.react(&placed(2, user(0), own, 499), Timestamp::UNIX_EPOCH)),
+            ["coupon.refused"]
+        );
+        assert_eq!(
+            names(&coupons.react(&placed(3, user(0), Uuid::nil(), 500), Timestamp::UNIX_EPOCH)),
+            ["coupon.refused"]
+        );
         assert_eq!(coupons.expire(own), None);
         coupons.now = coupons.user_coupons[&own].expires_at;
-        assert_eq!(names(&coupons.react(&placed(4, user(0), own, 500))), ["coupon.refused"]);
+        assert_eq!(
+            names(&coupons.react(&placed(4, user(0), own, 500), Timestamp::UNIX_EPOCH)),
+            ["coupon.refused"]
+        );
         assert_eq!(coupons.expire(own).unwrap().event.name(), "coupon.expired");
         assert_eq!(coupons.expire(own), None);
         let (mut coupons, own) = with_one_issued();
         assert!(coupons.revoke(own, "abuse".to_owned()).unwrap().is_some());
-        assert_eq!(names(&coupons.react(&placed(5, user(0), own, 500))), ["coupon.refused"]);
+        assert_eq!(
+            names(&coupons.react(&placed(5, user(0), own, 500), Timestamp::UNIX_EPOCH)),
+            ["coupon.refused"]
+        );
     }
 
     #[test]
     fn a_coupon_that_is_used_is_not_revoked() {
         let (mut coupons, own) = with_one_issued();
-        coupons.react(&placed(1, user(0), own, 500));
+        coupons.react(&placed(1, user(0), own, 500), Timestamp::UNIX_EPOCH);
         assert_eq!(coupons.revoke(own, "abuse".to_owned()), Err(InUse));
     }
 
@@ -588,8 +698,8 @@ mod tests {
         let mut coupons = Coupons::default();
         coupons.coupons.insert(WELCOME, shop(i32::MAX).coupons[&COUPON].clone());
         let opened: Event = BalanceOpened { user_id: user(0) }.into();
-        assert_eq!(names(&coupons.react(&opened)), ["coupon.issued"]);
-        assert!(coupons.react(&opened).is_empty());
+        assert_eq!(names(&coupons.react(&opened, Timestamp::UNIX_EPOCH)), ["coupon.issued"]);
+        assert!(coupons.react(&opened, Timestamp::UNIX_EPOCH).is_empty());
         assert_eq!(coupons.claims[&welcome_claim_id(user(0))].sequence, 1);
     }
 }

@@ -6,13 +6,17 @@
 //!
 //! Architecture Invariant: this crate depends on nothing that could do input or output.
 
+pub mod aggregate;
+pub mod capability;
 pub mod coupons;
-pub mod decider;
 pub mod orders;
 pub mod payments;
 pub mod pricing;
+pub mod products;
 pub mod sales;
+pub mod shipments;
 pub mod stock;
+mod times;
 
 #[cfg(test)]
 mod saga_tests;

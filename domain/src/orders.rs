@@ -17,14 +17,17 @@ use ordermill_schemas::{Event, Money, Topic};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::decider::{Decided, Decider};
-use crate::pricing;
+use crate::aggregate::{Aggregate, documents};
+use crate::capability::{Capability, Decided, Reacts};
+use crate::shipments::Shipment;
+use crate::{pricing, times};
 
 pub use commands::{Refusal, Replacement};
 pub use status::{OrderStatus, TRANSITIONS, diagram};
 
 /// How far stock has got for an order. The order of the variants is the order of time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum StockStep {
     /// Asked, no answer yet.
     Asked,
@@ -57,7 +60,8 @@ pub enum PaymentStep {
 }
 
 /// How far the coupon has got for an order. The order of the variants is the order of time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum CouponStep {
     /// The order names none.
     NotUsed,
@@ -119,20 +123,22 @@ pub enum LastModification {
     },
 }
 
-/// An order as its saga sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     /// The order.
     pub order_id: Uuid,
     /// Who ordered.
     pub user_id: Uuid,
     /// What was ordered.
+    #[serde(skip_serializing)]
     pub lines: Vec<OrderLine>,
     /// How it is paid.
     pub payment_method: PaymentMethod,
     /// The sum of the lines.
     pub subtotal: Money,
     /// What was taken off.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub discounts: Vec<Discount>,
     /// What is to be paid.
     pub total: Money,
@@ -145,77 +151,158 @@ pub struct Order {
     /// How far the coupon has got.
     pub coupon_step: CouponStep,
     /// What the coupon does, once it is used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coupon: Option<CouponTerms>,
     /// What was paid in its life.
     pub paid: Money,
     /// What was paid back in its life.
     pub refunded: Money,
     /// Why it is refused, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
     /// The ordinal of the last change: 1 is the placing.
     pub round: i32,
     /// The modification that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<Change>,
     /// What became of the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_modification: Option<LastModification>,
     /// What was shipped of each product.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shipped: Vec<StockLine>,
     /// How many shipments are on their way.
     pub in_transit: i32,
-    /// When the sale was confirmed. Written beside the decision, which knows no time.
+    /// When it was accepted.
+    #[serde(with = "times::required")]
+    pub created_at: Timestamp,
+    /// When it last changed visibly: the time of the event that it changed by.
+    #[serde(with = "times::required")]
+    pub updated_at: Timestamp,
+    /// When the sale was confirmed.
+    #[serde(default, with = "times::optional", skip_serializing_if = "Option::is_none")]
     pub confirmed_at: Option<Timestamp>,
     /// When it is overdue, unless it rests.
+    #[serde(with = "times::required")]
     pub deadline_at: Timestamp,
     /// Counts what a client can see change, from 1.
-    pub version: i32,
+    pub visible_version: i32,
     /// How many events its history has.
     pub sequence: i32,
 }
 
-/// Orders by id.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Orders {
-    /// The orders, by id.
-    pub orders: BTreeMap<Uuid, Order>,
+impl Aggregate for Order {
+    const NOUN: &'static str = "orders";
+    const BULK: Option<&'static str> = Some("lines");
+
+    fn bulk(&self) -> Option<Result<String, serde_json::Error>> {
+        Some(serde_json::to_string(&self.lines))
+    }
+
+    fn check(&self, before: Option<&Order>) -> Result<(), &'static str> {
+        if before.is_some_and(|before| !before.status.reaches(self.status)) {
+            return Err("its status can't follow the one before");
+        }
+        if !(0..=self.paid).contains(&self.refunded) {
+            return Err("more is paid back than was paid");
+        }
+        Ok(())
+    }
 }
 
-impl Decider for Orders {
-    fn react(&mut self, event: &Event) -> Vec<Decided> {
+/// Orders and their shipments.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// The time at which is decided.
+    pub now: Timestamp,
+    /// The orders, by id.
+    pub orders: BTreeMap<Uuid, Order>,
+    /// The shipments, by id.
+    pub shipments: BTreeMap<Uuid, Shipment>,
+}
+
+documents! { Orders { orders: Order, shipments: Shipment } }
+
+impl Reacts for Orders {
+    fn react(&mut self, event: &Event, at: Timestamp) -> Vec<Decided> {
         let Some(order) = event.order_id().and_then(|order_id| self.orders.get_mut(&order_id)) else {
             return Vec::new();
         };
-        order.observe(event);
+        let order_id = order.order_id;
+        order.observe(event, at);
         let mut decided = Vec::new();
         // A decision can make the next one due at once: refused by all means nothing to wait for.
-        while let Some(event) = order.next() {
-            decided.push(order.record(event));
+        while let Some(event) = self.orders.get(&order_id).and_then(Order::next) {
+            decided.extend(self.record([event]));
         }
         decided
     }
 }
 
-impl Orders {
-    /// The state after an event of the log, whoever wrote it; what a rebuild from the log calls.
-    ///
+impl Capability for Orders {
+    fn now(&mut self) -> &mut Timestamp {
+        &mut self.now
+    }
+
+    fn sequence(&self, event: &Event) -> i32 {
+        self.orders.get(&event.key()).map_or(0, |order| order.sequence)
+    }
+
     /// Participants' answers are on other topics than the order's own events, so the log may have them in another
     /// order than the saga met them in. It comes to the same: steps only go forward, and the order's own
     /// event says which failure counted.
-    pub fn evolve(&mut self, event: &Event) {
+    fn evolve(&mut self, event: &Event, at: Timestamp) {
         if let Event::OrderPlaced(placed) = event {
-            self.orders.insert(placed.order_id, Order::placed(placed));
+            self.orders.insert(placed.order_id, Order::placed(placed, at));
             return;
         }
+        self.evolve_shipments(event, at);
         let Some(order) = event.order_id().and_then(|order_id| self.orders.get_mut(&order_id)) else {
             return;
         };
-        if event.topic() == Topic::Orders { order.evolve(event) } else { order.observe(event) }
+        if event.topic() == Topic::Orders { order.evolve(event, at) } else { order.observe(event, at) }
+    }
+}
+
+impl Orders {
+    fn evolve_shipments(&mut self, event: &Event, at: Timestamp) {
+        let (shipment_id, order_id, lines, tracking_number) = match event {
+            Event::OrderPartiallyShipped(e) => (e.shipment_id, e.order_id, &e.lines, &e.tracking_number),
+            Event::OrderShipped(e) => (e.shipment_id, e.order_id, &e.lines, &e.tracking_number),
+            Event::OrderShipmentDelivered(e) => return self.deliver(e.shipment_id, at),
+            Event::OrderDelivered(e) => return self.deliver(e.shipment_id, at),
+            _ => return,
+        };
+        let (lines, tracking_number) = (lines.clone(), tracking_number.clone());
+        let shipment = Shipment { order_id, lines, tracking_number, created_at: at, delivered_at: None };
+        self.shipments.insert(shipment_id, shipment);
+    }
+
+    fn deliver(&mut self, shipment_id: Uuid, at: Timestamp) {
+        if let Some(shipment) = self.shipments.get_mut(&shipment_id) {
+            shipment.delivered_at = Some(at);
+        }
+    }
+
+    /// Has an order do something, where it is known; what it decides is recorded.
+    ///
+    /// # Errors
+    /// Those of the command.
+    pub fn command<E>(
+        &mut self,
+        order_id: Uuid,
+        command: impl FnOnce(&Order) -> Result<Option<Event>, E>,
+    ) -> Result<Vec<Decided>, E> {
+        let Some(order) = self.orders.get(&order_id) else { return Ok(Vec::new()) };
+        let event = command(order)?;
+        Ok(self.record(event))
     }
 }
 
 impl Order {
     /// The order as it was accepted.
     #[must_use]
-    pub fn placed(placed: &OrderPlaced) -> Order {
+    pub fn placed(placed: &OrderPlaced, at: Timestamp) -> Order {
         Order {
             order_id: placed.order_id,
             user_id: placed.user_id,
@@ -237,17 +324,19 @@ impl Order {
             last_modification: None,
             shipped: Vec::new(),
             in_transit: 0,
+            created_at: at,
+            updated_at: at,
             confirmed_at: None,
             deadline_at: placed.deadline_at,
-            version: 1,
+            visible_version: 1,
             sequence: 1,
         }
     }
 
-    /// Takes an event of the order's own into its state.
-    fn record(&mut self, event: Event) -> Decided {
-        self.evolve(&event);
-        Decided { event, sequence: self.sequence }
+    /// Whether its deadline has passed while it does not rest.
+    #[must_use]
+    pub fn is_overdue(&self, now: Timestamp) -> bool {
+        !self.status.is_resting() && self.deadline_at < now
     }
 
     /// What the lines brought in, each its share of what was paid.

@@ -7,7 +7,10 @@ mod gateway;
 
 use std::collections::BTreeMap;
 
-use ordermill_schemas::balances::{BalanceCaptured, BalanceHeld, BalanceRefunded, BalanceReleased};
+use jiff::Timestamp;
+use ordermill_schemas::balances::{
+    BalanceCaptured, BalanceCharged, BalanceHeld, BalanceOpened, BalanceRefunded, BalanceReleased,
+};
 use ordermill_schemas::orders::{Failure, FailureCode, OrderPaymentDue, PaymentMethod};
 use ordermill_schemas::payments::{
     PaymentCompleted, PaymentFailed, PaymentRefunded, PaymentRefunding, PaymentRequested, PaymentVoiding,
@@ -17,12 +20,14 @@ use ordermill_schemas::{Event, Money, Topic};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::decider::{Decided, Decider};
+use crate::aggregate::{Aggregate, documents};
+use crate::capability::{Capability, Decided, Reacts};
+use crate::times;
 
-pub use gateway::{GatewayTask, Outcome, Word};
+pub use gateway::{GatewayResult, GatewayTask, Outcome};
 
 /// A user's money.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Balance {
     /// What can be spent.
     pub available: Money,
@@ -30,6 +35,17 @@ pub struct Balance {
     pub held: Money,
     /// How many events its history has.
     pub sequence: i32,
+    /// When it last changed.
+    #[serde(with = "times::required")]
+    pub updated_at: Timestamp,
+}
+
+impl Aggregate for Balance {
+    const NOUN: &'static str = "balances";
+
+    fn check(&self, _before: Option<&Balance>) -> Result<(), &'static str> {
+        if self.available < 0 || self.held < 0 { Err("it would be below zero") } else { Ok(()) }
+    }
 }
 
 /// What became of a charge.
@@ -70,8 +86,18 @@ pub struct Refund {
     pub parts: Vec<RefundPart>,
 }
 
+/// Since when the gateway is being asked for something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// The ordinal of the payment's event that it follows from.
+    pub sequence: i32,
+    /// When that happened.
+    #[serde(with = "times::required")]
+    pub at: Timestamp,
+}
+
 /// An order's payment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payment {
     /// Who pays.
     pub user_id: Uuid,
@@ -80,14 +106,33 @@ pub struct Payment {
     /// The charges, oldest first; at least one, and only the last can be undecided.
     pub charges: Vec<Charge>,
     /// The refund that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refund: Option<Refund>,
     /// The last round that was paid back, in whole or part; 0 before any.
     pub refund_round: i32,
+    /// What the gateway is asked for; absent where it has nothing to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
     /// How many events its history has.
     pub sequence: i32,
 }
 
+impl Aggregate for Payment {
+    const NOUN: &'static str = "payments";
+}
+
 impl Payment {
+    /// The history is longer by an event.
+    fn count(&mut self, at: Timestamp, change: impl FnOnce(&mut Payment)) {
+        let before = self.task();
+        change(self);
+        self.sequence += 1;
+        let task = self.task();
+        if task != before {
+            self.asked = task.map(|_| Asked { sequence: self.sequence, at });
+        }
+    }
+
     /// What was paid, in all.
     #[must_use]
     pub fn paid(&self) -> Money {
@@ -125,17 +170,21 @@ impl Payment {
 /// Balances by user and payments by order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Payments {
-    /// The balances, by user id.
-    pub balances: BTreeMap<Uuid, Balance>,
+    /// The time at which is decided.
+    pub now: Timestamp,
     /// The payments, by order id.
     pub payments: BTreeMap<Uuid, Payment>,
+    /// The balances, by user id.
+    pub balances: BTreeMap<Uuid, Balance>,
 }
+
+documents! { Payments { payments: Payment, balances: Balance } }
 
 /// The round of an order's placing, and the number of its charge.
 const PLACING: i32 = 1;
 
-impl Decider for Payments {
-    fn react(&mut self, event: &Event) -> Vec<Decided> {
+impl Reacts for Payments {
+    fn react(&mut self, event: &Event, _at: Timestamp) -> Vec<Decided> {
         let decision = match event {
             Event::OrderPaymentDue(due) => self.request(due),
             Event::OrderRejecting(order) => {
@@ -239,93 +288,111 @@ impl Payments {
         vec![PaymentRefunding { order_id, user_id, round, amount, parts }.into()]
     }
 
-    fn record(&mut self, events: Vec<Event>) -> Vec<Decided> {
-        let record = |event: Event| {
-            self.evolve(&event);
-            let key = event.key();
-            let sequence = match event.topic() {
-                Topic::Payments => self.payments.get(&key).map_or(0, |payment| payment.sequence),
-                _ => self.balances.get(&key).map_or(0, |balance| balance.sequence),
-            };
-            Decided { event, sequence }
-        };
-        events.into_iter().map(record).collect()
+    /// Puts money into a balance; nothing where there is none.
+    pub fn charge(&mut self, user_id: Uuid, amount: Money) -> Option<Decided> {
+        let balance = self.balances.get(&user_id)?;
+        let (available, held) = (balance.available.checked_add(amount)?, balance.held);
+        self.record([BalanceCharged { user_id, amount, available, held }.into()]).pop()
     }
 
-    /// The state after an event of payments or balances; also what a rebuild from the log calls.
-    pub fn evolve(&mut self, event: &Event) {
-        match event {
-            Event::BalanceOpened(e) => self.set_balance(e.user_id, 0, 0),
-            Event::BalanceCharged(e) => self.set_balance(e.user_id, e.available, e.held),
-            Event::BalanceHeld(e) => self.set_balance(e.user_id, e.available, e.held),
-            Event::BalanceCaptured(e) => self.set_balance(e.user_id, e.available, e.held),
-            Event::BalanceReleased(e) => self.set_balance(e.user_id, e.available, e.held),
-            Event::BalanceRefunded(e) => self.set_balance(e.user_id, e.available, e.held),
-            Event::PaymentRequested(e) => {
-                let charge = new_charge(e.order_id, e.charge_number, e.amount, ChargeState::Requested);
-                self.set_charge(e.order_id, e.user_id, e.method, charge);
-            }
-            Event::PaymentCompleted(e) => {
-                let charge = new_charge(e.order_id, e.charge_number, e.amount, ChargeState::Completed);
-                self.set_charge(e.order_id, e.user_id, e.method, charge);
-            }
-            Event::PaymentFailed(e) => self.fail_charge(e),
-            Event::PaymentVoiding(e) => {
-                if let Some(payment) = self.payments.get_mut(&e.order_id) {
-                    payment.sequence += 1;
-                    set_state(payment, e.charge_number, ChargeState::Voiding);
-                }
-            }
-            Event::PaymentRefunding(e) => {
-                if let Some(payment) = self.payments.get_mut(&e.order_id) {
-                    payment.sequence += 1;
-                    payment.refund_round = e.round;
-                    payment.refund = Some(Refund { round: e.round, parts: e.parts.clone() });
-                }
-            }
-            Event::PaymentRefunded(e) => self.finish_refund(e),
-            _ => {}
-        }
+    /// Opens the balance of a new user, at 0.
+    pub fn open(&mut self, user_id: Uuid) -> Vec<Decided> {
+        self.record([BalanceOpened { user_id }.into()])
     }
 
-    fn set_balance(&mut self, user_id: Uuid, available: Money, held: Money) {
+    fn set_balance(&mut self, user_id: Uuid, available: Money, held: Money, at: Timestamp) {
         let balance = self.balances.entry(user_id).or_default();
-        balance.available = available;
-        balance.held = held;
+        (balance.available, balance.held, balance.updated_at) = (available, held, at);
         balance.sequence += 1;
     }
 
-    fn set_charge(&mut self, order_id: Uuid, user_id: Uuid, method: PaymentMethod, charge: Charge) {
+    fn set_charge(
+        &mut self,
+        order_id: Uuid,
+        user_id: Uuid,
+        method: PaymentMethod,
+        charge: Charge,
+        at: Timestamp,
+    ) {
         let payment = self.payments.entry(order_id).or_insert_with(|| Payment {
             user_id,
             method,
             charges: Vec::new(),
             refund: None,
             refund_round: 0,
+            asked: None,
             sequence: 0,
         });
-        payment.sequence += 1;
-        match payment.charges.iter_mut().find(|known| known.number == charge.number) {
-            Some(known) => known.state = charge.state,
-            None => payment.charges.push(charge),
-        }
+        payment.count(at, |payment| {
+            match payment.charges.iter_mut().find(|known| known.number == charge.number) {
+                Some(known) => known.state = charge.state,
+                None => payment.charges.push(charge),
+            }
+        });
     }
 
     /// A charge that the balance did not cover was never requested, so it is new here and has no amount.
-    fn fail_charge(&mut self, failed: &PaymentFailed) {
+    fn fail_charge(&mut self, failed: &PaymentFailed, at: Timestamp) {
         let charge = new_charge(failed.order_id, failed.charge_number, 0, ChargeState::Failed);
-        self.set_charge(failed.order_id, failed.user_id, PaymentMethod::Balance, charge);
+        self.set_charge(failed.order_id, failed.user_id, PaymentMethod::Balance, charge, at);
     }
 
-    fn finish_refund(&mut self, refunded: &PaymentRefunded) {
-        let Some(payment) = self.payments.get_mut(&refunded.order_id) else { return };
-        payment.sequence += 1;
-        payment.refund_round = refunded.round;
-        for part in payment.refund.take().map(|refund| refund.parts).unwrap_or_default() {
-            let charge = payment.charges.iter_mut().find(|charge| charge.number == part.charge_number);
-            if let Some(charge) = charge {
-                charge.refunded += part.amount;
+    fn change(&mut self, order_id: Uuid, at: Timestamp, change: impl FnOnce(&mut Payment)) {
+        if let Some(payment) = self.payments.get_mut(&order_id) {
+            payment.count(at, change);
+        }
+    }
+}
+
+impl Capability for Payments {
+    fn now(&mut self) -> &mut Timestamp {
+        &mut self.now
+    }
+
+    fn sequence(&self, event: &Event) -> i32 {
+        let key = event.key();
+        match event.topic() {
+            Topic::Payments => self.payments.get(&key).map_or(0, |payment| payment.sequence),
+            _ => self.balances.get(&key).map_or(0, |balance| balance.sequence),
+        }
+    }
+
+    fn evolve(&mut self, event: &Event, at: Timestamp) {
+        match event {
+            Event::BalanceOpened(e) => self.set_balance(e.user_id, 0, 0, at),
+            Event::BalanceCharged(e) => self.set_balance(e.user_id, e.available, e.held, at),
+            Event::BalanceHeld(e) => self.set_balance(e.user_id, e.available, e.held, at),
+            Event::BalanceCaptured(e) => self.set_balance(e.user_id, e.available, e.held, at),
+            Event::BalanceReleased(e) => self.set_balance(e.user_id, e.available, e.held, at),
+            Event::BalanceRefunded(e) => self.set_balance(e.user_id, e.available, e.held, at),
+            Event::PaymentRequested(e) => {
+                let charge = new_charge(e.order_id, e.charge_number, e.amount, ChargeState::Requested);
+                self.set_charge(e.order_id, e.user_id, e.method, charge, at);
             }
+            Event::PaymentCompleted(e) => {
+                let charge = new_charge(e.order_id, e.charge_number, e.amount, ChargeState::Completed);
+                self.set_charge(e.order_id, e.user_id, e.method, charge, at);
+            }
+            Event::PaymentFailed(e) => self.fail_charge(e, at),
+            Event::PaymentVoiding(e) => self.change(e.order_id, at, |payment| {
+                set_state(payment, e.charge_number, ChargeState::Voiding);
+            }),
+            Event::PaymentRefunding(e) => self.change(e.order_id, at, |payment| {
+                payment.refund_round = e.round;
+                payment.refund = Some(Refund { round: e.round, parts: e.parts.clone() });
+            }),
+            Event::PaymentRefunded(e) => self.change(e.order_id, at, |payment| finish_refund(payment, e)),
+            _ => {}
+        }
+    }
+}
+
+fn finish_refund(payment: &mut Payment, refunded: &PaymentRefunded) {
+    payment.refund_round = refunded.round;
+    for part in payment.refund.take().map(|refund| refund.parts).unwrap_or_default() {
+        let charge = payment.charges.iter_mut().find(|charge| charge.number == part.charge_number);
+        if let Some(charge) = charge {
+            charge.refunded += part.amount;
         }
     }
 }
@@ -355,6 +422,7 @@ mod tests {
             charges,
             refund: None,
             refund_round: 0,
+            asked: None,
             sequence: 1,
         }
     }

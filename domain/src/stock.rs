@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use ordermill_schemas::Event;
 use ordermill_schemas::orders::{
     Failure, FailureCode, OrderLine, OrderModificationApplying, OrderModificationRefusing, OrderModifying,
@@ -14,10 +15,12 @@ use ordermill_schemas::stock::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::decider::{Decided, Decider};
+use crate::aggregate::{Aggregate, documents};
+use crate::capability::{Capability, Decided, Reacts};
+use crate::products::Product;
 
-/// Where the units of one product are. Their sum is what was ever received.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Where the units of one product are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shelf {
     /// Units that can still be ordered.
     pub on_hand: i64,
@@ -25,10 +28,32 @@ pub struct Shelf {
     pub reserved: i64,
     /// Units that were sold.
     pub deducted: i64,
+    /// Units that came from outside, less those that went there: the sum of the others.
+    pub received: i64,
+    /// How many adjustments its history has.
+    pub sequence: i32,
+}
+
+impl Aggregate for Shelf {
+    const NOUN: &'static str = "stock";
+
+    fn check(&self, _before: Option<&Shelf>) -> Result<(), &'static str> {
+        if self.on_hand < 0 || self.reserved < 0 || self.deducted < 0 {
+            return Err("fewer than no units would be left");
+        }
+        let units =
+            self.on_hand.checked_add(self.reserved).and_then(|units| units.checked_add(self.deducted));
+        if units == Some(self.received) {
+            Ok(())
+        } else {
+            Err("its units do not add up to what was received")
+        }
+    }
 }
 
 /// What became of an order's request for stock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ReservationState {
     /// All lines are held.
     Reserved,
@@ -56,13 +81,15 @@ pub struct StockChange {
 }
 
 /// An order's hold on stock.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reservation {
     /// What became of it.
     pub state: ReservationState,
     /// What is or was held.
+    #[serde(skip_serializing)]
     pub lines: Vec<StockLine>,
     /// The modification that is held for, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<StockChange>,
     /// The last modification that was answered; 0 before any.
     pub round: i32,
@@ -70,19 +97,34 @@ pub struct Reservation {
     pub sequence: i32,
 }
 
-/// Shelves by product and reservations by order.
+impl Aggregate for Reservation {
+    const NOUN: &'static str = "stock_reservations";
+    const BULK: Option<&'static str> = Some("lines");
+
+    fn bulk(&self) -> Option<Result<String, serde_json::Error>> {
+        Some(serde_json::to_string(&self.lines))
+    }
+}
+
+/// Products, where their units are, and what is held for orders.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stock {
-    /// The shelves, by product id.
-    pub shelves: BTreeMap<Uuid, Shelf>,
+    /// The time at which is decided.
+    pub now: Timestamp,
     /// The reservations, by order id.
     pub reservations: BTreeMap<Uuid, Reservation>,
+    /// The products, by product id.
+    pub products: BTreeMap<Uuid, Product>,
+    /// The shelves, by product id.
+    pub shelves: BTreeMap<Uuid, Shelf>,
 }
+
+documents! { Stock { reservations: Reservation, products: Product, shelves: Shelf } }
 
 /// Who is told to give back and was never asked, since the question was discarded as a dead letter, refuses: somebody waits for
 /// an answer.
-impl Decider for Stock {
-    fn react(&mut self, event: &Event) -> Vec<Decided> {
+impl Reacts for Stock {
+    fn react(&mut self, event: &Event, _at: Timestamp) -> Vec<Decided> {
         let decision = match event {
             Event::OrderPlaced(order) => self.reserve(order),
             Event::PaymentCompleted(payment) if payment.charge_number == FIRST_CHARGE => {
@@ -98,7 +140,7 @@ impl Decider for Stock {
             Event::OrderModificationRefusing(order) => self.release_change(order),
             _ => None,
         };
-        decision.into_iter().map(|event| self.record(event)).collect()
+        self.record(decision)
     }
 }
 
@@ -209,15 +251,32 @@ impl Stock {
     fn open_change(&self, order_id: Uuid, round: i32) -> Option<&StockChange> {
         self.reservations.get(&order_id)?.change.as_ref().filter(|change| change.round == round)
     }
+}
 
-    fn record(&mut self, event: Event) -> Decided {
-        self.evolve(&event);
-        let sequence = self.reservations.get(&event.key()).map_or(0, |reservation| reservation.sequence);
-        Decided { event, sequence }
+impl Capability for Stock {
+    fn now(&mut self) -> &mut Timestamp {
+        &mut self.now
     }
 
-    /// The state after an event of stock; also what a rebuild from the log calls.
-    pub fn evolve(&mut self, event: &Event) {
+    fn sequence(&self, event: &Event) -> i32 {
+        let key = event.key();
+        match event {
+            Event::ProductCreated(_) | Event::ProductChanged(_) => {
+                self.products.get(&key).map_or(0, |product| product.sequence)
+            }
+            Event::StockAdjusted(_) => self.shelves.get(&key).map_or(0, |shelf| shelf.sequence),
+            _ => self.reservations.get(&key).map_or(0, |reservation| reservation.sequence),
+        }
+    }
+
+    fn evolve(&mut self, event: &Event, at: Timestamp) {
+        self.evolve_products(event, at);
+        self.evolve_stock(event);
+    }
+}
+
+impl Stock {
+    fn evolve_stock(&mut self, event: &Event) {
         match event {
             Event::StockReserved(StockReserved { order_id, lines }) => {
                 self.shift(lines, |shelf, quantity| {
@@ -285,7 +344,10 @@ impl Stock {
                 }
             }
             Event::StockAdjusted(adjusted) => {
-                self.shelves.entry(adjusted.product_id).or_default().on_hand += adjusted.delta;
+                let shelf = self.shelves.entry(adjusted.product_id).or_default();
+                shelf.on_hand += adjusted.delta;
+                shelf.received += adjusted.delta;
+                shelf.sequence += 1;
             }
             _ => {}
         }

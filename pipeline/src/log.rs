@@ -6,11 +6,12 @@
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use ordermill_schemas::Event;
-use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::journal::{Journal, Shortfall, Statement};
 use crate::partition::partition_of;
 use crate::trace::TraceContext;
+use crate::words::Words;
 
 /// The event that caused another, and where it lay in Kafka when a worker met it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,139 +126,110 @@ pub struct Origin {
     pub trace: TraceContext,
 }
 
-/// The entries as columns, the form in which a set-based statement takes them.
-#[derive(Debug, Default)]
-pub struct Columns {
-    /// Event ids.
-    pub event_ids: Vec<Uuid>,
-    /// Topics.
-    pub topics: Vec<String>,
-    /// Partitions.
-    pub partitions: Vec<i16>,
-    /// Keys.
-    pub keys: Vec<Uuid>,
-    /// Kafka keys that are not the text of the key.
-    pub record_keys: Vec<Option<Vec<u8>>>,
-    /// Aggregates.
-    pub aggregate_ids: Vec<Uuid>,
-    /// Ordinals.
-    pub sequences: Vec<i32>,
-    /// Types.
-    pub types: Vec<String>,
-    /// Schema versions.
-    pub versions: Vec<i16>,
-    /// Timelines.
-    pub correlation_ids: Vec<Option<Uuid>>,
-    /// Causes.
-    pub cause_ids: Vec<Option<Uuid>>,
-    /// Where the causes were met.
-    pub cause_topics: Vec<Option<String>>,
-    /// Where the causes were met.
-    pub cause_partitions: Vec<Option<i16>>,
-    /// Where the causes were met.
-    pub cause_offsets: Vec<Option<i64>>,
-    /// Actors.
-    pub actors: Vec<String>,
-    /// Requests.
-    pub request_ids: Vec<Option<Uuid>>,
-    /// The keys of requests.
-    pub idempotency_keys: Vec<Option<String>>,
-    /// Spans.
-    pub traceparents: Vec<String>,
-    /// Payloads.
-    pub data: Vec<Vec<u8>>,
-    /// Further headers.
-    pub headers: Vec<Option<serde_json::Value>>,
+/// The parts of an actor: a word, and the id of a user where that stands as it will be shown.
+fn actor_of(actor: &str) -> (&str, Option<Uuid>) {
+    let user = actor.split_once(':').and_then(|(word, text)| {
+        let id = text.parse::<Uuid>().ok().filter(|id| id.to_string() == text)?;
+        Some((word, Some(id)))
+    });
+    user.unwrap_or((actor, None))
 }
 
-impl FromIterator<Entry> for Columns {
-    fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> Columns {
-        let mut columns = Columns::default();
-        for entry in entries {
-            columns.push(entry);
-        }
-        columns
-    }
+/// The words of entries.
+fn words(entries: &[Entry]) -> impl Iterator<Item = &str> {
+    entries.iter().flat_map(|entry| {
+        let met = entry.cause.as_ref().and_then(|cause| cause.met_at.as_ref());
+        [entry.topic.as_str(), entry.event_type.as_str(), actor_of(&entry.actor).0]
+            .into_iter()
+            .chain(met.map(|place| place.topic.as_str()))
+    })
 }
 
-impl Columns {
-    fn push(&mut self, entry: Entry) {
-        let (cause_id, met_at) = entry.cause.map_or((None, None), |c| (Some(c.event_id), c.met_at));
-        self.event_ids.push(entry.event_id);
-        self.topics.push(entry.topic);
-        self.partitions.push(entry.partition);
-        self.keys.push(entry.key);
-        self.record_keys.push(entry.record_key);
-        self.aggregate_ids.push(entry.aggregate_id);
-        self.sequences.push(entry.sequence);
-        self.types.push(entry.event_type);
-        self.versions.push(entry.version);
-        self.correlation_ids.push(entry.correlation_id);
-        self.cause_ids.push(cause_id);
-        self.cause_partitions.push(met_at.as_ref().map(|place| place.partition));
-        self.cause_offsets.push(met_at.as_ref().map(|place| place.offset));
-        self.cause_topics.push(met_at.map(|place| place.topic));
-        self.actors.push(entry.actor);
-        let (request_id, key) = entry.request.map_or((None, None), |r| (Some(r.id), r.idempotency_key));
-        self.request_ids.push(request_id);
-        self.idempotency_keys.push(key);
-        self.traceparents.push(entry.trace.to_string());
-        self.data.push(entry.data);
-        self.headers.push(entry.headers);
-    }
-}
-
-/// Appends entries in their order, all in one statement.
+/// Adds entries to a statement that is being put together, in their order: those for which `condition` holds, a WHERE clause or
+/// nothing.
 ///
 /// # Errors
-/// Where the database fails, or an aggregate already has an event of the same ordinal.
-pub async fn append(
-    connection: &mut PgConnection,
-    entries: Vec<Entry>,
+/// Where their words can't be given codes.
+pub(crate) async fn add(
+    statement: &mut Statement,
+    journal: &Journal,
+    entries: &[Entry],
     at: Timestamp,
+    condition: &str,
 ) -> Result<(), sqlx::Error> {
     if entries.is_empty() {
         return Ok(());
     }
-    let columns: Columns = entries.into_iter().collect();
-    sqlx::query!(
-        "INSERT INTO event_log (event_id, topic, partition, key, record_key, aggregate_id, sequence, type,
-             version, correlation_id, cause_id, cause_topic, cause_partition, cause_offset, actor,
-             request_id, idempotency_key, traceparent, data, headers, at)
-         SELECT event_id, topic, partition, key, record_key, aggregate_id, sequence, type,
-             version, correlation_id, cause_id, cause_topic, cause_partition, cause_offset, actor,
-             request_id, idempotency_key, traceparent, data, headers, $19
-         FROM unnest($1::uuid[], $2::text[], $3::smallint[], $4::uuid[], $5::bytea[], $6::uuid[],
-             $7::int[], $8::text[], $9::smallint[], $10::uuid[], $11::uuid[], $12::text[],
-             $13::smallint[], $14::bigint[], $15::text[], $16::text[], $17::bytea[], $18::jsonb[],
-             $20::uuid[], $21::text[])
-             WITH ORDINALITY AS entry (event_id, topic, partition, key, record_key, aggregate_id, sequence,
-                 type, version, correlation_id, cause_id, cause_topic, cause_partition, cause_offset,
-                 actor, traceparent, data, headers, request_id, idempotency_key, ordinal)
-         ORDER BY ordinal",
-        &columns.event_ids,
-        &columns.topics,
-        &columns.partitions,
-        &columns.keys,
-        columns.record_keys as _,
-        &columns.aggregate_ids,
-        &columns.sequences,
-        &columns.types,
-        &columns.versions,
-        columns.correlation_ids as _,
-        columns.cause_ids as _,
-        columns.cause_topics as _,
-        columns.cause_partitions as _,
-        columns.cause_offsets as _,
-        &columns.actors,
-        &columns.traceparents,
-        &columns.data,
-        columns.headers as _,
-        at.to_sqlx() as _,
-        columns.request_ids as _,
-        columns.idempotency_keys as _,
-    )
-    .execute(connection)
-    .await?;
+    journal.words.learn(&journal.pool, words(entries)).await?;
+    let rows = rows(statement, &journal.words, entries);
+    let at = statement.bind(at.to_sqlx());
+    statement.must(
+        "logged",
+        format!(
+            "INSERT INTO log_entry (event_id, aggregate_id, sequence, topic, type, version, partition, key,
+                 correlation_id, cause_id, cause_topic, cause_partition, cause_offset, actor, actor_id, request_id,
+                 idempotency_key, trace, data, record_key, headers, at)
+             SELECT event_id, aggregate_id, sequence, topic, type, version, partition, key,
+                 correlation_id, cause_id, cause_topic, cause_partition, cause_offset, actor, actor_id, request_id,
+                 idempotency_key, trace, data, record_key, headers, {at}
+             FROM {rows} {condition} ORDER BY ordinal RETURNING 1"
+        ),
+        entries.len(),
+        Shortfall::Conflict,
+    );
     Ok(())
+}
+
+/// The entries as a relation, in the columns of the log. The words must have been learnt.
+fn rows(statement: &mut Statement, words: &Words, entries: &[Entry]) -> String {
+    let code = |word: &str| words.code(word).unwrap_or_default();
+    let cause = |entry: &Entry| entry.cause.as_ref().map(|cause| cause.event_id);
+    let met = |entry: &Entry| entry.cause.as_ref().and_then(|cause| cause.met_at.clone());
+    let request = |entry: &Entry| entry.request.clone();
+    let mut columns: Vec<(&str, String)> = Vec::new();
+    macro_rules! column {
+        ($name:literal, $type:literal, $of:expr) => {
+            let values: Vec<_> = entries.iter().map($of).collect();
+            columns.push(($name, format!(concat!("{}::", $type, "[]"), statement.bind(values))));
+        };
+    }
+    column!("event_id", "uuid", |e| e.event_id);
+    column!("aggregate_id", "uuid", |e| e.aggregate_id);
+    column!("sequence", "integer", |e| e.sequence);
+    column!("topic", "smallint", |e| code(&e.topic));
+    column!("type", "smallint", |e| code(&e.event_type));
+    column!("version", "smallint", |e| e.version);
+    column!("partition", "smallint", |e| e.partition);
+    column!("key", "uuid", |e| (e.key != e.aggregate_id).then_some(e.key));
+    column!("correlation_id", "uuid", |e| e.correlation_id);
+    column!("cause_id", "uuid", cause);
+    column!("cause_topic", "smallint", |e| met(e).map(|place| code(&place.topic)));
+    column!("cause_partition", "smallint", |e| met(e).map(|place| place.partition));
+    column!("cause_offset", "bigint", |e| met(e).map(|place| place.offset));
+    column!("actor", "smallint", |e| code(actor_of(&e.actor).0));
+    column!("actor_id", "uuid", |e| actor_of(&e.actor).1);
+    column!("request_id", "uuid", |e| request(e).map(|request| request.id));
+    column!("idempotency_key", "text", |e| request(e).and_then(|request| request.idempotency_key));
+    column!("trace", "bytea", |e| e.trace.to_bytes().to_vec());
+    column!("data", "bytea", |e| e.data.as_slice());
+    column!("record_key", "bytea", |e| e.record_key.as_deref());
+    column!("headers", "jsonb", |e| e.headers.as_ref());
+    let (names, values): (Vec<&str>, Vec<String>) = columns.into_iter().unzip();
+    format!("unnest({}) WITH ORDINALITY AS entry ({}, ordinal)", values.join(", "), names.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_a_word_and_an_id_and_everybody_else_a_word() {
+        let id = Uuid::from_u128(7);
+        assert_eq!(actor_of(&format!("user:{id}")), ("user", Some(id)));
+        let (without_hyphens, in_capitals) =
+            (format!("user:{}", id.simple()), format!("user:{}", Uuid::max()).to_uppercase());
+        for actor in ["admin", "worker:orders", "gateway", "user:", &without_hyphens, &in_capitals] {
+            assert_eq!(actor_of(actor), (actor, None));
+        }
+    }
 }

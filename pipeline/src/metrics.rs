@@ -7,6 +7,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::kafka_usage::KafkaUsage;
+
 /// The consumer group that a figure is of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct GroupLabel {
@@ -43,6 +45,8 @@ pub struct PipelineMetrics {
     pub skipped: Family<GroupLabel, Counter>,
     /// Records that the group has not applied yet, over this process's partitions.
     pub group_lag_records: Family<GroupLabel, Gauge>,
+    /// What relay and consumers ask of Kafka.
+    pub kafka_usage: KafkaUsage,
 }
 
 impl PipelineMetrics {
@@ -64,6 +68,7 @@ impl PipelineMetrics {
             halted: Family::default(),
             skipped: Family::default(),
             group_lag_records: Family::default(),
+            kafka_usage: KafkaUsage::register(registry),
         };
         let m = metrics.clone();
         registry.register("relay_records", "Records acknowledged by Kafka", m.relay_records);

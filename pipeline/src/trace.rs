@@ -30,6 +30,27 @@ impl TraceContext {
         header.and_then(|header| header.parse().ok()).map_or_else(TraceContext::new_root, TraceContext::child)
     }
 
+    /// As the log keeps it: trace id, span id, flags.
+    #[must_use]
+    pub(crate) fn to_bytes(self) -> [u8; 25] {
+        let mut bytes = [0; 25];
+        bytes[..16].copy_from_slice(&self.trace_id.to_be_bytes());
+        bytes[16..24].copy_from_slice(&self.span_id.to_be_bytes());
+        bytes[24] = self.flags;
+        bytes
+    }
+
+    /// What [`TraceContext::to_bytes`] has made; `None` where it has not.
+    #[must_use]
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<TraceContext> {
+        let bytes: &[u8; 25] = bytes.try_into().ok()?;
+        Some(TraceContext {
+            trace_id: u128::from_be_bytes(bytes[..16].try_into().ok()?),
+            span_id: u64::from_be_bytes(bytes[16..24].try_into().ok()?),
+            flags: bytes[24],
+        })
+    }
+
     /// The trace's id as 32 hexadecimal digits, as logs show it.
     #[must_use]
     pub fn trace_id(self) -> String {
@@ -85,6 +106,13 @@ mod tests {
         assert_eq!(child.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
         assert!(!child.to_string().contains("00f067aa0ba902b7"));
         assert_eq!(child.to_string().parse(), Ok(child));
+    }
+
+    #[test]
+    fn what_the_log_keeps_reads_back() {
+        let trace = TraceContext::new_root();
+        assert_eq!(TraceContext::from_bytes(&trace.to_bytes()), Some(trace));
+        assert_eq!(TraceContext::from_bytes(&[0; 24]), None);
     }
 
     #[test]

@@ -1,32 +1,11 @@
-//! The list of all event types: the one place that ties a type's name to its struct, topic and key.
+//! The list of all topics and event types: the one place that ties a type's name to its struct, topic and key.
+
+use std::fmt;
 
 use schemars::Schema;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 use uuid::Uuid;
-
-use crate::Topic;
-use crate::balances::{
-    BalanceCaptured, BalanceCharged, BalanceHeld, BalanceOpened, BalanceRefunded, BalanceReleased,
-};
-use crate::coupons::{
-    CouponApplied, CouponClaimRejected, CouponClaimRequested, CouponCreated, CouponExpired, CouponIssued,
-    CouponRefused, CouponReturned, CouponRevoked,
-};
-use crate::orders::{
-    OrderCancelled, OrderCancelling, OrderConfirmed, OrderDelivered, OrderModificationApplying,
-    OrderModificationRefused, OrderModificationRefusing, OrderModified, OrderModifying,
-    OrderPartiallyShipped, OrderPaymentDue, OrderPlaced, OrderRejected, OrderRejecting,
-    OrderShipmentDelivered, OrderShipped,
-};
-use crate::payments::{
-    PaymentCompleted, PaymentFailed, PaymentRefunded, PaymentRefunding, PaymentRequested, PaymentVoiding,
-};
-use crate::products::{ProductChanged, ProductCreated};
-use crate::stock::{
-    StockAdjusted, StockChangeRefused, StockChangeReleased, StockChangeReserved, StockChanged, StockDeducted,
-    StockRefused, StockReleased, StockReserved,
-};
 
 /// Why a payload is not an event.
 #[derive(Debug, Error)]
@@ -61,6 +40,8 @@ pub enum DecodeError {
 
 /// What is known of one event type without having an event.
 pub struct EventType {
+    /// The type.
+    pub kind: EventKind,
     /// The name, like `order.placed`.
     pub name: &'static str,
     /// The version of the payload's schema, from 1.
@@ -74,8 +55,30 @@ pub struct EventType {
 }
 
 macro_rules! catalogue {
-    ($( $topic:ident { $( $name:literal v $version:literal $Type:ident key $key:ident
-        $(of $order:ident)? $(in $aggregate:ident)? ; )* } )*) => {
+    ($( $(#[$doc:meta])* $module:ident: $topic:ident $topic_name:literal { $(
+        $name:literal v $version:literal $Type:ident key $key:ident $(of $order:ident)? $(in $aggregate:ident)? ;
+    )* } )*) => {
+        $( use crate::$module::{$($Type),*}; )*
+
+        /// A Kafka topic, named like the capability whose events it carries.
+        ///
+        /// The name here is without the prefix that an installation may put before it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Topic {
+            $( $(#[$doc])* $topic, )*
+        }
+
+        impl Topic {
+            /// Every topic, in the order in which documents list them.
+            pub const ALL: &[Topic] = &[$( Topic::$topic, )*];
+
+            /// The topic's name, without prefix.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $( Topic::$topic => $topic_name, )* }
+            }
+        }
+
         /// Something that happened.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum Event {
@@ -85,10 +88,34 @@ macro_rules! catalogue {
             )*)*
         }
 
+        /// The type of an event.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum EventKind {
+            $($(
+                #[doc = concat!("`", $name, "`")]
+                $Type,
+            )*)*
+        }
+
+        impl EventKind {
+            /// The type's name, like `order.placed`.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $($( EventKind::$Type => $name, )*)* }
+            }
+
+            /// The topic that its events travel on.
+            #[must_use]
+            pub const fn topic(self) -> Topic {
+                match self { $($( EventKind::$Type => Topic::$topic, )*)* }
+            }
+        }
+
         /// Every event type, grouped by topic.
         pub const CATALOGUE: &[EventType] = &[
             $($(
                 EventType {
+                    kind: EventKind::$Type,
                     name: $name,
                     version: $version,
                     topic: Topic::$topic,
@@ -99,10 +126,16 @@ macro_rules! catalogue {
         ];
 
         impl Event {
+            /// Its type.
+            #[must_use]
+            pub const fn kind(&self) -> EventKind {
+                match self { $($( Event::$Type(_) => EventKind::$Type, )*)* }
+            }
+
             /// The type's name, like `order.placed`.
             #[must_use]
             pub const fn name(&self) -> &'static str {
-                match self { $($( Event::$Type(_) => $name, )*)* }
+                self.kind().name()
             }
 
             /// The version of the payload's schema.
@@ -114,7 +147,7 @@ macro_rules! catalogue {
             /// The topic it travels on.
             #[must_use]
             pub const fn topic(&self) -> Topic {
-                match self { $($( Event::$Type(_) => Topic::$topic, )*)* }
+                self.kind().topic()
             }
 
             /// The Kafka key: events of one key stay in order.
@@ -157,6 +190,28 @@ macro_rules! catalogue {
             }
         }
 
+        impl Topic {
+            /// The topic of that name, if there is one.
+            #[must_use]
+            pub fn from_name(name: &str) -> Option<Topic> {
+                Topic::ALL.iter().copied().find(|topic| topic.name() == name)
+            }
+        }
+
+        impl fmt::Display for Topic {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+
+        impl EventKind {
+            /// The type of that name, if there is one.
+            #[must_use]
+            pub fn from_name(name: &str) -> Option<EventKind> {
+                CATALOGUE.iter().find(|known| known.name == name).map(|known| known.kind)
+            }
+        }
+
         $($(
             impl From<$Type> for Event {
                 fn from(data: $Type) -> Event {
@@ -185,7 +240,8 @@ fn decode_payload<T: DeserializeOwned>(name: &'static str, payload: &[u8]) -> Re
 }
 
 catalogue! {
-    Orders {
+    /// What the saga of an order decided, keyed by order id.
+    orders: Orders "orders" {
         "order.placed" v 1 OrderPlaced key order_id of order_id;
         "order.payment_due" v 1 OrderPaymentDue key order_id of order_id;
         "order.confirmed" v 1 OrderConfirmed key order_id of order_id;
@@ -203,7 +259,8 @@ catalogue! {
         "order.shipment_delivered" v 1 OrderShipmentDelivered key order_id of order_id;
         "order.delivered" v 1 OrderDelivered key order_id of order_id;
     }
-    Stock {
+    /// Reservations, keyed by order id, and received goods, keyed by product id.
+    stock: Stock "stock" {
         "stock.reserved" v 1 StockReserved key order_id of order_id;
         "stock.refused" v 1 StockRefused key order_id of order_id;
         "stock.deducted" v 1 StockDeducted key order_id of order_id;
@@ -214,7 +271,8 @@ catalogue! {
         "stock.change_released" v 1 StockChangeReleased key order_id of order_id;
         "stock.adjusted" v 1 StockAdjusted key product_id;
     }
-    Payments {
+    /// Charges, keyed by order id.
+    payments: Payments "payments" {
         "payment.requested" v 1 PaymentRequested key order_id of order_id;
         "payment.completed" v 1 PaymentCompleted key order_id of order_id;
         "payment.failed" v 1 PaymentFailed key order_id of order_id;
@@ -222,7 +280,8 @@ catalogue! {
         "payment.refunding" v 1 PaymentRefunding key order_id of order_id;
         "payment.refunded" v 1 PaymentRefunded key order_id of order_id;
     }
-    Coupons {
+    /// Coupons, their claims and uses, keyed by coupon id or order id.
+    coupons: Coupons "coupons" {
         "coupon.created" v 1 CouponCreated key coupon_id;
         "coupon.claim_requested" v 1 CouponClaimRequested key coupon_id in claim_id;
         "coupon.issued" v 1 CouponIssued key coupon_id in claim_id;
@@ -233,7 +292,8 @@ catalogue! {
         "coupon.expired" v 1 CouponExpired key coupon_id in user_coupon_id;
         "coupon.revoked" v 1 CouponRevoked key coupon_id in user_coupon_id;
     }
-    Balances {
+    /// Changes of a user's balance, keyed by user id.
+    balances: Balances "balances" {
         "balance.opened" v 1 BalanceOpened key user_id;
         "balance.charged" v 1 BalanceCharged key user_id;
         "balance.held" v 1 BalanceHeld key user_id of order_id;
@@ -241,7 +301,8 @@ catalogue! {
         "balance.released" v 1 BalanceReleased key user_id of order_id;
         "balance.refunded" v 1 BalanceRefunded key user_id of order_id;
     }
-    Products {
+    /// Descriptions and prices, keyed by product id.
+    products: Products "products" {
         "product.created" v 1 ProductCreated key product_id;
         "product.changed" v 1 ProductChanged key product_id;
     }

@@ -70,10 +70,11 @@ fn asyncapi() -> Value {
         .collect();
     messages.insert("dead_letter.recorded".to_owned(), dead_letter_message());
     let mut channels: serde_json::Map<String, Value> =
-        Topic::ALL.into_iter().map(|topic| (topic.name().to_owned(), channel(topic))).collect();
+        Topic::ALL.iter().copied().map(|topic| (topic.name().to_owned(), channel(topic))).collect();
     channels.insert("dead_letters".to_owned(), dead_letter_channel());
     let mut operations: serde_json::Map<String, Value> = Topic::ALL
-        .into_iter()
+        .iter()
+        .copied()
         .map(|topic| {
             let operation = json!({
                 "action": "send",
@@ -194,7 +195,7 @@ fn events_page() -> String {
         let always = if always { "yes" } else { "no" };
         let _ = writeln!(page, "| `{name}` | {always} | {says} |");
     }
-    for topic in Topic::ALL {
+    for topic in Topic::ALL.iter().copied() {
         let _ = write!(page, "\n## Topic `{topic}`\n\n");
         let mut types = CATALOGUE.iter().filter(|event_type| event_type.topic == topic).peekable();
         if types.peek().is_none() {

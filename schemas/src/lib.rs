@@ -12,15 +12,14 @@ mod catalogue;
 pub mod coupons;
 pub mod dead_letters;
 pub mod documents;
+pub mod failure;
 pub mod headers;
 pub mod orders;
 pub mod payments;
 pub mod products;
 pub mod stock;
-mod topic;
 
-pub use catalogue::{CATALOGUE, DecodeError, Event, EventType};
-pub use topic::Topic;
+pub use catalogue::{CATALOGUE, DecodeError, Event, EventKind, EventType, Topic};
 
 /// An amount of money in the minor unit of the one configured currency (KRW has no decimals).
 pub type Money = i64;

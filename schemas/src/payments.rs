@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::Money;
-use crate::orders::{Failure, PaymentMethod};
+use crate::failure::Failure;
+use crate::orders::PaymentMethod;
 
 /// What the gateway was called for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -5,17 +5,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use jiff::Timestamp;
-use ordermill_pipeline::audit::{self, Applied, Histories, Moment, SHOWN_MAX, Slice};
-use ordermill_store::replay::compare::{self, Comparison, Found};
+use ordermill_pipeline::audit::{self, Applied, Moment, SHOWN_MAX, Slice};
+use ordermill_store::replay::compare::Found;
 use ordermill_store::replay::shadow::{self, Shadow, TableSummary};
-use ordermill_store::replay::{Fold, Page, Totals, user_coupons};
+use ordermill_store::replay::{Fold, Pass, Totals, last_page, sales};
 use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, PgPool, Postgres};
+use sqlx::{PgPool, Postgres};
 use tokio::task::JoinSet;
 
 use super::progress::Progress;
-use crate::services::connect_pool;
-use crate::verify::{explain, groups};
+use crate::database::{connect_pool, explain};
+use crate::verify::groups;
 
 /// What is replayed, and how.
 #[derive(Clone, Copy, Debug)]
@@ -104,12 +104,10 @@ async fn all_slices(pool: &PgPool, options: Options, progress: &Progress) -> Res
     };
     let aggregates = audit::slices(&mut snapshot, options.jobs).await?;
     let mut done = run_all(&job, aggregates, Slice::even(options.jobs)).await?;
-    let totals = done.totals.into_page();
+    let (totals, found) = last_page(&mut snapshot, done.totals, options.check).await?;
+    done.found.extend(found);
     if options.check {
-        let mut comparison = Comparison::of_totals();
-        comparison.page(&mut snapshot, &totals).await?;
-        done.found.extend(comparison.finish());
-        done.found.extend(compare::sales(&mut snapshot, groups().sales).await?);
+        done.found.extend(sales::differences(&mut snapshot, groups().sales).await?);
     }
     snapshot.rollback().await?;
     shadow.write(&mut writer, totals).await?;
@@ -166,66 +164,33 @@ struct Job {
 
 impl Job {
     async fn aggregates(self, slice: Slice) -> Result<Done, sqlx::Error> {
-        let mut snapshot = audit::snapshot_of(&self.pool, &self.moment).await?;
-        let histories = Histories::of_aggregates(&mut snapshot, slice).await?;
         let fold = Fold::of_aggregates(slice, &self.orders).with_sales(&self.sales);
-        let done = self.run(&mut snapshot, histories, fold, Comparison::of_aggregates(slice), true).await?;
-        snapshot.rollback().await?;
-        Ok(done)
+        self.run(fold, true).await
     }
 
     async fn user_coupons(self, slice: Slice) -> Result<Done, sqlx::Error> {
-        let mut snapshot = audit::snapshot_of(&self.pool, &self.moment).await?;
-        let histories = user_coupons(&mut snapshot, slice).await?;
-        let fold = Fold::of_user_coupons(slice, &self.orders);
-        let comparison = Comparison::of_user_coupons(slice);
         // Their events are those of aggregates, and counted there.
-        let done = self.run(&mut snapshot, histories, fold, comparison, false).await?;
-        snapshot.rollback().await?;
-        Ok(done)
+        self.run(Fold::of_user_coupons(slice, &self.orders), false).await
     }
 
-    async fn run(
-        &self,
-        snapshot: &mut PgConnection,
-        mut histories: Histories,
-        fold: Fold<'_>,
-        mut comparison: Comparison,
-        is_counted: bool,
-    ) -> Result<Done, sqlx::Error> {
+    async fn run(&self, fold: Fold<'_>, is_counted: bool) -> Result<Done, sqlx::Error> {
+        let mut snapshot = audit::snapshot_of(&self.pool, &self.moment).await?;
         let mut writer = self.pool.acquire().await?;
-        let mut fold = fold.until(self.options.until);
-        let mut done = Done::default();
-        loop {
-            let events = histories.next(&mut *snapshot).await?;
-            if events.is_empty() {
-                break;
-            }
-            events.iter().for_each(|(owner, logged)| fold.take(*owner, logged));
-            let mut page = fold.page();
-            if is_counted {
-                let undecodable = std::mem::take(&mut page.undecodable);
-                done.undecodable.extend(undecodable.len() as u64, undecodable);
-                self.progress.add(events.len() as u64);
-            }
-            self.page(&mut *snapshot, &mut writer, &mut comparison, page).await?;
-        }
-        histories.close(&mut *snapshot).await?;
-        let (page, totals) = fold.finish();
-        self.page(snapshot, &mut writer, &mut comparison, page).await?;
-        Ok(Done { totals, found: comparison.finish(), ..done })
-    }
-
-    async fn page(
-        &self,
-        snapshot: &mut PgConnection,
-        writer: &mut PgConnection,
-        comparison: &mut Comparison,
-        page: Page,
-    ) -> Result<(), sqlx::Error> {
+        let mut pass = Pass::begin(&mut snapshot, fold.until(self.options.until)).await?;
         if self.options.check {
-            comparison.page(snapshot, &page).await?;
+            pass = pass.compared();
         }
-        self.shadow.write(writer, page).await
+        let mut undecodable = Undecodable::default();
+        while let Some(mut page) = pass.next(&mut snapshot).await? {
+            if is_counted {
+                let texts = std::mem::take(&mut page.undecodable);
+                undecodable.extend(texts.len() as u64, texts);
+                self.progress.add(page.events);
+            }
+            self.shadow.write(&mut writer, page).await?;
+        }
+        snapshot.rollback().await?;
+        let (totals, found) = pass.finish();
+        Ok(Done { totals, found, undecodable })
     }
 }

@@ -13,12 +13,12 @@ use sqlx::PgPool;
 
 use super::progress::Progress;
 use super::rebuild::keep_others_away;
-use crate::services::connect_pool;
-use crate::verify::{explain, groups};
+use crate::database::{connect_pool, explain};
+use crate::verify::groups;
 
 /// What was put in place.
 #[derive(Debug, Serialize)]
-pub(super) struct SwapReport {
+pub(crate) struct SwapReport {
     projection: &'static str,
     events: u64,
     #[serde(flatten)]
@@ -37,7 +37,7 @@ impl fmt::Display for SwapReport {
 }
 
 /// Makes a projection again from the log and puts it in the place of the live one.
-pub(super) async fn swap(database_url: &str, projection: Projection) -> Result<SwapReport> {
+pub(crate) async fn swap(database_url: &str, projection: Projection) -> Result<SwapReport> {
     let Projection::Sales = projection;
     let started = Instant::now();
     let pool = connect_pool(database_url, "replay", 4).await?;

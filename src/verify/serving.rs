@@ -5,7 +5,8 @@ use ordermill_api::{NotVerified, Verifier};
 use ordermill_pipeline::database::{Next, next_after};
 use rdkafka::error::KafkaError;
 
-use super::{Facts, look, one_line};
+use super::{Facts, look};
+use crate::one_line::one_line;
 
 /// What the API asks to verify everything there.
 #[must_use]

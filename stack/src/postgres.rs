@@ -30,18 +30,25 @@ const FAST_SHUTDOWN: Duration = Duration::from_secs(30);
 const IMMEDIATE_SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// What the server is told on its command line, before [`PostgresOptions::settings`].
-const SETTINGS: [(&str, &str); 9] = [
+const SETTINGS: [(&str, &str); 12] = [
     ("listen_addresses", "127.0.0.1"),
     // None: everything goes over the loopback address with a password.
     ("unix_socket_directories", ""),
     ("logging_collector", "off"),
     ("max_connections", "500"),
+    // What is acknowledged stays, and what is measured is measured so, whatever else is configured.
+    ("fsync", "on"),
+    ("synchronous_commit", "on"),
+    ("full_page_writes", "on"),
     ("shared_buffers", "256MB"),
     ("max_wal_size", "4GB"),
     ("wal_compression", "on"),
     ("timezone", "UTC"),
     ("log_timezone", "UTC"),
 ];
+
+/// Counts statements, for who creates the extension of that name. It can be loaded at the start of a server only.
+const STATEMENT_COUNTER: &str = "pg_stat_statements";
 
 /// How to start [`Postgres`].
 #[derive(Debug, Clone)]
@@ -213,6 +220,9 @@ impl Postgres {
                 .arg("-D")
                 .arg(&self.cluster.data)
                 .args(["-p", &self.port.to_string()]);
+        if self.cluster.installation.has_library(STATEMENT_COUNTER) {
+            program = program.arg("-c").arg(format!("shared_preload_libraries={STATEMENT_COUNTER}"));
+        }
         for (name, value) in ours.iter().chain(&self.options.settings) {
             program = program.arg("-c").arg(format!("{name}={value}"));
         }

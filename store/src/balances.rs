@@ -1,106 +1,40 @@
-//! Balances as the front changes and reads them; what payments do to them is in [`crate::payments`].
+//! Balances, and their history as clients read it.
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
-use ordermill_schemas::Money;
-use ordermill_schemas::balances::BalanceCharged;
-use sqlx::{PgConnection, PgPool};
+use ordermill_domain::payments::Balance;
+use ordermill_pipeline::journal::{Projection, Shortfall, Statement};
+use ordermill_schemas::{Event, Money};
+use sqlx::PgPool;
 use uuid::Uuid;
 
-/// A balance as a client reads it.
-#[derive(Clone, Debug)]
-pub struct BalanceRow {
-    /// What can be spent.
-    pub available: Money,
-    /// What is held for orders that are being paid.
-    pub held: Money,
-    /// When it last changed.
-    pub updated_at: Timestamp,
-}
-
-/// A charge as it was booked.
-#[derive(Clone, Debug)]
-pub struct Charged {
-    /// The event.
-    pub event: BalanceCharged,
-    /// Its ordinal in the balance's history.
-    pub sequence: i32,
-}
-
-/// Opens the balance of a new user, at 0.
-///
-/// # Errors
-/// Where the database fails.
-pub async fn open(connection: &mut PgConnection, user_id: Uuid, now: Timestamp) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "INSERT INTO balances (user_id, sequence, updated_at) VALUES ($1, 1, $2)",
-        user_id,
-        now.to_sqlx() as _,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Puts money in and writes the history; `None` where there is no such user. The row stays locked until the
-/// caller's transaction ends, in which it appends the event.
-///
-/// # Errors
-/// Where the database fails.
-pub async fn charge(
-    connection: &mut PgConnection,
-    user_id: Uuid,
-    entry_id: Uuid,
-    amount: Money,
-    now: Timestamp,
-) -> Result<Option<Charged>, sqlx::Error> {
-    let row = sqlx::query!(
-        r#"WITH charged AS (
-               UPDATE balances b SET available = available + $2, sequence = sequence + 1, updated_at = $4
-               FROM users u WHERE b.user_id = $1 AND u.user_id = $1 AND u.erased_at IS NULL
-               RETURNING available, held, sequence
-           ), entry AS (
-               INSERT INTO balance_entries (entry_id, user_id, sequence, kind, amount, balance_after, created_at)
-               SELECT $3, $1, sequence, 'CHARGED', $2, available + held, $4 FROM charged
-           )
-           SELECT available, held, sequence FROM charged"#,
-        user_id,
-        amount,
-        entry_id,
-        now.to_sqlx() as _,
-    )
-    .fetch_optional(connection)
-    .await?;
-    Ok(row.map(|row| Charged {
-        event: BalanceCharged { user_id, amount, available: row.available, held: row.held },
-        sequence: row.sequence,
-    }))
-}
+use crate::decision::Written;
+use crate::documents::Row;
 
 /// A balance; `None` where there is no such user.
 ///
 /// # Errors
 /// Where the database fails.
-pub async fn find(pool: &PgPool, user_id: Uuid) -> Result<Option<BalanceRow>, sqlx::Error> {
-    let row = sqlx::query!(
-        "SELECT available, held, updated_at FROM balances JOIN users USING (user_id)
-         WHERE user_id = $1 AND erased_at IS NULL",
-        user_id,
+pub async fn find(pool: &PgPool, user_id: Uuid) -> Result<Option<Balance>, sqlx::Error> {
+    let row: Option<Row> = sqlx::query_as(
+        "SELECT key, state::text AS state, bulk::text AS bulk FROM balances JOIN users ON user_id = key
+         WHERE key = $1 AND erased_at IS NULL",
     )
+    .bind(user_id)
     .fetch_optional(pool)
     .await?;
-    Ok(row.map(|row| BalanceRow {
-        available: row.available,
-        held: row.held,
-        updated_at: row.updated_at.to_jiff(),
-    }))
+    row.map(|row| row.read()).transpose()
 }
 
 /// An entry of a balance's history.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryRow {
-    /// The entry.
+    /// The entry; the id of its event.
     pub entry_id: Uuid,
+    /// Whose balance it is.
+    pub user_id: Uuid,
+    /// The ordinal of the change in the balance's history.
+    pub sequence: i32,
     /// CHARGED, USED or REFUNDED.
     pub kind: String,
     /// How much, above 0.
@@ -111,8 +45,60 @@ pub struct EntryRow {
     pub order_id: Option<Uuid>,
     /// When.
     pub created_at: Timestamp,
-    /// The ordinal of the change in the balance's history.
-    pub sequence: i32,
+}
+
+/// The entry that an event makes, which is the `sequence`-th of its balance. Money leaves the balance when it is captured; a
+/// hold moves none.
+#[must_use]
+pub fn entry_of(event_id: Uuid, event: &Event, sequence: i32, at: Timestamp) -> Option<EntryRow> {
+    let (user_id, kind, amount, balance_after, order_id) = match event {
+        Event::BalanceCharged(e) => (e.user_id, "CHARGED", e.amount, e.available + e.held, None),
+        Event::BalanceCaptured(e) => (e.user_id, "USED", e.amount, e.available + e.held, Some(e.order_id)),
+        Event::BalanceRefunded(e) => {
+            (e.user_id, "REFUNDED", e.amount, e.available + e.held, Some(e.order_id))
+        }
+        _ => return None,
+    };
+    let (entry_id, kind, created_at) = (event_id, kind.to_owned(), at);
+    Some(EntryRow { entry_id, user_id, sequence, kind, amount, balance_after, order_id, created_at })
+}
+
+/// The entries that some events make, to be written with them.
+pub(crate) struct Entries(Vec<EntryRow>);
+
+impl Entries {
+    /// Those of the events; `None` where they make none.
+    pub(crate) fn of(written: &[Written], at: Timestamp) -> Option<Entries> {
+        let entries: Vec<EntryRow> =
+            written.iter().filter_map(|w| entry_of(w.event_id, &w.event, w.sequence, at)).collect();
+        (!entries.is_empty()).then_some(Entries(entries))
+    }
+}
+
+impl Projection for Entries {
+    fn add(&self, statement: &mut Statement) {
+        let Entries(entries) = self;
+        let ids = statement.bind(entries.iter().map(|e| e.entry_id).collect::<Vec<_>>());
+        let users = statement.bind(entries.iter().map(|e| e.user_id).collect::<Vec<_>>());
+        let sequences = statement.bind(entries.iter().map(|e| e.sequence).collect::<Vec<_>>());
+        let kinds = statement.bind(entries.iter().map(|e| e.kind.as_str()).collect::<Vec<_>>());
+        let amounts = statement.bind(entries.iter().map(|e| e.amount).collect::<Vec<_>>());
+        let after = statement.bind(entries.iter().map(|e| e.balance_after).collect::<Vec<_>>());
+        let orders = statement.bind(entries.iter().map(|e| e.order_id).collect::<Vec<_>>());
+        let at = statement.bind(entries.iter().map(|e| e.created_at.to_sqlx()).collect::<Vec<_>>());
+        statement.must(
+            "balance_entered",
+            format!(
+                "INSERT INTO balance_entries (entry_id, user_id, sequence, kind, amount, balance_after, order_id,
+                     created_at)
+                 SELECT * FROM unnest({ids}::uuid[], {users}::uuid[], {sequences}::integer[], {kinds}::text[],
+                     {amounts}::bigint[], {after}::bigint[], {orders}::uuid[], {at}::timestamptz[])
+                 RETURNING 1"
+            ),
+            entries.len(),
+            Shortfall::Conflict,
+        );
+    }
 }
 
 /// The newest entries, below `before` where that is given.
@@ -126,7 +112,8 @@ pub async fn entries(
     limit: i64,
 ) -> Result<Vec<EntryRow>, sqlx::Error> {
     let rows = sqlx::query!(
-        "SELECT entry_id, kind, amount, balance_after, order_id, created_at, sequence FROM balance_entries
+        "SELECT entry_id, user_id, kind, amount, balance_after, order_id, created_at, sequence
+         FROM balance_entries
          WHERE user_id = $1 AND ($2::int IS NULL OR sequence < $2) ORDER BY sequence DESC LIMIT $3",
         user_id,
         before,
@@ -136,12 +123,13 @@ pub async fn entries(
     .await?;
     let entries = rows.into_iter().map(|row| EntryRow {
         entry_id: row.entry_id,
+        user_id: row.user_id,
+        sequence: row.sequence,
         kind: row.kind,
         amount: row.amount,
         balance_after: row.balance_after,
         order_id: row.order_id,
         created_at: row.created_at.to_jiff(),
-        sequence: row.sequence,
     });
     Ok(entries.collect())
 }

@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use ordermill_domain::orders::Order;
+use ordermill_pipeline::journal::{Projection, Shortfall, Statement};
+use sqlx::PgPool;
 
 /// A request that carries an idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,61 +30,66 @@ pub struct FirstAnswer {
     pub body: String,
 }
 
-/// An answer that was kept, with the body that it answers.
+/// What was answered to the first request of a key.
 #[derive(Clone, Debug)]
 pub struct Kept {
     /// SHA-256 of the request's body.
     pub body_hash: Vec<u8>,
-    /// The answer.
-    pub answer: FirstAnswer,
+    /// The HTTP status.
+    pub status: i16,
+    /// The `Location` header.
+    pub location: Option<String>,
+    /// The body.
+    pub body: KeptBody,
 }
 
-/// Keeps the answer of a first request. `false` where the key has been used before: then the caller's transaction
-/// must be rolled back and [`find`] knows the first answer.
-///
-/// # Errors
-/// Where the database fails.
-pub async fn keep(
-    connection: &mut PgConnection,
-    request: &Request,
-    answer: &FirstAnswer,
-    now: Timestamp,
-) -> Result<bool, sqlx::Error> {
-    let kept = sqlx::query!(
-        "INSERT INTO idempotency_keys (caller, route, key, body_hash, status, location, body, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
-        request.caller,
-        request.route,
-        request.key,
-        request.body_hash,
-        answer.status,
-        answer.location,
-        answer.body,
-        now.to_sqlx() as _,
-    )
-    .execute(connection)
-    .await?;
-    Ok(kept.rows_affected() == 1)
+/// The body of an answer that was kept.
+#[derive(Clone, Debug)]
+pub enum KeptBody {
+    /// As it was sent.
+    Text(String),
+    /// An order as it was accepted: it is not kept twice, but made again from its first event.
+    Accepted(Box<Order>),
+}
+
+/// The answer to a first request, to be kept with the work. Where the key has been used before, that is
+/// [`Shortfall::Repeated`]: nothing of the work is written, and [`find`] knows the first answer.
+#[derive(Clone, Debug)]
+pub struct Keep {
+    /// The request.
+    pub request: Request,
+    /// The answer.
+    pub answer: FirstAnswer,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl Projection for Keep {
+    fn add(&self, statement: &mut Statement) {
+        let Keep { request, answer, at } = self.clone();
+        let (caller, route) = (statement.bind(request.caller), statement.bind(request.route));
+        let (key, hash) = (statement.bind(request.key), statement.bind(request.body_hash));
+        let (status, location) = (statement.bind(answer.status), statement.bind(answer.location));
+        let (body, at) = (statement.bind(answer.body), statement.bind(at.to_sqlx()));
+        statement.must(
+            "kept",
+            format!(
+                "INSERT INTO idempotency_keys (caller, route, key, body_hash, status, location, body, created_at)
+                 VALUES ({caller}, {route}, {key}, {hash}, {status}, {location}, {body}, {at})
+                 ON CONFLICT DO NOTHING RETURNING 1"
+            ),
+            1,
+            Shortfall::Repeated,
+        );
+    }
 }
 
 /// The answer that was kept for a key.
 ///
 /// # Errors
 /// Where the database fails.
-pub async fn find(executor: impl PgExecutor<'_>, request: &Request) -> Result<Option<Kept>, sqlx::Error> {
-    let row = sqlx::query!(
-        "SELECT body_hash, status, location, body FROM idempotency_keys
-         WHERE caller = $1 AND route = $2 AND key = $3",
-        request.caller,
-        request.route,
-        request.key,
-    )
-    .fetch_optional(executor)
-    .await?;
-    Ok(row.map(|row| Kept {
-        body_hash: row.body_hash,
-        answer: FirstAnswer { status: row.status, location: row.location, body: row.body },
-    }))
+pub async fn find(pool: &PgPool, request: &Request) -> Result<Option<Kept>, sqlx::Error> {
+    Ok(find_many(pool, &[request]).await?.pop().map(|(_, kept)| kept))
 }
 
 /// The answers that were kept for several keys, each with the index of its request.
@@ -94,21 +101,33 @@ pub async fn find_many(pool: &PgPool, requests: &[&Request]) -> Result<Vec<(usiz
     let routes: Vec<&str> = requests.iter().map(|request| request.route.as_str()).collect();
     let keys: Vec<&str> = requests.iter().map(|request| request.key.as_str()).collect();
     let rows = sqlx::query!(
-        r#"SELECT ordinal AS "ordinal!", body_hash, status, location, body
+        r#"SELECT ordinal AS "ordinal!", body_hash, status, location, body, placed.data AS "placed?",
+               placed.at AS "placed_at?"
            FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS t (caller, route, key, ordinal)
-           JOIN idempotency_keys USING (caller, route, key)"#,
+           JOIN idempotency_keys USING (caller, route, key)
+           LEFT JOIN log_entry placed ON placed.aggregate_id = order_id AND placed.sequence = 1
+               AND placed.topic = (SELECT code FROM log_word WHERE word = 'orders')"#,
         callers as _,
         routes as _,
         keys as _,
     )
     .fetch_all(pool)
     .await?;
-    let kept = rows.into_iter().filter_map(|row| {
-        let index = usize::try_from(row.ordinal - 1).ok()?;
-        let answer = FirstAnswer { status: row.status, location: row.location, body: row.body };
-        Some((index, Kept { body_hash: row.body_hash, answer }))
+    let kept = rows.into_iter().map(|row| {
+        let index = usize::try_from(row.ordinal - 1).unwrap_or_default();
+        let body = match (row.body, row.placed.zip(row.placed_at)) {
+            (Some(text), _) => KeptBody::Text(text),
+            (None, Some((data, at))) => {
+                let placed =
+                    serde_json::from_slice(&data).map_err(|error| sqlx::Error::Decode(error.into()))?;
+                KeptBody::Accepted(Box::new(Order::placed(&placed, at.to_jiff())))
+            }
+            (None, None) => return Err(sqlx::Error::RowNotFound),
+        };
+        let (body_hash, status, location) = (row.body_hash, row.status, row.location);
+        Ok((index, Kept { body_hash, status, location, body }))
     });
-    Ok(kept.collect())
+    kept.collect()
 }
 
 /// Forgets answers that are older than `before`; at most `at_most` of them. Answers how many.

@@ -26,27 +26,6 @@ pub async fn find(pool: &PgPool, key_hash: &[u8]) -> Result<Option<Identity>, sq
     Ok(row.map(|row| row.user_id.map_or(Identity::Admin, Identity::Customer)))
 }
 
-/// Stores a customer's key.
-///
-/// # Errors
-/// Where the database fails.
-pub async fn insert_customer(
-    connection: &mut PgConnection,
-    user_id: Uuid,
-    key_hash: &[u8],
-    now: Timestamp,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "INSERT INTO api_keys (key_hash, user_id, scope, created_at) VALUES ($1, $2, 'customer', $3)",
-        key_hash,
-        user_id,
-        now.to_sqlx() as _,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
 /// Stores an admin's key, or does nothing where it is stored already.
 ///
 /// # Errors

@@ -1,13 +1,12 @@
-//! All SQL of the capabilities: load what a batch touches, apply what was decided, queries.
+//! All SQL of the capabilities: what decisions load and write, and what is read.
 //!
 //! Architecture Invariant: no other crate holds SQL but `pipeline`, which holds that of its own tables.
-//! Architecture Invariant: every writer locks rows in this order of tables, and by key within each:
-//! orders, shipments, coupons, coupon_claims, coupon_uses, user_coupons, stock_reservations, products, stock, payments,
-//! balances; sales alone, by its key in the order of `domain`.
 
 pub mod acceptance;
 pub mod balances;
 pub mod coupons;
+mod decision;
+mod documents;
 pub mod idempotency;
 pub mod keys;
 pub mod migrations;
@@ -20,11 +19,11 @@ pub mod replay;
 pub mod sales;
 pub mod shipments;
 pub mod stock;
-mod text;
+mod tables;
 pub mod timeline;
 pub mod users;
 pub mod verification;
-mod written;
 
-pub use text::CorruptText;
-pub use written::{Journal, Written};
+pub use decision::{Decision, Written, decide, state, writes};
+pub use documents::find;
+pub use tables::TABLES;

@@ -1,69 +1,21 @@
 //! Orders, many at once: lists, newest first, and what has changed since somebody looked.
 //!
-//! A list walks one user or one status by comparing pairs, `(status, order_id) < (word, before)`, where an equality
+//! A list walks one user or one status by comparing pairs, `(shown, key) < (word, before)`, where an equality
 //! would say the same. With the equality the planner may walk all orders by their ids, newest first, in the hope of
 //! meeting enough that match; where few do, that reads the whole table. In the order of the pairs only one index can
 //! be walked, whatever the planner believes of the table.
 
 use jiff::Timestamp;
-use jiff_sqlx::ToSqlx as _;
-use ordermill_domain::orders::{LastModification, OrderStatus};
-use ordermill_schemas::orders::{Discount, OrderLine};
-use ordermill_schemas::stock::StockLine;
+use ordermill_domain::orders::{Order, OrderStatus};
 use sqlx::PgPool;
-use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::CorruptText;
-use crate::orders::{OrderRecord, OrderRow, read_orders};
-use crate::text::Word as _;
-
-/// The statuses that clients know, each with the words of the table that are shown as it. A word that no version of
-/// this program writes yet finds nothing.
-const SHOWN: &[(&str, &[&str])] = &[
-    ("PENDING", &["PENDING", "REJECTING"]),
-    ("CONFIRMED", &["CONFIRMED"]),
-    ("PARTIALLY_SHIPPED", &["PARTIALLY_SHIPPED"]),
-    ("SHIPPED", &["SHIPPED"]),
-    ("DELIVERED", &["DELIVERED"]),
-    ("REJECTED", &["REJECTED"]),
-    ("CANCELLING", &["CANCELLING"]),
-    ("CANCELLED", &["CANCELLED"]),
-    ("MODIFYING", &["MODIFYING", "MODIFICATION_APPLYING", "MODIFICATION_REFUSING"]),
-];
+use crate::documents;
+use crate::orders::word;
 
 /// The statuses that clients know.
-pub fn shown_statuses() -> impl Iterator<Item = &'static str> {
-    SHOWN.iter().map(|(shown, _)| *shown)
-}
-
-/// Orders in some of the table's statuses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Statuses(Vec<&'static str>);
-
-impl Statuses {
-    /// Those that are shown to clients as `shown`; `None` where clients know no such status.
-    #[must_use]
-    pub fn shown_as(shown: &str) -> Option<Statuses> {
-        SHOWN.iter().find(|(name, _)| *name == shown).map(|(_, words)| Statuses(words.to_vec()))
-    }
-
-    /// All of them.
-    #[must_use]
-    pub fn all() -> Statuses {
-        Statuses(OrderStatus::WORDS.iter().map(|(_, word)| *word).collect())
-    }
-
-    /// Those in which an order does not rest.
-    fn under_way() -> Statuses {
-        let under_way = OrderStatus::WORDS.iter().filter(|(status, _)| !status.is_resting());
-        Statuses(under_way.map(|(_, word)| *word).collect())
-    }
-
-    /// Those that are among `others`, too.
-    fn among(&self, others: &Statuses) -> Statuses {
-        Statuses(self.0.iter().filter(|word| others.0.contains(word)).copied().collect())
-    }
+pub fn shown_statuses() -> impl Iterator<Item = OrderStatus> {
+    OrderStatus::ALL.into_iter().filter(|status| status.shown() == *status)
 }
 
 /// What stands before the first page: every order's id is below it.
@@ -71,37 +23,34 @@ fn below(before: Option<Uuid>) -> Uuid {
     before.unwrap_or(Uuid::max())
 }
 
-fn rows(records: Vec<OrderRecord>) -> Result<Vec<OrderRow>, sqlx::Error> {
-    let rows: Result<Vec<OrderRow>, CorruptText> = records.into_iter().map(OrderRow::try_from).collect();
-    Ok(rows?)
+fn orders(found: Vec<(Uuid, Order)>) -> Vec<Order> {
+    found.into_iter().map(|(_, order)| order).collect()
 }
 
-/// A user's newest orders, below `before` where that is given.
+fn words(statuses: &[OrderStatus]) -> Vec<String> {
+    statuses.iter().map(|status| word(*status)).collect()
+}
+
+/// A user's newest orders in those statuses, below `before` where that is given.
 ///
 /// # Errors
 /// Where the database fails.
 pub async fn of_user(
     pool: &PgPool,
     user_id: Uuid,
-    statuses: &Statuses,
+    shown: &[OrderStatus],
     before: Option<Uuid>,
     limit: i64,
-) -> Result<Vec<OrderRow>, sqlx::Error> {
-    let records = read_orders!(
-        "FROM orders WHERE (user_id, order_id) < ($1, $2) AND user_id >= $1 AND status = ANY($3)
-         ORDER BY user_id DESC, order_id DESC LIMIT $4",
-        user_id,
-        below(before),
-        &statuses.0 as _,
-        limit,
-    )
-    .fetch_all(pool)
-    .await?;
-    rows(records)
+) -> Result<Vec<Order>, sqlx::Error> {
+    let mut statement = documents::select();
+    statement.push("orders WHERE (user_id, key) < (").push_bind(user_id).push(", ").push_bind(below(before));
+    statement.push(") AND user_id >= ").push_bind(user_id).push(" AND shown = ANY(").push_bind(words(shown));
+    statement.push(") ORDER BY user_id DESC, key DESC LIMIT ").push_bind(limit);
+    Ok(orders(documents::all(statement, pool).await?))
 }
 
-/// Everybody's newest orders, below `before` where that is given. Where `overdue` is given, those whose deadline has
-/// passed while they do not rest, or all others.
+/// Everybody's newest orders in those statuses, below `before` where that is given. Where `overdue` is given, those whose
+/// deadline has passed while they do not rest, or all others.
 ///
 /// Each status is walked by itself and no further than the page, so the few of a rare one are found among millions.
 ///
@@ -109,36 +58,32 @@ pub async fn of_user(
 /// Where the database fails.
 pub async fn of_everybody(
     pool: &PgPool,
-    statuses: &Statuses,
+    shown: &[OrderStatus],
     overdue: Option<bool>,
     now: Timestamp,
     before: Option<Uuid>,
     limit: i64,
-) -> Result<Vec<OrderRow>, sqlx::Error> {
-    let under_way = Statuses::under_way();
+) -> Result<Vec<Order>, sqlx::Error> {
     // Nothing that rests is overdue, so those need not be walked.
-    let walked = if overdue == Some(true) { statuses.among(&under_way) } else { statuses.clone() };
-    let records = read_orders!(
-        "FROM unnest($1::text[]) AS walked (word) CROSS JOIN LATERAL (
-             SELECT * FROM orders
-             WHERE (status, order_id) < (word, $2) AND status >= word
-                 AND ($3::boolean IS NULL OR $3 = (word = ANY($4::text[]) AND deadline_at < $5))
-             ORDER BY status DESC, order_id DESC LIMIT $6
-         ) AS found
-         ORDER BY order_id DESC LIMIT $6",
-        &walked.0 as _,
-        below(before),
-        overdue,
-        &under_way.0 as _,
-        now.to_sqlx() as _,
-        limit,
-    )
-    .fetch_all(pool)
-    .await?;
-    rows(records)
+    let walked: Vec<OrderStatus> =
+        shown.iter().copied().filter(|status| overdue != Some(true) || !status.is_resting()).collect();
+    let mut statement = documents::select();
+    statement
+        .push("unnest(")
+        .push_bind(words(&walked))
+        .push("::text[]) AS walked (word) CROSS JOIN LATERAL (");
+    statement.push("SELECT * FROM orders WHERE (shown, key) < (word, ").push_bind(below(before));
+    statement.push(") AND shown >= word");
+    if let Some(overdue) = overdue {
+        statement.push(" AND coalesce(open_until < ").push_bind(now.as_microsecond());
+        statement.push(", false) = ").push_bind(overdue);
+    }
+    statement.push(" ORDER BY shown DESC, key DESC LIMIT ").push_bind(limit);
+    statement.push(") AS found ORDER BY key DESC LIMIT ").push_bind(limit);
+    Ok(orders(documents::all(statement, pool).await?))
 }
 
-/// Those of `order_ids` whose version is above the one in `versions`, as they are now. One that can't be read says
+/// Those of `order_ids` whose visible version is above the one in `versions`, as they are now. One that can't be read says
 /// so for itself: a newer program may write what this one does not know.
 ///
 /// # Errors
@@ -147,16 +92,13 @@ pub async fn changed(
     pool: &PgPool,
     order_ids: &[Uuid],
     versions: &[i32],
-) -> Result<Vec<(Uuid, Result<OrderRow, CorruptText>)>, sqlx::Error> {
-    let records = read_orders!(
-        "FROM unnest($1::uuid[], $2::int[]) AS seen (id, seen_version) JOIN orders ON order_id = id
-         WHERE version > seen_version",
-        order_ids,
-        versions,
-    )
-    .fetch_all(pool)
-    .await?;
-    Ok(records.into_iter().map(|record| (record.order_id, OrderRow::try_from(record))).collect())
+) -> Result<Vec<(Uuid, Result<Order, sqlx::Error>)>, sqlx::Error> {
+    let mut statement = documents::select();
+    statement.push("unnest(").push_bind(order_ids).push("::uuid[], ").push_bind(versions);
+    statement.push("::int[]) AS seen (id, seen_version) JOIN orders ON key = id");
+    statement.push(" WHERE (state ->> 'visible_version')::int > seen_version");
+    let rows = documents::rows(statement, pool).await?;
+    Ok(rows.iter().map(|row| (row.key, row.read())).collect())
 }
 
 #[cfg(test)]
@@ -164,28 +106,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_status_of_the_table_is_shown_as_one_that_clients_know() {
-        for (status, word) in OrderStatus::WORDS {
-            let shown = SHOWN.iter().filter(|(_, words)| words.contains(word)).count();
-            assert_eq!(shown, 1, "{status:?}");
-        }
-    }
-
-    #[test]
-    fn a_refusal_that_is_not_finished_is_found_as_pending() {
-        assert_eq!(Statuses::shown_as("PENDING"), Some(Statuses(vec!["PENDING", "REJECTING"])));
-        for unknown in ["REJECTING", "pending", "", "MODIFICATION_APPLYING"] {
-            assert_eq!(Statuses::shown_as(unknown), None, "{unknown:?}");
-        }
-    }
-
-    #[test]
-    fn what_rests_is_never_overdue() {
-        let under_way = Statuses::under_way();
-        assert!(under_way.0.contains(&"PENDING") && under_way.0.contains(&"REJECTING"));
-        for shown in ["CONFIRMED", "PARTIALLY_SHIPPED", "SHIPPED", "DELIVERED", "REJECTED", "CANCELLED"] {
-            let overdue = Statuses::shown_as(shown).unwrap().among(&under_way);
-            assert_eq!(overdue, Statuses(Vec::new()), "{shown}");
-        }
+    fn every_status_is_shown_as_one_that_clients_know() {
+        let known: Vec<OrderStatus> = shown_statuses().collect();
+        assert!(OrderStatus::ALL.into_iter().all(|status| known.contains(&status.shown())));
+        assert_eq!(known.len(), 9);
+        assert!(!known.contains(&OrderStatus::Rejecting));
     }
 }

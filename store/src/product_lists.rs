@@ -8,12 +8,11 @@
 //! The statements are put together from what is asked for and planned anew each time (not kept prepared): a plan for
 //! any word would be a plan for none.
 
-use jiff_sqlx::Timestamp;
 use ordermill_schemas::Money;
-use sqlx::{FromRow, PgPool, Postgres, QueryBuilder};
+use sqlx::{PgPool, Postgres, QueryBuilder};
 use uuid::Uuid;
 
-use crate::products::ProductRow;
+use crate::products::{Stocked, StockedProduct};
 
 /// How many products are walked in the list's order before what matches is looked for by itself.
 const WALKED_MAX: i64 = 2_000;
@@ -35,10 +34,10 @@ pub enum Sort {
 impl Sort {
     const fn order(self) -> &'static str {
         match self {
-            Sort::Newest => "product_id DESC",
-            Sort::PriceAscending => "price, product_id",
-            Sort::PriceDescending => "price DESC, product_id DESC",
-            Sort::Category => "category, product_id",
+            Sort::Newest => "key DESC",
+            Sort::PriceAscending => "price, key",
+            Sort::PriceDescending => "price DESC, key DESC",
+            Sort::Category => "category, key",
         }
     }
 }
@@ -97,44 +96,13 @@ pub enum Position {
 impl Position {
     /// The product's in a list of that order.
     #[must_use]
-    pub fn of(product: &ProductRow, sort: Sort) -> Position {
+    pub fn of(product: &StockedProduct, sort: Sort) -> Position {
         match sort {
             Sort::Newest => Position::Id(product.product_id),
             Sort::PriceAscending | Sort::PriceDescending => {
-                Position::Price(product.price, product.product_id)
+                Position::Price(product.product.price, product.product_id)
             }
-            Sort::Category => Position::Category(product.category.clone(), product.product_id),
-        }
-    }
-}
-
-#[derive(FromRow)]
-struct Record {
-    product_id: Uuid,
-    name: String,
-    description: String,
-    category: String,
-    price: Money,
-    on_hand: i64,
-    withdrawn: bool,
-    sequence: i32,
-    created_at: Timestamp,
-    updated_at: Timestamp,
-}
-
-impl From<Record> for ProductRow {
-    fn from(record: Record) -> ProductRow {
-        ProductRow {
-            product_id: record.product_id,
-            name: record.name,
-            description: record.description,
-            category: record.category,
-            price: record.price,
-            stock: record.on_hand,
-            withdrawn: record.withdrawn,
-            sequence: record.sequence,
-            created_at: record.created_at.to_jiff(),
-            updated_at: record.updated_at.to_jiff(),
+            Sort::Category => Position::Category(product.product.category.clone(), product.product_id),
         }
     }
 }
@@ -149,7 +117,7 @@ pub async fn page(
     sort: Sort,
     after: Option<&Position>,
     limit: i64,
-) -> Result<Vec<ProductRow>, sqlx::Error> {
+) -> Result<Vec<StockedProduct>, sqlx::Error> {
     let walked = fetch(pool, walk(filter, sort, after, limit)).await?;
     let is_full = i64::try_from(walked.len()).is_ok_and(|found| found >= limit);
     if is_full || filter.is_open() {
@@ -158,19 +126,20 @@ pub async fn page(
     fetch(pool, search(filter, sort, after, limit)).await
 }
 
-async fn fetch(pool: &PgPool, mut statement: QueryBuilder<Postgres>) -> Result<Vec<ProductRow>, sqlx::Error> {
-    let query = statement.build_query_as::<Record>().persistent(false);
-    let records = query.fetch_all(pool).await?;
-    Ok(records.into_iter().map(ProductRow::from).collect())
+async fn fetch(
+    pool: &PgPool,
+    mut statement: QueryBuilder<Postgres>,
+) -> Result<Vec<StockedProduct>, sqlx::Error> {
+    let found: Vec<Stocked> = statement.build_query_as().persistent(false).fetch_all(pool).await?;
+    found.iter().map(Stocked::read).collect()
 }
 
 /// Walks the order's index. The stock is looked up for one product after the other, and only as far as the page goes.
 fn walk(filter: &Filter, sort: Sort, after: Option<&Position>, limit: i64) -> QueryBuilder<Postgres> {
-    const ON_HAND: &str = "(SELECT on_hand FROM stock WHERE stock.product_id = walked.product_id)";
-    let mut statement =
-        QueryBuilder::new("SELECT product_id, name, description, category, price, withdrawn, ");
-    statement.push(format!(
-        "sequence, created_at, updated_at, {ON_HAND} AS on_hand FROM (SELECT * FROM products WHERE true"
+    const ON_HAND: &str = "(SELECT on_hand FROM stock WHERE stock.key = walked.key)";
+    let mut statement = QueryBuilder::new(format!(
+        "SELECT key, state::text AS state, bulk::text AS bulk, {ON_HAND} AS on_hand
+         FROM (SELECT * FROM products WHERE true"
     ));
     push_after(&mut statement, sort, after);
     // What the list is sorted by need not be walked where it is known not to match.
@@ -188,11 +157,10 @@ fn walk(filter: &Filter, sort: Sort, after: Option<&Position>, limit: i64) -> Qu
 
 /// Finds all that match, then sorts them. Materialized, so that no index is walked for the sake of the order.
 fn search(filter: &Filter, sort: Sort, after: Option<&Position>, limit: i64) -> QueryBuilder<Postgres> {
-    let mut statement =
-        QueryBuilder::new("WITH found AS MATERIALIZED (SELECT product_id, price, category FROM ");
+    let mut statement = QueryBuilder::new("WITH found AS MATERIALIZED (SELECT key, price, category FROM ");
     statement.push(match filter.availability {
         Availability::All => "products WHERE true",
-        Availability::InStock | Availability::SoldOut => "products JOIN stock USING (product_id) WHERE true",
+        Availability::InStock | Availability::SoldOut => "products JOIN stock USING (key) WHERE true",
     });
     push_after(&mut statement, sort, after);
     push_filter(&mut statement, filter, "on_hand");
@@ -202,12 +170,11 @@ fn search(filter: &Filter, sort: Sort, after: Option<&Position>, limit: i64) -> 
             .push_bind(name_part.clone());
         statement.push("))");
     }
-    statement.push(format!("), page AS (SELECT product_id FROM found ORDER BY {} LIMIT ", sort.order()));
+    statement.push(format!("), page AS (SELECT key FROM found ORDER BY {} LIMIT ", sort.order()));
     statement.push_bind(limit);
     statement.push(
-        ") SELECT product_id, name, description, category, price, withdrawn, p.sequence, created_at,
-             p.updated_at, on_hand
-         FROM page JOIN products p USING (product_id) JOIN stock USING (product_id)",
+        ") SELECT key, p.state::text AS state, p.bulk::text AS bulk, on_hand
+         FROM page JOIN products p USING (key) JOIN stock USING (key)",
     );
     statement.push(format!(" ORDER BY {}", sort.order()));
     statement
@@ -222,14 +189,14 @@ fn push_after(statement: &mut QueryBuilder<Postgres>, sort: Sort, after: Option<
     };
     match after {
         Position::Id(product_id) => {
-            statement.push(format!(" AND product_id {is_behind} ")).push_bind(*product_id);
+            statement.push(format!(" AND key {is_behind} ")).push_bind(*product_id);
         }
         Position::Price(price, product_id) => {
-            statement.push(format!(" AND (price, product_id) {is_behind} (")).push_bind(*price);
+            statement.push(format!(" AND (price, key) {is_behind} (")).push_bind(*price);
             statement.push(", ").push_bind(*product_id).push(")");
         }
         Position::Category(category, product_id) => {
-            statement.push(format!(" AND (category, product_id) {is_behind} (")).push_bind(category.clone());
+            statement.push(format!(" AND (category, key) {is_behind} (")).push_bind(category.clone());
             statement.push(", ").push_bind(*product_id).push(")");
         }
     }

@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use ordermill_domain::sales::{Figures, Subject, Sums};
-use ordermill_pipeline::consumer::HandlerError;
+use ordermill_pipeline::journal::{Projection, Statement};
 use ordermill_schemas::Money;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgPool;
 use uuid::Uuid;
 
 /// The level of a sum, its category and its product, as a row has them.
@@ -17,48 +17,41 @@ pub(crate) fn columns(subject: &Subject) -> (&'static str, &str, Uuid) {
     }
 }
 
-/// Adds to the sums, all in one statement. Rows are locked in the order of their keys, so that two workers that add to
+/// What is to be added to the sums. Rows are locked in the order of their keys, so that two workers that add to
 /// the same ones wait for each other and not for ever.
-///
-/// # Errors
-/// Where the database fails.
-pub async fn add(connection: &mut PgConnection, sums: &Sums) -> Result<(), HandlerError> {
-    let (mut levels, mut buckets, mut categories, mut product_ids) = (vec![], vec![], vec![], vec![]);
-    let (mut quantities, mut revenues, mut orders) = (vec![], vec![], vec![]);
-    for (key, figures) in sums.changes() {
-        let (level, category, product_id) = columns(&key.subject);
-        levels.push(level);
-        buckets.push(key.bucket.to_sqlx());
-        categories.push(category);
-        product_ids.push(product_id);
-        quantities.push(figures.quantity);
-        revenues.push(figures.revenue);
-        orders.push(figures.orders);
+pub struct Additions(pub Sums);
+
+impl Projection for Additions {
+    fn add(&self, statement: &mut Statement) {
+        let changes: Vec<_> =
+            self.0.changes().map(|(key, figures)| (columns(&key.subject), key, figures)).collect();
+        if changes.is_empty() {
+            return;
+        }
+        let levels = statement.bind(changes.iter().map(|((level, ..), ..)| *level).collect::<Vec<_>>());
+        let buckets =
+            statement.bind(changes.iter().map(|(_, key, _)| key.bucket.to_sqlx()).collect::<Vec<_>>());
+        let categories = statement.bind(changes.iter().map(|((_, name, _), ..)| *name).collect::<Vec<_>>());
+        let products =
+            statement.bind(changes.iter().map(|((.., product_id), ..)| *product_id).collect::<Vec<_>>());
+        let quantities = statement.bind(changes.iter().map(|(.., f)| f.quantity).collect::<Vec<_>>());
+        let revenues = statement.bind(changes.iter().map(|(.., f)| f.revenue).collect::<Vec<_>>());
+        let orders = statement.bind(changes.iter().map(|(.., f)| f.orders).collect::<Vec<_>>());
+        statement.part(
+            "sold",
+            format!(
+                "INSERT INTO sales AS s (level, bucket, category, product_id, quantity, revenue, orders)
+                 SELECT level, bucket, category, product_id, quantity, revenue, orders
+                 FROM unnest({levels}::text[], {buckets}::timestamptz[], {categories}::text[], {products}::uuid[],
+                     {quantities}::bigint[], {revenues}::bigint[], {orders}::bigint[]) WITH ORDINALITY
+                     AS change (level, bucket, category, product_id, quantity, revenue, orders, ordinal)
+                 ORDER BY ordinal
+                 ON CONFLICT (level, category, product_id, bucket) DO UPDATE SET
+                     quantity = s.quantity + excluded.quantity, revenue = s.revenue + excluded.revenue,
+                     orders = s.orders + excluded.orders"
+            ),
+        );
     }
-    if levels.is_empty() {
-        return Ok(());
-    }
-    sqlx::query!(
-        "INSERT INTO sales AS s (level, bucket, category, product_id, quantity, revenue, orders)
-         SELECT level, bucket, category, product_id, quantity, revenue, orders
-         FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::uuid[], $5::bigint[], $6::bigint[],
-             $7::bigint[]) WITH ORDINALITY
-             AS change (level, bucket, category, product_id, quantity, revenue, orders, ordinal)
-         ORDER BY ordinal
-         ON CONFLICT (level, category, product_id, bucket) DO UPDATE SET
-             quantity = s.quantity + excluded.quantity, revenue = s.revenue + excluded.revenue,
-             orders = s.orders + excluded.orders",
-        levels as _,
-        buckets as _,
-        categories as _,
-        &product_ids,
-        &quantities,
-        &revenues,
-        &orders,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 /// By which figure products are ranked.
@@ -132,15 +125,15 @@ pub async fn ranking(pool: &PgPool, query: &RankingQuery) -> Result<Vec<RankedPr
     };
     sqlx::query_as!(
         RankedProduct,
-        r#"SELECT product_id, name, category, price, on_hand AS stock, withdrawn, quantity AS "quantity!",
-               revenue AS "revenue!"
+        r#"SELECT product_id, p.state ->> 'name' AS "name!", p.category, p.price, on_hand AS stock, withdrawn,
+               quantity AS "quantity!", revenue AS "revenue!"
            FROM (
                SELECT product_id, sum(quantity)::bigint AS quantity, sum(revenue)::bigint AS revenue
                FROM sales
                WHERE level = 'PRODUCT' AND bucket >= $1 AND bucket < $2
                    AND ($3::text IS NULL OR category = $3)
                GROUP BY product_id HAVING sum(quantity) > 0
-           ) AS sold JOIN products USING (product_id) JOIN stock USING (product_id)
+           ) AS sold JOIN products p ON p.key = product_id JOIN stock ON stock.key = product_id
            WHERE CASE $4::text
                WHEN 'IN_STOCK' THEN on_hand > 0 AND NOT withdrawn
                WHEN 'SOLD_OUT' THEN on_hand = 0 AND NOT withdrawn

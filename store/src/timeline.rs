@@ -133,15 +133,17 @@ pub async fn of_order(pool: &PgPool, order_id: Uuid) -> Result<Vec<TimelineRow>,
 async fn events(pool: &PgPool, order_id: Uuid) -> Result<Vec<TimelineRow>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"WITH story AS MATERIALIZED (
-               SELECT position, event_id, aggregate_id, topic, partition, type, version, at, actor, request_id,
-                   idempotency_key, traceparent, data, cause_id, cause_topic, cause_partition, cause_offset
-               FROM event_log WHERE correlation_id = $1
+               SELECT * FROM event_log WHERE aggregate_id = $1 AND correlation_id = $1
+               UNION ALL
+               SELECT * FROM event_log WHERE correlation_id = $1 AND correlation_id <> aggregate_id
            ), progress AS MATERIALIZED (
                SELECT group_name, topic, partition, label_position FROM consumer_offset
                WHERE (topic, partition) IN (SELECT topic, partition FROM story)
            )
-           SELECT e.position, e.event_id, e.aggregate_id, e.topic, e.partition, e.type AS event_type, e.version,
-               e.at, e.actor, e.request_id, e.idempotency_key, e.traceparent, e.data, e.cause_id,
+           SELECT e.position AS "position!", e.event_id AS "event_id!", e.aggregate_id AS "aggregate_id!",
+               e.topic AS "topic!", e.partition AS "partition!", e.type AS "event_type!", e.version AS "version!",
+               e.at AS "at!", e.actor AS "actor!", e.request_id, e.idempotency_key,
+               e.traceparent AS "traceparent!", e.data AS "data!", e.cause_id,
                e.position <= coalesce((SELECT position FROM relay_cursor), 0) AS "published!",
                ARRAY(
                    SELECT group_name FROM progress p

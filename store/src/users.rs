@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
+use ordermill_pipeline::journal::{Projection, Shortfall, Statement};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -18,22 +19,39 @@ pub struct User {
     pub created_at: Timestamp,
 }
 
-/// Stores a user; `false` where the e-mail address is taken.
-///
-/// # Errors
-/// Where the database fails.
-pub async fn insert(connection: &mut PgConnection, user: &User) -> Result<bool, sqlx::Error> {
-    let inserted = sqlx::query!(
-        "INSERT INTO users (user_id, name, email, created_at) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (email) DO NOTHING",
-        user.user_id,
-        user.name,
-        user.email,
-        user.created_at.to_sqlx() as _,
-    )
-    .execute(connection)
-    .await?;
-    Ok(inserted.rows_affected() == 1)
+/// A user who signs up, with a key; to be written with the balance. Where the e-mail address is taken, that is
+/// [`Shortfall::Repeated`].
+#[derive(Clone, Debug)]
+pub struct SignUp {
+    /// The user.
+    pub user: User,
+    /// SHA-256 of the key.
+    pub key_hash: Vec<u8>,
+}
+
+impl Projection for SignUp {
+    fn add(&self, statement: &mut Statement) {
+        let User { user_id, name, email, created_at } = self.user.clone();
+        let user_id = statement.bind(user_id);
+        let (name, email) = (statement.bind(name), statement.bind(email));
+        let (at, hash) = (statement.bind(created_at.to_sqlx()), statement.bind(self.key_hash.clone()));
+        statement.must(
+            "signed_up",
+            format!(
+                "INSERT INTO users (user_id, name, email, created_at) VALUES ({user_id}, {name}, {email}, {at})
+                 ON CONFLICT (email) DO NOTHING RETURNING 1"
+            ),
+            1,
+            Shortfall::Repeated,
+        );
+        statement.part(
+            "key_given",
+            format!(
+                "INSERT INTO api_keys (key_hash, user_id, scope, created_at)
+                 SELECT {hash}, {user_id}, 'customer', {at} FROM signed_up"
+            ),
+        );
+    }
 }
 
 /// A user; `None` where there is none of that id.

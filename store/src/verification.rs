@@ -10,7 +10,7 @@ mod coupons;
 mod orders;
 mod payments;
 mod rebuild;
-pub(crate) mod sales;
+mod sales;
 mod shipments;
 mod stock;
 

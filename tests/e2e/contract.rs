@@ -26,7 +26,7 @@ fn read_all(shop: &Shop) -> Vec<Published> {
     let consumer: BaseConsumer = config.create().unwrap();
     let mut assignment = TopicPartitionList::new();
     let mut expected = 0;
-    for topic in Topic::ALL {
+    for topic in Topic::ALL.iter().copied() {
         let name = kafka.full_name(topic.name());
         let metadata = consumer.fetch_metadata(Some(&name), DEADLINE).unwrap();
         for partition in metadata.topics()[0].partitions() {

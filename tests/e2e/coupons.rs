@@ -139,7 +139,7 @@ async fn of_a_thousand_users_the_first_hundred_get_one_while_the_worker_is_kille
     };
     for issued in [1, 40] {
         until("some are issued", async || {
-            shop.count(&format!("SELECT issued::bigint FROM coupons WHERE coupon_id = '{coupon_id}'")).await
+            shop.count(&format!("SELECT issued::bigint FROM coupons WHERE key = '{coupon_id}'")).await
                 >= issued
         })
         .await;
@@ -161,7 +161,7 @@ async fn of_a_thousand_users_the_first_hundred_get_one_while_the_worker_is_kille
     let shown = shop.get(&format!("/coupons/{coupon_id}")).await;
     assert_eq!((&shown["remaining"], &shown["status"]), (&json!(0), &json!("SOLD_OUT")));
     until("everybody is welcomed", async || {
-        shop.count("SELECT issued::bigint FROM coupons WHERE name = 'Welcome'").await == 1_000
+        shop.count("SELECT issued::bigint FROM coupons WHERE state ->> 'name' = 'Welcome'").await == 1_000
     })
     .await;
     shop.until_quiet().await;

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
+use crate::documents::Forgery;
 use crate::support::{Running, Shop, answer, id, until};
 
 /// A shop whose clock stands still, so that no order that waits for a dead letter is given up. It stands a little
@@ -25,19 +26,38 @@ async fn open_shop() -> (Shop, Running) {
     (shop, running)
 }
 
-/// From now on the stock worker can't apply orders of that product.
-async fn poison(shop: &Shop, product_id: Uuid) {
-    let rule = format!(
-        "ALTER TABLE stock_reservations ADD CONSTRAINT no_lamps
-         CHECK (NOT lines @> '[{{\"product_id\": \"{product_id}\"}}]')"
-    );
-    sqlx::raw_sql(AssertSqlSafe(rule)).execute(&shop.pool).await.unwrap();
+/// What of a shelf that is poisoned is not as it must be.
+const BROKEN_RULE: &str = "its units do not add up to what was received";
+
+/// A shelf whose units do not add up: the rules of the domain refuse whatever is decided of it, before anything is
+/// written. So the stock worker can't apply orders of that product, and a dry run knows it, too.
+struct Poison {
+    product_id: Uuid,
+    /// Adds the rule that the table has of the same.
+    rule: String,
 }
 
-/// The stock worker can apply all orders again.
-async fn cure(shop: &Shop) {
-    let rule = "ALTER TABLE stock_reservations DROP CONSTRAINT no_lamps";
-    sqlx::raw_sql(rule).execute(&shop.pool).await.unwrap();
+impl Poison {
+    async fn of(shop: &Shop, product_id: Uuid) -> Poison {
+        let rule =
+            "SELECT format('ALTER TABLE stock ADD CONSTRAINT %I %s', conname, pg_get_constraintdef(oid))
+            FROM pg_constraint WHERE conname = 'stock_adds_up' AND conrelid = 'stock'::regclass";
+        let rule = sqlx::query_scalar(rule).fetch_one(&shop.pool).await.unwrap();
+        let poison = Poison { product_id, rule };
+        let script = format!("ALTER TABLE stock DROP CONSTRAINT stock_adds_up; {}", poison.receives(1));
+        sqlx::raw_sql(AssertSqlSafe(script)).execute(&shop.pool).await.unwrap();
+        poison
+    }
+
+    /// The stock worker can apply all orders again.
+    async fn cure(self, shop: &Shop) {
+        let script = format!("{}; {}", self.receives(-1), self.rule);
+        sqlx::raw_sql(AssertSqlSafe(script)).execute(&shop.pool).await.unwrap();
+    }
+
+    fn receives(&self, units: i64) -> String {
+        Forgery::of("stock", self.product_id).add("received", units).statement()
+    }
 }
 
 /// Waits until the group has that many letters in that state.
@@ -80,11 +100,16 @@ async fn letter(shop: &Shop, dead_letter_id: Uuid) -> Value {
 /// Writes a message into the log that no part of ours would: on the topic `orders`, of a type that the stock worker has
 /// nothing to do for.
 async fn write_by_hand(shop: &Shop, key: Uuid, sequence: i32, payload: &str) {
-    sqlx::query(
-        "INSERT INTO event_log (event_id, topic, partition, key, aggregate_id, sequence, type, version, actor,
-             traceparent, at, data)
-         VALUES (gen_random_uuid(), 'orders', 0, $1, $1, $2, 'balance.opened', 1, 'admin',
-             '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01', now(), $3)",
+    let words = "INSERT INTO log_word (word) VALUES ('orders'), ('balance.opened'), ('admin')
+        ON CONFLICT DO NOTHING";
+    sqlx::query(words).execute(&shop.pool).await.unwrap();
+    let written = sqlx::query(
+        "INSERT INTO log_entry (event_id, topic, partition, aggregate_id, sequence, type, version, actor, trace, at,
+             data)
+         SELECT gen_random_uuid(), topic.code, 0, $1, $2, type.code, 1, actor.code,
+             decode('0af7651916cd43dd8448eb211c80319cb7ad6b716920333101', 'hex'), now(), $3
+         FROM log_word AS topic, log_word AS type, log_word AS actor
+         WHERE topic.word = 'orders' AND type.word = 'balance.opened' AND actor.word = 'admin'",
     )
     .bind(key)
     .bind(sequence)
@@ -92,6 +117,7 @@ async fn write_by_hand(shop: &Shop, key: Uuid, sequence: i32, payload: &str) {
     .execute(&shop.pool)
     .await
     .unwrap();
+    assert_eq!(written.rows_affected(), 1);
 }
 
 /// A payload that such a message should have.

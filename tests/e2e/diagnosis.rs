@@ -50,8 +50,9 @@ impl Write for Lines {
 const LOOKS: [(&str, &str); 6] = [
     (
         "orders that are not at rest",
-        "SELECT order_id, status, round, deadline_at FROM orders WHERE status NOT IN ('REJECTED', 'CONFIRMED', \
-             'CANCELLED', 'PARTIALLY_SHIPPED', 'SHIPPED', 'DELIVERED')",
+        "SELECT key, status, state -> 'round' AS round, to_timestamp((state ->> 'deadline_at')::bigint / 1e6) AS deadline_at \
+         FROM orders WHERE status NOT IN ('REJECTED', 'CONFIRMED', 'CANCELLED', 'PARTIALLY_SHIPPED', 'SHIPPED', \
+             'DELIVERED')",
     ),
     ("the relay", "SELECT * FROM relay_cursor"),
     (

@@ -59,7 +59,7 @@ impl Load {
         let mut accepted = self.stop().await;
         shop.until_quiet().await;
         let mut confirmed: Vec<Uuid> =
-            sqlx::query_scalar("SELECT order_id FROM orders WHERE status = 'CONFIRMED'")
+            sqlx::query_scalar("SELECT key FROM orders WHERE status = 'CONFIRMED'")
                 .fetch_all(&shop.pool)
                 .await
                 .unwrap();

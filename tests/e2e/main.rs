@@ -9,6 +9,7 @@ mod coupons;
 mod dead_letters;
 mod deadlines;
 mod diagnosis;
+mod documents;
 mod faults;
 mod gateway;
 mod http;

@@ -34,7 +34,7 @@ struct Sold {
 /// What is sold, from the orders as they are.
 async fn recount(shop: &Shop) -> Vec<Sold> {
     let orders: Vec<(Uuid, i64, Json<Vec<OrderLine>>, i64)> = sqlx::query_as(
-        "SELECT order_id, extract(epoch FROM confirmed_at)::bigint, lines, total FROM orders
+        "SELECT key, (state ->> 'confirmed_at')::bigint, bulk, (state ->> 'total')::bigint FROM orders
          WHERE status IN ('CONFIRMED', 'PARTIALLY_SHIPPED', 'SHIPPED', 'DELIVERED')",
     )
     .fetch_all(&shop.pool)
@@ -42,7 +42,7 @@ async fn recount(shop: &Shop) -> Vec<Sold> {
     .unwrap();
     let mut sold = Vec::new();
     for (order_id, confirmed_at, Json(lines), total) in orders {
-        let confirmed_at = Timestamp::from_second(confirmed_at).unwrap();
+        let confirmed_at = Timestamp::from_microsecond(confirmed_at).unwrap();
         let day = confirmed_at.in_tz(TIME_ZONE).unwrap().date();
         let revenues = pricing::revenues(&lines, total);
         assert_eq!(revenues.iter().sum::<i64>(), total);

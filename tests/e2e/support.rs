@@ -134,7 +134,7 @@ impl Shop {
     pub(crate) async fn open_at(&self, clock: Clock) -> Running {
         let shutdown = CancellationToken::new();
         let mut services = Services::connect(&self.connections, shutdown.clone()).await.unwrap();
-        services.runtime.clock = clock;
+        services.runtime.journal.clock = clock;
         let services = Arc::new(services);
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", self.api_port)).await.unwrap();
         let gateway = GatewayConfig::new(&self.gateway.url());

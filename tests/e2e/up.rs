@@ -156,7 +156,7 @@ async fn the_stack_file_says_where_everything_is_and_only_its_owner_reads_it() {
         assert_eq!(mode & 0o777, 0o600, "{secret}");
     }
     let pool = sqlx::PgPool::connect(file["database_url"].as_str().unwrap()).await.unwrap();
-    let balances = "SELECT user_id, available, held FROM public.balances LIMIT 1";
+    let balances = "SELECT key AS user_id, available, held FROM public.balances LIMIT 1";
     sqlx::query(balances).fetch_optional(&pool).await.unwrap();
 }
 

@@ -1,6 +1,6 @@
 //! What the gateway is asked for: outside of any transaction and partition, settled in batches.
 //!
-//! What is to be asked stands in the table `payments` with a lease before the gateway is asked. This process asks
+//! What is to be asked stands in the table `payments` before the gateway is asked. This process asks
 //! and writes the answer; if it dies, another takes over when the lease has run out. Ids are derived, so asking twice
 //! charges, voids and pays back once.
 
@@ -12,14 +12,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ordermill_domain::payments::{GatewayTask, Outcome};
+use ordermill_domain::aggregate::Aggregate as _;
+use ordermill_domain::payments::{GatewayTask, Outcome, Payment, Payments};
 use ordermill_pipeline::consumer::{HandlerError, Runtime, derived_event_id};
-use ordermill_pipeline::database::{self, Next};
-use ordermill_pipeline::log::{self, Cause, Origin};
+use ordermill_pipeline::database::Next;
+use ordermill_pipeline::journal::{Journal, Keys};
+use ordermill_pipeline::log::{Cause, Origin};
 use ordermill_pipeline::retry::Retry;
 use ordermill_pipeline::trace::TraceContext;
-use ordermill_store::Written;
 use ordermill_store::payments::{self, Intent};
+use ordermill_store::{Decision, Written, decide};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -162,7 +164,7 @@ pub(crate) fn start(
         client: GatewayClient::new(&config.gateway_url, config.call_timeout)?,
         circuit: Circuit::new(metrics.gateway_circuit_open()),
         calls: Arc::new(Semaphore::new(config.calls_max)),
-        clock: runtime.clock.clone(),
+        clock: runtime.journal.clock.clone(),
         metrics,
     };
     let (sender, asked) = mpsc::unbounded_channel();
@@ -220,7 +222,7 @@ async fn settle_all(runtime: Runtime, queue: GatewayQueue, mut answered: mpsc::R
 async fn settle_batch(runtime: &Runtime, batch: &[Answered]) {
     let mut retry = Retry::forever(Duration::from_millis(20), Duration::from_secs(2));
     loop {
-        let error = match settle(runtime, batch).await {
+        let error = match settle(&runtime.journal, batch).await {
             Ok(()) => return,
             Err(error) => error,
         };
@@ -234,42 +236,32 @@ async fn settle_batch(runtime: &Runtime, batch: &[Answered]) {
         }
     }
     for answered in batch {
-        if let Err(error) = settle(runtime, std::slice::from_ref(answered)).await {
+        if let Err(error) = settle(&runtime.journal, std::slice::from_ref(answered)).await {
             tracing::error!(order_id = %answered.intent.order_id, %error, "an outcome could not be written");
         }
     }
 }
 
-async fn settle(runtime: &Runtime, batch: &[Answered]) -> Result<(), HandlerError> {
-    let now = runtime.clock.now();
-    let mut order_ids: Vec<Uuid> = batch.iter().map(|answered| answered.intent.order_id).collect();
-    order_ids.sort_unstable();
-    order_ids.dedup();
-    let mut transaction = database::begin(&runtime.pool).await?;
-    let before = payments::load(&mut transaction, &order_ids, Vec::new()).await?;
-    let mut after = before.clone();
-    let mut written = Vec::with_capacity(batch.len() * 2);
-    for Answered { intent, outcome } in batch {
-        for (index, decided) in after.settle(intent.order_id, outcome).into_iter().enumerate() {
-            let origin = Origin {
-                cause: Some(Cause { event_id: intent.cause_id, met_at: None }),
-                actor: "gateway".to_owned(),
-                request: None,
-                trace: TraceContext::child_of(Some(&intent.traceparent)),
-            };
-            let event_id = derived_event_id("gateway", intent.cause_id, index);
-            written.push(Written::new(event_id, decided, origin));
+async fn settle(journal: &Journal, batch: &[Answered]) -> Result<(), HandlerError> {
+    let mut keys = Keys::default();
+    keys.extend(Payment::NOUN, batch.iter().map(|answered| answered.intent.order_id));
+    decide(journal, &keys, |state: &mut Payments| {
+        let mut written = Vec::with_capacity(batch.len() * 2);
+        for Answered { intent, outcome } in batch {
+            for (index, decided) in state.settle(intent.order_id, outcome).into_iter().enumerate() {
+                let origin = Origin {
+                    cause: Some(Cause { event_id: intent.cause_id, met_at: None }),
+                    actor: "gateway".to_owned(),
+                    request: None,
+                    trace: TraceContext::child_of(Some(&intent.traceparent)),
+                };
+                let event_id = derived_event_id("gateway", intent.cause_id, index);
+                written.push(Written::new(event_id, decided, origin));
+            }
         }
-    }
-    payments::apply(&mut transaction, &before, &after, &written, now).await?;
-    let entries = written
-        .into_iter()
-        .map(|written| written.into_entry(runtime.partitions))
-        .collect::<Result<Vec<_>, _>>()?;
-    log::append(&mut transaction, entries, now).await?;
-    transaction.commit().await?;
-    runtime.wake.wake();
-    Ok(())
+        Ok(Decision::of(written, ()))
+    })
+    .await
 }
 
 /// Hands in what its process has not brought to an end in time.
@@ -280,7 +272,7 @@ async fn take_over(runtime: Runtime, queue: GatewayQueue) {
             () = runtime.shutdown.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        match payments::take_over(&runtime.pool, runtime.clock.now(), TAKE_OVER_MAX).await {
+        match payments::take_over(&runtime.journal.pool, runtime.journal.now(), TAKE_OVER_MAX).await {
             Ok(intents) => intents.into_iter().for_each(|intent| queue.offer(intent)),
             Err(error) => {
                 tracing::warn!(%error, "what the gateway owes an answer to could not be looked for")

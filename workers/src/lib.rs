@@ -92,7 +92,7 @@ pub async fn run(
 ) -> Result<(), GatewayError> {
     match worker {
         Worker::Orders => {
-            let handler = Adapter(orders::OrdersWorker::new(metrics, runtime.clock.clone()));
+            let handler = Adapter(orders::OrdersWorker::new(metrics, runtime.journal.clock.clone()));
             consumer::run(runtime, config, Arc::new(handler)).await;
         }
         Worker::Stock => consumer::run(runtime, config, Arc::new(Adapter(stock::StockWorker))).await,

@@ -1,16 +1,15 @@
 //! The orders worker: the saga. It decides what follows from what the others answered.
 
-use jiff::Timestamp;
-use ordermill_domain::orders::Orders;
+use ordermill_domain::aggregate::Aggregate as _;
+use ordermill_domain::orders::{Order, Orders};
 use ordermill_pipeline::clock::Clock;
-use ordermill_pipeline::consumer::{Appended, HandlerError, Received};
+use ordermill_pipeline::consumer::Appended;
+use ordermill_pipeline::journal::Keys;
 use ordermill_pipeline::log::Entry;
-use ordermill_schemas::Topic;
-use ordermill_store::{Written, orders};
-use sqlx::PgConnection;
+use ordermill_schemas::{Event, EventKind, Topic};
 
 use crate::metrics::WorkerMetrics;
-use crate::participant::{Participant, order_ids};
+use crate::participant::Participant;
 
 /// The orders worker.
 pub struct OrdersWorker {
@@ -26,34 +25,21 @@ impl OrdersWorker {
     }
 }
 
-/// The events that end a placing.
-const ENDS_A_PLACING: [&str; 2] = ["order.confirmed", "order.rejected"];
-/// The events that end a later change of an order.
-const ENDS_A_CHANGE: [&str; 3] = ["order.cancelled", "order.modified", "order.modification_refused"];
 /// How many events a placing has at most; what has a higher number came later.
 const PLACING_EVENTS_MAX: i32 = 4;
+
+/// Whether an event ends a later change of an order.
+fn ends_a_change(kind: EventKind) -> bool {
+    matches!(kind, EventKind::OrderCancelled | EventKind::OrderModified | EventKind::OrderModificationRefused)
+}
 
 impl Participant for OrdersWorker {
     const GROUP: &'static str = "orders";
     const TOPICS: &'static [Topic] = &[Topic::Stock, Topic::Payments, Topic::Coupons];
     type State = Orders;
 
-    async fn load(
-        connection: &mut PgConnection,
-        events: &[Received],
-        _now: Timestamp,
-    ) -> Result<Orders, HandlerError> {
-        orders::load(connection, &order_ids(events)).await
-    }
-
-    async fn apply(
-        connection: &mut PgConnection,
-        before: &Orders,
-        after: &Orders,
-        _written: &[Written],
-        now: Timestamp,
-    ) -> Result<(), HandlerError> {
-        orders::apply(connection, before, after, now).await
+    fn keys(event: &Event, keys: &mut Keys) {
+        keys.extend(Order::NOUN, event.order_id());
     }
 
     fn follows_up(_entry: &Entry) -> bool {
@@ -63,12 +49,13 @@ impl Participant for OrdersWorker {
     fn committed(&self, appended: Vec<Appended>) {
         let now = self.clock.now();
         for Appended { entry, .. } in appended {
-            let event = entry.event_type.as_str();
+            let Some(kind) = EventKind::from_name(&entry.event_type) else { continue };
+            let event = kind.name();
             // How long after acceptance says something of a placing only; what follows comes when somebody wants it.
-            if entry.sequence <= PLACING_EVENTS_MAX && !ENDS_A_CHANGE.contains(&event) {
+            if entry.sequence <= PLACING_EVENTS_MAX && !ends_a_change(kind) {
                 self.metrics.stage(event, entry.key, now);
             }
-            if ENDS_A_PLACING.contains(&event) || ENDS_A_CHANGE.contains(&event) {
+            if matches!(kind, EventKind::OrderConfirmed | EventKind::OrderRejected) || ends_a_change(kind) {
                 self.metrics.settled(event);
                 tracing::info!(order_id = %entry.key, event, trace_id = entry.trace.trace_id(), "order settled");
             }

@@ -1,39 +1,23 @@
-//! What every worker does with a batch: load, decide in memory event by event, apply, append.
+//! What every worker does with a batch: say which rows it needs, and decide event by event in memory.
 
-use jiff::Timestamp;
-use ordermill_domain::decider::Decider;
-use ordermill_pipeline::consumer::{
-    Appended, Batch, Handled, Handler, HandlerError, Received, derived_event_id,
-};
+use ordermill_domain::capability::Reacts;
+use ordermill_pipeline::consumer::{Appended, Batch, Handled, Handler, HandlerError, derived_event_id};
+use ordermill_pipeline::journal::{Keys, Loaded, Table};
 use ordermill_pipeline::log::Entry;
-use ordermill_schemas::Topic;
-use ordermill_store::Written;
-use sqlx::PgConnection;
+use ordermill_schemas::{Event, Topic};
+use ordermill_store::{TABLES, Written, state, writes};
 
-/// A worker: which state it loads for a batch, and how it writes what was decided.
+/// A worker: what it reads, and which rows an event is about. What follows from it is its capability's to say.
 pub(crate) trait Participant: Send + Sync + 'static {
     /// The group's name.
     const GROUP: &'static str;
     /// The topics it reads.
     const TOPICS: &'static [Topic];
-    /// The state, with its rules.
-    type State: Decider + Clone + PartialEq + Send + Sync;
+    /// The capability whose rules it follows.
+    type State: Reacts + PartialEq;
 
-    /// Locks and loads everything that the events are about, as of that time.
-    fn load(
-        connection: &mut PgConnection,
-        events: &[Received],
-        now: Timestamp,
-    ) -> impl Future<Output = Result<Self::State, HandlerError>> + Send;
-
-    /// Writes what differs between the states.
-    fn apply(
-        connection: &mut PgConnection,
-        before: &Self::State,
-        after: &Self::State,
-        written: &[Written],
-        now: Timestamp,
-    ) -> impl Future<Output = Result<(), HandlerError>> + Send;
+    /// Adds the keys of the rows that an event is about.
+    fn keys(event: &Event, keys: &mut Keys);
 
     /// Which of its new events the worker wants to see after the commit.
     fn follows_up(_entry: &Entry) -> bool {
@@ -50,19 +34,20 @@ pub(crate) struct Adapter<P>(pub(crate) P);
 impl<P: Participant> Handler for Adapter<P> {
     const GROUP: &'static str = P::GROUP;
     const TOPICS: &'static [Topic] = P::TOPICS;
+    const TABLES: &'static [Table] = TABLES;
 
-    async fn handle(
-        &self,
-        connection: &mut PgConnection,
-        batch: &Batch<'_>,
-    ) -> Result<Handled, HandlerError> {
-        let before = P::load(connection, batch.events, batch.now).await?;
+    fn keys(&self, event: &Event, keys: &mut Keys) {
+        P::keys(event, keys);
+    }
+
+    fn decide(&self, loaded: &Loaded, batch: &Batch<'_>) -> Result<Handled, HandlerError> {
+        let before: P::State = state(loaded, batch.now)?;
         let mut after = before.clone();
         let mut written = Vec::with_capacity(batch.events.len());
         let mut effects = Vec::new();
         for received in batch.events {
             let (unchanged, count) = (batch.tells_effects.then(|| after.clone()), written.len());
-            for (index, decided) in after.react(&received.event).into_iter().enumerate() {
+            for (index, decided) in after.react(&received.event, received.at).into_iter().enumerate() {
                 let event_id = derived_event_id(P::GROUP, received.event_id, index);
                 tracing::debug!(
                     group = P::GROUP,
@@ -75,9 +60,8 @@ impl<P: Participant> Handler for Adapter<P> {
             }
             effects.extend(unchanged.map(|unchanged| written.len() > count || after != unchanged));
         }
-        P::apply(connection, &before, &after, &written, batch.now).await?;
-        let entries = written.into_iter().map(|written| written.into_entry(batch.partitions));
-        Ok(Handled { entries: entries.collect::<Result<_, _>>()?, effects })
+        let writes = writes(loaded, &before, &after, written, batch.now, batch.partitions)?;
+        Ok(Handled { writes, effects })
     }
 
     fn follows_up(entry: &Entry) -> bool {
@@ -87,12 +71,4 @@ impl<P: Participant> Handler for Adapter<P> {
     fn committed(&self, appended: Vec<Appended>) {
         self.0.committed(appended);
     }
-}
-
-/// The orders that events are about, in order and once each.
-pub(crate) fn order_ids(events: &[Received]) -> Vec<uuid::Uuid> {
-    let mut ids: Vec<uuid::Uuid> = events.iter().filter_map(|received| received.event.order_id()).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    ids
 }

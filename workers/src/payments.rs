@@ -1,15 +1,14 @@
 //! The payments worker: decides what is to be charged, voided and paid back, and holds the money meanwhile. The
 //! gateway is asked by [`crate::gateway`], after the commit.
 
-use jiff::Timestamp;
-use ordermill_domain::payments::{GatewayTask, Payments};
-use ordermill_pipeline::consumer::{Appended, HandlerError, Received};
+use ordermill_domain::aggregate::Aggregate as _;
+use ordermill_domain::payments::{Balance, GatewayTask, Payment, Payments};
+use ordermill_pipeline::consumer::Appended;
+use ordermill_pipeline::journal::Keys;
 use ordermill_pipeline::log::Entry;
 use ordermill_schemas::orders::PaymentMethod;
-use ordermill_schemas::{Event, Topic};
+use ordermill_schemas::{Event, EventKind, Topic};
 use ordermill_store::payments::Intent;
-use ordermill_store::{Written, payments};
-use sqlx::PgConnection;
 
 use crate::gateway::GatewayQueue;
 use crate::participant::Participant;
@@ -27,53 +26,34 @@ impl PaymentsWorker {
     }
 }
 
-/// The events after which the gateway has something to do.
-const ASKING: [&str; 3] = ["payment.requested", "payment.voiding", "payment.refunding"];
-
 impl Participant for PaymentsWorker {
     const GROUP: &'static str = "payments";
     const TOPICS: &'static [Topic] = &[Topic::Orders];
     type State = Payments;
 
-    async fn load(
-        connection: &mut PgConnection,
-        events: &[Received],
-        _now: Timestamp,
-    ) -> Result<Payments, HandlerError> {
-        let (mut order_ids, mut user_ids) = (Vec::new(), Vec::new());
-        for received in events {
-            match &received.event {
-                Event::OrderPaymentDue(due) => {
-                    order_ids.push(due.order_id);
-                    if due.payment_method == PaymentMethod::Balance {
-                        user_ids.push(due.user_id);
-                    }
+    /// The balance of who has paid from it follows from the payment.
+    fn keys(event: &Event, keys: &mut Keys) {
+        match event {
+            Event::OrderPaymentDue(due) => {
+                keys.add(Payment::NOUN, due.order_id);
+                if due.payment_method == PaymentMethod::Balance {
+                    keys.add(Balance::NOUN, due.user_id);
                 }
-                Event::OrderRejecting(_)
-                | Event::OrderCancelling(_)
-                | Event::OrderModificationApplying(_)
-                | Event::OrderModificationRefusing(_) => order_ids.push(received.event.key()),
-                _ => {}
             }
+            Event::OrderRejecting(_)
+            | Event::OrderCancelling(_)
+            | Event::OrderModificationApplying(_)
+            | Event::OrderModificationRefusing(_) => keys.add(Payment::NOUN, event.key()),
+            _ => {}
         }
-        if order_ids.is_empty() {
-            return Ok(Payments::default());
-        }
-        payments::load(connection, &order_ids, user_ids).await
     }
 
-    async fn apply(
-        connection: &mut PgConnection,
-        before: &Payments,
-        after: &Payments,
-        written: &[Written],
-        now: Timestamp,
-    ) -> Result<(), HandlerError> {
-        payments::apply(connection, before, after, written, now).await
-    }
-
+    /// The events after which the gateway has something to do.
     fn follows_up(entry: &Entry) -> bool {
-        ASKING.contains(&entry.event_type.as_str())
+        matches!(
+            EventKind::from_name(&entry.event_type),
+            Some(EventKind::PaymentRequested | EventKind::PaymentVoiding | EventKind::PaymentRefunding)
+        )
     }
 
     fn committed(&self, appended: Vec<Appended>) {

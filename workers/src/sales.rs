@@ -3,9 +3,9 @@
 
 use ordermill_domain::sales::Sums;
 use ordermill_pipeline::consumer::{Batch, Handled, Handler, HandlerError};
+use ordermill_pipeline::journal::{Loaded, Writes};
 use ordermill_schemas::Topic;
-use ordermill_store::sales;
-use sqlx::PgConnection;
+use ordermill_store::sales::Additions;
 
 /// The sales worker.
 pub struct SalesWorker;
@@ -14,11 +14,7 @@ impl Handler for SalesWorker {
     const GROUP: &'static str = "sales";
     const TOPICS: &'static [Topic] = &[Topic::Orders];
 
-    async fn handle(
-        &self,
-        connection: &mut PgConnection,
-        batch: &Batch<'_>,
-    ) -> Result<Handled, HandlerError> {
+    fn decide(&self, _loaded: &Loaded, batch: &Batch<'_>) -> Result<Handled, HandlerError> {
         let mut sums = Sums::default();
         let mut effects = Vec::new();
         for received in batch.events {
@@ -29,7 +25,7 @@ impl Handler for SalesWorker {
                 effects.push(alone != Sums::default());
             }
         }
-        sales::add(connection, &sums).await?;
-        Ok(Handled { entries: Vec::new(), effects })
+        let writes = Writes { projections: vec![Box::new(Additions(sums))], ..Writes::default() };
+        Ok(Handled { writes, effects })
     }
 }

@@ -1,16 +1,19 @@
 //! The timers: what lasts too long is given up, so that nobody waits for ever. The deadline stands in the order's row,
 //! so a timer that dies loses none.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
-use ordermill_domain::decider::Decided;
+use ordermill_domain::aggregate::Aggregate as _;
+use ordermill_domain::coupons::{Coupons, UserCoupon};
+use ordermill_domain::orders::{Order, Orders};
 use ordermill_pipeline::consumer::{HandlerError, Runtime, derived_event_id};
-use ordermill_pipeline::database;
 use ordermill_pipeline::heartbeat::{self, Pulse};
-use ordermill_pipeline::log::{self, Origin};
+use ordermill_pipeline::journal::{Journal, Keys};
+use ordermill_pipeline::log::Origin;
 use ordermill_pipeline::retry::Retry;
 use ordermill_pipeline::trace::TraceContext;
-use ordermill_store::{Written, coupons, orders};
+use ordermill_store::{Decision, Written, coupons, decide, orders};
 
 use crate::metrics::WorkerMetrics;
 
@@ -25,7 +28,7 @@ const BATCH_MAX: i64 = 500;
 pub(crate) async fn run(runtime: Runtime, instance: String, metrics: WorkerMetrics) {
     let pulse = Pulse::default();
     let beat = tokio::spawn(heartbeat::run(
-        runtime.pool.clone(),
+        runtime.journal.pool.clone(),
         format!("worker:{NAME}"),
         instance,
         pulse.clone(),
@@ -35,7 +38,7 @@ pub(crate) async fn run(runtime: Runtime, instance: String, metrics: WorkerMetri
     let shutdown = runtime.shutdown.clone();
     while !shutdown.is_cancelled() {
         pulse.beat();
-        let pause = match look(&runtime, &metrics).await {
+        let pause = match look(&runtime.journal, &metrics).await {
             Ok(()) => {
                 retry.succeeded();
                 LOOK_EVERY
@@ -50,61 +53,55 @@ pub(crate) async fn run(runtime: Runtime, instance: String, metrics: WorkerMetri
     let _ = beat.await;
 }
 
-async fn look(runtime: &Runtime, metrics: &WorkerMetrics) -> Result<(), HandlerError> {
+async fn look(journal: &Journal, metrics: &WorkerMetrics) -> Result<(), HandlerError> {
     let full = usize::try_from(BATCH_MAX).unwrap_or(usize::MAX);
-    while give_up_some(runtime).await? == full {}
-    while expire_some(runtime).await? == full {}
-    metrics.orders_overdue().set(orders::count_overdue(&runtime.pool, runtime.clock.now()).await?);
+    while give_up_some(journal).await? == full {}
+    while expire_some(journal).await? == full {}
+    metrics.orders_overdue().set(orders::count_overdue(&journal.pool, journal.now()).await?);
     Ok(())
 }
 
-/// Gives up one batch; how many.
-async fn give_up_some(runtime: &Runtime) -> Result<usize, HandlerError> {
-    let now = runtime.clock.now();
-    let mut transaction = database::begin(&runtime.pool).await?;
-    let before = orders::load_expired(&mut transaction, now, BATCH_MAX).await?;
-    if before.orders.is_empty() {
-        return Ok(0);
-    }
-    let mut after = before.clone();
-    let mut entries = Vec::with_capacity(after.orders.len());
-    for order in after.orders.values_mut() {
-        let Some(Decided { event, sequence }) = order.expire() else { continue };
-        tracing::warn!(order_id = %order.order_id, event = event.name(), "the order's deadline has passed");
-        // One deadline for each round, so one event.
-        let round = usize::try_from(order.round).unwrap_or_default();
-        let event_id = derived_event_id(NAME, order.order_id, round);
-        let written = Written::new(event_id, Decided { event, sequence }, origin());
-        entries.push(written.into_entry(runtime.partitions)?);
-    }
-    orders::apply(&mut transaction, &before, &after, now).await?;
-    log::append(&mut transaction, entries, now).await?;
-    transaction.commit().await?;
-    runtime.wake.wake();
-    Ok(after.orders.len())
+/// Gives up one batch of orders; how many were due.
+async fn give_up_some(journal: &Journal) -> Result<usize, HandlerError> {
+    let due = orders::expired(&journal.pool, journal.now(), BATCH_MAX).await?;
+    let mut keys = Keys::default();
+    keys.extend(Order::NOUN, due.iter().copied());
+    decide(journal, &keys, |state: &mut Orders| {
+        let (now, mut written) = (state.now, Vec::with_capacity(due.len()));
+        for order_id in &due {
+            let round = state.orders.get(order_id).map_or(0, |order| order.round);
+            let Ok(decided) = state.command(*order_id, |order| Ok::<_, Infallible>(order.expire(now)));
+            for decided in decided {
+                tracing::warn!(%order_id, event = decided.event.name(), "the order's deadline has passed");
+                // One deadline for each round, so one event.
+                let round = usize::try_from(round).unwrap_or_default();
+                written.push(Written::new(derived_event_id(NAME, *order_id, round), decided, origin()));
+            }
+        }
+        Ok::<_, HandlerError>(Decision::of(written, ()))
+    })
+    .await?;
+    Ok(due.len())
 }
 
-/// Ends one batch of users' coupons whose time is over; how many.
-async fn expire_some(runtime: &Runtime) -> Result<usize, HandlerError> {
-    let now = runtime.clock.now();
-    let mut transaction = database::begin(&runtime.pool).await?;
-    let before = coupons::load_expired(&mut transaction, now, BATCH_MAX).await?;
-    if before.user_coupons.is_empty() {
-        return Ok(0);
-    }
-    let mut after = before.clone();
-    let mut entries = Vec::with_capacity(before.user_coupons.len());
-    for user_coupon_id in before.user_coupons.keys() {
-        let Some(decided) = after.expire(*user_coupon_id) else { continue };
-        // A coupon expires once, so it has one event of that.
-        let event_id = derived_event_id(NAME, *user_coupon_id, 0);
-        entries.push(Written::new(event_id, decided, origin()).into_entry(runtime.partitions)?);
-    }
-    coupons::apply(&mut transaction, &before, &after).await?;
-    log::append(&mut transaction, entries, now).await?;
-    transaction.commit().await?;
-    runtime.wake.wake();
-    Ok(before.user_coupons.len())
+/// Ends one batch of users' coupons whose time is over; how many were due.
+async fn expire_some(journal: &Journal) -> Result<usize, HandlerError> {
+    let due = coupons::expired(&journal.pool, journal.now(), BATCH_MAX).await?;
+    let mut keys = Keys::default();
+    keys.extend(UserCoupon::NOUN, due.iter().copied());
+    decide(journal, &keys, |state: &mut Coupons| {
+        let mut written = Vec::with_capacity(due.len());
+        for user_coupon_id in &due {
+            // A coupon expires once, so it has one event of that.
+            let event_id = derived_event_id(NAME, *user_coupon_id, 0);
+            written.extend(
+                state.expire(*user_coupon_id).map(|decided| Written::new(event_id, decided, origin())),
+            );
+        }
+        Ok::<_, HandlerError>(Decision::of(written, ()))
+    })
+    .await?;
+    Ok(due.len())
 }
 
 fn origin() -> Origin {

@@ -4,9 +4,12 @@ use axum::Json as JsonAnswer;
 use axum::extract::State;
 use axum::response::Response;
 use jiff::Timestamp;
+use ordermill_domain::aggregate::Aggregate as _;
+use ordermill_domain::payments::{Balance, Payments};
+use ordermill_pipeline::journal::Keys;
 use ordermill_schemas::Money;
 use ordermill_store::balances::{self, EntryRow};
-use ordermill_store::idempotency::Request;
+use ordermill_store::{Written, users};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -15,12 +18,13 @@ use uuid::Uuid;
 
 use crate::app::Api;
 use crate::auth::Caller;
-use crate::body::{Json, whole};
-use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, first_answer};
-use crate::openapi::problems;
+use crate::body::whole;
+use crate::idempotency::{Answer, first_answer};
+use crate::keyed::{FirstTurn, Keyed};
 use crate::paging::{Items, PageQuery};
 use crate::path::{self, Id};
 use crate::problem::{Code, FieldError, Problem};
+use crate::problem_responses::problems;
 use crate::request::RequestContext;
 use crate::validation::limits;
 
@@ -165,17 +169,10 @@ problems! {
 )]
 async fn charge(
     State(api): State<Api>,
-    caller: Caller,
-    Id(user_id, _): Id<path::User>,
-    IdempotencyKey(key): IdempotencyKey,
-    context: RequestContext,
-    Json { value, hash }: Json<NewCharge>,
+    Keyed { caller, path: Id(user_id, _), context, request, body }: Keyed<Caller, Id<path::User>, NewCharge>,
 ) -> Result<Response, Problem> {
-    let context = context.keyed(&key);
     caller.acting_for(user_id)?;
-    let amount = value.check()?;
-    let route = format!("POST /v1/users/{user_id}/balance/charges");
-    let request = Request { caller: caller.name(), route, key, body_hash: hash };
+    let amount = body.check()?;
     let answer = api.once(request, |api, turn| book(api, turn, caller, context, user_id, amount)).await?;
     Ok(answer.into_response())
 }
@@ -189,20 +186,23 @@ async fn book(
     user_id: Uuid,
     amount: Money,
 ) -> Result<Answer, Problem> {
-    let (entry_id, now) = (Uuid::now_v7(), api.journal.now());
-    let mut transaction = api.begin().await?;
-    let charged = balances::charge(&mut transaction, user_id, entry_id, amount, now).await?;
-    let charged = charged.ok_or_else(path::unknown::<path::User>)?;
-    let view = ChargeView {
-        entry_id,
-        kind: "CHARGED",
-        amount,
-        balance_after: charged.event.available + charged.event.held,
-        created_at: now,
-    };
-    let event = (entry_id, charged.event.into(), charged.sequence);
-    api.append(&mut transaction, vec![event], &context.origin(caller.name()), now).await?;
-    api.finish(turn, transaction, first_answer(201, None, &view)?, now).await
+    // Who is erased keeps the balance, but nobody puts money in.
+    users::find(&api.journal.pool, user_id).await?.ok_or_else(path::unknown::<path::User>)?;
+    let (keys, origin) = (Keys::of(Balance::NOUN, user_id), context.origin(caller.name()));
+    api.decide_once(turn, &keys, |state: &mut Payments| {
+        let decided = state.charge(user_id, amount).ok_or_else(path::unknown::<path::User>)?;
+        let balance = &state.balances[&user_id];
+        let view = ChargeView {
+            entry_id: Uuid::now_v7(),
+            kind: "CHARGED",
+            amount,
+            balance_after: balance.available + balance.held,
+            created_at: state.now,
+        };
+        let written = Written::new(view.entry_id, decided, origin.clone());
+        Ok((vec![written], first_answer(201, None, &view)?))
+    })
+    .await
 }
 
 problems! { ShowProblems: Unauthenticated, UserNotFound }

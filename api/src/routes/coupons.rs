@@ -7,11 +7,11 @@ use axum::Json as JsonAnswer;
 use axum::extract::State;
 use axum::response::Response;
 use jiff::Timestamp;
-use ordermill_domain::coupons::Coupon;
+use ordermill_domain::coupons::{Coupon, Coupons};
+use ordermill_pipeline::journal::Keys;
 use ordermill_schemas::Money;
 use ordermill_schemas::coupons::{CouponCreated, CouponDiscount};
-use ordermill_store::coupons::{self, CouponRow};
-use ordermill_store::idempotency::Request;
+use ordermill_store::{Written, find};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -20,11 +20,12 @@ use uuid::Uuid;
 
 use crate::app::Api;
 use crate::auth::Admin;
-use crate::body::{Json, object, optional_whole, whole};
-use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, first_answer};
-use crate::openapi::problems;
+use crate::body::{object, optional_whole, whole};
+use crate::idempotency::{Answer, first_answer};
+use crate::keyed::{FirstTurn, Keyed};
 use crate::path::{self, Id};
 use crate::problem::Problem;
+use crate::problem_responses::problems;
 use crate::request::RequestContext;
 use crate::validation::{Checks, limits};
 
@@ -195,8 +196,7 @@ struct CouponView {
 
 impl CouponView {
     /// The coupon as it is shown at that time.
-    fn of(row: CouponRow, now: Timestamp) -> CouponView {
-        let CouponRow { coupon_id, name, coupon } = row;
+    fn of(coupon_id: Uuid, coupon: Coupon, now: Timestamp) -> CouponView {
         let status = match (coupon.is_sold_out(), coupon.is_claimable_at(now)) {
             (true, _) => CouponStatus::SoldOut,
             (false, true) => CouponStatus::Open,
@@ -204,7 +204,7 @@ impl CouponView {
         };
         CouponView {
             coupon_id,
-            name,
+            name: coupon.name,
             discount: coupon.discount.into(),
             quantity: coupon.quantity,
             remaining: coupon.quantity - coupon.issued,
@@ -244,15 +244,9 @@ problems! {
 )]
 async fn create(
     State(api): State<Api>,
-    Admin(caller): Admin,
-    IdempotencyKey(key): IdempotencyKey,
-    context: RequestContext,
-    Json { value, hash }: Json<NewCoupon>,
+    Keyed { context, request, body, .. }: Keyed<Admin, (), NewCoupon>,
 ) -> Result<Response, Problem> {
-    let context = context.keyed(&key);
-    let coupon = value.check()?;
-    let route = "POST /v1/coupons".to_owned();
-    let request = Request { caller: caller.name(), route, key, body_hash: hash };
+    let coupon = body.check()?;
     let answer = api.once(request, |api, turn| store(api, turn, context, coupon)).await?;
     Ok(answer.into_response())
 }
@@ -264,15 +258,15 @@ async fn store(
     context: RequestContext,
     created: CouponCreated,
 ) -> Result<Answer, Problem> {
-    let now = api.journal.now();
-    let mut transaction = api.begin().await?;
-    coupons::insert(&mut transaction, &created, now).await?;
-    let coupon_id = created.coupon_id;
-    let row = CouponRow { coupon_id, name: created.name.clone(), coupon: Coupon::created(&created) };
-    let events = vec![(Uuid::now_v7(), created.into(), 1)];
-    api.append(&mut transaction, events, &context.origin("admin".to_owned()), now).await?;
-    let location = Some(format!("/v1/coupons/{coupon_id}"));
-    api.finish(turn, transaction, first_answer(201, location, &CouponView::of(row, now))?, now).await
+    let (keys, origin) = (Keys::default(), context.origin("admin".to_owned()));
+    api.decide_once(turn, &keys, |state: &mut Coupons| {
+        let decided = state.create(created.clone());
+        let (coupon_id, now) = (created.coupon_id, state.now);
+        let view = CouponView::of(coupon_id, Coupon::created(&created, now), now);
+        let location = Some(format!("/v1/coupons/{coupon_id}"));
+        Ok((Written::asked_for(decided, &origin), first_answer(201, location, &view)?))
+    })
+    .await
 }
 
 problems! { ShowProblems: CouponNotFound }
@@ -290,9 +284,9 @@ async fn show(
     State(api): State<Api>,
     Id(coupon_id, _): Id<path::Coupon>,
 ) -> Result<JsonAnswer<CouponView>, Problem> {
-    let row = coupons::find(&api.journal.pool, coupon_id).await?;
-    let row = row.ok_or_else(path::unknown::<path::Coupon>)?;
-    Ok(JsonAnswer(CouponView::of(row, api.journal.now())))
+    let coupon = find(&api.journal.pool, coupon_id).await?;
+    let coupon = coupon.ok_or_else(path::unknown::<path::Coupon>)?;
+    Ok(JsonAnswer(CouponView::of(coupon_id, coupon, api.journal.now())))
 }
 
 #[cfg(test)]

@@ -15,10 +15,10 @@ use uuid::Uuid;
 use crate::app::Api;
 use crate::auth::Admin;
 use crate::dead_letters::{All, GroupView, LetterView, WholeLetterView};
-use crate::openapi::problems;
 use crate::paging::{Items, PageQuery};
 use crate::path::{self, Id};
 use crate::problem::Problem;
+use crate::problem_responses::problems;
 use crate::validation::Checks;
 
 use filter::LetterFilter;

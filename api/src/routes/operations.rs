@@ -10,8 +10,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::Api;
-use crate::openapi::problems;
 use crate::problem::{Code, Problem};
+use crate::problem_responses::problems;
 
 /// What the figures are written in.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

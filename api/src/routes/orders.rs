@@ -15,9 +15,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use jiff::Timestamp;
+use ordermill_domain::orders::Order;
 use ordermill_schemas::orders::PaymentMethod;
-use ordermill_store::idempotency::Request;
-use ordermill_store::orders::{self, OrderRow};
 use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -29,15 +28,14 @@ use self::view::{OrderView, PaymentMethodName};
 use crate::acceptance::{Wanted, WantedLine};
 use crate::app::Api;
 use crate::auth::Caller;
-use crate::body::{Json, objects, whole};
+use crate::body::{objects, whole};
 use crate::etag;
-use crate::idempotency::IdempotencyKey;
-use crate::openapi::problems;
+use crate::keyed::Keyed;
 use crate::order_command::RETRY_AFTER_S;
 use crate::path::{self, Id};
 use crate::prefer::Prefer;
 use crate::problem::Problem;
-use crate::request::RequestContext;
+use crate::problem_responses::problems;
 use crate::validation::{Checks, limits};
 
 /// The version of an order that has just been accepted.
@@ -156,17 +154,11 @@ problems! {
 )]
 async fn place(
     State(api): State<Api>,
-    caller: Caller,
-    IdempotencyKey(key): IdempotencyKey,
     prefer: Prefer,
-    context: RequestContext,
-    Json { value, hash }: Json<NewOrder>,
+    Keyed { caller, context, request, body, .. }: Keyed<Caller, (), NewOrder>,
 ) -> Result<Response, Problem> {
-    let context = context.keyed(&key);
-    let wanted = value.check()?;
+    let wanted = body.check()?;
     caller.acting_for(wanted.user_id)?;
-    let request =
-        Request { caller: caller.name(), route: "POST /v1/orders".to_owned(), key, body_hash: hash };
     let running = api.running_keys.claim(&request);
     let accepted = api.acceptance.submit(request, running, wanted, context).await?;
     if let Some(order_id) = accepted.order_id {
@@ -186,18 +178,20 @@ async fn waited(api: &Api, order_id: Uuid, prefer: Prefer, response: Response) -
     let Some(wait) = prefer.wait else { return Ok(response) };
     api.waiting.until_rest(order_id, wait).await;
     // It has begun whatever happens now: where the order can't be read, the first answer stands.
-    let Ok(Some(row)) = orders::find(&api.journal.pool, order_id).await else { return Ok(response) };
+    let Ok(Some(row)) = ordermill_store::find::<Order>(&api.journal.pool, order_id).await else {
+        return Ok(response);
+    };
     Ok(after_wait(response, row, wait, api.journal.now())?)
 }
 
 /// The order as it is after a wait.
 fn after_wait(
     first: Response,
-    row: OrderRow,
+    row: Order,
     wait: Duration,
     now: Timestamp,
 ) -> Result<Response, serde_json::Error> {
-    let etag = etag::of_version(row.version);
+    let etag = etag::of_version(row.visible_version);
     let body = serde_json::to_vec(&OrderView::of(row, now))?;
     let (mut parts, _) = first.into_parts();
     parts.headers.insert(header::ETAG, etag);
@@ -258,7 +252,7 @@ async fn show(
         }
         response_headers.insert(PREFERENCE_APPLIED, applied(wait));
     }
-    let etag = etag::of_version(order.version);
+    let etag = etag::of_version(order.visible_version);
     let is_known = etag::is_known_to_client(&headers, &etag);
     response_headers.insert(header::ETAG, etag);
     if is_known {
@@ -268,9 +262,9 @@ async fn show(
 }
 
 /// The order, where the caller may see it.
-async fn find(api: &Api, caller: Caller, order_id: Uuid) -> Result<OrderRow, Problem> {
+async fn find(api: &Api, caller: Caller, order_id: Uuid) -> Result<Order, Problem> {
     note_order(order_id);
-    let order = orders::find(&api.journal.pool, order_id).await?;
+    let order = ordermill_store::find::<Order>(&api.journal.pool, order_id).await?;
     order.filter(|order| caller.may_act_for(order.user_id)).ok_or_else(path::unknown::<path::Order>)
 }
 

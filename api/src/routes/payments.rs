@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use crate::app::Api;
 use crate::body;
-use crate::openapi::problems;
 use crate::problem::{Code, Problem};
+use crate::problem_responses::problems;
 use crate::signature;
 
 /// The header with the gateway's signature.

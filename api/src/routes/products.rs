@@ -8,30 +8,29 @@ use axum::Json as JsonAnswer;
 use axum::extract::State;
 use axum::response::Response;
 use jiff::Timestamp;
+use ordermill_domain::stock::Stock;
+use ordermill_pipeline::journal::Keys;
 use ordermill_schemas::Money;
 use ordermill_schemas::products::ProductCreated;
-use ordermill_schemas::stock::StockAdjusted;
-use ordermill_store::idempotency::Request;
-use ordermill_store::products::{self, ProductRow};
+use ordermill_store::Written;
+use ordermill_store::products::{self, StockedProduct};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use crate::app::{Api, NewEvent};
+use crate::app::Api;
 use crate::auth::Admin;
-use crate::body::{Json, whole};
-use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, first_answer};
-use crate::openapi::problems;
+use crate::body::whole;
+use crate::idempotency::{Answer, first_answer};
+use crate::keyed::{FirstTurn, Keyed};
 use crate::path::{self, Id};
 use crate::problem::Problem;
+use crate::problem_responses::problems;
 use crate::product_cache::Found;
 use crate::request::RequestContext;
 use crate::validation::{Checks, limits};
-
-/// Why the first units of a product came.
-const FIRST_STOCK: &str = "first stock";
 
 /// The routes of products.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
@@ -133,19 +132,19 @@ struct ProductView {
     updated_at: Timestamp,
 }
 
-impl From<ProductRow> for ProductView {
-    fn from(row: ProductRow) -> ProductView {
-        let status = ProductStatus::of(row.withdrawn, row.stock);
+impl From<StockedProduct> for ProductView {
+    fn from(row: StockedProduct) -> ProductView {
+        let StockedProduct { product_id, product, stock } = row;
         ProductView {
-            product_id: row.product_id,
-            name: row.name,
-            description: row.description,
-            category: row.category,
-            price: row.price,
-            stock: row.stock,
-            status,
-            created_at: row.created_at,
-            updated_at: row.updated_at,
+            product_id,
+            name: product.name,
+            description: product.description,
+            category: product.category,
+            price: product.price,
+            stock,
+            status: ProductStatus::of(product.withdrawn, stock),
+            created_at: product.created_at,
+            updated_at: product.updated_at,
         }
     }
 }
@@ -177,15 +176,9 @@ problems! {
 )]
 async fn create(
     State(api): State<Api>,
-    Admin(caller): Admin,
-    IdempotencyKey(key): IdempotencyKey,
-    context: RequestContext,
-    Json { value, hash }: Json<NewProduct>,
+    Keyed { context, request, body, .. }: Keyed<Admin, (), NewProduct>,
 ) -> Result<Response, Problem> {
-    let context = context.keyed(&key);
-    let product = value.check()?;
-    let route = "POST /v1/products".to_owned();
-    let request = Request { caller: caller.name(), route, key, body_hash: hash };
+    let product = body.check()?;
     let answer = api.once(request, |api, turn| store(api, turn, context, product)).await?;
     Ok(answer.into_response())
 }
@@ -197,36 +190,17 @@ async fn store(
     context: RequestContext,
     product: NewProduct,
 ) -> Result<Answer, Problem> {
-    let (product_id, now) = (Uuid::now_v7(), api.journal.now());
-    let NewProduct { name, description, category, price, stock } = product;
-    let created = ProductCreated { product_id, name, description, category, price };
-    let mut transaction = api.begin().await?;
-    products::insert(&mut transaction, &created, stock, now).await?;
-    let view = ProductView::from(row_of(&created, stock, now));
-    let mut events: Vec<NewEvent> = vec![(Uuid::now_v7(), created.into(), 1)];
-    if stock > 0 {
-        let adjusted = StockAdjusted { product_id, delta: stock, reason: FIRST_STOCK.to_owned() };
-        events.push((Uuid::now_v7(), adjusted.into(), 1));
-    }
-    api.append(&mut transaction, events, &context.origin("admin".to_owned()), now).await?;
-    let location = Some(format!("/v1/products/{product_id}"));
-    api.finish(turn, transaction, first_answer(201, location, &view)?, now).await
-}
-
-/// The product as it will stand in its tables.
-fn row_of(created: &ProductCreated, stock: i64, now: Timestamp) -> ProductRow {
-    ProductRow {
-        product_id: created.product_id,
-        name: created.name.clone(),
-        description: created.description.clone(),
-        category: created.category.clone(),
-        price: created.price,
-        stock,
-        withdrawn: false,
-        sequence: 1,
-        created_at: now,
-        updated_at: now,
-    }
+    let (keys, origin) = (Keys::default(), context.origin("admin".to_owned()));
+    api.decide_once(turn, &keys, |state: &mut Stock| {
+        let product_id = Uuid::now_v7();
+        let NewProduct { name, description, category, price, stock } = product.clone();
+        let decided = state.create(ProductCreated { product_id, name, description, category, price }, stock);
+        let created = StockedProduct::in_state(state, product_id).ok_or_else(Problem::internal)?;
+        let location = Some(format!("/v1/products/{product_id}"));
+        let answer = first_answer(201, location, &ProductView::from(created))?;
+        Ok((Written::asked_for(decided, &origin), answer))
+    })
+    .await
 }
 
 problems! { ShowProblems: ProductNotFound }
@@ -251,12 +225,12 @@ async fn show(
 }
 
 /// A product, with what rarely changes from memory where that is sound. The stock is always read.
-async fn find(api: &Api, product_id: Uuid) -> Result<Option<ProductRow>, sqlx::Error> {
+async fn find(api: &Api, product_id: Uuid) -> Result<Option<StockedProduct>, sqlx::Error> {
     let pool = &api.journal.pool;
     match api.product_cache.find(product_id) {
         Found::Known(known) => {
             let stock = ordermill_store::stock::on_hand(pool, product_id).await?;
-            Ok(stock.map(|stock| ProductRow { stock, ..ProductRow::clone(&known) }))
+            Ok(stock.map(|stock| StockedProduct { stock, ..StockedProduct::clone(&known) }))
         }
         Found::Unknown(ticket) => {
             let row = products::find(pool, product_id).await?;
@@ -305,17 +279,7 @@ mod tests {
 
     #[test]
     fn the_status_says_whether_it_can_be_ordered() {
-        let created = ProductCreated {
-            product_id: Uuid::nil(),
-            name: String::new(),
-            description: String::new(),
-            category: String::new(),
-            price: 1,
-        };
-        let status = |stock, withdrawn| {
-            ProductView::from(ProductRow { withdrawn, ..row_of(&created, stock, Timestamp::UNIX_EPOCH) })
-                .status
-        };
+        let status = |stock, withdrawn| ProductStatus::of(withdrawn, stock);
         assert_eq!(status(1, false), ProductStatus::OnSale);
         assert_eq!(status(0, false), ProductStatus::SoldOut);
         assert_eq!(status(1, true), ProductStatus::Withdrawn);

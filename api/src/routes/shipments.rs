@@ -6,9 +6,12 @@ use axum::Json as JsonAnswer;
 use axum::extract::State;
 use axum::response::Response;
 use jiff::Timestamp;
+use ordermill_domain::aggregate::Aggregate as _;
+use ordermill_domain::orders::{Order, Orders};
+use ordermill_domain::shipments::Shipment;
+use ordermill_pipeline::journal::Keys;
 use ordermill_schemas::stock::StockLine;
-use ordermill_store::idempotency::Request;
-use ordermill_store::shipments::{self, ShipmentRow};
+use ordermill_store::{Written, shipments};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -17,12 +20,13 @@ use uuid::Uuid;
 
 use crate::app::Api;
 use crate::auth::{Admin, Caller};
-use crate::body::{Json, objects, whole};
-use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, first_answer};
-use crate::openapi::problems;
-use crate::order_command::refusal;
+use crate::body::{objects, whole};
+use crate::idempotency::{Answer, first_answer};
+use crate::keyed::{FirstTurn, Keyed};
+use crate::order_command::{order_of, refusal};
 use crate::path::{self, Id};
 use crate::problem::Problem;
+use crate::problem_responses::problems;
 use crate::request::RequestContext;
 use crate::routes::orders::note_order;
 use crate::validation::{Checks, limits};
@@ -113,22 +117,27 @@ struct ShipmentView {
     created_at: Timestamp,
 }
 
-impl From<ShipmentRow> for ShipmentView {
-    fn from(row: ShipmentRow) -> ShipmentView {
+impl ShipmentView {
+    fn of(shipment_id: Uuid, shipment: Shipment) -> ShipmentView {
         let line = |line: StockLine| ShipmentLine {
             product_id: line.product_id,
             quantity: i64::from(line.quantity),
         };
-        let is_delivered = row.delivered_at.is_some();
+        let is_delivered = shipment.delivered_at.is_some();
         ShipmentView {
-            shipment_id: row.shipment_id,
-            order_id: row.order_id,
+            shipment_id,
+            order_id: shipment.order_id,
             status: if is_delivered { ShipmentStatus::Delivered } else { ShipmentStatus::Shipped },
-            lines: row.lines.into_iter().map(line).collect(),
-            tracking_number: row.tracking_number,
-            created_at: row.created_at,
+            lines: shipment.lines.into_iter().map(line).collect(),
+            tracking_number: shipment.tracking_number,
+            created_at: shipment.created_at,
         }
     }
+}
+
+/// The shipment as it stands in the state.
+fn shipment_of(state: &Orders, shipment_id: Uuid) -> Result<&Shipment, Problem> {
+    state.shipments.get(&shipment_id).ok_or_else(path::unknown::<path::Shipment>)
 }
 
 problems! {
@@ -159,17 +168,14 @@ problems! {
 )]
 async fn ship(
     State(api): State<Api>,
-    Admin(caller): Admin,
-    Id(order_id, _): Id<path::Order>,
-    IdempotencyKey(key): IdempotencyKey,
-    context: RequestContext,
-    Json { value, hash }: Json<NewShipment>,
+    Keyed { caller: Admin(caller), path: Id(order_id, _), context, request, body }: Keyed<
+        Admin,
+        Id<path::Order>,
+        NewShipment,
+    >,
 ) -> Result<Response, Problem> {
-    let context = context.keyed(&key);
     note_order(order_id);
-    let (lines, tracking_number) = value.check()?;
-    let route = format!("POST /v1/orders/{order_id}/shipments");
-    let request = Request { caller: caller.name(), route, key, body_hash: hash };
+    let (lines, tracking_number) = body.check()?;
     let answer = api
         .once(request, |api, turn| send_off(api, turn, caller, context, order_id, lines, tracking_number))
         .await?;
@@ -186,21 +192,18 @@ async fn send_off(
     lines: Vec<StockLine>,
     tracking_number: Option<String>,
 ) -> Result<Answer, Problem> {
-    let mut locked = api.lock_order(caller, order_id).await?;
-    let shipment = ShipmentRow {
-        shipment_id: Uuid::now_v7(),
-        order_id,
-        lines,
-        tracking_number,
-        created_at: locked.now,
-        delivered_at: None,
-    };
-    let (lines, tracking_number) = (shipment.lines.clone(), shipment.tracking_number.clone());
-    let decided = locked.order.ship(shipment.shipment_id, lines, tracking_number).map_err(refusal)?;
-    api.write_order(&mut locked, Some(decided), caller, &context).await?;
-    shipments::insert(&mut locked.transaction, &shipment).await?;
-    let answer = first_answer(201, None, &ShipmentView::from(shipment))?;
-    api.finish(turn, locked.transaction, answer, locked.now).await
+    let (keys, origin) = (Keys::of(Order::NOUN, order_id), context.origin(caller.name()));
+    api.decide_once(turn, &keys, |state: &mut Orders| {
+        order_of(state, caller, order_id)?;
+        let shipment_id = Uuid::now_v7();
+        let (lines, tracking_number) = (lines.clone(), tracking_number.clone());
+        let decided = state
+            .command(order_id, |order| order.ship(shipment_id, lines, tracking_number).map(Some))
+            .map_err(refusal)?;
+        let view = ShipmentView::of(shipment_id, shipment_of(state, shipment_id)?.clone());
+        Ok((Written::asked_for(decided, &origin), first_answer(201, None, &view)?))
+    })
+    .await
 }
 
 problems! { DeliverProblems: Unauthenticated, Forbidden, ShipmentNotFound }
@@ -224,7 +227,7 @@ async fn deliver(
     context: RequestContext,
 ) -> Result<JsonAnswer<ShipmentView>, Problem> {
     let shipment = api.uninterrupted(arrive(api.clone(), caller, context, shipment_id)).await?;
-    Ok(JsonAnswer(ShipmentView::from(shipment)))
+    Ok(JsonAnswer(ShipmentView::of(shipment_id, shipment)))
 }
 
 /// Writes the arrival, the order's new status and the event, or nothing.
@@ -233,21 +236,22 @@ async fn arrive(
     caller: Caller,
     context: RequestContext,
     shipment_id: Uuid,
-) -> Result<ShipmentRow, Problem> {
+) -> Result<Shipment, Problem> {
     let unknown = path::unknown::<path::Shipment>;
     let order_id = shipments::order_of(&api.journal.pool, shipment_id).await?.ok_or_else(unknown)?;
     note_order(order_id);
-    let mut locked = api.lock_order(caller, order_id).await?;
-    let shipment = shipments::find(&mut locked.transaction, shipment_id).await?.ok_or_else(unknown)?;
-    if shipment.delivered_at.is_some() {
-        return Ok(shipment);
-    }
-    let decided = locked.order.deliver(shipment_id).map_err(refusal)?;
-    api.write_order(&mut locked, Some(decided), caller, &context).await?;
-    shipments::deliver(&mut locked.transaction, shipment_id, locked.now).await?;
-    locked.transaction.commit().await?;
-    api.journal.wake.wake();
-    Ok(ShipmentRow { delivered_at: Some(locked.now), ..shipment })
+    let (mut keys, origin) = (Keys::of(Order::NOUN, order_id), context.origin(caller.name()));
+    keys.add(Shipment::NOUN, shipment_id);
+    api.decide(&keys, &origin, |state: &mut Orders| {
+        order_of(state, caller, order_id)?;
+        if shipment_of(state, shipment_id)?.delivered_at.is_some() {
+            return Ok((Vec::new(), shipment_of(state, shipment_id)?.clone()));
+        }
+        let decided =
+            state.command(order_id, |order| order.deliver(shipment_id).map(Some)).map_err(refusal)?;
+        Ok((decided, shipment_of(state, shipment_id)?.clone()))
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@ use axum::Json as JsonAnswer;
 use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
 use jiff::Timestamp;
-use ordermill_schemas::balances::BalanceOpened;
-use ordermill_store::users::{self, User};
-use ordermill_store::{balances, keys};
+use ordermill_domain::payments::Payments;
+use ordermill_pipeline::journal::{JournalError, Keys};
+use ordermill_store::users::{self, SignUp, User};
+use ordermill_store::{Decision, Written, keys};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -17,9 +18,9 @@ use crate::app::Api;
 use crate::auth::Caller;
 use crate::body::Json;
 use crate::keys::new_api_key;
-use crate::openapi::problems;
 use crate::path::{self, Id};
 use crate::problem::{Code, Problem};
+use crate::problem_responses::problems;
 use crate::request::RequestContext;
 use crate::validation::{Checks, limits};
 
@@ -124,20 +125,20 @@ async fn sign_up(
 
 /// Stores the user, the key and the opened balance, or nothing.
 async fn store(api: Api, context: RequestContext, user: User, key_hash: Vec<u8>) -> Result<User, Problem> {
-    let (user_id, now) = (user.user_id, user.created_at);
-    let mut transaction = api.begin().await?;
-    if !users::insert(&mut transaction, &user).await? {
-        transaction.rollback().await?;
-        return Err(Problem::new(Code::EmailTaken, "another user has this e-mail address"));
+    let user_id = user.user_id;
+    let (keys, origin) = (Keys::default(), context.origin(format!("user:{user_id}")));
+    let opened = ordermill_store::decide(&api.journal, &keys, |state: &mut Payments| {
+        let written = Written::asked_for(state.open(user_id), &origin);
+        let sign_up = SignUp { user: user.clone(), key_hash: key_hash.clone() };
+        Ok::<_, JournalError>(Decision { written, beside: vec![Box::new(sign_up)], answer: () })
+    });
+    match opened.await {
+        Ok(()) => Ok(user),
+        Err(error) if error.is_repeated() => {
+            Err(Problem::new(Code::EmailTaken, "another user has this e-mail address"))
+        }
+        Err(error) => Err(error.into()),
     }
-    keys::insert_customer(&mut transaction, user_id, &key_hash, now).await?;
-    balances::open(&mut transaction, user_id, now).await?;
-    let opened = (Uuid::now_v7(), BalanceOpened { user_id }.into(), 1);
-    let origin = context.origin(format!("user:{user_id}"));
-    api.append(&mut transaction, vec![opened], &origin, now).await?;
-    transaction.commit().await?;
-    api.journal.wake.wake();
-    Ok(user)
 }
 
 problems! { ShowProblems: Unauthenticated, UserNotFound }
@@ -190,7 +191,7 @@ async fn erase(
 /// Erases the user and revokes the keys, or nothing. It needs no event: who a user is stands in none.
 async fn forget(api: Api, user_id: Uuid) -> Result<(), Problem> {
     let now = api.journal.now();
-    let mut transaction = api.begin().await?;
+    let mut transaction = api.journal.begin().await?;
     if !users::erase(&mut transaction, user_id, now).await? {
         transaction.rollback().await?;
         return Err(path::unknown::<path::User>());

@@ -11,8 +11,8 @@ use utoipa_axum::routes;
 
 use crate::app::Api;
 use crate::auth::Admin;
-use crate::openapi::problems;
 use crate::problem::Problem;
+use crate::problem_responses::problems;
 
 /// The route of verification.
 pub(crate) fn routes() -> OpenApiRouter<Api> {

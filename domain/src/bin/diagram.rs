@@ -25,8 +25,10 @@ fn main() -> ExitCode {
 }
 
 fn document() -> String {
-    let rows: String =
-        TRANSITIONS.iter().map(|(from, event, to)| format!("| {from:?} | `{event}` | {to:?} |\n")).collect();
+    let rows: String = TRANSITIONS
+        .iter()
+        .map(|(from, event, to)| format!("| {from:?} | `{}` | {to:?} |\n", event.name()))
+        .collect();
     format!(
         "# The life of an order\n\n\
          Generated from the one table of transitions in `domain/src/orders/status.rs` by\n\

@@ -10,7 +10,6 @@ use ordermill_schemas::stock::StockLine;
 use uuid::Uuid;
 
 use super::{Order, OrderStatus};
-use crate::decider::Decided;
 use crate::pricing::Quote;
 
 /// Why an order can't do what it is asked for.
@@ -40,16 +39,12 @@ impl Order {
     ///
     /// # Errors
     /// [`Refusal`] where it was shipped, was refused, or is busy.
-    pub fn cancel(
-        &mut self,
-        reason: Option<String>,
-        deadline_at: Timestamp,
-    ) -> Result<Option<Decided>, Refusal> {
+    pub fn cancel(&self, reason: Option<String>, deadline_at: Timestamp) -> Result<Option<Event>, Refusal> {
         match self.status {
             OrderStatus::Confirmed => {
                 let (order_id, user_id, round) = (self.order_id, self.user_id, self.round + 1);
                 let cancelling = OrderCancelling { order_id, user_id, round, reason, deadline_at };
-                Ok(Some(self.record(cancelling.into())))
+                Ok(Some(cancelling.into()))
             }
             OrderStatus::Cancelling | OrderStatus::Cancelled => Ok(None),
             OrderStatus::PartiallyShipped | OrderStatus::Shipped | OrderStatus::Delivered => {
@@ -68,7 +63,7 @@ impl Order {
     ///
     /// # Errors
     /// [`Refusal`] where it was shipped, or is not confirmed.
-    pub fn modify(&mut self, wanted: Replacement, deadline_at: Timestamp) -> Result<Decided, Refusal> {
+    pub fn modify(&self, wanted: Replacement, deadline_at: Timestamp) -> Result<Event, Refusal> {
         self.may_modify()?;
         let modifying = OrderModifying {
             order_id: self.order_id,
@@ -80,7 +75,7 @@ impl Order {
             total: wanted.quote.total,
             deadline_at,
         };
-        Ok(self.record(modifying.into()))
+        Ok(modifying.into())
     }
 
     /// Whether the order's lines can be replaced at all now, whatever by.
@@ -102,11 +97,11 @@ impl Order {
     /// # Errors
     /// [`Refusal`] where less is left of a line, or the order is not confirmed or partially shipped.
     pub fn ship(
-        &mut self,
+        &self,
         shipment_id: Uuid,
         lines: Vec<StockLine>,
         tracking_number: Option<String>,
-    ) -> Result<Decided, Refusal> {
+    ) -> Result<Event, Refusal> {
         if !matches!(self.status, OrderStatus::Confirmed | OrderStatus::PartiallyShipped) {
             return Err(Refusal::Busy);
         }
@@ -125,14 +120,14 @@ impl Order {
         } else {
             OrderPartiallyShipped { order_id, user_id, shipment_id, lines, tracking_number }.into()
         };
-        Ok(self.record(event))
+        Ok(event)
     }
 
     /// A shipment that is on its way has arrived.
     ///
     /// # Errors
     /// [`Refusal`] where none is on its way.
-    pub fn deliver(&mut self, shipment_id: Uuid) -> Result<Decided, Refusal> {
+    pub fn deliver(&self, shipment_id: Uuid) -> Result<Event, Refusal> {
         if self.in_transit < 1 {
             return Err(Refusal::NothingToShip);
         }
@@ -146,12 +141,16 @@ impl Order {
             }
             _ => return Err(Refusal::Busy),
         };
-        Ok(self.record(event))
+        Ok(event)
     }
 
-    /// Gives up on what has not been arranged in time; nothing where there is nothing to give up: what is being
+    /// Gives up on what has not been arranged in time; nothing where there is still time, or nothing to give up: what is being
     /// undone or carried out goes on until it is done.
-    pub fn expire(&mut self) -> Option<Decided> {
+    #[must_use]
+    pub fn expire(&self, now: Timestamp) -> Option<Event> {
+        if self.deadline_at >= now {
+            return None;
+        }
         let failure = |what: &str| Failure {
             code: FailureCode::DeadlineExceeded,
             detail: format!("{what} did not get through its steps in time"),
@@ -161,6 +160,6 @@ impl Order {
             OrderStatus::Modifying => self.modification_refusing(failure("the modification")),
             _ => return None,
         };
-        Some(self.record(event))
+        Some(event)
     }
 }

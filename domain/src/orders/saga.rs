@@ -1,5 +1,6 @@
 //! What an order waits for, and what it decides once that has come.
 
+use jiff::Timestamp;
 use ordermill_schemas::coupons::CouponTerms;
 use ordermill_schemas::orders::{
     Failure, FailureCode, OrderCancelled, OrderConfirmed, OrderModificationApplying,
@@ -18,10 +19,14 @@ const PLACING: i32 = 1;
 
 impl Order {
     /// Takes note of a participant's answer. Steps only go forward, so a repeated or late one is nothing.
-    pub(super) fn observe(&mut self, event: &Event) {
+    pub(super) fn observe(&mut self, event: &Event, at: Timestamp) {
+        let seen = self.visible_version;
         self.observe_stock(event);
         self.observe_payment(event);
         self.observe_coupon(event);
+        if self.visible_version != seen {
+            self.updated_at = self.updated_at.max(at);
+        }
     }
 
     fn observe_coupon(&mut self, event: &Event) {
@@ -47,7 +52,7 @@ impl Order {
         let quote = pricing::quote(&self.lines, self.payment_method, Some(terms));
         (self.subtotal, self.discounts, self.total) = (quote.subtotal, quote.discounts, quote.total);
         self.coupon = Some(terms.clone());
-        self.version += 1;
+        self.visible_version += 1;
     }
 
     /// Why the coupon can't be used for lines of that subtotal, if there is one and it can't.
@@ -115,14 +120,14 @@ impl Order {
     fn take_payment(&mut self, round: i32, amount: Money) {
         if self.advance_payment(round, PaymentStep::Completed) {
             self.paid += amount;
-            self.version += 1;
+            self.visible_version += 1;
         }
     }
 
     fn take_refund(&mut self, round: i32, amount: Money) {
         if self.advance_payment(round, PaymentStep::Refunded) {
             self.refunded += amount;
-            self.version += 1;
+            self.visible_version += 1;
         }
     }
 
@@ -134,7 +139,7 @@ impl Order {
             self.fail_change(round, failure);
             return;
         }
-        self.version += 1;
+        self.visible_version += 1;
         if self.status == OrderStatus::Pending && self.failure.is_none() {
             self.failure = Some(failure.clone());
         }
@@ -292,12 +297,13 @@ impl Order {
     }
 
     /// The order after an event of its own; also what a rebuild from the log calls.
-    pub fn evolve(&mut self, event: &Event) {
+    pub fn evolve(&mut self, event: &Event, at: Timestamp) {
         self.sequence += 1;
         match event {
             Event::OrderPaymentDue(e) => {
                 self.advance_payment(e.charge_number, PaymentStep::Due);
             }
+            Event::OrderConfirmed(_) => self.confirmed_at = Some(at),
             Event::OrderRejecting(e) => self.failure = Some(e.failure.clone()),
             Event::OrderCancelling(e) => (self.round, self.deadline_at) = (e.round, e.deadline_at),
             Event::OrderModifying(e) => {
@@ -327,10 +333,11 @@ impl Order {
             Event::OrderShipmentDelivered(_) | Event::OrderDelivered(_) => self.in_transit -= 1,
             _ => {}
         }
-        if let Some(status) = self.status.after(event.name()) {
+        if let Some(status) = self.status.after(event.kind()) {
             self.status = status;
             if is_visible(event) {
-                self.version += 1;
+                self.visible_version += 1;
+                self.updated_at = self.updated_at.max(at);
             }
         }
     }

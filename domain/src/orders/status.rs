@@ -2,8 +2,12 @@
 
 use std::fmt::Write as _;
 
+use ordermill_schemas::EventKind;
+use serde::{Deserialize, Serialize};
+
 /// Where an order is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum OrderStatus {
     /// Accepted; stock and payment are being arranged.
     Pending,
@@ -38,24 +42,24 @@ use OrderStatus::{
 
 /// Every change of an order's status that may ever happen, with the event that makes it. The document's diagram is
 /// drawn from it, and a row that would leave it is not written.
-pub const TRANSITIONS: &[(OrderStatus, &str, OrderStatus)] = &[
-    (Pending, "order.confirmed", Confirmed),
-    (Pending, "order.rejecting", Rejecting),
-    (Rejecting, "order.rejected", Rejected),
-    (Confirmed, "order.modifying", Modifying),
-    (Modifying, "order.modification_applying", ModificationApplying),
-    (Modifying, "order.modification_refusing", ModificationRefusing),
-    (ModificationApplying, "order.modified", Confirmed),
-    (ModificationRefusing, "order.modification_refused", Confirmed),
-    (Confirmed, "order.cancelling", Cancelling),
-    (Cancelling, "order.cancelled", Cancelled),
-    (Confirmed, "order.partially_shipped", PartiallyShipped),
-    (Confirmed, "order.shipped", Shipped),
-    (PartiallyShipped, "order.partially_shipped", PartiallyShipped),
-    (PartiallyShipped, "order.shipment_delivered", PartiallyShipped),
-    (PartiallyShipped, "order.shipped", Shipped),
-    (Shipped, "order.shipment_delivered", Shipped),
-    (Shipped, "order.delivered", Delivered),
+pub const TRANSITIONS: &[(OrderStatus, EventKind, OrderStatus)] = &[
+    (Pending, EventKind::OrderConfirmed, Confirmed),
+    (Pending, EventKind::OrderRejecting, Rejecting),
+    (Rejecting, EventKind::OrderRejected, Rejected),
+    (Confirmed, EventKind::OrderModifying, Modifying),
+    (Modifying, EventKind::OrderModificationApplying, ModificationApplying),
+    (Modifying, EventKind::OrderModificationRefusing, ModificationRefusing),
+    (ModificationApplying, EventKind::OrderModified, Confirmed),
+    (ModificationRefusing, EventKind::OrderModificationRefused, Confirmed),
+    (Confirmed, EventKind::OrderCancelling, Cancelling),
+    (Cancelling, EventKind::OrderCancelled, Cancelled),
+    (Confirmed, EventKind::OrderPartiallyShipped, PartiallyShipped),
+    (Confirmed, EventKind::OrderShipped, Shipped),
+    (PartiallyShipped, EventKind::OrderPartiallyShipped, PartiallyShipped),
+    (PartiallyShipped, EventKind::OrderShipmentDelivered, PartiallyShipped),
+    (PartiallyShipped, EventKind::OrderShipped, Shipped),
+    (Shipped, EventKind::OrderShipmentDelivered, Shipped),
+    (Shipped, EventKind::OrderDelivered, Delivered),
 ];
 
 impl OrderStatus {
@@ -92,10 +96,20 @@ impl OrderStatus {
         TRANSITIONS.iter().all(|(from, _, _)| *from != self)
     }
 
+    /// The status that clients see: what is being undone or carried out shows as what it came from.
+    #[must_use]
+    pub const fn shown(self) -> OrderStatus {
+        match self {
+            Rejecting => Pending,
+            ModificationApplying | ModificationRefusing => Modifying,
+            shown => shown,
+        }
+    }
+
     /// Where an event leads from here; `None` where it changes no status or may not happen here.
     #[must_use]
-    pub fn after(self, event: &str) -> Option<OrderStatus> {
-        let transition = TRANSITIONS.iter().find(|(from, name, _)| *from == self && *name == event);
+    pub fn after(self, event: EventKind) -> Option<OrderStatus> {
+        let transition = TRANSITIONS.iter().find(|(from, kind, _)| *from == self && *kind == event);
         transition.map(|(_, _, to)| *to)
     }
 
@@ -121,7 +135,7 @@ impl OrderStatus {
 pub fn diagram() -> String {
     let mut text = String::from("stateDiagram-v2\n    [*] --> Pending: order.placed\n");
     for (from, event, to) in TRANSITIONS {
-        let _ = writeln!(text, "    {from:?} --> {to:?}: {event}");
+        let _ = writeln!(text, "    {from:?} --> {to:?}: {}", event.name());
     }
     for status in OrderStatus::ALL.into_iter().filter(|status| status.is_final()) {
         let _ = writeln!(text, "    {status:?} --> [*]");
@@ -151,15 +165,15 @@ mod tests {
     #[test]
     fn an_event_leads_to_one_status_from_each() {
         for (from, event, to) in TRANSITIONS {
-            assert_eq!(from.after(event), Some(*to), "{from:?} {event}");
+            assert_eq!(from.after(*event), Some(*to), "{from:?} {event:?}");
         }
     }
 
     #[test]
     fn what_is_not_in_the_table_changes_no_status() {
-        assert_eq!(Confirmed.after("order.rejecting"), None);
-        assert_eq!(Rejected.after("order.confirmed"), None);
-        assert_eq!(Pending.after("order.payment_due"), None);
+        assert_eq!(Confirmed.after(EventKind::OrderRejecting), None);
+        assert_eq!(Rejected.after(EventKind::OrderConfirmed), None);
+        assert_eq!(Pending.after(EventKind::OrderPaymentDue), None);
         assert!(!Shipped.reaches(Cancelled));
         assert!(!Rejected.reaches(Confirmed));
         assert!(!Cancelling.reaches(Confirmed));

@@ -1,6 +1,8 @@
-//! What the gateway is to be asked for an order, and what its word does.
+//! What the gateway is to be asked for an order, and what its answer does.
 
 use ordermill_schemas::payments::Attempt;
+
+use crate::capability::Capability as _;
 
 use super::{
     BalanceCaptured, BalanceRefunded, BalanceReleased, Charge, ChargeState, Decided, Event, Failure,
@@ -38,9 +40,9 @@ pub enum GatewayTask {
     },
 }
 
-/// The gateway's word.
+/// What the gateway has done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Word {
+pub enum GatewayResult {
     /// The whole amount of the charge of that number was charged.
     Approved(i32),
     /// Nothing was charged, for this reason, and never will be under the id of the charge of that number.
@@ -51,11 +53,11 @@ pub enum Word {
     Refunded(i32),
 }
 
-/// The gateway's word, and the calls that it took.
+/// What the gateway has done, and the calls that it took.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// The word.
-    pub word: Word,
+    /// What came of it.
+    pub result: GatewayResult,
     /// The calls, oldest first.
     pub attempts: Vec<Attempt>,
 }
@@ -81,7 +83,7 @@ impl Payment {
 }
 
 impl Payments {
-    /// What follows from the gateway's word on an order; nothing if it is settled already, or something else is asked
+    /// What follows from what the gateway has done for an order; nothing if it is settled already, or something else is asked
     /// of the gateway meanwhile.
     pub fn settle(&mut self, order_id: Uuid, outcome: &Outcome) -> Vec<Decided> {
         let Some(payment) = self.payments.get(&order_id) else { return Vec::new() };
@@ -90,23 +92,23 @@ impl Payments {
             .charges
             .last()
             .filter(|charge| matches!(charge.state, ChargeState::Requested | ChargeState::Voiding));
-        let events = match (&outcome.word, undecided) {
-            (Word::Approved(number), Some(charge))
+        let events = match (&outcome.result, undecided) {
+            (GatewayResult::Approved(number), Some(charge))
                 if *number == charge.number && charge.state == ChargeState::Requested =>
             {
                 self.completed(order_id, payment, charge, attempts)
             }
-            (Word::Refused(number, failure), Some(charge)) if *number == charge.number => {
+            (GatewayResult::Refused(number, failure), Some(charge)) if *number == charge.number => {
                 self.failed(order_id, payment, charge, failure.clone(), attempts)
             }
-            (Word::Voided(number), Some(charge))
+            (GatewayResult::Voided(number), Some(charge))
                 if *number == charge.number && charge.state == ChargeState::Voiding =>
             {
                 let detail = "the charge was not decided in time and was voided".to_owned();
                 let failure = Failure { code: FailureCode::PaymentUnavailable, detail };
                 self.failed(order_id, payment, charge, failure, attempts)
             }
-            (Word::Refunded(round), _) => self.refunded(order_id, payment, *round, attempts),
+            (GatewayResult::Refunded(round), _) => self.refunded(order_id, payment, *round, attempts),
             _ => Vec::new(),
         };
         self.record(events)

@@ -10,14 +10,16 @@ use ordermill_schemas::stock::StockLine;
 use ordermill_schemas::{Event, Money, Topic};
 use uuid::Uuid;
 
+use crate::capability::{Capability as _, Decided, Reacts as _};
 use crate::coupons::{Coupons, UserCoupon, UserCouponState};
-use crate::decider::{Decided, Decider};
 use crate::orders::{Order, OrderStatus, Orders, Replacement};
-use crate::payments::{Balance, GatewayTask, Outcome, Payments, Word};
+use crate::payments::{Balance, GatewayResult, GatewayTask, Outcome, Payments};
 use crate::pricing;
 use crate::stock::{Shelf, Stock};
 
 pub(super) const USER: Uuid = Uuid::from_u128(1);
+/// Time stands still here.
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 /// The price of one unit of everything.
 pub(super) const PRICE: Money = 100;
 
@@ -136,9 +138,11 @@ impl World {
     pub(super) fn new(balance: Money, units: i64, declines: bool) -> World {
         let (mut stock, mut payments) = (Stock::default(), Payments::default());
         for number in 0..3 {
-            stock.shelves.insert(product(number), Shelf { on_hand: units, reserved: 0, deducted: 0 });
+            stock
+                .shelves
+                .insert(product(number), Shelf { on_hand: units, received: units, ..Shelf::default() });
         }
-        payments.balances.insert(USER, Balance { available: balance, held: 0, sequence: 1 });
+        payments.balances.insert(USER, Balance { available: balance, sequence: 1, ..Balance::default() });
         let mut coupons = Coupons::default();
         for number in 0..2 {
             coupons.user_coupons.insert(coupon(number), new_coupon());
@@ -181,7 +185,7 @@ impl World {
             total: quote.total,
             deadline_at: Timestamp::UNIX_EPOCH,
         };
-        self.orders.orders.insert(order_id, Order::placed(&placed));
+        self.orders.orders.insert(order_id, Order::placed(&placed, NOW));
         self.log.push(placed.into());
     }
 
@@ -190,13 +194,12 @@ impl World {
     }
 
     /// Has an order do something; whether it did.
-    pub(super) fn command<T: IntoIterator<Item = Decided>, E>(
+    pub(super) fn command<E>(
         &mut self,
         order_id: Uuid,
-        command: impl FnOnce(&mut Order) -> Result<T, E>,
+        command: impl FnOnce(&Order) -> Result<Option<Event>, E>,
     ) -> bool {
-        let Some(order) = self.orders.orders.get_mut(&order_id) else { return false };
-        let Ok(decided) = command(order) else { return false };
+        let Ok(decided) = self.orders.command(order_id, command) else { return false };
         let before = self.log.len();
         self.append(decided);
         self.log.len() > before
@@ -219,7 +222,7 @@ impl World {
     }
 
     pub(super) fn expire(&mut self, order_id: Uuid) -> bool {
-        self.command(order_id, |order| Ok::<_, ()>(order.expire()))
+        self.command(order_id, |order| Ok::<_, ()>(order.expire(Timestamp::MAX)))
     }
 
     /// The next event that a reader has not seen.
@@ -259,10 +262,10 @@ impl World {
     fn react(&mut self, reader: usize, index: usize) {
         let event = self.log[index].clone();
         let decided = match READERS[reader].0 {
-            Worker::Orders => self.orders.react(&event),
-            Worker::Stock => self.stock.react(&event),
-            Worker::Payments => self.payments.react(&event),
-            Worker::Coupons => self.coupons.react(&event),
+            Worker::Orders => self.orders.react(&event, NOW),
+            Worker::Stock => self.stock.react(&event, NOW),
+            Worker::Payments => self.payments.react(&event, NOW),
+            Worker::Coupons => self.coupons.react(&event, NOW),
         };
         for decided in &decided {
             if matches!(
@@ -283,18 +286,18 @@ impl World {
         if call == Call::Lost {
             return;
         }
-        let word = self.carry_out(order_id, &task_wanted);
+        let result = self.carry_out(order_id, &task_wanted);
         if call == Call::AnswerLost {
             return;
         }
         if forgets {
             self.asked.remove(task);
         }
-        let decided = self.payments.settle(order_id, &Outcome { word, attempts: Vec::new() });
+        let decided = self.payments.settle(order_id, &Outcome { result, attempts: Vec::new() });
         self.append(decided);
     }
 
-    fn carry_out(&mut self, order_id: Uuid, task: &GatewayTask) -> Word {
+    fn carry_out(&mut self, order_id: Uuid, task: &GatewayTask) -> GatewayResult {
         match task {
             GatewayTask::Charge { number, charge_id, amount, .. } => {
                 let approved = if self.declines { 0 } else { *amount };
@@ -302,16 +305,16 @@ impl World {
                 let booked = self.ledger.entry(*charge_id).or_insert(new);
                 if booked.voided || booked.approved == 0 {
                     let code = FailureCode::PaymentDeclined;
-                    Word::Refused(*number, Failure { code, detail: "declined".to_owned() })
+                    GatewayResult::Refused(*number, Failure { code, detail: "declined".to_owned() })
                 } else {
-                    Word::Approved(*number)
+                    GatewayResult::Approved(*number)
                 }
             }
             GatewayTask::Void { number, charge_id } => {
                 let booked = self.ledger.entry(*charge_id).or_default();
                 booked.order_id = order_id;
                 booked.voided = true;
-                Word::Voided(*number)
+                GatewayResult::Voided(*number)
             }
             GatewayTask::Refund { round, parts } => {
                 for part in parts {
@@ -319,7 +322,7 @@ impl World {
                     booked.refunds.insert(part.refund_id, part.amount);
                     assert!(booked.kept() >= 0, "more was paid back than was charged");
                 }
-                Word::Refunded(*round)
+                GatewayResult::Refunded(*round)
             }
         }
     }
@@ -398,10 +401,10 @@ impl World {
         let (mut stock, mut payments, mut coupons) = self.initial.clone();
         let mut orders = Orders::default();
         for event in &self.log {
-            orders.evolve(event);
-            stock.evolve(event);
-            payments.evolve(event);
-            coupons.evolve(event);
+            orders.evolve(event, NOW);
+            stock.evolve(event, NOW);
+            payments.evolve(event, NOW);
+            coupons.evolve(event, NOW);
         }
         assert_eq!(coupons, self.coupons);
         assert_eq!(orders, self.orders, "{:#?}", self.log);

@@ -58,8 +58,8 @@ impl Slice {
 /// Where the database fails.
 pub async fn slices(connection: &mut PgConnection, count: u32) -> Result<Vec<Slice>, sqlx::Error> {
     let mut ids = sqlx::query_scalar!(
-        "SELECT aggregate_id FROM event_log TABLESAMPLE SYSTEM (
-             (SELECT least(100, 100 * $1::float8 / greatest(max(position), 1)) FROM event_log))",
+        "SELECT aggregate_id FROM log_entry TABLESAMPLE SYSTEM (
+             (SELECT least(100, 100 * $1::float8 / greatest(max(position), 1)) FROM log_entry))",
         SAMPLE_EVENTS,
     )
     .fetch_all(connection)

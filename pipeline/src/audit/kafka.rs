@@ -90,7 +90,7 @@ struct LogRow {
 async fn page(pool: &PgPool, after: i64, upto: i64) -> Result<Vec<LogRow>, sqlx::Error> {
     sqlx::query_as!(
         LogRow,
-        r#"SELECT position, event_id, topic, partition,
+        r#"SELECT position AS "position!", event_id AS "event_id!", topic AS "topic!", partition AS "partition!",
                sha256(convert_to(format(E'%s\n%s\n%s\n', type, version, octet_length(kafka_key)), 'UTF8')
                    || kafka_key || data) AS "digest!"
            FROM event_log,
@@ -131,7 +131,7 @@ impl Audit {
         let cursor = runtime.block_on(cursor(&pool))?;
         let upto = Label { era: cursor.era, position: cursor.position };
         let topics: BTreeSet<String> =
-            Topic::ALL.into_iter().map(|topic| topic.name().to_owned()).chain(cursor.topics).collect();
+            Topic::ALL.iter().copied().map(|topic| topic.name().to_owned()).chain(cursor.topics).collect();
         let consumer = records::consumer(kafka)?;
         let (mut bounds, mut comparisons) = (Vec::new(), Vec::new());
         for topic in &topics {

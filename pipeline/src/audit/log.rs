@@ -84,8 +84,9 @@ pub async fn page(
 ) -> Result<Vec<LoggedEvent>, sqlx::Error> {
     sqlx::query_as!(
         LoggedEvent,
-        "SELECT position, event_id, topic, partition, type AS event_type, version, at, data FROM event_log
-         WHERE position > $1 AND topic NOT LIKE '%.dlt' ORDER BY position LIMIT $2",
+        r#"SELECT position AS "position!", event_id AS "event_id!", topic AS "topic!", partition AS "partition!",
+               type AS "event_type!", version AS "version!", at AS "at!", data AS "data!"
+           FROM event_log WHERE position > $1 AND topic NOT LIKE '%.dlt' ORDER BY position LIMIT $2"#,
         after,
         limit,
     )
@@ -103,6 +104,13 @@ pub struct Applied {
 }
 
 impl Applied {
+    /// The same, and of a partition everything up to that position.
+    #[must_use]
+    pub fn and_upto(mut self, topic: &str, partition: i16, position: i64) -> Applied {
+        self.upto.entry(topic.to_owned()).or_default().insert(partition, position);
+        self
+    }
+
     /// Whether the group has put that event aside.
     #[must_use]
     pub fn is_aside(&self, event: &LoggedEvent) -> bool {
@@ -131,7 +139,7 @@ pub async fn applied(connection: &mut PgConnection, group: &str) -> Result<Appli
     .await?;
     let mut applied = Applied::default();
     for row in offsets {
-        applied.upto.entry(row.topic).or_default().insert(row.partition, row.label_position);
+        applied = applied.and_upto(&row.topic, row.partition, row.label_position);
     }
     applied.aside = put_aside(connection, group).await?.into_iter().collect();
     Ok(applied)
@@ -195,8 +203,7 @@ mod tests {
 
     #[test]
     fn a_group_has_applied_what_is_not_above_its_label_and_was_not_put_aside() {
-        let mut applied = Applied::default();
-        applied.upto.entry("cups".to_owned()).or_default().insert(3, 10);
+        let mut applied = Applied::default().and_upto("cups", 3, 10);
         applied.aside.insert(Uuid::from_u128(9));
         assert!(applied.includes(&event("cups", 3, 10)));
         assert!(!applied.includes(&event("cups", 3, 11)));

@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use super::offsets::{self, Claim};
 use super::sequence_check::start;
 use crate::kafka;
+use crate::kafka_usage::ClientUsage;
 use crate::label::Label;
 use crate::metrics::{GroupLabel, PipelineMetrics};
 use crate::relay::request_repeat;
@@ -61,11 +62,13 @@ pub(super) struct Assignment {
     pub(super) pool: sqlx::PgPool,
     pub(super) runtime: Handle,
     pub(super) metrics: PipelineMetrics,
+    pub(super) usage: ClientUsage,
     pub(super) state: Mutex<State>,
 }
 
 impl ClientContext for Assignment {
     fn stats(&self, statistics: Statistics) {
+        self.usage.report(&statistics);
         let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
         let lag = partitions.map(|partition| partition.consumer_lag.max(0)).sum();
         let label = GroupLabel { group: self.group.to_owned() };

@@ -3,21 +3,22 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use sqlx::{PgConnection, Postgres, Transaction};
 use thiserror::Error;
 
 use super::attempt;
-use super::offsets::{self, Advance, Progress};
+use super::offsets::{self, Progress};
 use super::record::{Received, Record};
 use super::search::Search;
-use super::{Appended, Batch, Handled, Handler, HandlerError, Runtime};
+use super::{Appended, Batch, Handler, HandlerError, Runtime};
 use crate::database;
 use crate::dead_letters::aside::{self, Aside};
 use crate::dead_letters::flood::FloodGuard;
 use crate::dead_letters::halts::{self, Standing};
 use crate::dead_letters::parked_keys::ParkedKeys;
 use crate::dead_letters::{Code, Rejection};
+use crate::journal::{Keys, Load, Loaded, Lock, Shortfall, Statement, Unwritten, Writes};
 use crate::label::Label;
-use crate::log;
 
 /// A record that is to be applied, or only to be passed over.
 #[derive(Clone, Debug)]
@@ -89,7 +90,12 @@ pub(super) struct Batches<'a, H> {
     pub(super) runtime: &'a Runtime,
     pub(super) handler: &'a H,
     pub(super) flood: FloodGuard,
+    /// Some key of the group was parked when this was last looked at.
+    pub(super) any_parked: bool,
 }
+
+/// How often a batch is decided anew at once where somebody else was there first; then it waits like after a failure.
+const CONFLICTS_MAX: u32 = 20;
 
 /// What a batch's records come to.
 #[derive(Default)]
@@ -104,11 +110,18 @@ impl Sorted<'_> {
     }
 }
 
+/// What was read for a batch.
+struct Read {
+    loaded: Loaded,
+    standing: Standing,
+    parked: ParkedKeys,
+}
+
 impl<H: Handler> Batches<'_, H> {
     /// Applies the records that are `left`, in order, and takes from `left` what has been committed, also where it
     /// fails on the way. A record that can't be applied is found by halving and put aside.
     pub(super) async fn apply(&mut self, left: &mut &[Item], attempts: Attempts) -> Result<(), BatchError> {
-        let mut search = Search::default();
+        let (mut search, mut conflicts) = (Search::default(), 0);
         while !left.is_empty() {
             let (items, rest) = left.split_at(search.next(left.len()).min(left.len()));
             match self.commit(items, attempts, None).await {
@@ -131,33 +144,33 @@ impl<H: Handler> Batches<'_, H> {
                     search.put_aside();
                 }
                 Err(BatchError::Reject { .. }) => search.failed(items.len()),
+                Err(BatchError::Retry(HandlerError::Conflict(_))) if conflicts < CONFLICTS_MAX => {
+                    conflicts += 1
+                }
                 Err(error) => return Err(error),
             }
         }
         Ok(())
     }
 
-    /// One transaction. With `refusal`, the records are not applied but put aside for that reason.
+    /// One transaction: begin, load, write, commit. With `refusal`, the records are not applied but put aside for that
+    /// reason.
     async fn commit(
         &mut self,
         items: &[Item],
         attempts: Attempts,
         refusal: Option<(Code, String)>,
     ) -> Result<(), BatchError> {
-        let runtime = self.runtime;
-        let now = runtime.clock.now();
         let started = std::time::Instant::now();
-        let mut transaction = database::begin(&runtime.pool).await?;
-        let standing = halts::standing(&mut transaction, H::GROUP, now).await?;
-        if standing.halted {
-            return Err(BatchError::Halted);
-        }
-        let mut parked = ParkedKeys::default();
-        if standing.any_parked {
-            let records = items.iter().filter(|item| !item.skip).map(|item| &item.record);
-            parked = ParkedKeys::lock(&mut transaction, H::GROUP, records).await?;
-        }
-        let sorted = sort(items, &mut parked, refusal, |(code, error)| Rejection {
+        let mut received: Vec<Result<Received, (Code, String)>> = items
+            .iter()
+            .filter(|item| !item.skip)
+            .map(|item| refusal.clone().map_or_else(|| item.record.receive(), Err))
+            .collect();
+        let (mut transaction, read) = self.load(items, &received).await?;
+        let Read { loaded, standing, mut parked } = read;
+        let now = self.runtime.journal.now();
+        let sorted = sort(items, &mut received, &mut parked, |(code, error)| Rejection {
             code,
             error,
             attempts: i32::try_from(attempts.count).unwrap_or(i32::MAX),
@@ -165,34 +178,73 @@ impl<H: Handler> Batches<'_, H> {
             last_failed_at: now,
         });
         self.stop_a_flood(&sorted, standing, now).await?;
-        let mut handled = Handled::default();
+        let mut writes = Writes::default();
         if !sorted.events.is_empty() {
-            let batch =
-                Batch { events: &sorted.events, now, partitions: runtime.partitions, tells_effects: false };
-            handled = attempt::handle(self.handler, &mut transaction, &batch).await?;
+            let partitions = self.runtime.journal.partitions;
+            let batch = Batch { events: &sorted.events, now, partitions, tells_effects: false };
+            writes = attempt::decide(self.handler, &loaded, &batch)?.writes;
         }
-        let follow_up = handled.entries.iter().filter(|entry| H::follows_up(entry));
-        let appended: Vec<Appended> =
-            follow_up.map(|entry| Appended { event_id: entry.event_id, entry: entry.clone() }).collect();
-        let mut entries = handled.entries;
-        entries.extend(aside::put(&mut transaction, H::GROUP, &sorted.asides).await?);
-        let wakes = !entries.is_empty();
-        log::append(&mut transaction, entries, now).await?;
-        match offsets::advance(&mut transaction, H::GROUP, &progress(items), now).await? {
-            Advance::Moved => {}
-            Advance::Fenced => return Err(BatchError::Fenced),
-            Advance::NotInLog => return Err(BatchError::NotInLog),
-        }
+        let appended = appended::<H>(&writes);
+        writes.entries.extend(aside::put(&mut transaction, H::GROUP, &sorted.asides).await?);
+        self.write(&mut transaction, &writes, &progress(items), now).await?;
         transaction.commit().await?;
-        if wakes {
-            runtime.wake.wake();
-        }
+        self.runtime.journal.committed(&writes.entries);
         self.count(&sorted, now);
-        measure::<H>(runtime, items, &sorted, started.elapsed().as_secs_f64());
+        measure::<H>(self.runtime, items, &sorted, started.elapsed().as_secs_f64());
         if !appended.is_empty() {
             self.handler.committed(appended);
         }
         Ok(())
+    }
+
+    /// Begins a transaction and loads what the events are about, how the group stands, and which of the keys are parked. The
+    /// latter is looked for only where some key of the group is.
+    async fn load(
+        &mut self,
+        items: &[Item],
+        received: &[Result<Received, (Code, String)>],
+    ) -> Result<(Transaction<'static, Postgres>, Read), BatchError> {
+        let mut keys = Keys::default();
+        received.iter().flatten().for_each(|received| self.handler.keys(&received.event, &mut keys));
+        loop {
+            let mut transaction = database::begin(&self.runtime.journal.pool).await?;
+            let mut load = Load::new();
+            Standing::ask(&mut load, H::GROUP, self.runtime.journal.now())?;
+            if self.any_parked {
+                let records = items.iter().filter(|item| !item.skip).map(|item| &item.record);
+                ParkedKeys::ask(&mut load, H::GROUP, records)?;
+            }
+            load.state(H::TABLES, &keys, Lock::ForUpdate)?;
+            let (loaded, beside) = load.run(&mut transaction).await?;
+            let standing = Standing::told(&beside);
+            if standing.halted {
+                return Err(BatchError::Halted);
+            }
+            let is_known = self.any_parked || !standing.any_parked;
+            self.any_parked = standing.any_parked;
+            if is_known {
+                let parked = ParkedKeys::told(beside)?;
+                return Ok((transaction, Read { loaded, standing, parked }));
+            }
+        }
+    }
+
+    async fn write(
+        &self,
+        transaction: &mut PgConnection,
+        writes: &Writes,
+        progress: &[Progress],
+        now: Timestamp,
+    ) -> Result<(), BatchError> {
+        let mut statement = Statement::default();
+        offsets::add(&mut statement, H::GROUP, progress, now);
+        self.runtime.journal.add(&mut statement, writes, now).await.map_err(HandlerError::from)?;
+        match statement.execute(transaction).await {
+            Ok(()) => Ok(()),
+            Err(Unwritten::Short { shortfall: Shortfall::Fenced, .. }) => Err(BatchError::Fenced),
+            Err(Unwritten::Short { shortfall: Shortfall::NotInLog, .. }) => Err(BatchError::NotInLog),
+            Err(error) => Err(HandlerError::from(error).into()),
+        }
     }
 
     /// Stops the whole group where too much can't be applied.
@@ -211,7 +263,7 @@ impl<H: Handler> Batches<'_, H> {
             return Ok(());
         };
         tracing::error!(group = H::GROUP, reason, "the group stops");
-        halts::halt(&self.runtime.pool, H::GROUP, &reason, now).await?;
+        halts::halt(&self.runtime.journal.pool, H::GROUP, &reason, now).await?;
         self.flood.reset();
         Err(BatchError::Halted)
     }
@@ -222,21 +274,27 @@ impl<H: Handler> Batches<'_, H> {
     }
 }
 
+/// The events that the handler wants to see after the commit.
+pub(super) fn appended<H: Handler>(writes: &Writes) -> Vec<Appended> {
+    let follow_up = writes.entries.iter().filter(|entry| H::follows_up(entry));
+    follow_up.map(|entry| Appended { event_id: entry.event_id, entry: entry.clone() }).collect()
+}
+
 /// What can be applied, what can't, and what waits behind that.
 fn sort<'a>(
     items: &'a [Item],
+    received: &mut Vec<Result<Received, (Code, String)>>,
     parked: &mut ParkedKeys,
-    refusal: Option<(Code, String)>,
     rejection: impl Fn((Code, String)) -> Rejection,
 ) -> Sorted<'a> {
     let mut sorted = Sorted::default();
-    for Item { record, .. } in items.iter().filter(|item| !item.skip) {
+    let records = items.iter().filter(|item| !item.skip).map(|item| &item.record);
+    for (record, received) in records.zip(received.drain(..)) {
         // What is not the relay's has no place in the key's history: nothing waits for it, and it waits for nothing.
         if record.label().is_some() && parked.holds(record) {
             sorted.asides.push(Aside { record, rejection: None });
             continue;
         }
-        let received = refusal.clone().map_or_else(|| record.receive(), Err);
         match received {
             Ok(received) => sorted.events.push(received),
             Err(why) => {

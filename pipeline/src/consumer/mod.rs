@@ -18,20 +18,17 @@ mod sequence_check;
 mod silence;
 
 use jiff::Timestamp;
-use ordermill_schemas::Topic;
-use sqlx::PgConnection;
-use sqlx::PgPool;
+use ordermill_schemas::{Event, Topic};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::clock::Clock;
 use crate::database::{self, Next};
 use crate::dead_letters::Code;
+use crate::journal::{Journal, JournalError, Keys, Loaded, Table, Unwritten, Writes};
 use crate::kafka::KafkaConfig;
 use crate::log::Entry;
 use crate::metrics::PipelineMetrics;
-use crate::wake::Wake;
 
 pub use crate::dead_letters::flood::FloodLimit;
 pub use record::{Received, Record};
@@ -56,16 +53,10 @@ pub struct ConsumerConfig {
 /// What the runtime works with, shared by all consumers of a process.
 #[derive(Clone, Debug)]
 pub struct Runtime {
-    /// The database.
-    pub pool: PgPool,
-    /// The clock.
-    pub clock: Clock,
-    /// Wakes a relay in this process.
-    pub wake: Wake,
+    /// Where state is changed.
+    pub journal: Journal,
     /// The figures.
     pub metrics: PipelineMetrics,
-    /// How many partitions every topic has.
-    pub partitions: i16,
     /// Ends all loops.
     pub shutdown: CancellationToken,
 }
@@ -82,21 +73,25 @@ pub struct Batch<'a> {
     pub tells_effects: bool,
 }
 
-/// What a worker is to the runtime: it applies batches.
+/// What a worker is to the runtime: it says which rows a batch needs, and decides.
+///
+/// It does no I/O. A batch may be rolled back and come again, or be decided and not written.
 pub trait Handler: Send + Sync + 'static {
     /// The group's name, without prefix.
     const GROUP: &'static str;
     /// The topics it reads.
     const TOPICS: &'static [Topic];
+    /// The tables that it decides by, in the order in which they are locked.
+    const TABLES: &'static [Table] = &[];
 
-    /// Applies a batch inside the runtime's transaction and answers what came of it.
+    /// Adds the keys of the rows that an event is about.
+    fn keys(&self, _event: &Event, _keys: &mut Keys) {}
+
+    /// What follows from a batch.
     ///
-    /// It calls nothing outside of the database: the batch may be rolled back and come again.
-    fn handle(
-        &self,
-        connection: &mut PgConnection,
-        batch: &Batch<'_>,
-    ) -> impl Future<Output = Result<Handled, HandlerError>> + Send;
+    /// # Errors
+    /// Where what was loaded can't be read, or what was decided may not be.
+    fn decide(&self, loaded: &Loaded, batch: &Batch<'_>) -> Result<Handled, HandlerError>;
 
     /// Called when a batch has been committed, with the events that were appended. What is done here may be lost
     /// when the process dies, so it must be found again from the tables.
@@ -109,10 +104,10 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 /// What came of a batch.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Handled {
-    /// What is to be appended to the log, in order.
-    pub entries: Vec<Entry>,
+    /// What is to be written.
+    pub writes: Writes,
     /// For each event whether it changed anything or anything is appended because of it; if not, what it asks for had
     /// been done before. Empty unless the batch wants it.
     pub effects: Vec<bool>,
@@ -133,15 +128,43 @@ pub enum HandlerError {
     /// The database refused or failed.
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
+    /// Somebody else was there first: the same is decided anew.
+    #[error("conflict: {0}")]
+    Conflict(String),
     /// An event could not be written as JSON.
     #[error("encoding: {0}")]
     Encode(#[from] serde_json::Error),
     /// What was read from the tables is not what the program wrote there.
     #[error("corrupt row: {0}")]
     Corrupt(String),
+    /// What was decided breaks a rule.
+    #[error("rule: {0}")]
+    Rule(String),
     /// The handler panicked.
     #[error("panic: {0}")]
     Panic(String),
+}
+
+impl From<Unwritten> for HandlerError {
+    fn from(error: Unwritten) -> HandlerError {
+        match error {
+            conflict if conflict.is_conflict() => HandlerError::Conflict(conflict.to_string()),
+            Unwritten::Database(error) => HandlerError::Database(error),
+            short @ Unwritten::Short { .. } => HandlerError::Conflict(short.to_string()),
+        }
+    }
+}
+
+impl From<JournalError> for HandlerError {
+    fn from(error: JournalError) -> HandlerError {
+        match error {
+            JournalError::Unwritten(error) => error.into(),
+            JournalError::Database(error) => error.into(),
+            JournalError::Corrupt(text) => HandlerError::Corrupt(text),
+            JournalError::Rule(text) => HandlerError::Rule(text),
+            JournalError::Encode(error) => error.into(),
+        }
+    }
 }
 
 impl HandlerError {
@@ -150,6 +173,8 @@ impl HandlerError {
     pub fn next(&self) -> Next {
         match self {
             HandlerError::Database(error) => database::next_after(error),
+            HandlerError::Conflict(_) => Next::Retry,
+            HandlerError::Rule(_) => Next::Reject,
             HandlerError::Encode(_) | HandlerError::Corrupt(_) | HandlerError::Panic(_) => Next::Bug,
         }
     }
@@ -162,6 +187,8 @@ impl HandlerError {
     pub fn rejection(&self) -> Option<Code> {
         match self {
             HandlerError::Encode(_) | HandlerError::Corrupt(_) | HandlerError::Panic(_) => Some(Code::Bug),
+            HandlerError::Rule(_) => Some(Code::Rule),
+            HandlerError::Conflict(_) => None,
             // A row that the program can't read.
             HandlerError::Database(sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => {
                 Some(Code::Bug)

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgPool;
 use uuid::Uuid;
 
+use crate::journal::{Shortfall, Statement};
 use crate::label::Label;
 
 /// A partition as its new owner finds it.
@@ -87,81 +88,68 @@ pub(super) struct Progress {
     pub(super) event_id: Option<Uuid>,
 }
 
-/// What became of the offsets. Unless they were moved, the transaction must not be committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Advance {
-    /// They were moved.
-    Moved,
-    /// A partition has another owner by now or is not where the batch began.
-    Fenced,
-    /// The last record of a partition is not in the log.
-    NotInLog,
-}
-
-/// Moves the offsets, unless the last record of any partition is not the log's: then the database was restored from an
-/// older copy, or Kafka is that of another one. Two histories part at one place, so the last record tells of all.
-pub(super) async fn advance(
-    connection: &mut PgConnection,
-    group: &str,
-    progress: &[Progress],
-    now: Timestamp,
-) -> Result<Advance, sqlx::Error> {
-    let topics: Vec<String> = progress.iter().map(|p| p.topic.clone()).collect();
-    let partitions: Vec<i16> = progress.iter().map(|p| p.partition).collect();
-    let epochs: Vec<i64> = progress.iter().map(|p| p.epoch).collect();
-    let next_offsets: Vec<i64> = progress.iter().map(|p| p.next_offset).collect();
+/// Adds to a statement that the offsets are moved, unless the last record of any partition is not the log's: then the database was
+/// restored from an older copy, or Kafka is that of another one. Two histories part at one place, so the last record
+/// tells of all.
+pub(super) fn add(statement: &mut Statement, group: &str, progress: &[Progress], now: Timestamp) {
     let (before_eras, before_positions) = columns(progress.iter().map(|p| p.before));
     let (eras, positions) = columns(progress.iter().map(|p| p.label));
-    let tip_eras: Vec<Option<i32>> = progress.iter().map(|p| p.tip.map(|tip| tip.era)).collect();
-    let tip_positions: Vec<Option<i64>> = progress.iter().map(|p| p.tip.map(|tip| tip.position)).collect();
-    let event_ids: Vec<Option<Uuid>> = progress.iter().map(|p| p.event_id).collect();
-    let moved = sqlx::query!(
-        "WITH progress AS (
-             SELECT * FROM unnest($2::text[], $3::smallint[], $4::bigint[], $5::int[], $6::bigint[],
-                     $7::bigint[], $8::int[], $9::bigint[], $10::int[], $11::bigint[], $13::uuid[])
-                 AS p (topic, partition, epoch, before_era, before_position,
-                     next_offset, label_era, label_position, tip_era, tip_position, event_id)
-         ), mine AS (
-             SELECT o.topic, o.partition FROM consumer_offset o
+    let columns = [
+        ("topic", statement.bind(progress.iter().map(|p| p.topic.as_str()).collect::<Vec<_>>()), "text"),
+        ("partition", statement.bind(progress.iter().map(|p| p.partition).collect::<Vec<_>>()), "smallint"),
+        ("epoch", statement.bind(progress.iter().map(|p| p.epoch).collect::<Vec<_>>()), "bigint"),
+        ("before_era", statement.bind(before_eras), "integer"),
+        ("before_position", statement.bind(before_positions), "bigint"),
+        ("next_offset", statement.bind(progress.iter().map(|p| p.next_offset).collect::<Vec<_>>()), "bigint"),
+        ("label_era", statement.bind(eras), "integer"),
+        ("label_position", statement.bind(positions), "bigint"),
+        (
+            "tip_era",
+            statement.bind(progress.iter().map(|p| p.tip.map(|tip| tip.era)).collect::<Vec<_>>()),
+            "integer",
+        ),
+        (
+            "tip_position",
+            statement.bind(progress.iter().map(|p| p.tip.map(|tip| tip.position)).collect::<Vec<_>>()),
+            "bigint",
+        ),
+        ("event_id", statement.bind(progress.iter().map(|p| p.event_id).collect::<Vec<_>>()), "uuid"),
+    ];
+    let names: Vec<&str> = columns.iter().map(|(name, ..)| *name).collect();
+    let values: Vec<String> = columns.iter().map(|(_, bound, kind)| format!("{bound}::{kind}[]")).collect();
+    let (group, now) = (statement.bind(group.to_owned()), statement.bind(now.to_sqlx()));
+    statement
+        .part("progress", format!("SELECT * FROM unnest({}) AS p ({})", values.join(", "), names.join(", ")));
+    statement.part(
+        "mine",
+        format!(
+            "SELECT o.topic, o.partition FROM consumer_offset o
              JOIN progress p ON o.topic = p.topic AND o.partition = p.partition
-             WHERE o.group_name = $1
-             ORDER BY o.topic, o.partition FOR UPDATE OF o
-         ), moved AS (
-         UPDATE consumer_offset o
-         SET next_offset = p.next_offset, label_era = p.label_era, label_position = p.label_position,
-             tip_era = p.tip_era, tip_position = p.tip_position, updated_at = $12
-         FROM mine JOIN progress p USING (topic, partition)
-         WHERE o.group_name = $1 AND o.topic = p.topic AND o.partition = p.partition AND o.epoch = p.epoch
-             AND o.label_era = p.before_era AND o.label_position = p.before_position
-         RETURNING 1
-         )
-         SELECT (SELECT count(*) FROM moved) AS \"moved!\",
-             (SELECT count(*) FROM progress p WHERE p.event_id IS NOT NULL AND NOT EXISTS (
-                  SELECT FROM event_log e JOIN relay_cursor c ON c.era = p.label_era
-                  WHERE e.position = p.label_position AND e.event_id = p.event_id)) AS \"strange!\"",
-        group,
-        &topics,
-        &partitions,
-        &epochs,
-        &before_eras,
-        &before_positions,
-        &next_offsets,
-        &eras,
-        &positions,
-        tip_eras as _,
-        tip_positions as _,
-        now.to_sqlx() as _,
-        event_ids as _,
-    )
-    .fetch_one(connection)
-    .await?;
-    Ok(if u64::try_from(moved.moved) != Ok(progress.len() as u64) {
-        Advance::Fenced
-    } else if moved.strange > 0 {
-        Advance::NotInLog
-    } else {
-        Advance::Moved
-    })
+             WHERE o.group_name = {group} ORDER BY o.topic, o.partition FOR NO KEY UPDATE OF o"
+        ),
+    );
+    statement.must(
+        "moved",
+        format!(
+            "UPDATE consumer_offset o
+             SET next_offset = p.next_offset, label_era = p.label_era, label_position = p.label_position,
+                 tip_era = p.tip_era, tip_position = p.tip_position, updated_at = {now}
+             FROM mine JOIN progress p USING (topic, partition)
+             WHERE o.group_name = {group} AND o.topic = p.topic AND o.partition = p.partition AND o.epoch = p.epoch
+                 AND o.label_era = p.before_era AND o.label_position = p.before_position
+             RETURNING 1"
+        ),
+        progress.len(),
+        Shortfall::Fenced,
+    );
+    statement.must(
+        "in_log",
+        "SELECT 1 FROM progress p JOIN relay_cursor c ON c.era = p.label_era
+         JOIN log_entry e ON e.position = p.label_position AND e.event_id = p.event_id"
+            .to_owned(),
+        progress.iter().filter(|p| p.event_id.is_some()).count(),
+        Shortfall::NotInLog,
+    );
 }
 
 fn columns(labels: impl Iterator<Item = Label>) -> (Vec<i32>, Vec<i64>) {

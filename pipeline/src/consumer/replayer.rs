@@ -8,16 +8,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use sqlx::{Connection as _, PgConnection};
+use sqlx::PgConnection;
 use tracing::Level;
 use uuid::Uuid;
 
-use super::attempt::{Attempt, Attempted, attempt};
-use super::{Appended, Handler, HandlerError, Record, Runtime};
+use super::attempt::{Attempt, Attempted, attempt, foresee};
+use super::batch::appended;
+use super::{Handler, HandlerError, Record, Runtime};
 use crate::database;
 use crate::dead_letters::working::{self, Decision, Key, Letter, Task};
 use crate::dead_letters::{Code, Rejection, State, Verdict, aside, halts};
-use crate::log::{self, Entry};
+use crate::journal::Writes;
+use crate::log::Entry;
 use crate::metrics::GroupLabel;
 use crate::retry::Retry;
 
@@ -61,7 +63,7 @@ pub(super) async fn run<H: Handler>(runtime: Runtime, handler: Arc<H>) {
 
 /// Shows how much is put aside. Where the database does not answer, the figures stay.
 async fn count<H: Handler>(runtime: &Runtime) {
-    let Ok((open, halted)) = halts::figures(&runtime.pool, H::GROUP).await else { return };
+    let Ok((open, halted)) = halts::figures(&runtime.journal.pool, H::GROUP).await else { return };
     let label = GroupLabel { group: H::GROUP.to_owned() };
     runtime.metrics.dead_letters_open.get_or_create(&label).set(open);
     runtime.metrics.halted.get_or_create(&label).set(halted.into());
@@ -79,7 +81,7 @@ struct Replayer<'a, H> {
 impl<H: Handler> Replayer<'_, H> {
     /// Does one thing, if there is one to do.
     async fn turn(&mut self) -> Result<bool, HandlerError> {
-        let any_work = working::any_work(&self.runtime.pool, H::GROUP).await?;
+        let any_work = working::any_work(&self.runtime.journal.pool, H::GROUP).await?;
         Ok(any_work && (self.release().await? || self.replay().await?))
     }
 
@@ -88,26 +90,25 @@ impl<H: Handler> Replayer<'_, H> {
         if !self.has_rate {
             return LOOK_EVERY;
         }
-        let due = working::next_due(&self.runtime.pool, H::GROUP).await.unwrap_or_default();
+        let due = working::next_due(&self.runtime.journal.pool, H::GROUP).await.unwrap_or_default();
         self.has_rate = due.is_some();
-        let wait = due.map(|due| due.duration_since(self.runtime.clock.now()));
+        let wait = due.map(|due| due.duration_since(self.runtime.journal.now()));
         wait.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or(LOOK_EVERY).min(LOOK_EVERY)
     }
 
     /// Applies what waits for a key whose letter is done with.
     async fn release(&self) -> Result<bool, HandlerError> {
-        let now = self.runtime.clock.now();
-        let mut transaction = database::begin(&self.runtime.pool).await?;
+        let now = self.runtime.journal.now();
+        let mut transaction = database::begin(&self.runtime.journal.pool).await?;
         let Some(key) = working::releasing_key(&mut transaction, H::GROUP).await? else { return Ok(false) };
         let waiting = working::waiting(&mut transaction, H::GROUP, &key, LETTERS_MAX).await?;
-        let (applied, entries) = self.apply_waiting(&mut transaction, &key, &waiting, now).await?;
+        let (applied, appended) = self.apply_waiting(&mut transaction, &key, &waiting, now).await?;
         // The key's row is locked, so nothing comes to wait meanwhile.
         let all_applied =
             applied == waiting.len() && applied < usize::try_from(LETTERS_MAX).unwrap_or(usize::MAX);
         if all_applied {
             working::unpark(&mut transaction, H::GROUP, &key).await?;
         }
-        let appended = append::<H>(&mut transaction, entries, now).await?;
         transaction.commit().await?;
         tracing::info!(
             group = H::GROUP,
@@ -120,7 +121,7 @@ impl<H: Handler> Replayer<'_, H> {
     }
 
     /// Applies messages of a key, in order, up to the first that fails, for which the key is parked then. Answers how many
-    /// were applied, and what is to be appended.
+    /// were applied, and what was appended.
     async fn apply_waiting(
         &self,
         connection: &mut PgConnection,
@@ -138,8 +139,8 @@ impl<H: Handler> Replayer<'_, H> {
         while let Some(chunk) = next.pop() {
             match self.attempt(&mut *connection, chunk, now).await? {
                 Attempted::OneByOne => next.extend(chunk.chunks(1).rev()),
-                Attempted::Each(attempts, appended) => {
-                    entries.extend(appended);
+                Attempted::Each(attempts, writes) => {
+                    entries.extend(writes.entries);
                     let outcomes: Vec<(&Letter, Attempt)> = chunk.iter().zip(attempts).collect();
                     working::resolve(&mut *connection, &effects_of(&outcomes), None, now).await?;
                     let Some((letter, code, error)) = failures_of(&outcomes).into_iter().next() else {
@@ -147,7 +148,9 @@ impl<H: Handler> Replayer<'_, H> {
                         continue;
                     };
                     self.log_failure(letter, code, &error);
-                    entries.push(letter_entry::<H>(letter, code, &error, now));
+                    let entry = letter_entry::<H>(letter, code, &error, now);
+                    self.runtime.journal.append(&mut *connection, vec![entry.clone()], now).await?;
+                    entries.push(entry);
                     working::fail(&mut *connection, &[(letter.dead_letter_id, code, error)], now).await?;
                     working::park_for(&mut *connection, H::GROUP, key, letter.dead_letter_id).await?;
                     return Ok((applied, entries));
@@ -169,9 +172,9 @@ impl<H: Handler> Replayer<'_, H> {
 
     /// Tries the next letters that a replay wants.
     async fn replay(&mut self) -> Result<bool, HandlerError> {
-        let now = self.runtime.clock.now();
+        let now = self.runtime.journal.now();
         let limit = if self.one_by_one > 0 { 1 } else { LETTERS_MAX };
-        let mut transaction = database::begin(&self.runtime.pool).await?;
+        let mut transaction = database::begin(&self.runtime.journal.pool).await?;
         let Some(task) = working::next_task(&mut transaction, H::GROUP, limit, now).await? else {
             self.one_by_one = 0;
             return Ok(false);
@@ -179,22 +182,17 @@ impl<H: Handler> Replayer<'_, H> {
         self.has_rate = task.has_rate;
         let letters = working::lock(&mut transaction, H::GROUP, &task).await?;
         let outcome = if task.dry_run {
-            let mut attempt = transaction.begin().await?;
-            let outcome = self.decide(&mut attempt, &task, letters, now).await?;
-            attempt.rollback().await?;
-            outcome
+            Some((self.foresee(&mut transaction, &task, letters, now).await?, Vec::new()))
         } else {
             self.decide(&mut transaction, &task, letters, now).await?
         };
-        let Some((decisions, entries)) = outcome else {
+        let Some((decisions, appended)) = outcome else {
             // The transaction is rolled back, so the same letters come again.
             self.one_by_one = i64::try_from(task.dead_letter_ids.len()).unwrap_or(LETTERS_MAX);
             return Ok(true);
         };
         self.one_by_one = (self.one_by_one - 1).max(0);
         working::decide(&mut transaction, &task, &decisions, now).await?;
-        let entries = if task.dry_run { Vec::new() } else { entries };
-        let appended = append::<H>(&mut transaction, entries, now).await?;
         transaction.commit().await?;
         self.log_decisions(&task, &decisions);
         self.announce(appended);
@@ -210,27 +208,10 @@ impl<H: Handler> Replayer<'_, H> {
         letters: Vec<Letter>,
         now: Timestamp,
     ) -> Result<Option<(Vec<Decision>, Vec<Entry>)>, HandlerError> {
-        let mut decisions = Vec::with_capacity(letters.len());
-        let mut tried = Vec::with_capacity(letters.len());
-        for letter in letters {
-            let decision =
-                |verdict, detail| Decision { dead_letter_id: letter.dead_letter_id, verdict, detail };
-            match letter.state {
-                State::Parked | State::Replayed => tried.push(letter),
-                State::Resolved => decisions.push(decision(letter.verdict_in(task), None)),
-                State::Discarded => {
-                    let detail = Some("it has been discarded meanwhile".to_owned());
-                    decisions.push(decision(Verdict::FailedAgain, detail));
-                }
-                State::Waiting if letter.releasing => {}
-                State::Waiting if !task.dry_run && is_among(&tried, letter.waits_for) => {}
-                State::Waiting if task.dry_run => {
-                    decisions.push(self.would_release(&mut *connection, task, &letter, now).await?);
-                }
-                State::Waiting => decisions.push(decision(Verdict::Waiting, None)),
-            }
-        }
-        let Attempted::Each(attempts, entries) = self.attempt(&mut *connection, &tried, now).await? else {
+        let Sifted { mut decisions, tried, waiting } = sift(task, letters);
+        let is_left = |letter: &&Letter| !is_among(&tried, letter.waits_for);
+        decisions.extend(waiting.iter().filter(is_left).map(|letter| of(letter, Verdict::Waiting, None)));
+        let Attempted::Each(attempts, writes) = self.attempt(&mut *connection, &tried, now).await? else {
             return Ok(None);
         };
         let outcomes: Vec<(&Letter, Attempt)> = tried.iter().zip(attempts).collect();
@@ -241,21 +222,30 @@ impl<H: Handler> Replayer<'_, H> {
         let failures: Vec<(Uuid, Code, String)> =
             failures.into_iter().map(|(letter, code, error)| (letter.dead_letter_id, code, error)).collect();
         working::fail(connection, &failures, now).await?;
-        decisions.extend(effects.into_iter().map(|(dead_letter_id, had_effect)| Decision {
-            dead_letter_id,
-            verdict: Verdict::of_effect(had_effect),
-            detail: None,
-        }));
-        decisions.extend(failures.into_iter().map(|(dead_letter_id, code, error)| Decision {
-            dead_letter_id,
-            verdict: Verdict::FailedAgain,
-            detail: Some(format!("{}: {error}", code.name())),
-        }));
-        Ok(Some((decisions, entries)))
+        decisions.extend(verdicts(outcomes));
+        Ok(Some((decisions, writes.entries)))
+    }
+
+    /// What would come of letters. Nothing is written.
+    async fn foresee(
+        &self,
+        connection: &mut PgConnection,
+        task: &Task,
+        letters: Vec<Letter>,
+        now: Timestamp,
+    ) -> Result<Vec<Decision>, HandlerError> {
+        let Sifted { mut decisions, tried, waiting } = sift(task, letters);
+        for letter in &waiting {
+            decisions.push(self.would_release(&mut *connection, task, letter, now).await?);
+        }
+        let records: Vec<&Record> = tried.iter().map(|letter| &letter.record).collect();
+        let attempts = foresee(self.runtime, self.handler, connection, &records, now).await?;
+        decisions.extend(verdicts(tried.iter().zip(attempts).collect()));
+        Ok(decisions)
     }
 
     /// What a replay would make of a letter that waits: it would be released by its key's letter, if the replay has that,
-    /// too, and everything before it can be applied. The caller rolls back.
+    /// too, and everything before it can be applied.
     async fn would_release(
         &self,
         connection: &mut PgConnection,
@@ -263,33 +253,20 @@ impl<H: Handler> Replayer<'_, H> {
         letter: &Letter,
         now: Timestamp,
     ) -> Result<Decision, HandlerError> {
-        let mut attempt_at = connection.begin().await?;
-        let mut decision =
-            Decision { dead_letter_id: letter.dead_letter_id, verdict: Verdict::Waiting, detail: None };
-        for before in working::up_to(&mut attempt_at, task, letter).await? {
-            let attempted = self.attempt(&mut attempt_at, std::slice::from_ref(&before), now).await?;
-            let Attempted::Each(attempts, _) = attempted else { break };
-            match attempts.into_iter().next() {
-                Some(Attempt::Applied { had_effect }) if before.dead_letter_id == letter.dead_letter_id => {
-                    decision.verdict = Verdict::of_effect(had_effect);
-                }
-                Some(Attempt::Applied { .. }) => {}
-                Some(Attempt::Failed(code, error)) => {
-                    if before.dead_letter_id == letter.dead_letter_id {
-                        decision.verdict = Verdict::FailedAgain;
-                        decision.detail = Some(format!("{}: {error}", code.name()));
-                    }
-                    break;
-                }
-                None => break,
-            }
-        }
-        attempt_at.rollback().await?;
-        Ok(decision)
+        let before = working::up_to(&mut *connection, task, letter).await?;
+        let records: Vec<&Record> = before.iter().map(|letter| &letter.record).collect();
+        let mut attempts = foresee(self.runtime, self.handler, connection, &records, now).await?;
+        let own = attempts
+            .pop()
+            .filter(|_| before.last().is_some_and(|last| last.dead_letter_id == letter.dead_letter_id));
+        let is_reached = attempts.iter().all(|attempt| matches!(attempt, Attempt::Applied { .. }));
+        let own = own.filter(|_| is_reached).map(|attempt| vec![(letter, attempt)]);
+        Ok(own.and_then(|own| verdicts(own).pop()).unwrap_or_else(|| of(letter, Verdict::Waiting, None)))
     }
 
-    fn announce(&self, appended: Vec<Appended>) {
-        self.runtime.wake.wake();
+    fn announce(&self, entries: Vec<Entry>) {
+        self.runtime.journal.committed(&entries);
+        let appended = appended::<H>(&Writes { entries, ..Writes::default() });
         if !appended.is_empty() {
             self.handler.committed(appended);
         }
@@ -321,16 +298,45 @@ impl<H: Handler> Replayer<'_, H> {
     }
 }
 
-async fn append<H: Handler>(
-    connection: &mut PgConnection,
-    entries: Vec<Entry>,
-    now: Timestamp,
-) -> Result<Vec<Appended>, HandlerError> {
-    let follow_up = entries.iter().filter(|entry| H::follows_up(entry));
-    let appended =
-        follow_up.map(|entry| Appended { event_id: entry.event_id, entry: entry.clone() }).collect();
-    log::append(connection, entries, now).await?;
-    Ok(appended)
+/// Letters by what is to be done with them.
+struct Sifted {
+    /// Those that need not be tried.
+    decisions: Vec<Decision>,
+    /// Those that are tried.
+    tried: Vec<Letter>,
+    /// Those that wait behind another. One that is being released is left for later.
+    waiting: Vec<Letter>,
+}
+
+fn sift(task: &Task, letters: Vec<Letter>) -> Sifted {
+    let mut sifted = Sifted { decisions: Vec::new(), tried: Vec::new(), waiting: Vec::new() };
+    for letter in letters {
+        match letter.state {
+            State::Parked | State::Replayed => sifted.tried.push(letter),
+            State::Resolved => sifted.decisions.push(of(&letter, letter.verdict_in(task), None)),
+            State::Discarded => {
+                let detail = Some("it has been discarded meanwhile".to_owned());
+                sifted.decisions.push(of(&letter, Verdict::FailedAgain, detail));
+            }
+            State::Waiting if letter.releasing => {}
+            State::Waiting => sifted.waiting.push(letter),
+        }
+    }
+    sifted
+}
+
+fn of(letter: &Letter, verdict: Verdict, detail: Option<String>) -> Decision {
+    Decision { dead_letter_id: letter.dead_letter_id, verdict, detail }
+}
+
+fn verdicts(outcomes: Vec<(&Letter, Attempt)>) -> Vec<Decision> {
+    let verdict = |(letter, attempt): (&Letter, Attempt)| match attempt {
+        Attempt::Applied { had_effect } => of(letter, Verdict::of_effect(had_effect), None),
+        Attempt::Failed(code, error) => {
+            of(letter, Verdict::FailedAgain, Some(format!("{}: {error}", code.name())))
+        }
+    };
+    outcomes.into_iter().map(verdict).collect()
 }
 
 fn is_among(letters: &[Letter], dead_letter_id: Option<Uuid>) -> bool {

@@ -18,6 +18,7 @@ use super::silence;
 use super::{ConsumerConfig, Handler, Runtime, replayer};
 use crate::dead_letters::flood::FloodGuard;
 use crate::heartbeat::{self, Pulse};
+use crate::kafka_usage::STATISTICS_INTERVAL;
 use crate::label::Label;
 use crate::metrics::GroupLabel;
 use crate::retry::Retry;
@@ -43,7 +44,7 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 pub async fn run<H: Handler>(runtime: Runtime, config: ConsumerConfig, handler: Arc<H>) {
     let pulse = Pulse::default();
     let beat = tokio::spawn(heartbeat::run(
-        runtime.pool.clone(),
+        runtime.journal.pool.clone(),
         format!("worker:{}", H::GROUP),
         config.instance.clone(),
         pulse.clone(),
@@ -138,15 +139,16 @@ impl<'a, H: Handler> Member<'a, H> {
             .set("fetch.wait.max.ms", "100")
             .set("fetch.error.backoff.ms", "50")
             .set("topic.metadata.refresh.interval.ms", "5000")
-            .set("statistics.interval.ms", "5000")
+            .set(STATISTICS_INTERVAL.0, STATISTICS_INTERVAL.1)
             .set("queued.min.messages", "10000");
         config.kafka.override_with_settings(&mut client);
         let assignment = Assignment {
             group: H::GROUP,
             prefix: config.kafka.prefix.clone(),
-            pool: runtime.pool.clone(),
+            pool: runtime.journal.pool.clone(),
             runtime: tokio.clone(),
             metrics: runtime.metrics.clone(),
+            usage: runtime.metrics.kafka_usage.of(H::GROUP),
             state: std::sync::Mutex::new(State {
                 unassigned_since: Some(Instant::now()),
                 ..State::default()
@@ -159,13 +161,18 @@ impl<'a, H: Handler> Member<'a, H> {
         consumer.subscribe(&topics).map_err(|error| error.to_string())?;
         Ok(Member {
             runtime,
-            batches: Batches { runtime, handler, flood: FloodGuard::new(config.flood_limit) },
+            batches: Batches {
+                runtime,
+                handler,
+                flood: FloodGuard::new(config.flood_limit),
+                any_parked: false,
+            },
             pulse,
             tokio,
             consumer,
             prefix: config.kafka.prefix.clone(),
             batch_records_max: config.batch_records_max,
-            lookout: Lookout::new(H::TOPICS, runtime.partitions),
+            lookout: Lookout::new(H::TOPICS, runtime.journal.partitions),
             told_kafka_at: Instant::now(),
             complained_at: None,
         })
@@ -291,7 +298,7 @@ impl<'a, H: Handler> Member<'a, H> {
 
     /// Applies a batch, again and again if need be, and keeps the membership meanwhile.
     fn apply(&mut self, gathered: &Gathered, retry: &mut Retry) -> Result<(), String> {
-        let first_at = self.runtime.clock.now();
+        let first_at = self.runtime.journal.now();
         let mut left = gathered.items.as_slice();
         loop {
             let attempts = Attempts { count: retry.attempts() + 1, first_at };

@@ -6,10 +6,11 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use serde::Serialize;
 use serde_json::json;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgPool;
 
 use super::edits::audit;
 use crate::database;
+use crate::journal::{Beside, Load};
 
 /// How a group stands, as one of its batches sees it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,22 +23,36 @@ pub(crate) struct Standing {
     pub(crate) any_parked: bool,
 }
 
-/// How the group stands.
-pub(crate) async fn standing(
-    connection: &mut PgConnection,
-    group: &str,
-    now: Timestamp,
-) -> Result<Standing, sqlx::Error> {
-    let row = sqlx::query!(
-        r#"SELECT EXISTS (SELECT FROM parked_key WHERE group_name = $1) AS "any_parked!",
-               EXISTS (SELECT FROM halted_group WHERE group_name = $1 AND resumed_at IS NULL) AS "halted!",
-               EXISTS (SELECT FROM halted_group WHERE group_name = $1 AND unchecked_until > $2) AS "unchecked!""#,
-        group,
-        now.to_sqlx() as _,
-    )
-    .fetch_one(connection)
-    .await?;
-    Ok(Standing { halted: row.halted, unchecked: row.unchecked, any_parked: row.any_parked })
+/// The kind of the row in which a load tells how the group stands.
+const STANDING: i16 = 1;
+
+impl Standing {
+    /// Adds to a load how the group stands.
+    pub(crate) fn ask(load: &mut Load, group: &str, now: Timestamp) -> Result<(), sqlx::Error> {
+        let (group, now) = (load.bind(group.to_owned())?, load.bind(now.to_sqlx())?);
+        load.beside(
+            STANDING,
+            &format!(
+                "SELECT concat(
+                     CASE WHEN EXISTS (SELECT FROM parked_key WHERE group_name = {group}) THEN 'parked ' END,
+                     (SELECT concat(CASE WHEN resumed_at IS NULL THEN 'halted ' END,
+                          CASE WHEN unchecked_until > {now} THEN 'unchecked ' END)
+                      FROM halted_group WHERE group_name = {group})), NULL::text"
+            ),
+        );
+        Ok(())
+    }
+
+    /// What the load has answered.
+    pub(crate) fn told(beside: &[Beside]) -> Standing {
+        let told = beside.iter().find(|row| row.kind == STANDING).and_then(|row| row.text.as_deref());
+        let told = told.unwrap_or_default();
+        Standing {
+            halted: told.contains("halted"),
+            unchecked: told.contains("unchecked"),
+            any_parked: told.contains("parked"),
+        }
+    }
 }
 
 /// Stops the group: none of its members applies anything until it is resumed.

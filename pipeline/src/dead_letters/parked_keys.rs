@@ -5,41 +5,49 @@
 
 use std::collections::HashSet;
 
-use sqlx::PgConnection;
-
 use crate::consumer::Record;
+use crate::journal::{Beside, Load};
 
 /// Parked keys of some records: topic and key.
 #[derive(Debug, Default)]
 pub(crate) struct ParkedKeys(HashSet<(String, Vec<u8>)>);
 
+/// The kind of the rows in which a load tells parked keys.
+const PARKED: i16 = 2;
+
 impl ParkedKeys {
-    /// Locks those of the records' keys that are parked, so that nothing is decided about them meanwhile.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub(crate) async fn lock<'a>(
-        connection: &mut PgConnection,
+    /// Adds to a load that those of the records' keys that are parked are locked, before anything else, so that nothing is
+    /// decided about them meanwhile.
+    pub(crate) fn ask<'a>(
+        load: &mut Load,
         group: &str,
         records: impl Iterator<Item = &'a Record>,
-    ) -> Result<ParkedKeys, sqlx::Error> {
+    ) -> Result<(), sqlx::Error> {
         let keys: HashSet<(&str, &[u8])> =
             records.map(|record| (record.place.topic.as_str(), record.parking_key())).collect();
-        let topics: Vec<String> = keys.iter().map(|(topic, _)| (*topic).to_owned()).collect();
-        let keys: Vec<Vec<u8>> = keys.iter().map(|(_, key)| key.to_vec()).collect();
-        let rows = sqlx::query!(
-            "SELECT p.topic, p.record_key FROM parked_key p
-             JOIN unnest($2::text[], $3::bytea[]) AS k (topic, record_key)
-                 ON p.topic = k.topic AND p.record_key = k.record_key
-             WHERE p.group_name = $1
-             ORDER BY p.topic, p.record_key FOR UPDATE OF p",
-            group,
-            &topics,
-            &keys,
-        )
-        .fetch_all(connection)
-        .await?;
-        Ok(ParkedKeys(rows.into_iter().map(|row| (row.topic, row.record_key)).collect()))
+        let (topics, keys): (Vec<&str>, Vec<&[u8]>) = keys.into_iter().unzip();
+        let (group, topics, keys) = (load.bind(group.to_owned())?, load.bind(topics)?, load.bind(keys)?);
+        load.beside(
+            PARKED,
+            &format!(
+                "SELECT p.topic, encode(p.record_key, 'hex') FROM parked_key p
+                 JOIN unnest({topics}::text[], {keys}::bytea[]) AS k (topic, record_key)
+                     ON p.topic = k.topic AND p.record_key = k.record_key
+                 WHERE p.group_name = {group}
+                 ORDER BY p.topic, p.record_key FOR UPDATE OF p"
+            ),
+        );
+        Ok(())
+    }
+
+    /// What the load has answered.
+    pub(crate) fn told(beside: Vec<Beside>) -> Result<ParkedKeys, sqlx::Error> {
+        let parked = beside.into_iter().filter(|row| row.kind == PARKED).map(|row| {
+            let key = hex::decode(row.data.unwrap_or_default())
+                .map_err(|error| sqlx::Error::Decode(error.into()))?;
+            Ok((row.text.unwrap_or_default(), key))
+        });
+        Ok(ParkedKeys(parked.collect::<Result<_, sqlx::Error>>()?))
     }
 
     /// Whether the record's key is parked.

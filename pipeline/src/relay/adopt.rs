@@ -11,7 +11,8 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use thiserror::Error;
 
-use super::cursor::{CursorError, Tails, tails_at};
+use super::cursor::{CursorError, tails_at};
+use super::published::Tails;
 use super::tails::{self, Tail};
 use super::{RelayError, fence};
 use crate::database;
@@ -340,10 +341,10 @@ async fn needed_after(
 /// Has positions go on above the log, also where whatever restored it did not restore its sequence.
 async fn raise_positions(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     // Nobody draws one meanwhile. It comes first, as with everybody who appends.
-    sqlx::query!("LOCK TABLE event_log IN SHARE MODE").execute(&mut *connection).await?;
+    sqlx::query!("LOCK TABLE log_entry IN SHARE MODE").execute(&mut *connection).await?;
     let end = fence::log_end(&mut *connection).await?;
     sqlx::query!(
-        "SELECT setval('event_log_position_seq', max(position)) FROM event_log HAVING max(position) > $1",
+        "SELECT setval('log_entry_position_seq', max(position)) FROM log_entry HAVING max(position) > $1",
         end,
     )
     .fetch_optional(connection)

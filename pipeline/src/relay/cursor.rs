@@ -1,40 +1,15 @@
 //! The relay's one row: who leads, how far it is, and what it published last to each partition.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ordermill_schemas::Topic;
-use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 use sqlx::{PgExecutor, PgPool};
 use thiserror::Error;
 
 use super::RelayError;
+use super::published::{Published, Tails};
 use super::repeat::{Only, Repeat};
-use super::tails::Published;
-
-/// The last position published to each partition, by topic.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(super) struct Tails(pub(super) BTreeMap<String, Vec<i64>>);
-
-impl Tails {
-    /// Puts `position` at the end of a partition and answers what stood there; 0 for nothing.
-    pub(super) fn replace(&mut self, topic: &str, partition: i16, position: i64, partitions: i16) -> i64 {
-        if !self.0.contains_key(topic) {
-            self.0.insert(topic.to_owned(), vec![0; usize::from(partitions.unsigned_abs())]);
-        }
-        let slot =
-            self.0.get_mut(topic).and_then(|tails| tails.get_mut(usize::from(partition.unsigned_abs())));
-        slot.map_or(0, |slot| std::mem::replace(slot, position))
-    }
-
-    /// What stands at the end of a partition; 0 for nothing.
-    pub(super) fn of(&self, topic: &str, partition: i16) -> i64 {
-        let tails = self.0.get(topic);
-        tails.and_then(|tails| tails.get(usize::from(partition.unsigned_abs()))).copied().unwrap_or(0)
-    }
-}
 
 /// Why the cursor can't be used.
 #[derive(Debug, Error)]
@@ -109,7 +84,7 @@ pub(crate) struct Progress {
 /// Looks how far log and relay are.
 pub(crate) async fn progress(pool: &PgPool, topic: Topic) -> Result<Progress, sqlx::Error> {
     let row = sqlx::query!(
-        r#"SELECT (SELECT coalesce(max(e.position), 0) FROM event_log e) AS "log_end!", c.era, c.position,
+        r#"SELECT (SELECT coalesce(max(e.position), 0) FROM log_entry e) AS "log_end!", c.era, c.position,
                c.tails AS "tails: Json<Tails>"
            FROM relay_cursor c"#,
     )
@@ -144,8 +119,10 @@ pub(super) async fn tails_at(
     partitions: i16,
 ) -> Result<Tails, sqlx::Error> {
     let rows = sqlx::query!(
-        r#"SELECT topic, partition, max(position) AS "position!" FROM event_log
-           WHERE position <= $1 GROUP BY topic, partition"#,
+        r#"SELECT word AS topic, partition, position AS "position!" FROM (
+               SELECT topic, partition, max(position) AS position FROM log_entry
+               WHERE position <= $1 GROUP BY topic, partition
+           ) AS e JOIN log_word ON code = topic"#,
         position,
     )
     .fetch_all(database)

@@ -8,8 +8,10 @@
 mod adopt;
 mod cursor;
 mod fence;
+mod published;
 mod publisher;
 mod repeat;
+mod rewind;
 mod status;
 mod tails;
 mod watch;
@@ -33,20 +35,23 @@ use crate::retry::Retry;
 use crate::supervised;
 use crate::topics::{self, TopicsError};
 use crate::wake::Wake;
+use crate::words::Words;
 
 pub use adopt::{AdoptError, Adoption, Reason};
 pub use cursor::{CursorError, install, partitions};
 pub(crate) use cursor::{Progress, progress, published};
 pub(crate) use fence::log_end;
-pub use repeat::{Rewind, RewindError, RewindPlan, RewindProgress, request_repeat};
+pub(crate) use published::Published;
+pub use repeat::request_repeat;
+pub use rewind::{Rewind, RewindError, RewindPlan, RewindProgress};
 pub use status::{OpenTransaction, Status, status};
-pub(crate) use tails::Published;
 
 use cursor::Leadership;
 use fence::Fences;
+use published::Loss;
 use publisher::{Publisher, SetBack};
 use repeat::Repeat;
-use tails::{Loss, Tail};
+use tails::Tail;
 use watch::Watch;
 
 /// How many rows are read and published at once.
@@ -138,7 +143,16 @@ pub async fn run(
         shutdown.clone(),
     ));
     let runtime = Handle::current();
-    let relay = Arc::new(Relay { pool, config, wake, metrics, shutdown: shutdown.clone(), pulse, runtime });
+    let relay = Arc::new(Relay {
+        pool,
+        config,
+        wake,
+        words: Words::default(),
+        metrics,
+        shutdown: shutdown.clone(),
+        pulse,
+        runtime,
+    });
     // The producer's calls block, so the relay has a thread of its own.
     supervised::run("relay", &shutdown, || {
         let relay = relay.clone();
@@ -152,6 +166,7 @@ struct Relay {
     pool: PgPool,
     config: RelayConfig,
     wake: Wake,
+    words: Words,
     metrics: PipelineMetrics,
     shutdown: CancellationToken,
     pulse: Pulse,
@@ -238,7 +253,7 @@ impl Relay {
             "the relay leads"
         );
         self.metrics.relay_leading.set(1);
-        let publisher = Publisher::new(&self.config, leadership.era, &found)?;
+        let publisher = Publisher::new(&self.config, leadership.era, &found, &self.metrics.kafka_usage)?;
         let mut watch = Watch::new(&self.config.kafka, topics, self.config.look_every);
         let mut fences = Fences::default();
         let mut last_seen = Instant::now();
@@ -283,6 +298,7 @@ impl Relay {
         }
         let rows = self.runtime.block_on(publisher::read(
             &self.pool,
+            &self.words,
             leadership.position,
             final_position,
             BATCH_ROWS_MAX,

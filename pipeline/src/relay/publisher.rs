@@ -1,26 +1,31 @@
 //! Rows of the log as Kafka records.
 
 use std::collections::HashMap;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ordermill_schemas::headers;
-use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientContext, Statistics};
 use sqlx::PgPool;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::cursor::Tails;
+use super::published::Tails;
 use super::repeat::Only;
 use super::tails::Tail;
 use super::{RelayConfig, RelayError};
 use crate::kafka::KafkaConfig;
+use crate::kafka_usage::{ClientUsage, KafkaUsage, STATISTICS_INTERVAL};
 use crate::label::Label;
 use crate::stored_header::StoredHeader;
+use crate::trace::TraceContext;
+use crate::words::Words;
 
+/// The relay among the clients of Kafka.
+const CLIENT: &str = "relay";
 /// How often the relay looks after its lease while it waits for acknowledgements.
 const LOOK_UP_AFTER: Duration = Duration::from_millis(50);
 
@@ -28,13 +33,13 @@ const LOOK_UP_AFTER: Duration = Duration::from_millis(50);
 pub(super) struct Row {
     pub(super) position: i64,
     event_id: Uuid,
-    topic: String,
+    topic: Arc<str>,
     partition: i16,
     key: Uuid,
     record_key: Option<Vec<u8>>,
     aggregate_id: Uuid,
     sequence: i32,
-    event_type: String,
+    event_type: Arc<str>,
     version: i16,
     correlation_id: Option<Uuid>,
     cause_id: Option<Uuid>,
@@ -45,25 +50,57 @@ pub(super) struct Row {
     headers: Option<Json<Vec<StoredHeader>>>,
 }
 
-/// The rows above `after` up to `upto`, by position, at most `rows_max`.
+/// The rows above `after` up to `upto`, by position, at most `rows_max`. Codes become words here: that takes the database more
+/// time than reading the row.
 pub(super) async fn read(
     pool: &PgPool,
+    words: &Words,
     after: i64,
     upto: i64,
     rows_max: i64,
 ) -> Result<Vec<Row>, sqlx::Error> {
-    sqlx::query_as!(
-        Row,
-        r#"SELECT position, event_id, topic, partition, key, record_key, aggregate_id, sequence,
-               type AS event_type, version, correlation_id, cause_id, actor, traceparent, at, data,
-               headers AS "headers: Json<Vec<StoredHeader>>"
-           FROM event_log WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3"#,
+    let rows = sqlx::query!(
+        r#"SELECT position, event_id, topic, partition, coalesce(key, aggregate_id) AS "key!", record_key,
+               aggregate_id, sequence, type AS event_type, version, correlation_id, cause_id, actor, actor_id, trace,
+               at AS "at: jiff_sqlx::Timestamp", data, headers AS "headers: Json<Vec<StoredHeader>>"
+           FROM log_entry WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3"#,
         after,
         upto,
         rows_max,
     )
     .fetch_all(pool)
-    .await
+    .await?;
+    let mut codes = rows.iter().flat_map(|row| [row.topic, row.event_type, row.actor]);
+    if codes.any(|code| words.word(code).is_none()) {
+        words.read_all(pool).await?;
+    }
+    let word = |code| {
+        words.word(code).ok_or_else(|| sqlx::Error::Decode(format!("the log has no word {code}").into()))
+    };
+    let rows = rows.into_iter().map(|row| {
+        let traceparent = TraceContext::from_bytes(&row.trace).unwrap_or_else(TraceContext::new_root);
+        let actor = word(row.actor)?;
+        Ok(Row {
+            position: row.position,
+            event_id: row.event_id,
+            topic: word(row.topic)?,
+            partition: row.partition,
+            key: row.key,
+            record_key: row.record_key,
+            aggregate_id: row.aggregate_id,
+            sequence: row.sequence,
+            event_type: word(row.event_type)?,
+            version: row.version,
+            correlation_id: row.correlation_id,
+            cause_id: row.cause_id,
+            actor: row.actor_id.map_or_else(|| actor.to_string(), |id| format!("{actor}:{id}")),
+            traceparent: traceparent.to_string(),
+            at: row.at,
+            data: row.data,
+            headers: row.headers,
+        })
+    });
+    rows.collect()
 }
 
 /// What became of the batch that is being published.
@@ -115,14 +152,18 @@ impl Ends {
 }
 
 /// Told by the client's thread, waited for by the relay's.
-#[derive(Default)]
 struct Deliveries {
     progress: Mutex<Progress>,
     ends: Mutex<Ends>,
     changed: Condvar,
+    usage: ClientUsage,
 }
 
-impl ClientContext for Deliveries {}
+impl ClientContext for Deliveries {
+    fn stats(&self, statistics: Statistics) {
+        self.usage.report(&statistics);
+    }
+}
 
 impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
@@ -204,7 +245,12 @@ pub(super) struct Publisher {
 
 impl Publisher {
     /// `found` is what Kafka holds.
-    pub(super) fn new(config: &RelayConfig, era: i32, found: &[Tail]) -> Result<Publisher, RelayError> {
+    pub(super) fn new(
+        config: &RelayConfig,
+        era: i32,
+        found: &[Tail],
+        usage: &KafkaUsage,
+    ) -> Result<Publisher, RelayError> {
         let kafka = &config.kafka;
         let mut client = kafka.client();
         client
@@ -220,13 +266,19 @@ impl Publisher {
             .set("compression.type", "lz4")
             .set("queue.buffering.max.messages", "100000")
             .set("message.max.bytes", "1000000")
-            .set("partitioner", "murmur2_random");
+            .set("partitioner", "murmur2_random")
+            .set(STATISTICS_INTERVAL.0, STATISTICS_INTERVAL.1);
         kafka.override_with_settings(&mut client);
         let mut ends = Ends::default();
         for tail in found {
             ends.met(&kafka.full_name(&tail.topic), i32::from(tail.partition), tail.high - 1);
         }
-        let deliveries = Deliveries { ends: Mutex::new(ends), ..Deliveries::default() };
+        let deliveries = Deliveries {
+            progress: Mutex::default(),
+            ends: Mutex::new(ends),
+            changed: Condvar::new(),
+            usage: usage.of(CLIENT),
+        };
         let producer = client.create_with_context(deliveries)?;
         Ok(Publisher { producer, kafka: kafka.clone(), era, stalled_after: config.stalled_after })
     }

@@ -48,10 +48,10 @@ pub struct OpenTransaction {
 /// [`CursorError::NotInstalled`] where the log was never set up, or where the database fails.
 pub async fn status(pool: &PgPool) -> Result<Status, RelayError> {
     let row = sqlx::query!(
-        r#"WITH log AS (SELECT coalesce(max(position), 0) AS log_end FROM event_log)
+        r#"WITH log AS (SELECT coalesce(max(position), 0) AS log_end FROM log_entry)
            SELECT leader, lease_until > clock_timestamp() AS "is_led!", epoch, era, era_after, adopting, position,
                log_end AS "log_end!", repeat_after,
-               (SELECT count(*) FROM event_log e WHERE e.position > c.position) AS "lag!"
+               (SELECT count(*) FROM log_entry e WHERE e.position > c.position) AS "lag!"
            FROM relay_cursor c, log"#
     )
     .fetch_optional(pool)

@@ -1,5 +1,4 @@
-//! What Kafka holds at the end of each partition, and what that says of the log: that Kafka has lost records, or that
-//! it has some which are not this log's.
+//! What Kafka holds at the end of each partition, and whether that is this log's.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -13,7 +12,6 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::RelayError;
-use super::cursor::Tails;
 use crate::kafka::{self, KafkaConfig};
 use crate::label::Label;
 
@@ -34,55 +32,14 @@ pub(super) struct Tail {
     /// The record with the highest label near the end; none where there is none of ours.
     pub(super) last: Option<Last>,
     /// The partition is empty because its records were too old or were deleted on purpose, not because they were lost.
-    expired: bool,
+    pub(super) expired: bool,
 }
 
 /// The last record of a partition.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Last {
     pub(super) label: Label,
-    event_id: Option<Uuid>,
-}
-
-/// A partition that does not hold everything that was published to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Loss {
-    pub(super) topic: String,
-    pub(super) partition: i16,
-    /// What it still holds goes up to here.
-    pub(super) kept: i64,
-}
-
-/// How far a relay has come in publishing, to tell by what must be in Kafka.
-#[derive(Clone, Debug)]
-pub(crate) struct Published {
-    pub(super) era: i32,
-    pub(super) tails: Tails,
-    /// Nothing up to here has been published in this era.
-    pub(super) after: i64,
-}
-
-impl Published {
-    /// The last record of a partition; none where this era has published nothing to it.
-    pub(crate) fn last(&self, topic: &str, partition: i16) -> Option<Label> {
-        let position = self.tails.of(topic, partition);
-        (position > self.after).then_some(Label { era: self.era, position })
-    }
-
-    /// The partitions that have lost what was published last.
-    pub(super) fn losses(&self, found: &[Tail]) -> Vec<Loss> {
-        found.iter().filter_map(|tail| self.loss(tail)).collect()
-    }
-
-    fn loss(&self, tail: &Tail) -> Option<Loss> {
-        let expected = self.tails.of(&tail.topic, tail.partition);
-        // Labels of another era are of no use here.
-        let label = tail.last.map(|last| last.label).filter(|label| label.era == self.era);
-        let kept = label.map_or(0, |label| label.position);
-        let is_lost = kept < expected && expected > self.after && !tail.expired;
-        let (topic, kept) = (tail.topic.clone(), kept.max(self.after));
-        is_lost.then_some(Loss { topic, partition: tail.partition, kept })
-    }
+    pub(super) event_id: Option<Uuid>,
 }
 
 /// Reads the end of every partition of `topics`, which are named without prefix. A topic that does not exist is empty.
@@ -196,7 +153,7 @@ pub(super) async fn foreign<'a>(
         .filter(|(_, last)| last.label.era >= era)
         .collect();
     let positions: Vec<i64> = candidates.iter().map(|(_, last)| last.label.position).collect();
-    let rows = sqlx::query!("SELECT position, event_id FROM event_log WHERE position = ANY($1)", &positions)
+    let rows = sqlx::query!("SELECT position, event_id FROM log_entry WHERE position = ANY($1)", &positions)
         .fetch_all(pool)
         .await?;
     let log: HashMap<i64, Uuid> = rows.into_iter().map(|row| (row.position, row.event_id)).collect();
@@ -205,48 +162,4 @@ pub(super) async fn foreign<'a>(
         last.label.era == era && id.is_some() && id.copied() == last.event_id
     };
     Ok(candidates.into_iter().find_map(|(tail, last)| (!is_ours(&last)).then_some((tail, last.label))))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn published(last: i64, after: i64) -> Published {
-        let mut tails = Tails::default();
-        tails.replace("cups", 0, last, 1);
-        Published { era: 2, tails, after }
-    }
-
-    fn tail(label: Option<Label>, high: i64) -> Tail {
-        let last = label.map(|label| Last { label, event_id: None });
-        let records = i64::from(last.is_some());
-        Tail {
-            topic: "cups".to_owned(),
-            partition: 0,
-            records,
-            high,
-            last,
-            expired: records == 0 && high > 0,
-        }
-    }
-
-    fn kept(published: &Published, tail: &Tail) -> Option<i64> {
-        published.loss(tail).map(|loss| loss.kept)
-    }
-
-    #[test]
-    fn what_was_published_last_must_be_the_last_record_or_have_been_thrown_away() {
-        let label = |era, position| Some(Label { era, position });
-        assert_eq!(kept(&published(9, 0), &tail(label(2, 9), 5)), None);
-        assert_eq!(kept(&published(9, 0), &tail(label(2, 7), 4)), Some(7));
-        assert_eq!(kept(&published(9, 0), &tail(None, 0)), Some(0));
-        assert_eq!(kept(&published(9, 0), &tail(None, 5)), None, "too old, or deleted on purpose");
-        assert_eq!(kept(&published(9, 0), &tail(label(1, 900), 5)), Some(0), "another era's label");
-    }
-
-    #[test]
-    fn nothing_is_missed_that_this_era_has_not_published() {
-        assert_eq!(kept(&published(9, 9), &tail(None, 0)), None);
-        assert_eq!(kept(&published(9, 6), &tail(None, 0)), Some(6), "only what lies above");
-    }
 }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use rdkafka::error::KafkaError;
 
 use super::cursor::Leadership;
-use super::tails::{self, Loss, Published};
+use super::published::{Loss, Published};
+use super::tails;
 use crate::kafka::KafkaConfig;
 
 /// One look, under way.

@@ -10,9 +10,11 @@ use std::time::Duration;
 use ordermill_schemas::headers;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::support::{DEADLINE, Log, PARTITIONS, Recorder, until};
+use crate::handlers::Recorder;
+use crate::support::{DEADLINE, Log, PARTITIONS, until};
 
 /// Keys are applied in order, each event once.
 async fn assert_applied(log: &Log, count: i64) {
@@ -24,6 +26,19 @@ async fn assert_applied(log: &Log, count: i64) {
         assert_eq!(*ordinal, before + 1, "key {key} was applied out of order");
     }
     assert_eq!(i64::try_from(applied.len()).unwrap(), count);
+    assert_documents_agree(log).await;
+}
+
+/// The documents name what was applied, in the same order.
+async fn assert_documents_agree(log: &Log) {
+    let differing = log
+        .count(
+            "SELECT count(*) FROM recorded r FULL JOIN (
+                 SELECT key, jsonb_agg(event_id ORDER BY ordinal) AS state FROM applied GROUP BY key) a USING (key)
+             WHERE r.state IS DISTINCT FROM a.state",
+        )
+        .await;
+    assert_eq!(differing, 0, "documents that don't tell what was applied");
 }
 
 async fn append_many(log: &Log, keys: &[Uuid], from: i64, to: i64) {
@@ -104,15 +119,15 @@ async fn members_of_a_group_share_the_partitions_and_repeat_nothing_when_one_lea
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_lost_its_partition_while_it_worked_applies_nothing() {
     let log = Log::new().await;
-    let recorder = Arc::new(Recorder { gate: Some(tokio::sync::Semaphore::new(0)), ..Recorder::default() });
+    let recorder = Arc::new(Recorder { gate: Some(Semaphore::new(0)), ..Recorder::default() });
     let (relay, consumer) = (log.relay(), log.consumer(recorder.clone()));
     let key = Uuid::new_v4();
     log.append(key, 1).await;
-    until("a batch is under way", async || recorder.transactions.load(Ordering::SeqCst) == 1).await;
+    until("a batch is under way", async || recorder.decisions.load(Ordering::SeqCst) == 1).await;
     // As another member does when it takes the partition over.
     sqlx::query("UPDATE consumer_offset SET epoch = epoch + 1").execute(&log.pool).await.unwrap();
     recorder.gate.as_ref().unwrap().add_permits(1);
-    until("the batch comes again", async || recorder.transactions.load(Ordering::SeqCst) == 2).await;
+    until("the batch comes again", async || recorder.decisions.load(Ordering::SeqCst) == 2).await;
     assert_eq!(log.count("SELECT count(*) FROM applied").await, 0, "a zombie has committed");
     recorder.gate.as_ref().unwrap().add_permits(100);
     assert_applied(&log, 1).await;
@@ -207,8 +222,8 @@ async fn a_record_that_breaks_a_rule_is_found_among_many_and_put_aside_alone() {
     until("the poison is put aside", async || log.count("SELECT count(*) FROM dead_letter").await == 1).await;
     log.until_applied(199).await;
     assert_eq!(log.count("SELECT count(*) FROM dead_letter WHERE code = 'RULE'").await, 1);
-    let transactions = recorder.transactions.load(Ordering::SeqCst);
-    assert!(transactions <= 60, "{transactions} transactions to find one poison in 200");
+    let decisions = recorder.decisions.load(Ordering::SeqCst);
+    assert!(decisions <= 60, "{decisions} decisions to find one poison in 200");
     consumer.stop().await;
     relay.stop().await;
 }

@@ -19,9 +19,11 @@ use ordermill_pipeline::dead_letters::{State, Verdict};
 use ordermill_pipeline::stored_header::StoredHeader;
 use ordermill_schemas::headers;
 use serde_json::json;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::support::{Log, Recorder, Witness, until};
+use crate::handlers::{Recorder, Witness};
+use crate::support::{Log, until};
 
 const ACTOR: &str = "test";
 
@@ -164,7 +166,7 @@ async fn what_is_released_waits_again_behind_the_next_message_that_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_poison_in_five_hundred_costs_few_transactions_and_delays_no_other_key() {
+async fn one_poison_in_five_hundred_costs_few_decisions_and_delays_no_other_key() {
     let log = Log::new().await;
     let relay = log.relay();
     let poisoned = Uuid::new_v4();
@@ -180,8 +182,8 @@ async fn one_poison_in_five_hundred_costs_few_transactions_and_delays_no_other_k
     log.until_letters(State::Parked, 1).await;
     log.until_letters(State::Waiting, 1).await;
     // Halving 500 takes 9 steps, and each good half on the way lets the rest be tried as a whole once more.
-    let transactions = recorder.transactions.load(Ordering::SeqCst);
-    assert!(transactions <= 30, "{transactions} transactions to find one poison in 500");
+    let decisions = recorder.decisions.load(Ordering::SeqCst);
+    assert!(decisions <= 30, "{decisions} decisions to find one poison in 500");
     consumer.stop().await;
     relay.stop().await;
 }
@@ -230,10 +232,12 @@ async fn every_cause_has_its_code_and_everything_is_kept() {
 async fn a_dry_run_says_what_would_happen_to_each_and_changes_nothing() {
     let log = Log::new().await;
     let (relay, consumer) = (log.relay(), log.consumer(Arc::default()));
-    let (mended, broken) = (Uuid::new_v4(), Uuid::new_v4());
+    let (mended, broken, refused) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
     log.append_all(mended, &[13, 2, 3]).await;
     log.append_all(broken, &[666, 2]).await;
+    log.append_all(refused, &[-1]).await;
     log.until_letters(State::Waiting, 3).await;
+    log.until_letters(State::Parked, 3).await;
     log.forgive_thirteen().await;
     let mut all = log.letters(State::Parked).await;
     all.extend(log.letters(State::Waiting).await);
@@ -242,15 +246,42 @@ async fn a_dry_run_says_what_would_happen_to_each_and_changes_nothing() {
 
     let requested = log.request(Selection::Ids(ids.clone()), DRY_RUN).await.unwrap();
     let would = log.until_done(requested.replay_id).await;
-    assert_eq!(would, Verdicts { applied: 3, failed_again: 1, waiting: 1, ..Verdicts::default() });
+    assert_eq!(would, Verdicts { applied: 3, failed_again: 2, waiting: 1, ..Verdicts::default() });
     assert_eq!(log.count("SELECT count(*) FROM applied").await, 0);
+    assert_eq!(log.count("SELECT count(*) FROM recorded").await, 0);
     assert_eq!(log.count("SELECT max(position) FROM event_log").await, before);
-    assert_eq!(log.letters(State::Parked).await.len(), 2);
+    assert_eq!(log.letters(State::Parked).await.len(), 3);
 
     let replay = log.request(Selection::Ids(ids), AS_IT_IS).await.unwrap();
     assert_eq!(log.until_done(replay.replay_id).await, would, "the dry run has promised something else");
     assert_eq!(log.verdicts(replay.replay_id).await, log.verdicts(requested.replay_id).await);
     log.until_applied_of(mended, &[13, 2, 3]).await;
+    consumer.stop().await;
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_that_meets_a_row_which_was_not_there_when_it_was_loaded_is_decided_anew() {
+    let log = Log::new().await;
+    let recorder = Arc::new(Recorder { gate: Some(Semaphore::new(1)), ..Recorder::default() });
+    let (relay, consumer) = (log.relay(), log.consumer(recorder.clone()));
+    let key = Uuid::new_v4();
+    log.append(key, 13).await;
+    log.until_letters(State::Parked, 1).await;
+    log.forgive_thirteen().await;
+    let replay = log.request(parked(), AS_IT_IS).await.unwrap();
+    let until_decisions = async |count| {
+        until("it is decided", async || recorder.decisions.load(Ordering::SeqCst) == count).await;
+    };
+    until_decisions(2).await;
+    sqlx::query("INSERT INTO recorded VALUES ($1, 1, '[]')").bind(key).execute(&log.pool).await.unwrap();
+    recorder.gate.as_ref().unwrap().add_permits(1);
+    until_decisions(3).await;
+    assert_eq!(log.verdicts(replay.replay_id).await, [None]);
+    assert_eq!(log.letters(State::Replayed).await[0].attempts, 1, "a conflict is no failure of the letter");
+    recorder.gate.as_ref().unwrap().add_permits(100);
+    assert_eq!(log.until_done(replay.replay_id).await, Verdicts { applied: 1, ..Verdicts::default() });
+    log.until_applied_of(key, &[13]).await;
     consumer.stop().await;
     relay.stop().await;
 }
@@ -262,7 +293,7 @@ async fn of_a_thousand_letters_those_applied_before_are_told_apart_though_worker
     let (relay, consumer) = (log.relay(), log.consumer(recorder()));
     let mut transaction = database::begin(&log.pool).await.unwrap();
     for _ in 0..1_000 {
-        crate::support::append_next(&mut transaction, Uuid::new_v4(), 13).await;
+        crate::support::append_next(&log.journal, &mut transaction, Uuid::new_v4(), 13).await;
     }
     transaction.commit().await.unwrap();
     let letters = log.until_letters(State::Parked, 1_000).await;
@@ -272,9 +303,12 @@ async fn of_a_thousand_letters_those_applied_before_are_told_apart_though_worker
     let first: Vec<Uuid> = ids.clone().take(150).collect();
     assert_eq!(log.replay(Selection::Ids(first), AS_IT_IS).await.applied, 150);
     sqlx::query(
-        "INSERT INTO applied (event_id, key, available)
-         SELECT event_id, key, 13 FROM event_log WHERE topic = 'balances'
-             AND event_id NOT IN (SELECT event_id FROM applied) LIMIT 150",
+        "WITH by_hand AS (
+             INSERT INTO applied (event_id, key, available)
+             SELECT event_id, key, 13 FROM event_log WHERE topic = 'balances'
+                 AND event_id NOT IN (SELECT event_id FROM applied) LIMIT 150
+             RETURNING event_id, key)
+         INSERT INTO recorded (key, version, state) SELECT key, 1, jsonb_build_array(event_id) FROM by_hand",
     )
     .execute(&log.pool)
     .await

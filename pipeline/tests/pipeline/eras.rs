@@ -10,7 +10,8 @@ use ordermill_schemas::Topic;
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
-use crate::support::{Log, Recorder, until};
+use crate::handlers::Recorder;
+use crate::support::{Log, until};
 
 /// The groups whose needs count.
 const GROUPS: [(&str, &[Topic]); 1] = [(Recorder::GROUP, Recorder::TOPICS)];
@@ -232,7 +233,7 @@ async fn another_clusters_database_is_adopted_and_positions_go_on_above_its_log(
     let (log, keys) = (&story.restored, &story.keys);
     // As whatever restores rows but not the sequence leaves it.
     sqlx::raw_sql(
-        "UPDATE relay_cursor SET system_identifier = 1; SELECT setval('event_log_position_seq', 3)",
+        "UPDATE relay_cursor SET system_identifier = 1; SELECT setval('log_entry_position_seq', 3)",
     )
     .execute(&log.pool)
     .await
@@ -252,7 +253,10 @@ async fn a_group_that_is_new_in_an_era_gets_the_whole_log() {
     let (log, keys) = (&story.restored, &story.keys);
     adopt(log).await;
     // As if the group had never been there.
-    sqlx::raw_sql("DELETE FROM consumer_offset; DELETE FROM applied").execute(&log.pool).await.unwrap();
+    sqlx::raw_sql("DELETE FROM consumer_offset; DELETE FROM applied; DELETE FROM recorded")
+        .execute(&log.pool)
+        .await
+        .unwrap();
     live(log, keys, 104..=104).await;
     assert_applied(log, keys, &[1, 2, 3, 104]).await;
     assert_audited(log).await;

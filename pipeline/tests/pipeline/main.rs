@@ -3,10 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod audit;
+mod batches;
 mod consumer;
 mod dead_letters;
 mod eras;
+mod handlers;
+mod journal;
+mod log;
 mod lost_kafka;
 mod relay;
 mod rewind;
+mod round_trips;
 mod support;

@@ -41,11 +41,11 @@ async fn every_key_keeps_its_order_and_nothing_is_skipped_while_transactions_com
     let mut keys: Vec<Uuid> = (0..12).map(|_| Uuid::new_v4()).collect();
     keys.sort_unstable();
     let writers = (0..8_u64).map(|writer| {
-        let (pool, wake, keys) = (log.pool.clone(), log.wake.clone(), keys.clone());
+        let (journal, wake, keys) = (log.journal.clone(), log.wake.clone(), keys.clone());
         tokio::spawn(async move {
             let mut dice = Dice(writer * 7_919 + 17);
             for _ in 0..60 {
-                let mut transaction = database::begin(&pool).await.unwrap();
+                let mut transaction = journal.begin().await.unwrap();
                 // A transaction id early, a position late, and other writers' commits in between.
                 if dice.roll(2) == 0 {
                     sqlx::query("SELECT pg_current_xact_id()").execute(&mut *transaction).await.unwrap();
@@ -54,7 +54,7 @@ async fn every_key_keeps_its_order_and_nothing_is_skipped_while_transactions_com
                 for key in
                     keys.iter().skip(usize::try_from(first).unwrap()).take(usize::try_from(count).unwrap())
                 {
-                    append_next(&mut transaction, *key, 0).await;
+                    append_next(&journal, &mut transaction, *key, 0).await;
                     if dice.roll(3) == 0 {
                         sqlx::query("SELECT pg_sleep(0.003)").execute(&mut *transaction).await.unwrap();
                     }
@@ -91,9 +91,9 @@ async fn a_change_by_an_older_transaction_does_not_overtake_while_a_third_is_ope
     let mut c = database::begin(&log.pool).await.unwrap();
     sqlx::query(take_id).execute(&mut *c).await.unwrap();
     let mut a = database::begin(&log.pool).await.unwrap();
-    append_next(&mut a, key, 0).await;
+    append_next(&log.journal, &mut a, key, 0).await;
     a.commit().await.unwrap();
-    append_next(&mut b, key, 0).await;
+    append_next(&log.journal, &mut b, key, 0).await;
     b.commit().await.unwrap();
     // An event of another key, committed while C is open, shows that the relay has looked meanwhile.
     log.append(Uuid::new_v4(), 0).await;
@@ -113,7 +113,7 @@ async fn a_change_by_an_older_transaction_does_not_overtake_while_a_third_is_ope
 async fn the_end_of_the_log_is_never_told_ahead_of_what_was_drawn() {
     let log = Log::new().await;
     let drawing = CancellationToken::new();
-    let draw = "SELECT count(nextval('event_log_position_seq')) FROM generate_series(1, 50000)";
+    let draw = "SELECT count(nextval('log_entry_position_seq')) FROM generate_series(1, 50000)";
     let drawers = (0..2).map(|_| {
         let (pool, drawing) = (log.pool.clone(), drawing.clone());
         tokio::spawn(async move {
@@ -128,7 +128,7 @@ async fn the_end_of_the_log_is_never_told_ahead_of_what_was_drawn() {
         let told_ahead = log
             .count(
                 "WITH told AS MATERIALIZED (
-                     SELECT event_log_end() AS position, nextval('event_log_position_seq') AS next
+                     SELECT event_log_end() AS position, nextval('log_entry_position_seq') AS next
                      FROM generate_series(1, 500))
                  SELECT count(*) FROM told WHERE next <= position",
             )
@@ -148,7 +148,7 @@ async fn a_rolled_back_position_does_not_stop_the_relay() {
     let key = Uuid::new_v4();
     log.append(key, 0).await;
     let mut transaction = database::begin(&log.pool).await.unwrap();
-    append_next(&mut transaction, key, 0).await;
+    append_next(&log.journal, &mut transaction, key, 0).await;
     transaction.rollback().await.unwrap();
     log.append(key, 0).await;
     log.until_published().await;

@@ -2,16 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ordermill_pipeline::clock::Clock;
-use ordermill_pipeline::consumer::{
-    self, Batch, ConsumerConfig, FloodLimit, Handled, Handler, HandlerError, Runtime,
-};
+use ordermill_pipeline::consumer::{self, ConsumerConfig, FloodLimit, Handler, Runtime};
+use ordermill_pipeline::journal::Journal;
 use ordermill_pipeline::kafka::KafkaConfig;
 use ordermill_pipeline::label::Label;
-use ordermill_pipeline::log::{self, Entry, Origin};
+use ordermill_pipeline::log::{Entry, Origin};
 use ordermill_pipeline::metrics::PipelineMetrics;
 use ordermill_pipeline::relay::{self, RelayConfig};
 use ordermill_pipeline::trace::TraceContext;
@@ -29,6 +27,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
+use crate::handlers::{Recorder, Witness};
+
 /// How long anything may take on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 pub(crate) const PARTITIONS: i16 = 4;
@@ -39,6 +39,7 @@ pub(crate) struct Log {
     pub(crate) kafka: KafkaConfig,
     pub(crate) metrics: PipelineMetrics,
     pub(crate) wake: Wake,
+    pub(crate) journal: Journal,
 }
 
 /// Something that runs until it is stopped, or dropped by a test that fails: its thread would keep the test from
@@ -76,22 +77,29 @@ impl Log {
             .try_init();
         let pool = database::connect(url, "test", 24).await.unwrap();
         let metrics = PipelineMetrics::register(&mut Registry::default());
-        Log { url: url.to_owned(), pool, kafka, metrics, wake: Wake::default() }
+        let wake = Wake::default();
+        let journal = Journal::new(pool.clone(), Clock::system(), wake.clone(), PARTITIONS);
+        Log { url: url.to_owned(), pool, kafka, metrics, wake, journal }
+    }
+
+    /// A journal as another process has it: it has learnt no word yet.
+    pub(crate) fn fresh_journal(&self) -> Journal {
+        Journal::new(self.pool.clone(), Clock::system(), Wake::default(), PARTITIONS)
+    }
+
+    /// Waits until so many sessions of the database wait for locks.
+    pub(crate) async fn until_waiting_for_locks(&self, count: i64) {
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        until("sessions wait for locks", async || self.count(waiting).await == count).await;
     }
 
     async fn install(&self) {
-        for migration in [
-            include_str!("../../../migrations/0001_pipeline.sql"),
-            include_str!("../../../migrations/0008_dead_letters.sql"),
-            include_str!("../../../migrations/0010_eras.sql"),
-            include_str!("../../../migrations/0011_requests_in_the_log.sql"),
-            include_str!("../../../migrations/0012_event_log_end.sql"),
-            include_str!("../../../migrations/0013_foreign_record_keys.sql"),
-        ] {
-            sqlx::raw_sql(migration).execute(&self.pool).await.unwrap();
-        }
+        let migration = include_str!("../../../migrations/0001_pipeline.sql");
+        sqlx::raw_sql(migration).execute(&self.pool).await.unwrap();
         sqlx::raw_sql(
             "CREATE TABLE aggregates (key uuid PRIMARY KEY, sequence int NOT NULL);
+             CREATE TABLE recorded (key uuid PRIMARY KEY, version int NOT NULL, state jsonb NOT NULL, bulk jsonb);
              CREATE TABLE applied (
                  ordinal bigint GENERATED ALWAYS AS IDENTITY, event_id uuid PRIMARY KEY, key uuid NOT NULL,
                  available bigint NOT NULL CONSTRAINT no_thirteen CHECK (available <> 13));
@@ -141,11 +149,8 @@ impl Log {
     pub(crate) fn consumer_of<H: Handler>(&self, handler: Arc<H>, flood_limit: FloodLimit) -> Running {
         let shutdown = CancellationToken::new();
         let runtime = Runtime {
-            pool: self.pool.clone(),
-            clock: Clock::system(),
-            wake: self.wake.clone(),
+            journal: self.journal.clone(),
             metrics: self.metrics.clone(),
-            partitions: PARTITIONS,
             shutdown: shutdown.clone(),
         };
         let config = ConsumerConfig {
@@ -166,7 +171,7 @@ impl Log {
     /// Appends the next event of `key` in a transaction of its own.
     pub(crate) async fn append(&self, key: Uuid, available: i64) {
         let mut transaction = database::begin(&self.pool).await.unwrap();
-        append_next(&mut transaction, key, available).await;
+        append_next(&self.journal, &mut transaction, key, available).await;
         transaction.commit().await.unwrap();
         self.wake.wake();
     }
@@ -175,7 +180,7 @@ impl Log {
     pub(crate) async fn append_all(&self, key: Uuid, availables: &[i64]) {
         let mut transaction = database::begin(&self.pool).await.unwrap();
         for available in availables {
-            append_next(&mut transaction, key, *available).await;
+            append_next(&self.journal, &mut transaction, key, *available).await;
         }
         transaction.commit().await.unwrap();
         self.wake.wake();
@@ -186,7 +191,7 @@ impl Log {
         let mut transaction = database::begin(&self.pool).await.unwrap();
         let mut entry = next_entry(&mut transaction, key, 1).await;
         spoil(&mut entry);
-        log::append(&mut transaction, vec![entry], Clock::system().now()).await.unwrap();
+        self.journal.append(&mut transaction, vec![entry], self.journal.now()).await.unwrap();
         transaction.commit().await.unwrap();
         self.wake.wake();
     }
@@ -264,9 +269,9 @@ impl Log {
 }
 
 /// Appends the next event of `key`, under the lock of its aggregate.
-pub(crate) async fn append_next(connection: &mut PgConnection, key: Uuid, available: i64) {
+pub(crate) async fn append_next(journal: &Journal, connection: &mut PgConnection, key: Uuid, available: i64) {
     let entry = next_entry(&mut *connection, key, available).await;
-    log::append(connection, vec![entry], Clock::system().now()).await.unwrap();
+    journal.append(connection, vec![entry], journal.now()).await.unwrap();
 }
 
 async fn next_entry(connection: &mut PgConnection, key: Uuid, available: i64) -> Entry {
@@ -278,6 +283,11 @@ async fn next_entry(connection: &mut PgConnection, key: Uuid, available: i64) ->
     .fetch_one(&mut *connection)
     .await
     .unwrap();
+    entry(key, sequence, available)
+}
+
+/// An entry for the event of `key` with that sequence.
+pub(crate) fn entry(key: Uuid, sequence: i32, available: i64) -> Entry {
     let event = BalanceCharged { user_id: key, amount: 1, available, held: i64::from(sequence) }.into();
     let origin =
         Origin { cause: None, actor: "test".to_owned(), request: None, trace: TraceContext::new_root() };
@@ -354,80 +364,3 @@ fn read_topic(kafka: &KafkaConfig, topic: &str) -> Vec<Published> {
 /// Every group of these tests.
 const GROUPS: [(&str, &[Topic]); 2] =
     [(Recorder::GROUP, Recorder::TOPICS), (Witness::GROUP, Witness::TOPICS)];
-
-/// Applies events by writing them down. An event with available = 13 breaks a rule of its table, one with 666 makes it
-/// panic.
-#[derive(Default)]
-pub(crate) struct Recorder {
-    /// So many batches fail first, as if the database had been away.
-    pub(crate) failures: AtomicUsize,
-    /// Transactions that were begun.
-    pub(crate) transactions: AtomicUsize,
-    /// An event that stands there already is passed over, as deciders do; otherwise it breaks a rule.
-    pub(crate) tolerant: bool,
-    /// When set, a batch waits for a permit before it returns.
-    pub(crate) gate: Option<tokio::sync::Semaphore>,
-}
-
-impl Handler for Recorder {
-    const GROUP: &'static str = "recorder";
-    const TOPICS: &'static [Topic] = &[Topic::Balances];
-
-    async fn handle(
-        &self,
-        connection: &mut PgConnection,
-        batch: &Batch<'_>,
-    ) -> Result<Handled, HandlerError> {
-        let mut handled = Handled::default();
-        self.transactions.fetch_add(1, Ordering::SeqCst);
-        for received in batch.events {
-            let ordermill_schemas::Event::BalanceCharged(charged) = &received.event else { continue };
-            assert_ne!(charged.available, 666, "the number of the beast");
-            let known = sqlx::query("SELECT FROM applied WHERE event_id = $1").bind(received.event_id);
-            if self.tolerant && known.fetch_optional(&mut *connection).await?.is_some() {
-                handled.effects.push(false);
-                continue;
-            }
-            sqlx::query("INSERT INTO applied (event_id, key, available) VALUES ($1, $2, $3)")
-                .bind(received.event_id)
-                .bind(charged.user_id)
-                .bind(charged.available)
-                .execute(&mut *connection)
-                .await?;
-            handled.effects.push(true);
-        }
-        if let Some(gate) = &self.gate {
-            gate.acquire().await.unwrap().forget();
-        }
-        let fails =
-            self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-        match fails {
-            Ok(_) => Err(sqlx::Error::PoolTimedOut.into()),
-            Err(_) => Ok(handled),
-        }
-    }
-}
-
-/// Another group that reads the same, and has a rule of its own against 13.
-pub(crate) struct Witness;
-
-impl Handler for Witness {
-    const GROUP: &'static str = "witness";
-    const TOPICS: &'static [Topic] = &[Topic::Balances];
-
-    async fn handle(
-        &self,
-        connection: &mut PgConnection,
-        batch: &Batch<'_>,
-    ) -> Result<Handled, HandlerError> {
-        for received in batch.events {
-            let ordermill_schemas::Event::BalanceCharged(charged) = &received.event else { continue };
-            sqlx::query("INSERT INTO witnessed VALUES ($1, $2)")
-                .bind(received.event_id)
-                .bind(charged.available)
-                .execute(&mut *connection)
-                .await?;
-        }
-        Ok(Handled { entries: Vec::new(), effects: vec![true; batch.events.len()] })
-    }
-}

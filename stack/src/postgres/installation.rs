@@ -47,6 +47,13 @@ impl Installation {
     pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.bin.join(name)
     }
+
+    /// Whether the server can load that library. A server that is told to load one that is not there does not start,
+    /// and some systems package PostgreSQL's own further libraries apart.
+    pub(crate) fn has_library(&self, name: &str) -> bool {
+        let file = format!("{name}.so");
+        ["../lib", "../lib/postgresql"].iter().any(|dir| self.bin.join(dir).join(&file).is_file())
+    }
 }
 
 /// Debian keeps each version in a directory of its own, off the search path; others put one on the path.

@@ -44,6 +44,11 @@ async fn the_cluster_is_safe_and_set_up_for_many_connections() {
     for (setting, expected) in [
         ("SHOW fsync", "on"),
         ("SHOW synchronous_commit", "on"),
+        ("SHOW full_page_writes", "on"),
+        ("SHOW wal_compression", "pglz"),
+        ("SHOW shared_buffers", "256MB"),
+        ("SHOW max_wal_size", "4GB"),
+        ("SHOW shared_preload_libraries", "pg_stat_statements"),
         ("SHOW server_encoding", "UTF8"),
         ("SHOW max_connections", "500"),
         ("SHOW listen_addresses", "127.0.0.1"),

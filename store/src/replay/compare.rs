@@ -1,16 +1,15 @@
 //! What the log makes, against the live tables.
 
-use std::collections::BTreeMap;
-
 use futures_util::TryStreamExt as _;
 use ordermill_pipeline::audit::{Check, SHOWN_MAX, Slice};
+use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
-use super::difference::{Difference, Row, key};
-use super::fold::Page;
-use super::tables::{BALANCE_ENTRIES, OF_AGGREGATES, OF_TOTALS, Table, USER_COUPONS};
+use super::difference::Difference;
+use super::page::Page;
+use super::tables::{BALANCE_ENTRIES, Source, Table, made_from};
 
 /// What was compared, and what differs.
 #[derive(Debug, Default)]
@@ -24,7 +23,7 @@ pub struct Found {
 }
 
 impl Found {
-    pub(crate) fn add(&mut self, difference: Difference) {
+    pub(super) fn add(&mut self, difference: Difference) {
         self.count += 1;
         if self.differences.len() < SHOWN_MAX {
             self.differences.push(difference);
@@ -48,20 +47,11 @@ impl Found {
     }
 }
 
-/// Compares the sums of sales with what the log makes of them, as far as the group has applied it.
-///
-/// # Errors
-/// Where the database fails.
-pub async fn sales(live: &mut PgConnection, sales_group: &str) -> Result<Found, sqlx::Error> {
-    crate::verification::sales::differences(live, sales_group).await
-}
-
 /// Compares the pages of one slice, in their order, with the rows of the tables in the range of ids that each of them
 /// brings to an end. So rows that are in a table and not in the log are met, too.
 #[derive(Debug)]
-pub struct Comparison {
-    tables: &'static [&'static Table],
-    has_entries: bool,
+pub(super) struct Comparison {
+    source: Source,
     /// Where the next page begins; absent behind the last id.
     from: Option<Uuid>,
     entries_from: (Uuid, i32),
@@ -69,42 +59,22 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    fn new(tables: &'static [&'static Table], has_entries: bool, slice: Slice) -> Comparison {
+    /// Compares the tables whose rows are made from that.
+    pub(super) fn new(source: Source, slice: Slice) -> Comparison {
         let (from, entries_from) = (Some(slice.from), (slice.from, i32::MIN));
-        Comparison { tables, has_entries, from, entries_from, found: Found::default() }
-    }
-
-    /// Compares pages of aggregates.
-    #[must_use]
-    pub fn of_aggregates(slice: Slice) -> Comparison {
-        Comparison::new(&OF_AGGREGATES, true, slice)
-    }
-
-    /// Compares pages of users' coupons.
-    #[must_use]
-    pub fn of_user_coupons(slice: Slice) -> Comparison {
-        Comparison::new(&[&USER_COUPONS], false, slice)
-    }
-
-    /// Compares the page that [`Totals`](super::Totals) make.
-    #[must_use]
-    pub fn of_totals() -> Comparison {
-        Comparison::new(&OF_TOTALS, false, Slice::ALL)
+        Comparison { source, from, entries_from, found: Found::default() }
     }
 
     /// Compares the next page with the tables as `live` sees them.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn page(&mut self, live: &mut PgConnection, page: &Page) -> Result<(), sqlx::Error> {
+    pub(super) async fn page(&mut self, live: &mut PgConnection, page: &Page) -> Result<(), sqlx::Error> {
         if let Some((from, upto)) = self.from.zip(page.upto) {
-            for table in self.tables {
+            for table in made_from(self.source) {
                 let within = format!("{0} >= '{from}' AND {0} <= '{upto}'", table.owner);
-                self.rows(&mut *live, table, page, &within).await?;
+                self.rows(&mut *live, &table, page, &within).await?;
             }
             self.from = upto.as_u128().checked_add(1).map(Uuid::from_u128);
         }
-        if self.has_entries {
+        if self.source == Source::Aggregates {
             let ((from, first), (upto, last)) = (self.entries_from, page.entries_upto);
             let within = format!(
                 "(user_id, sequence) >= ('{from}', {first}) AND (user_id, sequence) <= ('{upto}', {last})"
@@ -123,29 +93,26 @@ impl Comparison {
         page: &Page,
         within: &str,
     ) -> Result<(), sqlx::Error> {
-        let mut made: BTreeMap<String, &Row> =
-            page.rows.of(table).iter().map(|row| (key(table, row), row)).collect();
+        let mut made = page.rows(table).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
         // Table, columns and condition are ours: names and ids.
         let select =
-            format!("SELECT jsonb_strip_nulls(to_jsonb(t) - $1) FROM {} AS t WHERE {within}", table.name);
-        let mut rows = sqlx::query_scalar::<_, Json<Row>>(AssertSqlSafe(select))
-            .bind(table.unknown_columns())
-            .persistent(false)
-            .fetch(live);
-        while let Some(Json(row)) = rows.try_next().await? {
+            format!("SELECT {}, {} FROM {} AS t WHERE {within}", table.key.join(", "), table.row, table.name);
+        let mut rows =
+            sqlx::query_as::<_, (Uuid, Json<Value>)>(AssertSqlSafe(select)).persistent(false).fetch(live);
+        while let Some((key, Json(row))) = rows.try_next().await? {
             self.found.rows += 1;
-            let made = made.remove(&key(table, &row));
-            Difference::between(table, Some(&row), made).into_iter().for_each(|found| self.found.add(found));
+            let made = made.remove(&key);
+            let difference = Difference::between(table.name, key, Some(&row), made.as_ref());
+            difference.into_iter().for_each(|found| self.found.add(found));
         }
-        for row in made.into_values() {
-            Difference::between(table, None, Some(row)).into_iter().for_each(|found| self.found.add(found));
+        for (key, row) in made {
+            let difference = Difference::between(table.name, key, None, Some(&row));
+            difference.into_iter().for_each(|found| self.found.add(found));
         }
         Ok(())
     }
 
-    /// What was found.
-    #[must_use]
-    pub fn finish(self) -> Found {
+    pub(super) fn finish(self) -> Found {
         self.found
     }
 }

@@ -3,12 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
-use serde_json::{Map, Value};
-
-use super::tables::Table;
-
-/// A row as the database gives it as JSON: its columns, without those that are NULL.
-pub(crate) type Row = Map<String, Value>;
+use serde_json::Value;
 
 /// A row that is not what the log makes of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -28,7 +23,7 @@ pub struct Difference {
 pub enum What {
     /// The other has no such row.
     OnlyIn(Side),
-    /// These columns differ.
+    /// These values in it differ.
     Columns(Vec<Column>),
 }
 
@@ -42,10 +37,10 @@ pub enum Side {
     Log,
 }
 
-/// A column that differs.
+/// A value that differs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Column {
-    /// Its name.
+    /// Where it is: the column, and within a document the path, like `state.charges[0].amount`.
     pub column: String,
     /// What the table has.
     pub live: Value,
@@ -54,60 +49,51 @@ pub struct Column {
 }
 
 impl Difference {
-    /// What differs between a row of the table and what the log makes of it; `None` where nothing does, or where there
-    /// is neither.
-    pub(super) fn between(table: &Table, live: Option<&Row>, made: Option<&Row>) -> Option<Difference> {
+    /// What differs between a row of the table and what the log makes of it, both as objects of columns; `None` where
+    /// nothing does, or where there is neither. What is null is the same as what is not there.
+    #[must_use]
+    pub fn between(
+        table: &'static str,
+        row: impl ToString,
+        live: Option<&Value>,
+        made: Option<&Value>,
+    ) -> Option<Difference> {
         let what = match (live, made) {
             (None, None) => return None,
             (Some(_), None) => What::OnlyIn(Side::Table),
             (None, Some(_)) => What::OnlyIn(Side::Log),
-            (Some(live), Some(made)) => What::Columns(columns(live, made)?),
+            (Some(live), Some(made)) => {
+                let mut columns = Vec::new();
+                compare("", live, made, &mut columns);
+                if columns.is_empty() {
+                    return None;
+                }
+                What::Columns(columns)
+            }
         };
-        let row = live.or(made).map(|row| key(table, row)).unwrap_or_default();
-        Some(Difference { table: table.name, row, what })
+        Some(Difference { table, row: row.to_string(), what })
     }
 }
 
-/// The columns that differ, in the order of their names; `None` where there is none.
-fn columns(live: &Row, made: &Row) -> Option<Vec<Column>> {
-    if live == made {
-        return None;
-    }
-    let of = |row: &Row, column: &String| row.get(column).cloned().unwrap_or_default();
-    let only_made = made.keys().filter(|column| !live.contains_key(*column));
-    let names = live.keys().chain(only_made).filter(|column| live.get(*column) != made.get(*column));
-    Some(
-        names
-            .map(|name| Column { column: name.clone(), live: of(live, name), log: of(made, name) })
-            .collect(),
-    )
-}
-
-/// The key of a row as text.
-pub(super) fn key(table: &Table, row: &Row) -> String {
-    let part = |column: &&str| match row.get(*column) {
-        Some(Value::String(text)) => text.clone(),
-        Some(value) => value.to_string(),
-        None => String::new(),
-    };
-    table.key.iter().map(part).collect::<Vec<_>>().join(" ")
-}
-
-/// Leaves out what is null, at any depth: old rows may lack what was added to a type since.
-pub(super) fn without_nulls(row: Row) -> Row {
-    let strip = |value| match value {
-        Value::Object(map) => Value::Object(without_nulls(map)),
-        Value::Array(items) => Value::Array(items.into_iter().map(item_without_nulls).collect()),
-        other => other,
-    };
-    row.into_iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name, strip(value))).collect()
-}
-
-fn item_without_nulls(item: Value) -> Value {
-    match item {
-        Value::Object(map) => Value::Object(without_nulls(map)),
-        Value::Array(items) => Value::Array(items.into_iter().map(item_without_nulls).collect()),
-        other => other,
+/// Notes each value below `path` that differs.
+fn compare(path: &str, live: &Value, log: &Value, found: &mut Vec<Column>) {
+    match (live, log) {
+        _ if live == log => {}
+        (Value::Object(live), Value::Object(log)) => {
+            let only_made = log.keys().filter(|name| !live.contains_key(*name));
+            for name in live.keys().chain(only_made) {
+                let below = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                let of = |members: &serde_json::Map<String, Value>| members.get(name).cloned();
+                compare(&below, &of(live).unwrap_or_default(), &of(log).unwrap_or_default(), found);
+            }
+        }
+        // An element that only one has counts even if it is null.
+        (Value::Array(live), Value::Array(log)) if live.len() == log.len() => {
+            for (index, (live, log)) in live.iter().zip(log).enumerate() {
+                compare(&format!("{path}[{index}]"), live, log, found);
+            }
+        }
+        _ => found.push(Column { column: path.to_owned(), live: live.clone(), log: log.clone() }),
     }
 }
 
@@ -134,23 +120,16 @@ mod tests {
 
     use super::*;
 
-    const CUPS: Table = Table { name: "cups", key: &["cup_id"], owner: "cup_id", state: None, sums: &[] };
-
-    fn row(value: Value) -> Row {
-        without_nulls(value.as_object().unwrap().clone())
-    }
-
     fn told(live: Option<Value>, made: Option<Value>) -> Option<String> {
-        let (live, made) = (live.map(row), made.map(row));
-        Difference::between(&CUPS, live.as_ref(), made.as_ref()).map(|difference| difference.to_string())
+        Difference::between("cups", 7, live.as_ref(), made.as_ref()).map(|difference| difference.to_string())
     }
 
     #[test]
-    fn a_difference_names_the_row_and_both_values_of_each_column() {
+    fn a_difference_names_the_row_and_both_values_of_each_member() {
         assert_eq!(
             told(
-                Some(json!({"cup_id": "7", "count": 3, "colour": "red", "owner": "A"})),
-                Some(json!({"cup_id": "7", "count": 5, "colour": "red", "owner": null, "crack": true})),
+                Some(json!({"count": 3, "colour": "red", "owner": "A"})),
+                Some(json!({"count": 5, "colour": "red", "owner": null, "crack": true})),
             )
             .unwrap(),
             "cups 7: count is 3, but the log makes 5; owner is \"A\", but the log makes null; \
@@ -159,26 +138,45 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_deeper_is_named_by_its_path() {
+        let row = |amount: i32, quantity: i32| {
+            Some(json!({
+                "state": {"charges": [{"amount": amount, "state": "COMPLETED"}]},
+                "bulk": [{"quantity": 1}, {"quantity": quantity}],
+            }))
+        };
+        let told = |live, made| told(live, made).unwrap();
+        assert_eq!(told(row(7, 3), row(5, 3)), "cups 7: state.charges[0].amount is 7, but the log makes 5");
+        assert_eq!(told(row(5, 2), row(5, 3)), "cups 7: bulk[1].quantity is 2, but the log makes 3");
+    }
+
+    #[test]
     fn equal_rows_are_not_told_and_null_is_the_same_as_nothing() {
-        let live = json!({"cup_id": "7", "lines": [{"n": 1, "of": null}], "change": null});
-        assert_eq!(told(Some(live), Some(json!({"lines": [{"n": 1}], "cup_id": "7"}))), None);
+        let live = json!({"state": {"lines": [{"n": 1, "of": null}], "change": null}, "bulk": null});
+        assert_eq!(told(Some(live), Some(json!({"state": {"lines": [{"n": 1}]}}))), None);
+    }
+
+    #[test]
+    fn a_list_of_another_length_is_told_whole() {
+        let (live, made) = (json!({"bulk": [1, null]}), json!({"bulk": [1]}));
+        assert_eq!(told(Some(live), Some(made)).unwrap(), "cups 7: bulk is [1,null], but the log makes [1]");
     }
 
     #[test]
     fn rows_that_only_one_side_has_are_told() {
-        let cup = || Some(json!({"cup_id": "7"}));
+        let cup = || Some(json!({"n": 1}));
         assert_eq!(told(cup(), None).unwrap(), "cups 7: is in the table, but not in the log");
         assert_eq!(told(None, cup()).unwrap(), "cups 7: is in the log, but not in the table");
     }
 
     #[test]
     fn a_difference_reads_as_json_with_table_row_column_and_both_values() {
-        let (live, made) = (row(json!({"cup_id": "7", "n": 1})), row(json!({"cup_id": "7", "n": 2})));
-        let difference = Difference::between(&CUPS, Some(&live), Some(&made)).unwrap();
+        let (live, made) = (json!({"state": {"n": 1}}), json!({"state": {"n": 2}}));
+        let difference = Difference::between("cups", 7, Some(&live), Some(&made)).unwrap();
         let expected =
-            json!({"table": "cups", "row": "7", "columns": [{"column": "n", "live": 1, "log": 2}]});
+            json!({"table": "cups", "row": "7", "columns": [{"column": "state.n", "live": 1, "log": 2}]});
         assert_eq!(serde_json::to_value(difference).unwrap(), expected);
-        let only = Difference::between(&CUPS, Some(&live), None).unwrap();
+        let only = Difference::between("cups", 7, Some(&live), None).unwrap();
         assert_eq!(
             serde_json::to_value(only).unwrap(),
             json!({"table": "cups", "row": "7", "only_in": "table"})

@@ -4,54 +4,45 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use ordermill_domain::aggregate::{Aggregate as _, Document};
+use ordermill_domain::coupons::{Claim, Coupon, CouponUse, UserCoupon};
+use ordermill_domain::orders::Order;
+use ordermill_domain::payments::{Balance, Payment};
+use ordermill_domain::products::Product;
+use ordermill_domain::shipments::Shipment;
+use ordermill_domain::stock::{Reservation, Shelf};
 use ordermill_pipeline::audit::{Applied, Histories, Slice};
 use serde_json::{Map, Value};
 use sqlx::PgConnection;
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::difference::key;
-use super::fold::{Fold, Page, user_coupons};
-use super::tables::{
-    BALANCES, COUPON_CLAIMS, COUPONS, ORDERS, PAYMENTS, PRODUCTS, SHIPMENTS, STOCK, STOCK_RESERVATIONS,
-    Table, USER_COUPONS,
-};
+use super::capabilities::bulk_member;
+use super::fold::Fold;
+use super::page::Page;
+use super::pass::{Pass, unwritable, user_coupons};
 
-/// What kind of aggregate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Order,
-    Reservation,
-    Payment,
-    Shipment,
-    Balance,
-    Product,
-    Stock,
-    Coupon,
-    Claim,
-    UserCoupon,
-}
-
-/// The names of the kinds, as they are asked for; a balance has that of its user, too.
-const KINDS: [(&str, Kind); 11] = [
-    ("order", Kind::Order),
-    ("reservation", Kind::Reservation),
-    ("payment", Kind::Payment),
-    ("shipment", Kind::Shipment),
-    ("balance", Kind::Balance),
-    ("user", Kind::Balance),
-    ("product", Kind::Product),
-    ("stock", Kind::Stock),
-    ("coupon", Kind::Coupon),
-    ("claim", Kind::Claim),
-    ("user-coupon", Kind::UserCoupon),
+/// The names of the kinds of aggregates, as they are asked for, each with its noun; a balance has that of its user, too.
+const KINDS: [(&str, &str); 12] = [
+    ("order", Order::NOUN),
+    ("reservation", Reservation::NOUN),
+    ("payment", Payment::NOUN),
+    ("shipment", Shipment::NOUN),
+    ("balance", Balance::NOUN),
+    ("user", Balance::NOUN),
+    ("product", Product::NOUN),
+    ("stock", Shelf::NOUN),
+    ("coupon", Coupon::NOUN),
+    ("claim", Claim::NOUN),
+    ("coupon-use", CouponUse::NOUN),
+    ("user-coupon", UserCoupon::NOUN),
 ];
 
 /// An aggregate, written `order:<id>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subject {
-    name: &'static str,
-    kind: Kind,
+    kind: &'static str,
+    noun: &'static str,
     id: Uuid,
 }
 
@@ -75,65 +66,66 @@ impl FromStr for Subject {
     fn from_str(text: &str) -> Result<Subject, NotASubject> {
         let (kind, id) = text.split_once(':').ok_or(NotASubject::Form)?;
         let known = KINDS.into_iter().find(|(name, _)| *name == kind);
-        let (name, kind) = known.ok_or_else(|| NotASubject::Kind(kind.to_owned()))?;
+        let (kind, noun) = known.ok_or_else(|| NotASubject::Kind(kind.to_owned()))?;
         let id = id.parse().map_err(|_| NotASubject::Id(id.to_owned()))?;
-        Ok(Subject { name, kind, id })
+        Ok(Subject { kind, noun, id })
     }
 }
 
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.name, self.id)
+        write!(f, "{}:{}", self.kind, self.id)
     }
 }
 
 impl Subject {
-    /// The table that it stands in.
-    fn table(self) -> &'static Table {
-        match self.kind {
-            Kind::Order => &ORDERS,
-            Kind::Reservation => &STOCK_RESERVATIONS,
-            Kind::Payment => &PAYMENTS,
-            Kind::Shipment => &SHIPMENTS,
-            Kind::Balance => &BALANCES,
-            Kind::Product => &PRODUCTS,
-            Kind::Stock => &STOCK,
-            Kind::Coupon => &COUPONS,
-            Kind::Claim => &COUPON_CLAIMS,
-            Kind::UserCoupon => &USER_COUPONS,
-        }
-    }
-
     /// The events that it comes from. A history by an aggregate's id is found by an index; a shelf, a coupon's claims and
     /// a shipment's order are looked for in the whole log.
     async fn histories(self, connection: &mut PgConnection) -> Result<Histories, sqlx::Error> {
         let id = self.id;
-        let condition = match self.kind {
-            Kind::UserCoupon => return user_coupons(connection, Slice::of(id)).await,
-            Kind::Stock => format!(
+        let condition = match self.noun {
+            UserCoupon::NOUN => return user_coupons(connection, Slice::of(id)).await,
+            Shelf::NOUN => format!(
                 "(aggregate_id = '{id}' OR topic = 'stock' AND aggregate_id IN (
                      SELECT aggregate_id FROM event_log
                      WHERE topic = 'stock' AND position('{id}'::text::bytea IN data) > 0))"
             ),
-            Kind::Coupon => format!("(aggregate_id = '{id}' OR topic = 'coupons' AND key = '{id}')"),
-            Kind::Shipment => format!(
+            Coupon::NOUN => format!("(aggregate_id = '{id}' OR topic = 'coupons' AND key = '{id}')"),
+            Shipment::NOUN => format!(
                 "topic = 'orders' AND aggregate_id IN (
                      SELECT aggregate_id FROM event_log
                      WHERE type IN ('order.partially_shipped', 'order.shipped')
                          AND position('{id}'::text::bytea IN data) > 0)"
             ),
-            Kind::Order | Kind::Reservation | Kind::Payment | Kind::Balance | Kind::Product | Kind::Claim => {
-                return Histories::of_aggregates(connection, Slice::of(id)).await;
-            }
+            _ => return Histories::of_aggregates(connection, Slice::of(id)).await,
         };
         Histories::open(connection, "aggregate_id", &condition).await
     }
+
+    /// Its document, where it is on the page.
+    fn document_on(self, page: &Page) -> Result<Option<Map<String, Value>>, sqlx::Error> {
+        if let Some(text) = page.undecodable.last() {
+            return Err(sqlx::Error::Decode(text.as_str().into()));
+        }
+        let documents = page.documents.get(self.noun).map_or(&[][..], Vec::as_slice);
+        let document = documents.iter().find(|document| document.key == self.id);
+        document.map(whole).transpose().map_err(|error| sqlx::Error::Decode(Box::new(error)))
+    }
+}
+
+/// A document with its bulk as one of its members.
+fn whole(document: &Document) -> Result<Map<String, Value>, serde_json::Error> {
+    let mut members: Map<String, Value> = serde_json::from_str(&document.state)?;
+    if let Some((member, bulk)) = bulk_member(document.noun).zip(document.bulk.as_deref()) {
+        members.insert(member.to_owned(), serde_json::from_str(bulk)?);
+    }
+    Ok(members)
 }
 
 /// What the log says of an aggregate.
 #[derive(Clone, Debug, PartialEq)]
 pub enum State {
-    /// Its columns; those that are NULL are left out.
+    /// The members of its document.
     Known(Map<String, Value>),
     /// It begins only later.
     BeginsAt(Timestamp),
@@ -152,40 +144,24 @@ pub async fn state_at(
     until: Timestamp,
     applied: &Applied,
 ) -> Result<State, sqlx::Error> {
-    let mut histories = subject.histories(&mut *connection).await?;
-    let slice = Slice::ALL;
-    let fold = match subject.kind {
-        Kind::UserCoupon => Fold::of_user_coupons(slice, applied),
-        _ => Fold::of_aggregates(slice, applied),
+    let histories = subject.histories(&mut *connection).await?;
+    let fold = match subject.noun {
+        UserCoupon::NOUN => Fold::of_user_coupons(Slice::ALL, applied),
+        _ => Fold::of_aggregates(Slice::ALL, applied),
     };
-    let mut fold = fold.until(Some(until));
+    let mut pass = Pass::over(histories, fold.until(Some(until)));
     let mut found = None;
-    loop {
-        let events = histories.next(&mut *connection).await?;
-        if events.is_empty() {
-            break;
-        }
-        events.iter().for_each(|(owner, logged)| fold.take(*owner, logged));
-        found = row_in(subject, fold.page())?.or(found);
+    while let Some(page) = pass.next(&mut *connection).await? {
+        found = subject.document_on(&page)?.or(found);
     }
-    histories.close(connection).await?;
-    let first_at = fold.first_at();
-    let (page, totals) = fold.finish();
-    found = row_in(subject, page)?.or(found);
-    found = row_in(subject, totals.into_page())?.or(found);
+    let first_at = pass.first_at();
+    let (totals, _) = pass.finish();
+    found = subject.document_on(&totals.into_page().map_err(unwritable)?)?.or(found);
     Ok(match (found, first_at) {
-        (Some(row), _) => State::Known(row),
+        (Some(document), _) => State::Known(document),
         (None, Some(first)) if first > until => State::BeginsAt(first),
         (None, _) => State::Unknown,
     })
-}
-
-fn row_in(subject: Subject, mut page: Page) -> Result<Option<Map<String, Value>>, sqlx::Error> {
-    if let Some(text) = page.undecodable.pop() {
-        return Err(sqlx::Error::Decode(text.into()));
-    }
-    let (table, id) = (subject.table(), subject.id.to_string());
-    Ok(page.rows.take(table).into_iter().find(|row| key(table, row) == id))
 }
 
 #[cfg(test)]

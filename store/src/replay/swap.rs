@@ -12,7 +12,7 @@ use ordermill_schemas::{DecodeError, Event};
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::shadow::{SCHEMA, Shadow};
-use super::tables::TABLES;
+use super::tables::tables;
 
 /// A projection: a table that only repeats what the log says, and that nobody decides by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl Projection {
     pub fn named(name: &str) -> Result<Projection, String> {
         match name {
             "sales" => Ok(Projection::Sales),
-            state if TABLES.iter().any(|table| table.name == state) => Err(format!(
+            state if tables().any(|table| table.name == state) => Err(format!(
                 "{state} is no projection: workers decide by its rows, under their locks and with events of their own, so \
                  it can't be put in place behind their backs; see what is wrong by --check, and mend the cause"
             )),
@@ -84,10 +84,12 @@ pub async fn events(connection: &mut PgConnection, after: i64) -> Result<Vec<Log
     let limit = PAGE_EVENTS as i64;
     sqlx::query_as!(
         LoggedEvent,
-        "SELECT position, event_id, topic, partition, type AS event_type, version, at, data FROM event_log
-         WHERE position > $1 AND topic = 'orders'
-             AND type IN ('order.confirmed', 'order.cancelled', 'order.modified')
-         ORDER BY position LIMIT $2",
+        r#"SELECT position AS "position!", event_id AS "event_id!", topic AS "topic!", partition AS "partition!",
+               type AS "event_type!", version AS "version!", at AS "at!", data AS "data!"
+           FROM event_log
+           WHERE position > $1 AND topic = 'orders'
+               AND type IN ('order.confirmed', 'order.cancelled', 'order.modified')
+           ORDER BY position LIMIT $2"#,
         after,
         limit,
     )
@@ -186,7 +188,7 @@ mod tests {
     #[test]
     fn only_a_projection_can_be_swapped_and_the_others_are_told_why_not() {
         assert_eq!(Projection::named("sales"), Ok(Projection::Sales));
-        for table in TABLES.iter().filter(|table| table.name != "sales") {
+        for table in tables().filter(|table| table.name != "sales") {
             let error = Projection::named(table.name).unwrap_err();
             assert!(
                 error.starts_with(table.name) && error.contains("is no projection: workers decide"),

@@ -1,93 +1,136 @@
-//! The state tables, and what of them the log does not know.
+//! The tables that are made again from the log, and what of them the log does not know.
 
-/// A state table.
-#[derive(Debug)]
+use ordermill_domain::aggregate::Aggregate as _;
+use ordermill_domain::coupons::{Claim, Coupon, CouponUse, UserCoupon};
+use ordermill_domain::orders::Order;
+use ordermill_domain::payments::{Balance, Payment};
+use ordermill_domain::shipments::Shipment;
+use ordermill_domain::stock::{Reservation, Shelf};
+
+use crate::TABLES;
+
+/// What rows are made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Each from the history of one aggregate.
+    Aggregates,
+    /// Each from the history of a user's coupon, which is events of several aggregates.
+    UserCoupons,
+    /// Each counts what is in many histories.
+    Totals,
+}
+
+/// A table that is made again from the log.
+#[derive(Clone, Copy, Debug)]
 pub struct Table {
     /// Its name.
     pub name: &'static str,
     /// The columns of its primary key.
     pub key: &'static [&'static str],
+    /// The columns that are compared, as one value.
+    pub(super) row: &'static str,
     /// The aggregate whose history its rows come from.
     pub(super) owner: &'static str,
+    /// What its rows are made from; of projections absent.
+    pub(super) source: Option<Source>,
     /// What a summary counts its rows by.
     pub(super) state: Option<&'static str>,
-    /// What a summary adds up.
-    pub(super) sums: &'static [&'static str],
+    /// What a summary adds up, by name.
+    pub(super) sums: &'static [(&'static str, &'static str)],
 }
 
-const fn table(name: &'static str, key: &'static [&'static str], owner: &'static str) -> Table {
-    Table { name, key, owner, state: None, sums: &[] }
+/// The columns of a table of state that can't be made from the log, with the reason; they are not compared. Generated columns
+/// are functions of those that are.
+pub const NOT_IN_THE_LOG: [(&str, &str); 1] = [(
+    "version",
+    "counts how often the row was written, and a batch writes it once however many events it has",
+)];
+
+/// The sum of a member of a payment's charges, as SQL.
+macro_rules! of_charges {
+    ($member:literal) => {
+        concat!(
+            "(SELECT sum((charge ->> '",
+            $member,
+            "')::bigint)
+              FROM jsonb_array_elements(state -> 'charges') AS charge)"
+        )
+    };
 }
 
-impl Table {
-    const fn by(mut self, state: &'static str) -> Table {
-        self.state = Some(state);
-        self
-    }
+pub(super) const BALANCE_ENTRIES: Table = Table {
+    name: "balance_entries",
+    key: &["entry_id"],
+    row: "to_jsonb(t)",
+    owner: "user_id",
+    source: None,
+    state: Some("kind"),
+    sums: &[("amount", "amount")],
+};
 
-    const fn adding(mut self, sums: &'static [&'static str]) -> Table {
-        self.sums = sums;
-        self
-    }
+const SALES: Table = Table {
+    name: "sales",
+    key: &["level", "category", "product_id", "bucket"],
+    row: "to_jsonb(t)",
+    owner: "product_id",
+    source: None,
+    state: Some("level"),
+    // The other levels say the same once more.
+    sums: &[
+        ("quantity", "CASE level WHEN 'ALL' THEN quantity END"),
+        ("revenue", "CASE level WHEN 'ALL' THEN revenue END"),
+        ("orders", "CASE level WHEN 'ALL' THEN orders END"),
+    ],
+};
 
-    /// The columns that the log does not know.
-    pub(super) fn unknown_columns(&self) -> Vec<&'static str> {
-        let of_table = NOT_IN_THE_LOG.iter().filter(|(table, ..)| *table == self.name);
-        of_table.map(|(_, column, _)| *column).collect()
-    }
+/// Every table that is made again: those of state, then the projections.
+pub fn tables() -> impl Iterator<Item = Table> {
+    TABLES.iter().map(|table| of_state(table.name)).chain([BALANCE_ENTRIES, SALES])
 }
 
-pub(super) const ORDERS: Table =
-    table("orders", &["order_id"], "order_id").by("status").adding(&["total", "paid", "refunded"]);
-pub(super) const SHIPMENTS: Table = table("shipments", &["shipment_id"], "order_id");
-pub(super) const STOCK_RESERVATIONS: Table =
-    table("stock_reservations", &["order_id"], "order_id").by("state");
-pub(super) const PAYMENTS: Table =
-    table("payments", &["order_id"], "order_id").by("state").adding(&["amount", "refunded"]);
-pub(super) const COUPON_USES: Table = table("coupon_uses", &["order_id"], "order_id").by("state");
-pub(super) const PRODUCTS: Table = table("products", &["product_id"], "product_id");
-pub(super) const STOCK: Table =
-    table("stock", &["product_id"], "product_id").adding(&["on_hand", "reserved", "deducted", "received"]);
-pub(super) const BALANCES: Table = table("balances", &["user_id"], "user_id").adding(&["available", "held"]);
-pub(super) const BALANCE_ENTRIES: Table =
-    table("balance_entries", &["entry_id"], "user_id").by("kind").adding(&["amount"]);
-pub(super) const COUPONS: Table = table("coupons", &["coupon_id"], "coupon_id").adding(&["issued"]);
-pub(super) const COUPON_CLAIMS: Table = table("coupon_claims", &["claim_id"], "claim_id").by("state");
-pub(super) const USER_COUPONS: Table =
-    table("user_coupons", &["user_coupon_id"], "user_coupon_id").by("state");
-pub(super) const SALES: Table = table("sales", &["level", "category", "product_id", "bucket"], "product_id")
-    .by("level")
-    .adding(&["quantity", "revenue", "orders"]);
+/// The tables whose rows are made from `source`.
+pub(super) fn made_from(source: Source) -> impl Iterator<Item = Table> {
+    tables().filter(move |table| table.source == Some(source))
+}
 
-/// The tables whose rows come from one history each.
-pub(super) const OF_AGGREGATES: [&Table; 8] =
-    [&ORDERS, &SHIPMENTS, &STOCK_RESERVATIONS, &PAYMENTS, &COUPON_USES, &PRODUCTS, &BALANCES, &COUPON_CLAIMS];
-/// The tables whose rows count what is in many histories.
-pub(super) const OF_TOTALS: [&Table; 2] = [&STOCK, &COUPONS];
-
-/// Every state table.
-pub const TABLES: [&Table; 13] = [
-    &ORDERS,
-    &SHIPMENTS,
-    &STOCK_RESERVATIONS,
-    &PAYMENTS,
-    &COUPON_USES,
-    &PRODUCTS,
-    &STOCK,
-    &BALANCES,
-    &BALANCE_ENTRIES,
-    &COUPONS,
-    &COUPON_CLAIMS,
-    &USER_COUPONS,
-    &SALES,
-];
-
-/// Columns that can't be made from the log, with the reason. They are not compared, and NULL in the shadow.
-pub const NOT_IN_THE_LOG: [(&str, &str, &str); 6] = [
-    ("orders", "updated_at", "an answer that the saga only takes note of moves it, and that is no event"),
-    ("stock", "updated_at", "a batch that gives a shelf as much as it takes leaves it"),
-    ("payments", "leased_until", "who asks the gateway at the moment is no state of the payment"),
-    ("payments", "cause_id", "the last event of a batch, for the trace of the gateway's next answer"),
-    ("payments", "traceparent", "the span of that event"),
-    ("products", "search_name", "generated by the database from the name"),
-];
+/// What of a table of state is not as it mostly is.
+pub(super) fn of_state(noun: &'static str) -> Table {
+    let table = Table {
+        name: noun,
+        key: &["key"],
+        row: "jsonb_build_object('state', state, 'bulk', bulk)",
+        owner: "key",
+        source: Some(Source::Aggregates),
+        state: None,
+        sums: &[],
+    };
+    match noun {
+        Order::NOUN => Table {
+            state: Some("status"),
+            sums: &[("total", "(state ->> 'total')::bigint"), ("paid", "paid"), ("refunded", "refunded")],
+            ..table
+        },
+        Shipment::NOUN => Table { owner: "order_id", ..table },
+        Reservation::NOUN | CouponUse::NOUN => Table { state: Some("state ->> 'state'"), ..table },
+        Payment::NOUN => Table {
+            state: Some("state #>> '{charges,-1,state}'"),
+            sums: &[("amount", of_charges!("amount")), ("refunded", of_charges!("refunded"))],
+            ..table
+        },
+        Balance::NOUN => Table { sums: &[("available", "available"), ("held", "held")], ..table },
+        Claim::NOUN => Table { state: Some("status"), ..table },
+        UserCoupon::NOUN => Table { source: Some(Source::UserCoupons), state: Some("status"), ..table },
+        Coupon::NOUN => Table { source: Some(Source::Totals), sums: &[("issued", "issued")], ..table },
+        Shelf::NOUN => Table {
+            source: Some(Source::Totals),
+            sums: &[
+                ("on_hand", "on_hand"),
+                ("reserved", "reserved"),
+                ("deducted", "deducted"),
+                ("received", "received"),
+            ],
+            ..table
+        },
+        _ => table,
+    }
+}

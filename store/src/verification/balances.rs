@@ -12,15 +12,15 @@ pub(super) async fn entries(connection: &mut PgConnection) -> Result<Check, sqlx
     check.checked = count.fetch_one(&mut *connection).await?.unsigned_abs();
     let sums = sqlx::query_as!(
         Found,
-        r#"SELECT format('user %s: available %s and held %s are %s, but the entries add up to %s', user_id,
+        r#"SELECT format('user %s: available %s and held %s are %s, but the entries add up to %s', key,
                available, held, available::numeric + held, coalesce(total, 0)) AS "text!",
                count(*) OVER () AS "total!"
            FROM balances LEFT JOIN (
-               SELECT user_id, sum(CASE kind WHEN 'USED' THEN -amount ELSE amount END) AS total
+               SELECT user_id AS key, sum(CASE kind WHEN 'USED' THEN -amount ELSE amount END) AS total
                FROM balance_entries GROUP BY user_id
-           ) AS entries USING (user_id)
+           ) AS entries USING (key)
            WHERE available::numeric + held <> coalesce(total, 0)
-           ORDER BY user_id LIMIT $1"#,
+           ORDER BY key LIMIT $1"#,
         SHOWN,
     );
     check.found(sums.fetch_all(&mut *connection).await?);
@@ -51,15 +51,17 @@ pub(super) async fn holds(connection: &mut PgConnection) -> Result<Check, sqlx::
     check.checked = count.fetch_one(&mut *connection).await?.unsigned_abs();
     let found = sqlx::query_as!(
         Found,
-        r#"SELECT format('user %s: held is %s, but undecided charges add up to %s', user_id, coalesce(held, 0),
+        r#"SELECT format('user %s: held is %s, but undecided charges add up to %s', key, coalesce(held, 0),
                coalesce(undecided, 0)) AS "text!",
                count(*) OVER () AS "total!"
            FROM balances FULL JOIN (
-               SELECT user_id, sum(amount) AS undecided FROM payments
-               WHERE state IN ('REQUESTED', 'VOIDING') AND method = 'BALANCE' GROUP BY user_id
-           ) AS p USING (user_id)
+               SELECT (state ->> 'user_id')::uuid AS key, sum((state #>> '{charges,-1,amount}')::bigint) AS undecided
+               FROM payments
+               WHERE state #>> '{charges,-1,state}' IN ('REQUESTED', 'VOIDING') AND state ->> 'method' = 'BALANCE'
+               GROUP BY 1
+           ) AS p USING (key)
            WHERE coalesce(held, 0) <> coalesce(undecided, 0)
-           ORDER BY user_id LIMIT $1"#,
+           ORDER BY key LIMIT $1"#,
         SHOWN,
     );
     check.found(found.fetch_all(connection).await?);

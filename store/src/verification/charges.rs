@@ -2,10 +2,9 @@
 
 use ordermill_domain::payments::ChargeState;
 use ordermill_schemas::Money;
+use sqlx::types::Json;
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
-
-use crate::text::Word as _;
 
 /// What our side says of a charge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,56 +41,60 @@ pub fn bucket_of(charge_id: Uuid) -> u16 {
     u16::from_be_bytes([first, second])
 }
 
-/// A charge as the queries answer it.
-struct Row {
-    order_id: Uuid,
-    charge_id: Uuid,
-    amount: Money,
-    refunded: Money,
-    refunding: Money,
-    state: String,
-}
-
-impl Row {
-    fn into_charge(self) -> Result<ChargeRow, sqlx::Error> {
-        let Row { order_id, charge_id, amount, refunded, refunding, state } = self;
-        Ok(ChargeRow { order_id, charge_id, amount, refunded, refunding, state: ChargeState::parse(&state)? })
-    }
+/// Selects charges, each with what it has of the refund under way.
+macro_rules! read_charges {
+    ($source:literal, $($parameter:expr),+ $(,)?) => {
+        sqlx::query!(
+            r#"SELECT p.key AS order_id, c.charge_id AS "charge_id!", c.amount AS "amount!", c.refunded AS "refunded!",
+                   to_jsonb(c.state) AS "state!: Json<ChargeState>", (
+                       SELECT coalesce(sum(part.amount), 0)::bigint
+                       FROM jsonb_to_recordset(p.state #> '{refund,parts}') AS part (charge_id uuid, amount bigint)
+                       WHERE part.charge_id = c.charge_id
+                   ) AS "refunding!"
+               FROM payments p, jsonb_to_recordset(p.state -> 'charges')
+                   AS c (charge_id uuid, amount bigint, refunded bigint, state text) "# + $source,
+            $($parameter),+
+        )
+        .map(|row| ChargeRow {
+            order_id: row.order_id,
+            charge_id: row.charge_id,
+            amount: row.amount,
+            refunded: row.refunded,
+            refunding: row.refunding,
+            state: row.state.0,
+        })
+    };
 }
 
 /// Every charge of these orders, and of those whose newest charge is one of `charge_ids`, if the gateway has it for
 /// another order. An older charge that it has for another is not found; then nobody has the charge.
 ///
+/// All payments are read only where the orders don't have all of the charges.
+///
 /// # Errors
-/// Where the database fails.
+/// Where the database fails, or a row can't be read.
 pub async fn of(
     executor: impl PgExecutor<'_>,
     order_ids: &[Uuid],
     charge_ids: &[Uuid],
 ) -> Result<Vec<ChargeRow>, sqlx::Error> {
-    let rows = sqlx::query_as!(
-        Row,
-        r#"SELECT p.order_id, c.charge_id AS "charge_id!", c.amount AS "amount!", c.refunded AS "refunded!",
-               c.state AS "state!", refunding AS "refunding!"
-           FROM payments p,
-               LATERAL (
-                   SELECT p.charge_id, p.amount, p.refunded, p.state
-                   UNION ALL
-                   SELECT charge_id, amount, refunded, state FROM jsonb_to_recordset(p.earlier)
-                       AS charge (charge_id uuid, amount bigint, refunded bigint, state text)
-               ) AS c,
-               LATERAL (
-                   SELECT coalesce(sum(part.amount), 0)::bigint AS refunding
-                   FROM jsonb_to_recordset(p.refund -> 'parts') AS part (charge_id uuid, amount bigint)
-                   WHERE part.charge_id = c.charge_id
-               ) AS r
-           WHERE p.order_id = ANY($1) OR p.charge_id = ANY($2)"#,
+    read_charges!(
+        "WHERE p.key = ANY($1 || ARRAY(
+             WITH elsewhere AS MATERIALIZED (
+                 SELECT unnest($2::uuid[]) AS charge_id
+                 EXCEPT
+                 SELECT charge_id FROM payments, jsonb_to_recordset(state -> 'charges') AS charge (charge_id uuid)
+                 WHERE key = ANY($1)
+             )
+             SELECT key FROM payments
+             WHERE EXISTS (SELECT FROM elsewhere)
+                 AND (state #>> '{charges,-1,charge_id}')::uuid IN (SELECT charge_id FROM elsewhere)
+         ))",
         order_ids,
         charge_ids,
     )
     .fetch_all(executor)
-    .await?;
-    rows.into_iter().map(Row::into_charge).collect()
+    .await
 }
 
 /// How many charges there are in each bucket that the gateway must know.
@@ -102,13 +105,8 @@ pub async fn count_completed(connection: &mut PgConnection) -> Result<Vec<u32>, 
     let counted = sqlx::query!(
         r#"SELECT get_byte(uuid_send(c.charge_id), 0) * 256 + get_byte(uuid_send(c.charge_id), 1) AS "bucket!",
                count(*) AS "count!"
-           FROM payments p,
-               LATERAL (
-                   SELECT p.charge_id, p.amount, p.state
-                   UNION ALL
-                   SELECT charge_id, amount, state FROM jsonb_to_recordset(p.earlier)
-                       AS charge (charge_id uuid, amount bigint, state text)
-               ) AS c
+           FROM payments p, jsonb_to_recordset(p.state -> 'charges')
+               AS c (charge_id uuid, amount bigint, state text)
            WHERE c.state = 'COMPLETED' AND c.amount > 0 GROUP BY 1"#,
     )
     .fetch_all(connection)
@@ -134,25 +132,14 @@ pub async fn completed_in(
     after: Uuid,
     limit: i64,
 ) -> Result<Vec<ChargeRow>, sqlx::Error> {
-    let rows = sqlx::query_as!(
-        Row,
-        r#"SELECT p.order_id, c.charge_id AS "charge_id!", c.amount AS "amount!", c.refunded AS "refunded!",
-               c.state AS "state!", 0::bigint AS "refunding!"
-           FROM payments p,
-               LATERAL (
-                   SELECT p.charge_id, p.amount, p.refunded, p.state
-                   UNION ALL
-                   SELECT charge_id, amount, refunded, state FROM jsonb_to_recordset(p.earlier)
-                       AS charge (charge_id uuid, amount bigint, refunded bigint, state text)
-               ) AS c
-           WHERE p.order_id > $2 AND c.state = 'COMPLETED' AND c.amount > 0
-               AND get_byte(uuid_send(c.charge_id), 0) * 256 + get_byte(uuid_send(c.charge_id), 1) = ANY($1)
-           ORDER BY p.order_id FETCH FIRST ($3) ROWS WITH TIES"#,
+    read_charges!(
+        "WHERE p.key > $2 AND c.state = 'COMPLETED' AND c.amount > 0
+             AND get_byte(uuid_send(c.charge_id), 0) * 256 + get_byte(uuid_send(c.charge_id), 1) = ANY($1)
+         ORDER BY p.key FETCH FIRST ($3) ROWS WITH TIES",
         buckets,
         after,
         limit,
     )
     .fetch_all(connection)
-    .await?;
-    rows.into_iter().map(Row::into_charge).collect()
+    .await
 }

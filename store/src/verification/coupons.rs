@@ -24,19 +24,19 @@ async fn issued(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error
     sqlx::query_as!(
         Found,
         r#"SELECT format('coupon %s: %s of %s are issued, but users have %s, and claims have %s places up to %s',
-               coupon_id, issued, quantity, coalesce(owned.count, 0), coalesce(claimed.count, 0),
+               key, issued, quantity, coalesce(owned.count, 0), coalesce(claimed.count, 0),
                coalesce(claimed.last, 0)) AS "text!",
                count(*) OVER () AS "total!"
            FROM coupons
-               LEFT JOIN (SELECT coupon_id, count(*) AS count FROM user_coupons GROUP BY coupon_id) AS owned
-                   USING (coupon_id)
+               LEFT JOIN (SELECT coupon_id AS key, count(*) AS count FROM user_coupons GROUP BY coupon_id) AS owned
+                   USING (key)
                LEFT JOIN (
-                   SELECT coupon_id, count(position) AS count, max(position) AS last
+                   SELECT coupon_id AS key, count(position) AS count, max(position) AS last
                    FROM coupon_claims GROUP BY coupon_id
-               ) AS claimed USING (coupon_id)
+               ) AS claimed USING (key)
            WHERE issued > quantity OR (issued, issued, issued) <>
                (coalesce(owned.count, 0), coalesce(claimed.count, 0), coalesce(claimed.last, 0))
-           ORDER BY coupon_id LIMIT $1"#,
+           ORDER BY key LIMIT $1"#,
         SHOWN,
     )
     .fetch_all(connection)
@@ -48,14 +48,14 @@ async fn owners(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error
     sqlx::query_as!(
         Found,
         r#"SELECT format('user coupon %s: user %s has it of coupon %s, but its claim %s is %s for user %s and coupon %s',
-               owned.user_coupon_id, owned.user_id, owned.coupon_id, owned.claim_id,
-               coalesce(claimed.state, 'absent'), coalesce(claimed.user_id::text, 'none'),
+               owned.key, owned.user_id, owned.coupon_id, owned.claim_id,
+               coalesce(claimed.status, 'absent'), coalesce(claimed.user_id::text, 'none'),
                coalesce(claimed.coupon_id::text, 'none')) AS "text!",
                count(*) OVER () AS "total!"
-           FROM user_coupons owned LEFT JOIN coupon_claims claimed USING (claim_id)
+           FROM user_coupons owned LEFT JOIN coupon_claims claimed ON claimed.key = owned.claim_id
            WHERE (owned.user_id, owned.coupon_id, 'ISSUED')
-               IS DISTINCT FROM (claimed.user_id, claimed.coupon_id, claimed.state)
-           ORDER BY owned.user_coupon_id LIMIT $1"#,
+               IS DISTINCT FROM (claimed.user_id, claimed.coupon_id, claimed.status)
+           ORDER BY owned.key LIMIT $1"#,
         SHOWN,
     )
     .fetch_all(connection)
@@ -79,12 +79,13 @@ async fn used(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error> 
     sqlx::query_as!(
         Found,
         r#"SELECT format('user coupon %s: it is %s for order %s, but what is applied is %s for order %s',
-               user_coupon_id, coalesce(owned.state, 'absent'), coalesce(owned.order_id::text, 'none'),
-               coalesce(applied.state, 'nothing'), coalesce(applied.order_id::text, 'none')) AS "text!",
+               user_coupon_id, coalesce(owned.status, 'absent'), coalesce(owned.order_id::text, 'none'),
+               coalesce(applied.state ->> 'state', 'nothing'), coalesce(applied.key::text, 'none')) AS "text!",
                count(*) OVER () AS "total!"
-           FROM (SELECT * FROM user_coupons WHERE state = 'USED') AS owned
-               FULL JOIN (SELECT * FROM coupon_uses WHERE state = 'APPLIED') AS applied USING (user_coupon_id)
-           WHERE owned.order_id IS DISTINCT FROM applied.order_id
+           FROM (SELECT key AS user_coupon_id, order_id, status FROM user_coupons WHERE status = 'USED') AS owned
+               FULL JOIN (SELECT * FROM coupon_uses WHERE state ->> 'state' = 'APPLIED') AS applied
+                   USING (user_coupon_id)
+           WHERE owned.order_id IS DISTINCT FROM applied.key
            ORDER BY user_coupon_id LIMIT $1"#,
         SHOWN,
     )
@@ -96,13 +97,13 @@ async fn used(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error> 
 async fn orders(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error> {
     sqlx::query_as!(
         Found,
-        r#"SELECT format('order %s: %s with the coupon %s, but its use is %s', order_id, o.status, o.coupon_step,
-               coalesce(u.state, 'absent')) AS "text!",
+        r#"SELECT format('order %s: %s with the coupon %s, but its use is %s', key, o.status,
+               o.state ->> 'coupon_step', coalesce(u.state ->> 'state', 'absent')) AS "text!",
                count(*) OVER () AS "total!"
-           FROM orders o LEFT JOIN coupon_uses u USING (order_id)
+           FROM orders o LEFT JOIN coupon_uses u USING (key)
            WHERE o.status IN ('CONFIRMED', 'PARTIALLY_SHIPPED', 'SHIPPED', 'DELIVERED', 'REJECTED', 'CANCELLED')
-               AND o.coupon_step <> coalesce(u.state, 'NOT_USED')
-           ORDER BY order_id LIMIT $1"#,
+               AND o.state ->> 'coupon_step' <> coalesce(u.state ->> 'state', 'NOT_USED')
+           ORDER BY key LIMIT $1"#,
         SHOWN,
     )
     .fetch_all(connection)

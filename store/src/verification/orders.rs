@@ -1,7 +1,6 @@
 //! Orders against their deadlines, their reservations, their payments and their shipments.
 
 use jiff::{SignedDuration, Timestamp};
-use jiff_sqlx::ToSqlx as _;
 use ordermill_pipeline::audit::{Check, Found};
 use sqlx::PgConnection;
 
@@ -27,20 +26,18 @@ pub(super) async fn check(connection: &mut PgConnection, now: Timestamp) -> Resu
 }
 
 async fn stuck(connection: &mut PgConnection, now: Timestamp) -> Result<Vec<Found>, sqlx::Error> {
-    let late = now.checked_sub(GRACE).unwrap_or(Timestamp::MIN);
+    let late = now.checked_sub(GRACE).unwrap_or(Timestamp::MIN).as_microsecond();
     sqlx::query_as!(
         Found,
-        r#"SELECT format('order %s: stuck, %s with stock %s and payment %s since %s; its deadline was %s', order_id,
-               status, coalesce(change ->> 'stock', stock_step), coalesce(change ->> 'payment', payment_step),
-               updated_at, deadline_at) AS "text!",
+        r#"SELECT format('order %s: stuck, %s with stock %s and payment %s since %s; its deadline was %s', key, status,
+               coalesce(change ->> 'stock', stock), coalesce(change ->> 'payment', payment),
+               to_timestamp(updated_at / 1e6), to_timestamp(open_until / 1e6)) AS "text!",
                count(*) OVER () AS "total!"
-           FROM orders
-           WHERE status IN ('PENDING', 'REJECTING', 'MODIFYING', 'MODIFICATION_APPLYING',
-                   'MODIFICATION_REFUSING', 'CANCELLING')
-               AND deadline_at < $2
-           ORDER BY deadline_at LIMIT $1"#,
+           FROM orders, jsonb_to_record(state) AS said (stock text, payment text, change jsonb, updated_at bigint)
+           WHERE open_until < $2
+           ORDER BY open_until LIMIT $1"#,
         SHOWN,
-        late.to_sqlx() as _,
+        late,
     )
     .fetch_all(connection)
     .await
@@ -49,16 +46,16 @@ async fn stuck(connection: &mut PgConnection, now: Timestamp) -> Result<Vec<Foun
 async fn totals(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error> {
     sqlx::query_as!(
         Found,
-        r#"SELECT format('order %s: subtotal %s and total %s, but lines of %s and discounts of %s', order_id,
+        r#"SELECT format('order %s: subtotal %s and total %s, but lines of %s and discounts of %s', key,
                subtotal, total, gross, discount) AS "text!",
                count(*) OVER () AS "total!"
-           FROM orders,
+           FROM orders, jsonb_to_record(state) AS said (subtotal bigint, total bigint, discounts jsonb),
                LATERAL (SELECT coalesce(sum(unit_price * quantity), 0) AS gross
-                   FROM jsonb_to_recordset(lines) AS line (unit_price bigint, quantity bigint)) AS l,
+                   FROM jsonb_to_recordset(bulk) AS line (unit_price bigint, quantity bigint)) AS l,
                LATERAL (SELECT coalesce(sum(amount), 0) AS discount
                    FROM jsonb_to_recordset(discounts) AS part (amount bigint)) AS d
            WHERE subtotal <> gross OR total <> gross - discount
-           ORDER BY order_id LIMIT $1"#,
+           ORDER BY key LIMIT $1"#,
         SHOWN,
     )
     .fetch_all(connection)
@@ -72,22 +69,22 @@ async fn totals(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error
 async fn stock(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error> {
     sqlx::query_as!(
         Found,
-        r#"SELECT format('order %s: %s with lines %s, but stock is %s%s', order_id, o.status,
+        r#"SELECT format('order %s: %s with lines %s, but stock is %s%s', key, o.status,
                (SELECT jsonb_agg(jsonb_build_object('product_id', product_id, 'quantity', quantity))
-                   FROM jsonb_to_recordset(o.lines) AS line (product_id uuid, quantity bigint)),
-               coalesce(concat_ws(' ', r.state, r.lines), 'absent'),
-               ' with the modification ' || r.change::text) AS "text!",
+                   FROM jsonb_to_recordset(o.bulk) AS line (product_id uuid, quantity bigint)),
+               coalesce(concat_ws(' ', r.state ->> 'state', r.bulk), 'absent'),
+               ' with the modification ' || (r.state ->> 'change')) AS "text!",
                count(*) OVER () AS "total!"
-           FROM orders o LEFT JOIN stock_reservations r USING (order_id)
+           FROM orders o LEFT JOIN stock_reservations r USING (key)
            WHERE CASE
                WHEN o.status IN ('CONFIRMED', 'PARTIALLY_SHIPPED', 'SHIPPED', 'DELIVERED') THEN
-                   r.state IS DISTINCT FROM 'DEDUCTED' OR r.change IS NOT NULL OR NOT o.lines @> r.lines
-                   OR jsonb_array_length(o.lines) <> jsonb_array_length(r.lines)
+                   r.state ->> 'state' IS DISTINCT FROM 'DEDUCTED' OR r.state ->> 'change' IS NOT NULL
+                   OR NOT o.bulk @> r.bulk OR jsonb_array_length(o.bulk) <> jsonb_array_length(r.bulk)
                WHEN o.status IN ('REJECTED', 'CANCELLED') THEN
-                   r.state IN ('RESERVED', 'DEDUCTED', 'SHORT') OR r.change IS NOT NULL
+                   r.state ->> 'state' IN ('RESERVED', 'DEDUCTED', 'SHORT') OR r.state ->> 'change' IS NOT NULL
                ELSE false
            END
-           ORDER BY order_id LIMIT $1"#,
+           ORDER BY key LIMIT $1"#,
         SHOWN,
     )
     .fetch_all(connection)
@@ -101,31 +98,27 @@ async fn money(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error>
         Found,
         r#"SELECT format('order %s: %s with a total of %s, %s paid and %s refunded, but payment is %s%s: '
                    '%s paid and %s refunded in all',
-               order_id, o.status, o.total, o.paid, o.refunded,
-               coalesce(concat_ws(' ', p.state, p.amount), 'absent'), ' with the refund ' || p.refund::text,
-               charged.paid, charged.refunded) AS "text!",
+               key, o.status, total, o.paid, o.refunded,
+               coalesce(concat_ws(' ', p.state #>> '{charges,-1,state}', p.state #>> '{charges,-1,amount}'), 'absent'),
+               ' with the refund ' || (p.state ->> 'refund'), charged.paid, charged.refunded) AS "text!",
                count(*) OVER () AS "total!"
-           FROM orders o LEFT JOIN payments p USING (order_id),
+           FROM orders o LEFT JOIN payments p USING (key),
+               jsonb_to_record(o.state) AS said (total bigint),
                LATERAL (
                    SELECT coalesce(sum(amount) FILTER (WHERE state = 'COMPLETED'), 0) AS paid,
                        coalesce(sum(refunded), 0) AS refunded
-                   FROM (
-                       SELECT p.amount, p.refunded, p.state
-                       UNION ALL
-                       SELECT amount, refunded, state FROM jsonb_to_recordset(p.earlier)
-                           AS charge (amount bigint, refunded bigint, state text)
-                   ) AS charges
+                   FROM jsonb_to_recordset(p.state -> 'charges')
+                       AS charge (amount bigint, refunded bigint, state text)
                ) AS charged,
                LATERAL (
-                   SELECT CASE WHEN o.status IN ('REJECTED', 'CANCELLED') THEN 0 ELSE o.total END AS kept
+                   SELECT CASE WHEN o.status IN ('REJECTED', 'CANCELLED') THEN 0 ELSE total END AS kept
                ) AS due
-           WHERE o.status NOT IN ('PENDING', 'REJECTING', 'MODIFYING', 'MODIFICATION_APPLYING',
-                   'MODIFICATION_REFUSING', 'CANCELLING')
+           WHERE o.open_until IS NULL
                AND (o.paid <> charged.paid OR o.refunded <> charged.refunded
                    OR charged.paid - charged.refunded <> due.kept
-                   OR p.state IN ('REQUESTED', 'VOIDING') OR p.refund IS NOT NULL
-                   OR (p.order_id IS NULL AND o.status <> 'REJECTED'))
-           ORDER BY order_id LIMIT $1"#,
+                   OR p.state #>> '{charges,-1,state}' IN ('REQUESTED', 'VOIDING')
+                   OR p.state ->> 'refund' IS NOT NULL OR (p.key IS NULL AND o.status <> 'REJECTED'))
+           ORDER BY key LIMIT $1"#,
         SHOWN,
     )
     .fetch_all(connection)
@@ -136,12 +129,12 @@ async fn money(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error>
 async fn orphans(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error> {
     sqlx::query_as!(
         Found,
-        r#"SELECT format('order %s: does not exist, but has stock %s and payment %s', order_id,
-               coalesce(r.state, 'absent'), coalesce(p.state, 'absent')) AS "text!",
+        r#"SELECT format('order %s: does not exist, but has stock %s and payment %s', key,
+               coalesce(r.state ->> 'state', 'absent'), coalesce(p.state #>> '{charges,-1,state}', 'absent')) AS "text!",
                count(*) OVER () AS "total!"
-           FROM stock_reservations r FULL JOIN payments p USING (order_id)
-           WHERE NOT EXISTS (SELECT FROM orders o WHERE o.order_id = coalesce(r.order_id, p.order_id))
-           ORDER BY order_id LIMIT $1"#,
+           FROM stock_reservations r FULL JOIN payments p USING (key)
+           WHERE NOT EXISTS (SELECT FROM orders o WHERE o.key = coalesce(r.key, p.key))
+           ORDER BY key LIMIT $1"#,
         SHOWN,
     )
     .fetch_all(connection)

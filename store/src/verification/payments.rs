@@ -22,28 +22,25 @@ async fn moved(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error>
     sqlx::query_as!(
         Found,
         r#"SELECT format('order %s: payment is %s, which takes %s and gives back %s, but %s were taken and %s came back',
-               order_id, coalesce(concat_ws(' ', p.state, p.method, p.amount), 'absent'),
+               key, coalesce(concat_ws(' ', p.state #>> '{charges,-1,state}', p.state ->> 'method',
+                   p.state #>> '{charges,-1,amount}'), 'absent'),
                coalesce(due.taken, '{}'), coalesce(due.returned, 0),
                coalesce(booked.taken, '{}'), coalesce(booked.returned, 0)) AS "text!",
                count(*) OVER () AS "total!"
            FROM payments p FULL JOIN (
-               SELECT order_id, array_agg(amount ORDER BY sequence) FILTER (WHERE kind = 'USED') AS taken,
+               SELECT order_id AS key, array_agg(amount ORDER BY sequence) FILTER (WHERE kind = 'USED') AS taken,
                    sum(amount) FILTER (WHERE kind = 'REFUNDED') AS returned
                FROM balance_entries WHERE kind IN ('USED', 'REFUNDED') GROUP BY order_id
-           ) AS booked USING (order_id),
+           ) AS booked USING (key),
                LATERAL (
                    SELECT array_agg(amount ORDER BY number) FILTER (WHERE state = 'COMPLETED' AND amount > 0) AS taken,
                        sum(refunded) AS returned
-                   FROM (
-                       SELECT p.charge_number AS number, p.amount, p.refunded, p.state
-                       UNION ALL
-                       SELECT number, amount, refunded, state FROM jsonb_to_recordset(p.earlier)
-                           AS charge (number integer, amount bigint, refunded bigint, state text)
-                   ) AS charges
-                   WHERE p.method = 'BALANCE'
+                   FROM jsonb_to_recordset(p.state -> 'charges')
+                       AS charge (number integer, amount bigint, refunded bigint, state text)
+                   WHERE p.state ->> 'method' = 'BALANCE'
                ) AS due
            WHERE due.taken IS DISTINCT FROM booked.taken OR coalesce(due.returned, 0) <> coalesce(booked.returned, 0)
-           ORDER BY order_id LIMIT $1"#,
+           ORDER BY key LIMIT $1"#,
         SHOWN,
     )
     .fetch_all(connection)
@@ -53,12 +50,12 @@ async fn moved(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error>
 async fn others(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error> {
     sqlx::query_as!(
         Found,
-        r#"SELECT format('order %s: paid by user %s, but entry %s (%s) is of user %s', order_id, p.user_id,
-               entry_id, kind, e.user_id) AS "text!",
+        r#"SELECT format('order %s: paid by user %s, but entry %s (%s) is of user %s', key,
+               p.state ->> 'user_id', entry_id, kind, e.user_id) AS "text!",
                count(*) OVER () AS "total!"
-           FROM payments p JOIN balance_entries e USING (order_id)
-           WHERE kind IN ('USED', 'REFUNDED') AND p.user_id <> e.user_id
-           ORDER BY order_id LIMIT $1"#,
+           FROM payments p JOIN balance_entries e ON e.order_id = p.key
+           WHERE kind IN ('USED', 'REFUNDED') AND (p.state ->> 'user_id')::uuid <> e.user_id
+           ORDER BY key LIMIT $1"#,
         SHOWN,
     )
     .fetch_all(connection)

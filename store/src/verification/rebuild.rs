@@ -3,66 +3,31 @@
 //! In memory are one aggregate, a page of events and rows, and the sums of products and coupons. The database sorts the
 //! log by an index, or on its disk.
 
-use ordermill_pipeline::audit::{self, Applied, Check, Histories, Slice};
+use ordermill_pipeline::audit::{self, Check, Slice};
 use sqlx::PgConnection;
 
-use crate::replay::compare::Comparison;
-use crate::replay::{Fold, Totals, user_coupons};
+use crate::replay::{Fold, Pass, Totals, last_page};
 
 /// Every row of the state tables is what the log makes of it.
 pub(super) async fn check(connection: &mut PgConnection, orders_group: &str) -> Result<Check, sqlx::Error> {
     let mut check = Check::new("rebuild");
     let applied = audit::applied(&mut *connection, orders_group).await?;
-    let totals = aggregates(&mut *connection, &applied, &mut check).await?;
-    let mut of_totals = Comparison::of_totals();
-    of_totals.page(&mut *connection, &totals.into_page()).await?;
-    of_totals.finish().tell(&mut check);
-    of_users_coupons(connection, &applied, &mut check).await?;
+    let totals = compare(connection, Fold::of_aggregates(Slice::ALL, &applied), &mut check).await?;
+    last_page(&mut *connection, totals, true).await?.1.tell(&mut check);
+    compare(connection, Fold::of_user_coupons(Slice::ALL, &applied), &mut check).await?;
     Ok(check)
-}
-
-async fn aggregates(
-    connection: &mut PgConnection,
-    applied: &Applied,
-    check: &mut Check,
-) -> Result<Totals, sqlx::Error> {
-    let histories = Histories::of_aggregates(&mut *connection, Slice::ALL).await?;
-    let (fold, comparison) =
-        (Fold::of_aggregates(Slice::ALL, applied), Comparison::of_aggregates(Slice::ALL));
-    compare(connection, histories, fold, comparison, check).await
-}
-
-async fn of_users_coupons(
-    connection: &mut PgConnection,
-    applied: &Applied,
-    check: &mut Check,
-) -> Result<(), sqlx::Error> {
-    let histories = user_coupons(&mut *connection, Slice::ALL).await?;
-    let fold = Fold::of_user_coupons(Slice::ALL, applied);
-    compare(connection, histories, fold, Comparison::of_user_coupons(Slice::ALL), check).await?;
-    Ok(())
 }
 
 async fn compare(
     connection: &mut PgConnection,
-    mut histories: Histories,
-    mut fold: Fold<'_>,
-    mut comparison: Comparison,
+    fold: Fold<'_>,
     check: &mut Check,
 ) -> Result<Totals, sqlx::Error> {
-    loop {
-        let events = histories.next(&mut *connection).await?;
-        if events.is_empty() {
-            break;
-        }
-        events.iter().for_each(|(owner, logged)| fold.take(*owner, logged));
-        let page = fold.page();
+    let mut pass = Pass::begin(&mut *connection, fold).await?.compared();
+    while let Some(page) = pass.next(&mut *connection).await? {
         page.undecodable.iter().for_each(|text| check.violation(text));
-        comparison.page(&mut *connection, &page).await?;
     }
-    histories.close(&mut *connection).await?;
-    let (page, totals) = fold.finish();
-    comparison.page(connection, &page).await?;
-    comparison.finish().tell(check);
+    let (totals, found) = pass.finish();
+    found.tell(check);
     Ok(totals)
 }

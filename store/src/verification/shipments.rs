@@ -14,14 +14,14 @@ pub(super) async fn lines(connection: &mut PgConnection) -> Result<Vec<Found>, s
                count(*) OVER () AS "total!"
            FROM (
                SELECT order_id, product_id, quantity AS sent, 0 AS told, 0 AS ordered
-               FROM shipments, jsonb_to_recordset(lines) AS line (product_id uuid, quantity bigint)
+               FROM shipments, jsonb_to_recordset(state -> 'lines') AS line (product_id uuid, quantity bigint)
                UNION ALL
-               SELECT order_id, product_id, 0, quantity, 0
-               FROM orders, jsonb_to_recordset(shipped) AS line (product_id uuid, quantity bigint)
+               SELECT key, product_id, 0, quantity, 0
+               FROM orders, jsonb_to_recordset(state -> 'shipped') AS line (product_id uuid, quantity bigint)
                UNION ALL
-               SELECT order_id, product_id, 0, 0, quantity
-               FROM orders o, jsonb_to_recordset(lines) AS line (product_id uuid, quantity bigint)
-               WHERE shipped <> '[]' OR EXISTS (SELECT FROM shipments s WHERE s.order_id = o.order_id)
+               SELECT key, product_id, 0, 0, quantity
+               FROM orders o, jsonb_to_recordset(bulk) AS line (product_id uuid, quantity bigint)
+               WHERE state ? 'shipped' OR EXISTS (SELECT FROM shipments s WHERE s.order_id = o.key)
            ) AS quantities
            GROUP BY order_id, product_id
            HAVING sum(told) <> sum(sent) OR sum(told) > sum(ordered)
@@ -40,19 +40,20 @@ pub(super) async fn statuses(connection: &mut PgConnection) -> Result<Vec<Found>
         Found,
         r#"SELECT format('order %s: %s with %s shipments on their way, but it has %s shipments with %s of %s units, '
                    '%s of them on their way',
-               order_id, status, in_transit, coalesce(shipments, 0), coalesce(sent, 0), ordered,
+               key, status, in_transit, coalesce(shipments, 0), coalesce(sent, 0), ordered,
                coalesce(on_their_way, 0)) AS "text!",
                count(*) OVER () AS "total!"
            FROM orders LEFT JOIN (
-               SELECT order_id, count(*) AS shipments, count(*) FILTER (WHERE delivered_at IS NULL) AS on_their_way,
-                   sum(quantity) AS sent
+               SELECT order_id AS key, count(*) AS shipments,
+                   count(*) FILTER (WHERE state ->> 'delivered_at' IS NULL) AS on_their_way, sum(quantity) AS sent
                FROM shipments, LATERAL (
-                   SELECT sum(quantity) AS quantity FROM jsonb_to_recordset(lines) AS line (quantity bigint)
+                   SELECT sum(quantity) AS quantity FROM jsonb_to_recordset(state -> 'lines') AS line (quantity bigint)
                ) AS l
                GROUP BY order_id
-           ) AS s USING (order_id),
+           ) AS s USING (key),
+               jsonb_to_record(orders.state) AS said (in_transit integer),
                LATERAL (
-                   SELECT sum(quantity) AS ordered FROM jsonb_to_recordset(lines) AS line (quantity bigint)
+                   SELECT sum(quantity) AS ordered FROM jsonb_to_recordset(bulk) AS line (quantity bigint)
                ) AS o,
                LATERAL (
                    SELECT CASE WHEN shipments IS NULL THEN NULL WHEN sent < ordered THEN 'PARTIALLY_SHIPPED'
@@ -61,7 +62,7 @@ pub(super) async fn statuses(connection: &mut PgConnection) -> Result<Vec<Found>
            WHERE (shipments IS NOT NULL OR in_transit <> 0
                    OR status IN ('PARTIALLY_SHIPPED', 'SHIPPED', 'DELIVERED'))
                AND (status IS DISTINCT FROM reached OR in_transit IS DISTINCT FROM on_their_way)
-           ORDER BY order_id LIMIT $1"#,
+           ORDER BY key LIMIT $1"#,
         SHOWN,
     )
     .fetch_all(connection)

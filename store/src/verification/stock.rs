@@ -18,34 +18,35 @@ pub(super) async fn check(connection: &mut PgConnection) -> Result<Check, sqlx::
     let found = sqlx::query_as!(
         Found,
         r#"WITH holds AS (
-               SELECT state, lines FROM stock_reservations
+               SELECT state ->> 'state' AS state, bulk AS lines FROM stock_reservations
                UNION ALL
-               SELECT 'RESERVED', change -> 'taken' FROM stock_reservations WHERE change IS NOT NULL
+               SELECT 'RESERVED', state #> '{change,taken}' FROM stock_reservations
            ), lines AS (
-               SELECT product_id,
+               SELECT product_id AS key,
                    sum(quantity) FILTER (WHERE state = 'RESERVED') AS reserved,
                    sum(quantity) FILTER (WHERE state = 'DEDUCTED') AS deducted
                FROM holds, jsonb_to_recordset(lines) AS line (product_id uuid, quantity bigint)
                GROUP BY product_id
            ), adjustments AS (
-               SELECT aggregate_id AS product_id, count(*) AS count,
+               SELECT aggregate_id AS key, count(*) AS count,
                    sum((convert_from(data, 'UTF8')::jsonb ->> 'delta')::bigint) AS received
                FROM event_log WHERE topic = 'stock' AND type = 'stock.adjusted' GROUP BY aggregate_id
            )
-           SELECT format('product %s: %s is %s, but %s %s', product_id, what, actual, source, expected)
+           SELECT format('product %s: %s is %s, but %s %s', key, what, actual, source, expected)
                AS "text!", count(*) OVER () AS "total!"
-           FROM stock s FULL JOIN lines USING (product_id) FULL JOIN adjustments USING (product_id),
+           FROM stock s FULL JOIN lines USING (key) FULL JOIN adjustments USING (key),
                LATERAL (VALUES
                    ('received', s.received::numeric, 'what is on hand, reserved and deducted makes',
                        s.on_hand::numeric + s.reserved + s.deducted),
                    ('received', s.received, 'the log''s adjustments make', adjustments.received),
-                   ('sequence', s.sequence, 'the number of the log''s adjustments is', adjustments.count),
+                   ('sequence', (s.state ->> 'sequence')::bigint, 'the number of the log''s adjustments is',
+                       adjustments.count),
                    ('reserved', s.reserved, 'RESERVED reservations and modifications under way make', lines.reserved),
                    ('deducted', s.deducted, 'DEDUCTED reservations make', lines.deducted)
                ) AS sums (what, is_now, source, should_be),
                LATERAL (SELECT coalesce(is_now, 0) AS actual, coalesce(should_be, 0) AS expected) AS figures
            WHERE actual <> expected
-           ORDER BY product_id, what LIMIT $1"#,
+           ORDER BY key, what LIMIT $1"#,
         SHOWN,
     );
     check.found(found.fetch_all(connection).await?);

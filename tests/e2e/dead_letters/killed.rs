@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::{counts, cure, done, poison, replay, until_letters};
+use super::{Poison, counts, done, replay, until_letters};
 use crate::support::{Shop, id, stop, until};
 
 /// How many orders are put aside.
@@ -43,10 +43,10 @@ async fn a_worker_killed_in_the_middle_of_a_replay_leaves_exact_verdicts() {
     })
     .await;
     let lamp = shop.product(100, 10_000).await;
-    poison(&shop, lamp).await;
+    let poison = Poison::of(&shop, lamp).await;
     place_orders(&shop, lamp).await;
     until_letters(&shop, "stock", "PARKED", LETTERS.try_into().unwrap()).await;
-    cure(&shop).await;
+    poison.cure(&shop).await;
     let letters: Vec<Uuid> = sqlx::query_scalar("SELECT dead_letter_id FROM dead_letter ORDER BY ordinal")
         .fetch_all(&shop.pool)
         .await
@@ -73,7 +73,7 @@ async fn a_worker_killed_in_the_middle_of_a_replay_leaves_exact_verdicts() {
     assert_eq!(counts(&after), expected);
     let reserved = "SELECT count(*) FROM event_log WHERE type = 'stock.reserved'";
     assert_eq!(shop.count(reserved).await, i64::try_from(LETTERS).unwrap(), "each order reserved once");
-    let sql = format!("SELECT reserved::bigint FROM stock WHERE product_id = '{lamp}'");
+    let sql = format!("SELECT reserved FROM stock WHERE key = '{lamp}'");
     assert_eq!(shop.count(&sql).await, i64::try_from(LETTERS).unwrap());
     for child in [&api, &relay, &stock] {
         stop(child);

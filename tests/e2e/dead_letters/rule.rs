@@ -1,12 +1,13 @@
-//! Orders that break a rule of the stock worker's tables: found, looked at, tried, replayed.
+//! Orders that break a rule of the stock worker's: found, looked at, tried, replayed.
 
 use jiff::{SignedDuration, Timestamp};
 use ordermill_pipeline::clock::Clock;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
-use super::{counts, cure, done, json_of, letter, open_shop, poison, replay, until_letters};
+use super::{BROKEN_RULE, Poison, counts, done, json_of, letter, open_shop, replay, until_letters};
 use crate::support::{ADMIN_KEY, Shop, answer, id, until};
 
 /// How many events the orders have brought about.
@@ -31,7 +32,7 @@ async fn assert_found(shop: &Shop, orders: &[Uuid]) -> Vec<Uuid> {
         let names =
             ["topic", "group", "event_type", "code", "state", "waiting_behind", "waits_for", "edited"];
         assert_eq!(names.map(|name| item[name].clone()).into_iter().collect::<Value>(), expected, "{item}");
-        assert!(item["error"].as_str().unwrap().contains("no_lamps"), "{item}");
+        assert!(item["error"].as_str().unwrap().contains(BROKEN_RULE), "{item}");
     }
     let topic = shop.connections.kafka.full_name("orders.stock.dlt");
     for query in [
@@ -66,7 +67,7 @@ async fn orders_that_break_a_rule_are_found_tried_and_replayed() {
     let (shop, running) = open_shop().await;
     let (user, lamp, chair) =
         (shop.user(10_000).await, shop.product(100, 9).await, shop.product(50, 9).await);
-    poison(&shop, lamp).await;
+    let poison = Poison::of(&shop, lamp).await;
     let mut orders = Vec::new();
     for _ in 0..3 {
         orders.push(id(&shop.submit(&user, &[(lamp, 1)]).await["order_id"]));
@@ -87,11 +88,11 @@ async fn orders_that_break_a_rule_are_found_tried_and_replayed() {
     let failing = replay(&shop, &dry_run).await;
     assert_eq!(counts(&failing), json!({"FAILED_AGAIN": 3}), "{failing}");
     for item in failing["items"].as_array().unwrap() {
-        assert!(item["detail"].as_str().unwrap().contains("no_lamps") && item["decided_at"].is_string());
+        assert!(item["detail"].as_str().unwrap().contains(BROKEN_RULE) && item["decided_at"].is_string());
     }
     assert_eq!(letter(&shop, letters[0]).await["attempts"], attempts, "a dry run is no attempt");
 
-    cure(&shop).await;
+    poison.cure(&shop).await;
     let before = events_of(&shop, &orders).await;
     assert_eq!(counts(&replay(&shop, &dry_run).await), json!({"APPLIED": 3}));
     assert_eq!(events_of(&shop, &orders).await, before, "a dry run changes nothing");
@@ -154,7 +155,7 @@ async fn an_order_of_which_a_step_was_discarded_is_refused_at_its_deadline() {
     let clock = Clock::manual(Timestamp::now());
     let running = shop.open_at(clock.clone()).await;
     let (user, lamp) = (shop.user(10_000).await, shop.product(100, 9).await);
-    poison(&shop, lamp).await;
+    let poison = Poison::of(&shop, lamp).await;
     let order_id = id(&shop.submit(&user, &[(lamp, 1)]).await["order_id"]);
     until_letters(&shop, "stock", "PARKED", 1).await;
     clock.advance(SignedDuration::from_secs(61));
@@ -170,6 +171,46 @@ async fn an_order_of_which_a_step_was_discarded_is_refused_at_its_deadline() {
         (&json!("REJECTED"), &json!("DEADLINE_EXCEEDED"))
     );
     assert_eq!((shop.balance(&user).await, shop.stock(lamp).await), ((10_000, 0), 9));
+    poison.cure(&shop).await;
+    running.stop().await;
+    shop.assert_verified().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_the_database_refuses_is_put_aside_and_replayed_all_the_same() {
+    let (shop, running) = open_shop().await;
+    let (user, lamp, chair) =
+        (shop.user(10_000).await, shop.product(100, 9).await, shop.product(50, 9).await);
+    let rule = format!(
+        "ALTER TABLE stock_reservations ADD CONSTRAINT no_lamps
+         CHECK (NOT bulk @> '[{{\"product_id\": \"{lamp}\"}}]')"
+    );
+    sqlx::raw_sql(AssertSqlSafe(rule)).execute(&shop.pool).await.unwrap();
+    let order_id = id(&shop.submit(&user, &[(lamp, 1)]).await["order_id"]);
+    assert_eq!(shop.order(&user, &[(chair, 1)]).await["status"], "CONFIRMED", "others are not delayed");
+    until_letters(&shop, "stock", "PARKED", 1).await;
+    let parked = ids(&shop.get("/dead-letters").await)[0];
+    let shown = letter(&shop, parked).await;
+    assert_eq!((&shown["code"], &shown["key"]), (&json!("RULE"), &json!(order_id)), "{shown}");
+    assert!(shown["error"].as_str().unwrap().contains("no_lamps"), "{shown}");
+
+    let failing = replay(&shop, &json!({"ids": [parked]})).await;
+    assert_eq!(counts(&failing), json!({"FAILED_AGAIN": 1}), "{failing}");
+    assert!(failing["items"][0]["detail"].as_str().unwrap().contains("no_lamps"), "{failing}");
+    until_letters(&shop, "stock", "PARKED", 1).await;
+    let again = letter(&shop, parked).await;
+    assert_eq!(
+        again["attempts"].as_i64(),
+        shown["attempts"].as_i64().map(|attempts| attempts + 1),
+        "{again}"
+    );
+    assert_eq!(shop.stock(lamp).await, 9, "nothing of what was refused is written");
+
+    let rule = "ALTER TABLE stock_reservations DROP CONSTRAINT no_lamps";
+    sqlx::raw_sql(rule).execute(&shop.pool).await.unwrap();
+    assert_eq!(counts(&replay(&shop, &json!({"ids": [parked]})).await), json!({"APPLIED": 1}));
+    assert_eq!(shop.settled(order_id).await["status"], "CONFIRMED");
+    shop.until_quiet().await;
     running.stop().await;
     shop.assert_verified().await;
 }

@@ -1,10 +1,12 @@
 //! Lists of orders: a user's own, and everybody's.
 
+use jiff::Timestamp;
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::ask;
+use crate::documents::{DAY, Forgery};
 use crate::support::{Shop, User, id, in_open_shop, stop, until};
 
 async fn own(shop: &Shop, user: &User, query: &str) -> Value {
@@ -108,11 +110,6 @@ fn a_list_that_can_not_be_is_refused() {
     });
 }
 
-async fn change(shop: &Shop, order_id: Uuid, sql: &'static str) {
-    let changed = sqlx::query(sql).bind(order_id).execute(&shop.pool).await.unwrap();
-    assert_eq!(changed.rows_affected(), 1);
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_is_overdue_when_its_deadline_has_passed_and_it_does_not_rest() {
     let shop = Shop::new().await;
@@ -129,14 +126,22 @@ async fn an_order_is_overdue_when_its_deadline_has_passed_and_it_does_not_rest()
     }
     let &[pending, rejecting, confirmed, in_time] = &*orders else { panic!("{orders:?}") };
     for late in [pending, rejecting, confirmed] {
-        let sql = "UPDATE orders SET deadline_at = deadline_at - interval '1 day' WHERE order_id = $1";
-        change(&shop, late, sql).await;
+        Forgery::of("orders", late).add("deadline_at", -DAY).make(&shop.pool).await;
     }
-    let sql = "UPDATE orders SET status = 'REJECTING', failure_code = 'OUT_OF_STOCK' WHERE order_id = $1";
-    change(&shop, rejecting, sql).await;
-    let sql = "UPDATE orders SET status = 'CONFIRMED', stock_step = 'DEDUCTED', payment_step = 'COMPLETED',
-                   paid = total, confirmed_at = now() WHERE order_id = $1";
-    change(&shop, confirmed, sql).await;
+    let failure = json!({"code": "OUT_OF_STOCK", "detail": "others were faster"});
+    Forgery::of("orders", rejecting)
+        .set("status", "REJECTING")
+        .set("failure", failure)
+        .make(&shop.pool)
+        .await;
+    Forgery::of("orders", confirmed)
+        .set("status", "CONFIRMED")
+        .set("stock", "DEDUCTED")
+        .set("payment", "COMPLETED")
+        .set_to("paid", "state -> 'total'")
+        .set("confirmed_at", Timestamp::now().as_microsecond())
+        .make(&shop.pool)
+        .await;
     for (order, is_overdue) in [(pending, true), (rejecting, true), (confirmed, false), (in_time, false)] {
         assert_eq!(shop.get(&format!("/orders/{order}")).await["overdue"], is_overdue);
     }
@@ -160,7 +165,7 @@ async fn an_order_is_overdue_when_its_deadline_has_passed_and_it_does_not_rest()
     let page = everybodys(&shop, &format!("?overdue=true&limit=1&cursor={}", next(&page))).await;
     assert_eq!((ids(&page), &page["next_cursor"]), (vec![pending], &Value::Null));
     until("the lists are seen to go by their index", async || {
-        shop.count("SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'orders_status'").await > 0
+        shop.count("SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'orders_shown'").await > 0
     })
     .await;
     stop(&api);

@@ -251,12 +251,15 @@ async fn the_few_that_match_are_found_among_thousands_that_do_not() {
     .await;
     // More on either side than are walked before the search is made by the name.
     let many = "WITH many AS (
-            INSERT INTO products (product_id, name, description, category, price, sequence, created_at, updated_at)
-            SELECT gen_random_uuid(), 'Lamp ' || n, '', 'M', n, 1, now(), now() FROM generate_series(1, 6000) AS n
-            RETURNING product_id
+            INSERT INTO products (key, version, state)
+            SELECT gen_random_uuid(), 1, jsonb_build_object('name', 'Lamp ' || n, 'description', '', 'category', 'M',
+                'price', n, 'withdrawn', false, 'sequence', 1, 'created_at', now, 'updated_at', now)
+            FROM generate_series(1, 6000) AS n, (SELECT (extract(epoch FROM now()) * 1e6)::bigint AS now) AS times
+            RETURNING key
         )
-        INSERT INTO stock (product_id, on_hand, received, sequence, updated_at)
-        SELECT product_id, 5, 5, 1, now() FROM many";
+        INSERT INTO stock (key, version, state)
+        SELECT key, 1, jsonb_build_object('on_hand', 5, 'reserved', 0, 'deducted', 0, 'received', 5, 'sequence', 1)
+        FROM many";
     sqlx::query(many).execute(&shop.pool).await.unwrap();
     let rare: HashSet<Uuid> = [
         add(&shop, "찻잔 하나", "m", 3_000, 0).await,

@@ -212,7 +212,7 @@ fn of_twenty_who_take_one_of_the_last_ten_away_ten_do() {
             }
         }
         assert_eq!((taken, shop.stock(lamp).await), (10, 0));
-        let received = format!("SELECT received FROM stock WHERE product_id = '{lamp}'");
+        let received = format!("SELECT received FROM stock WHERE key = '{lamp}'");
         assert_eq!(shop.count(&received).await, 0);
     });
 }

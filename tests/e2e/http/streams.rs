@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{ask, operating};
+use crate::documents::Forgery;
 use crate::support::{DEADLINE, Shop, User, id, in_open_shop, until};
 
 /// How long nothing has come where nothing is expected.
@@ -186,9 +187,7 @@ async fn streams_are_counted_go_on_after_a_lost_connection_and_end_with_the_serv
                       WHERE datname = current_database() AND pid <> pg_backend_pid()";
     sqlx::query(disconnect).execute(&shop.pool).await.unwrap();
     // As a modification that came and went between two looks.
-    let change = "UPDATE orders SET version = version + 1, round = round + 1 WHERE order_id = $1";
-    let change = sqlx::query(change).bind(order_id);
-    assert_eq!(change.execute(&shop.pool).await.unwrap().rows_affected(), 1);
+    Forgery::of("orders", order_id).add("visible_version", 1).add("round", 1).make(&shop.pool).await;
     assert_eq!(second.next().await.unwrap().version, version + 1);
 
     let started = Instant::now();

@@ -126,7 +126,7 @@ fn who_is_erased_is_not_there_any_more_and_what_was_done_stays() {
         let shown = shop.get(&format!("/orders/{}", order["order_id"].as_str().unwrap())).await;
         assert_eq!(shown, order, "the order stays");
         let kept = format!(
-            "SELECT count(*) FROM users JOIN balances USING (user_id)
+            "SELECT count(*) FROM users JOIN balances ON balances.key = user_id
              WHERE user_id = '{}' AND name IS NULL AND email IS NULL AND available = 400",
             user.id
         );

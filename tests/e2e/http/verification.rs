@@ -6,6 +6,7 @@ use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use super::{Answer, ask};
+use crate::documents::Forgery;
 use crate::support::{Shop, User, id, until};
 
 async fn verification(shop: &Shop) -> Answer {
@@ -60,10 +61,10 @@ async fn a_row_that_was_changed_by_hand_is_named() {
     let shop = Shop::new().await;
     let running = shop.open().await;
     let (user, _) = confirmed(&shop).await;
-    let forgery =
-        |sign| format!("UPDATE balances SET available = available {sign} 1 WHERE user_id = '{}'", user.id);
-    assert_told(&shop, &forgery('+'), "balances", &[&user.id.to_string(), "available 26001"]).await;
-    sqlx::raw_sql(AssertSqlSafe(forgery('-'))).execute(&shop.pool).await.unwrap();
+    let balance = || Forgery::of("balances", user.id);
+    let forgery = balance().add("available", 1).statement();
+    assert_told(&shop, &forgery, "balances", &[&user.id.to_string(), "available 26001"]).await;
+    balance().add("available", -1).make(&shop.pool).await;
     assert_eq!(verification(&shop).await.with(200)["ok"], true);
     running.stop().await;
 }
@@ -87,9 +88,9 @@ async fn an_event_that_says_something_else_in_kafka_than_in_the_log_is_named() {
     ] {
         let forge = |change: &str| {
             format!(
-                "ALTER TABLE event_log DISABLE TRIGGER event_log_is_append_only;
-                 UPDATE event_log SET {change} WHERE event_id = '{placed}';
-                 ALTER TABLE event_log ENABLE TRIGGER event_log_is_append_only;"
+                "ALTER TABLE log_entry DISABLE TRIGGER log_entry_is_append_only;
+                 UPDATE log_entry SET {change} WHERE event_id = '{placed}';
+                 ALTER TABLE log_entry ENABLE TRIGGER log_entry_is_append_only;"
             )
         };
         let words = [&placed.to_string(), "another key, type, version or payload in orders["];
@@ -109,7 +110,7 @@ async fn a_charge_that_the_gateway_does_not_know_is_named() {
     let running = shop.open().await;
     let (_, order_id) = confirmed(&shop).await;
     let (invented, order) = (Uuid::new_v4().to_string(), order_id.to_string());
-    let forgery = format!("UPDATE payments SET charge_id = '{invented}' WHERE order_id = '{order}'");
+    let forgery = Forgery::of("payments", order_id).set("charges,0,charge_id", &*invented).statement();
     assert_told(&shop, &forgery, "gateway", &[&invented, &order, "the gateway does not know the charge"])
         .await;
     running.stop().await;
@@ -122,13 +123,12 @@ async fn a_coupon_that_is_not_its_owners_and_a_second_one_are_named() {
     let (one, other) = (shop.user(0).await, shop.user(0).await);
     until("both are welcomed", async || shop.count("SELECT count(*) FROM user_coupons").await == 2).await;
     shop.until_quiet().await;
-    let coupon: Uuid = sqlx::query_scalar("SELECT user_coupon_id FROM user_coupons WHERE user_id = $1")
+    let coupon: Uuid = sqlx::query_scalar("SELECT key FROM user_coupons WHERE user_id = $1")
         .bind(one.id)
         .fetch_one(&shop.pool)
         .await
         .unwrap();
-    let forgery =
-        format!("UPDATE user_coupons SET user_id = '{}' WHERE user_coupon_id = '{coupon}'", other.id);
+    let forgery = Forgery::of("user_coupons", coupon).set("user_id", other.id.to_string()).statement();
     let (owner, claimant) = (format!("user {} has it", other.id), format!("for user {}", one.id));
     assert_told(&shop, &forgery, "coupons", &[&coupon.to_string(), &owner, &claimant]).await;
     let report = verification(&shop).await.with(200);

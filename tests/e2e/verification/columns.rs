@@ -1,60 +1,179 @@
-//! Every column of every state table is checked, whichever there are.
+//! Every member of every state table is checked, whichever there are.
 
 use std::collections::BTreeMap;
 
+use jiff::{SignedDuration, Timestamp};
 use ordermill::replay::{Options, Progress, rebuild};
 use ordermill_pipeline::database;
-use ordermill_store::replay::{NOT_IN_THE_LOG, TABLES};
+use ordermill_store::replay::{NOT_IN_THE_LOG, tables};
 use ordermill_store::verification;
+use serde_json::{Map, Value, json};
 use sqlx::AssertSqlSafe;
+use sqlx::types::Json;
+use uuid::Uuid;
 
 use super::violations;
 use crate::replay::Traded;
 use crate::support::Shop;
 
-/// A column of a table.
-#[derive(sqlx::FromRow)]
-struct Column {
-    table: String,
+/// Another value of a column, in which one member is forged.
+#[derive(Debug)]
+struct Forgery {
     column: String,
-    data_type: String,
+    value: Value,
+    /// Where the value is another: `state.charges[0].amount`.
+    path: String,
+    /// What is said of it.
+    told: String,
 }
 
-impl Column {
-    /// Another value than the column has, as SQL.
-    fn forged(&self) -> String {
-        let column = &self.column;
-        match self.data_type.as_str() {
-            "integer" | "bigint" => format!("coalesce({column}, 0) - 1"),
-            "text" => format!("coalesce({column}, '') || 'x'"),
-            "boolean" => format!("NOT {column}"),
-            "uuid" => "gen_random_uuid()".to_owned(),
-            "timestamp with time zone" => format!("coalesce({column}, 'epoch') + interval '1 second'"),
-            "jsonb" => format!(
-                "CASE jsonb_typeof({column}) WHEN 'array' THEN {column} || '[{{\"forged\": 1}}]'
-                     WHEN 'object' THEN {column} || '{{\"forged\": 1}}' ELSE '{{\"forged\": 1}}' END"
-            ),
-            other => panic!("{}.{column}: nothing is known of the type {other}", self.table),
+/// All forgeries of a value at that path, which is a column or within one: of itself, and of whatever is in it. `whole`
+/// makes the column's value of that at the path.
+fn forge(column: &str, path: &str, value: &Value, whole: &dyn Fn(Value) -> Value, found: &mut Vec<Forgery>) {
+    let mut add = |path: String, was: &Value, is: Value, value: Value| {
+        let told = format!("{path} is {is}, but the log makes {was}");
+        found.push(Forgery { column: column.to_owned(), value: whole(value), path, told });
+    };
+    match value {
+        Value::Object(members) => {
+            let with = |name: &str, member: Value| {
+                let mut members = members.clone();
+                members.insert(name.to_owned(), member);
+                Value::Object(members)
+            };
+            add(format!("{path}.forged"), &Value::Null, json!(1), with("forged", json!(1)));
+            for (name, member) in members {
+                let whole = |member| whole(with(name, member));
+                forge(column, &format!("{path}.{name}"), member, &whole, found);
+            }
+        }
+        Value::Array(elements) => {
+            let longer = Value::Array(elements.iter().cloned().chain([json!({"forged": 1})]).collect());
+            add(path.to_owned(), value, longer.clone(), longer);
+            for (index, element) in elements.iter().enumerate() {
+                let whole = |element| {
+                    let mut elements = elements.clone();
+                    elements[index] = element;
+                    whole(Value::Array(elements))
+                };
+                forge(column, &format!("{path}[{index}]"), element, &whole, found);
+            }
+        }
+        Value::Null => add(path.to_owned(), value, json!({"forged": 1}), json!({"forged": 1})),
+        Value::Bool(is_so) => add(path.to_owned(), value, json!(!is_so), json!(!is_so)),
+        // One more or one less.
+        Value::Number(number) => {
+            let other = json!(number.as_i64().unwrap() ^ 1);
+            add(path.to_owned(), value, other.clone(), other);
+        }
+        Value::String(text) => {
+            let other = json!(another(text));
+            add(path.to_owned(), value, other.clone(), other);
         }
     }
+}
 
-    fn is_in_the_log(&self) -> bool {
-        !NOT_IN_THE_LOG
-            .iter()
-            .any(|(table, column, _)| (self.table.as_str(), self.column.as_str()) == (*table, *column))
+/// Another text of the same kind: what is cast to a type of the database must still be one.
+fn another(text: &str) -> String {
+    if text.parse::<Uuid>().is_ok() {
+        return Uuid::new_v4().to_string();
+    }
+    match text.parse::<Timestamp>() {
+        // As the database writes it.
+        Ok(time) => (time + SignedDuration::from_secs(1)).to_string().replace('Z', "+00:00"),
+        Err(_) => format!("{text}x"),
     }
 }
 
-/// A row whose columns are forged one after the other.
+/// A row that is forged in one place after the other.
 struct Victim {
+    table: &'static str,
     /// How a violation names it.
     name: String,
     /// Where it lies: as long as nobody else writes, that finds it whatever is forged.
     place: String,
+    row: Map<String, Value>,
+    forgeries: Vec<Forgery>,
 }
 
-async fn text(shop: &Shop, sql: String) -> String {
-    sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&shop.pool).await.unwrap()
+impl Victim {
+    /// Of a table's rows the one with the largest document, since it has the most members.
+    async fn of(shop: &Shop, table: &'static str, key: &str) -> Victim {
+        let (name, which) = match table {
+            "sales" => ("'sales ALL at ' || bucket || ': '".to_owned(), "level = 'ALL'"),
+            _ => (format!("'{table} ' || {key} || ': '"), "true"),
+        };
+        let columns = columns(shop, table).await;
+        let select = format!(
+            "SELECT {name}, ctid::text,
+                 (SELECT jsonb_object_agg(key, value) FROM jsonb_each(to_jsonb(t)) WHERE key = ANY($1))
+             FROM {table} AS t WHERE {which}
+             ORDER BY length(to_jsonb(t)::text) DESC, {key} LIMIT 1"
+        );
+        let (name, place, Json(row)): (String, String, Json<Map<String, Value>>) =
+            sqlx::query_as(AssertSqlSafe(select)).bind(&columns).fetch_one(&shop.pool).await.unwrap();
+        assert_eq!(row.len(), columns.len(), "{name}");
+        let mut forgeries = Vec::new();
+        for (column, value) in &row {
+            forge(column, column, value, &|value| value, &mut forgeries);
+        }
+        let mut victim = Victim { table, name, place, row, forgeries };
+        if let Some(state) = victim.row.get("state").and_then(Value::as_object).cloned() {
+            victim.add_members_of_others(shop, &state).await;
+        }
+        victim
+    }
+
+    /// Members of documents of the same table that this one has not.
+    async fn add_members_of_others(&mut self, shop: &Shop, state: &Map<String, Value>) {
+        let select = format!(
+            "SELECT DISTINCT ON (name) name, value FROM {}, jsonb_each(state) AS member (name, value)
+             WHERE value <> 'null' ORDER BY name",
+            self.table
+        );
+        let members: Vec<(String, Json<Value>)> =
+            sqlx::query_as(AssertSqlSafe(select)).fetch_all(&shop.pool).await.unwrap();
+        for (name, Json(member)) in members.into_iter().filter(|(name, _)| !state.contains_key(name)) {
+            let path = format!("state.{name}");
+            let told = format!("{path} is {member}, but the log makes null");
+            let mut forged = state.clone();
+            forged.insert(name, member);
+            self.forgeries.push(Forgery { column: "state".to_owned(), value: forged.into(), path, told });
+        }
+    }
+
+    async fn set(&mut self, shop: &Shop, column: &str, value: &Value) {
+        let table = self.table;
+        let set = format!(
+            "UPDATE {table} SET {column} = (jsonb_populate_record(NULL::{table}, $1)).{column}
+             WHERE ctid = $2::tid RETURNING ctid::text"
+        );
+        let row = Json(json!({ column: value }));
+        self.place = sqlx::query_scalar(AssertSqlSafe(set))
+            .bind(row)
+            .bind(&self.place)
+            .fetch_one(&shop.pool)
+            .await
+            .unwrap();
+    }
+
+    /// Whether what is said in a line is that so much is forged.
+    fn is_told(&self, forgery: &Forgery, line: &str) -> bool {
+        let Some(told) = line.strip_prefix(&self.name) else { return false };
+        match (self.table, forgery.path.as_str()) {
+            // A row is looked for where its key says, and is missing there.
+            (_, "key" | "entry_id") => told.contains("not in the"),
+            // Or perhaps met elsewhere.
+            ("shipments", "state.order_id") | ("balance_entries", "user_id" | "sequence") => {
+                told == forgery.told || told.contains("not in the")
+            }
+            // The figures of a sum are missing under its own key.
+            ("sales", "level" | "bucket" | "category" | "product_id") => {
+                told.contains(" is 0, but the log makes ")
+            }
+            _ => told == forgery.told,
+        }
+    }
 }
 
 /// The rules of the tables would refuse most forgeries.
@@ -63,7 +182,7 @@ async fn drop_rules(shop: &Shop) {
         "SELECT format('ALTER TABLE %s DROP CONSTRAINT %I CASCADE', conrelid::regclass, conname)
          FROM pg_constraint WHERE conrelid::regclass::text = ANY($1) AND contype IN ('c', 'f', 'u')",
     )
-    .bind(TABLES.map(|table| table.name))
+    .bind(tables().map(|table| table.name).collect::<Vec<_>>())
     .fetch_all(&shop.pool)
     .await
     .unwrap();
@@ -76,50 +195,23 @@ async fn drop_rules(shop: &Shop) {
     }
 }
 
-async fn columns(shop: &Shop) -> BTreeMap<String, Vec<Column>> {
-    let columns: Vec<Column> = sqlx::query_as(
-        "SELECT table_name::text AS table, column_name::text AS column, data_type::text FROM information_schema.columns
-         WHERE table_schema = 'public' AND table_name = ANY($1) ORDER BY table_name, ordinal_position",
+/// The columns of a table that can be set and that the log knows; what is generated follows from them.
+async fn columns(shop: &Shop, table: &str) -> Vec<String> {
+    sqlx::query_scalar(
+        "SELECT column_name::text FROM information_schema.columns
+         WHERE table_schema = 'public' AND table_name = $1 AND is_generated = 'NEVER' AND column_name <> ALL($2)",
     )
-    .bind(TABLES.map(|table| table.name))
+    .bind(table)
+    .bind(NOT_IN_THE_LOG.map(|(column, _)| column))
     .fetch_all(&shop.pool)
     .await
-    .unwrap();
-    let mut by_table: BTreeMap<String, Vec<Column>> = BTreeMap::new();
-    for column in columns {
-        by_table.entry(column.table.clone()).or_default().push(column);
-    }
-    by_table
-}
-
-impl Victim {
-    async fn of(shop: &Shop, table: &str, key: &str) -> Victim {
-        let (name, which) = match table {
-            "sales" => ("'sales ALL at ' || bucket".to_owned(), "level = 'ALL'"),
-            _ => (format!("'{table} ' || {key} || ': '"), "true"),
-        };
-        let of = |what: &str| format!("SELECT {what} FROM {table} WHERE {which} ORDER BY {key} LIMIT 1");
-        Victim { name: text(shop, of(&name)).await, place: text(shop, of("ctid::text")).await }
-    }
-
-    /// Sets one column, and answers what it was, as SQL.
-    async fn set(&mut self, shop: &Shop, column: &Column, value: &str) -> String {
-        let Column { table, column, data_type } = column;
-        let place = format!("ctid = '{}'", self.place);
-        let was = format!(
-            "SELECT coalesce(quote_literal({column}::text) || '::{data_type}', 'NULL') FROM {table} WHERE {place}"
-        );
-        let was = text(shop, was).await;
-        let set = format!("UPDATE {table} SET {column} = {value} WHERE {place} RETURNING ctid::text");
-        self.place = text(shop, set).await;
-        was
-    }
+    .unwrap()
 }
 
 /// What `verify` and `replay --check` say of the shop, each difference with the row's name before it.
 async fn told(shop: &Shop) -> [Vec<String>; 2] {
     let mut snapshot = database::begin(&shop.pool).await.unwrap();
-    let now = jiff::Timestamp::now();
+    let now = Timestamp::now();
     let checks = verification::check_all(&mut snapshot, ordermill::verify::groups(), now).await.unwrap();
     snapshot.rollback().await.unwrap();
     let of_rebuild = checks.into_iter().filter(|check| ["rebuild", "sales"].contains(&check.name));
@@ -129,49 +221,53 @@ async fn told(shop: &Shop) -> [Vec<String>; 2] {
     [verified, rebuilt.found.differences.iter().map(ToString::to_string).collect()]
 }
 
+/// What is compared is what the tables have: nothing is left out but what is said to be.
+async fn assert_all_are_compared(shop: &Shop, victims: &[Victim]) {
+    let of_state = "SELECT table_name::text FROM information_schema.columns
+        WHERE table_schema = 'public' AND column_name = 'state' AND data_type = 'jsonb' ORDER BY 1";
+    let of_state: Vec<String> = sqlx::query_scalar(of_state).fetch_all(&shop.pool).await.unwrap();
+    let mut compared: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for Victim { table, row, .. } in victims {
+        compared.insert(table, row.keys().map(String::as_str).collect());
+    }
+    assert_eq!(compared.len(), of_state.len() + 2, "balance_entries and sales are made again as well");
+    for table in of_state {
+        assert_eq!(compared[table.as_str()], ["bulk", "key", "state"], "{table}");
+    }
+    assert_eq!(NOT_IN_THE_LOG.map(|(column, _)| column), ["version"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn whichever_column_of_a_state_table_is_changed_by_hand_verify_and_replay_name_the_row() {
+async fn whichever_member_of_a_state_table_is_changed_by_hand_verify_and_replay_name_row_and_member() {
     let shop = Shop::new().await;
     Traded::in_shop(&shop).await;
     drop_rules(&shop).await;
-    let columns = columns(&shop).await;
-    assert_eq!(columns.len(), TABLES.len());
-    for (table, column, _) in NOT_IN_THE_LOG {
-        assert!(columns[table].iter().any(|known| known.column == column), "{table}.{column} is gone");
+    let mut victims = Vec::new();
+    for table in tables() {
+        victims.push(Victim::of(&shop, table.name, table.key[0]).await);
     }
-    let mut victims = BTreeMap::new();
-    for table in TABLES {
-        victims.insert(table.name, Victim::of(&shop, table.name, table.key[0]).await);
-    }
-    let rounds = columns.values().map(Vec::len).max().unwrap();
-    // A round forges one column of each table.
-    for round in 0..rounds {
-        let forged: Vec<&Column> = columns
-            .values()
-            .filter_map(|of_table| of_table.get(round))
-            .filter(|c| c.is_in_the_log())
-            .collect();
-        let mut originals = Vec::new();
-        for column in &forged {
-            let victim = victims.get_mut(column.table.as_str()).unwrap();
-            originals.push(victim.set(&shop, column, &column.forged()).await);
-        }
-        let told = told(&shop).await;
-        for Column { table, column, .. } in &forged {
-            let name = &victims[table.as_str()].name;
-            // A row whose key was forged is missing under its own; so are the figures of a sum.
-            let names = |line: &String| {
-                line.starts_with(name)
-                    && (line.contains(&format!("{column} is "))
-                        || line.contains("not in the")
-                        || table == "sales")
-            };
-            for told in &told {
-                assert!(told.iter().any(names), "{table}.{column} of {name}: {told:#?}");
+    assert_all_are_compared(&shop, &victims).await;
+    // A round forges one member of each table.
+    loop {
+        let mut forged: Vec<(&mut Victim, Forgery)> = Vec::new();
+        for victim in &mut victims {
+            if let Some(forgery) = victim.forgeries.pop() {
+                victim.set(&shop, &forgery.column, &forgery.value).await;
+                forged.push((victim, forgery));
             }
         }
-        for (column, original) in forged.into_iter().zip(originals) {
-            victims.get_mut(column.table.as_str()).unwrap().set(&shop, column, &original).await;
+        if forged.is_empty() {
+            break;
+        }
+        for told in &told(&shop).await {
+            for (victim, forgery) in &forged {
+                let is_told = told.iter().any(|line| victim.is_told(forgery, line));
+                assert!(is_told, "{}{}: {told:#?}", victim.name, forgery.told);
+            }
+        }
+        for (victim, forgery) in forged {
+            let original = victim.row[&forgery.column].clone();
+            victim.set(&shop, &forgery.column, &original).await;
         }
     }
     assert_eq!(told(&shop).await, [Vec::<String>::new(), Vec::new()]);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ordermill_domain::payments::{GatewayTask, Outcome, Word};
+use ordermill_domain::payments::{GatewayResult, GatewayTask, Outcome};
 use ordermill_pipeline::clock::Clock;
 use ordermill_pipeline::retry::Retry;
 use ordermill_schemas::orders::{Failure, FailureCode};
@@ -35,12 +35,12 @@ pub(crate) struct Asker {
 }
 
 impl Asker {
-    /// Asks for what the intent says, again and again, until the gateway's word is known. Whoever has no use for the
-    /// word any more drops this.
+    /// Asks for what the intent says, again and again, until the gateway's result is known. Whoever has no use for the
+    /// result any more drops this.
     pub(crate) async fn ask(&self, intent: &Intent) -> Outcome {
         let mut asking =
             Asking { asker: self, intent, retry: Retry::forever(RETRY.0, RETRY.1), attempts: Vec::new() };
-        let word = match &intent.task {
+        let result = match &intent.task {
             GatewayTask::Charge { number, charge_id, amount, method } => {
                 let (charge_id, amount, method) = (*charge_id, *amount, *method);
                 let charge = Charge { charge_id, amount, method, order_id: intent.order_id };
@@ -48,16 +48,16 @@ impl Asker {
             }
             GatewayTask::Void { number, charge_id } => {
                 asking.void(*charge_id).await;
-                Word::Voided(*number)
+                GatewayResult::Voided(*number)
             }
             GatewayTask::Refund { round, parts } => {
                 for part in parts {
                     asking.refund(part).await;
                 }
-                Word::Refunded(*round)
+                GatewayResult::Refunded(*round)
             }
         };
-        Outcome { word, attempts: asking.attempts }
+        Outcome { result, attempts: asking.attempts }
     }
 }
 
@@ -69,10 +69,11 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    async fn charge(&mut self, number: i32, charge: Charge) -> Word {
+    async fn charge(&mut self, number: i32, charge: Charge) -> GatewayResult {
         let asker = self.asker;
         let trace = self.intent.traceparent.as_str();
-        let refused = |code, detail: &str| Word::Refused(number, Failure { code, detail: detail.to_owned() });
+        let refused =
+            |code, detail: &str| GatewayResult::Refused(number, Failure { code, detail: detail.to_owned() });
         let mut sent_before = false;
         loop {
             // After a call without an answer the gateway is asked what it knows before it is asked to charge.
@@ -85,7 +86,7 @@ impl Asking<'_> {
                 sent_before = true;
             }
             match answer {
-                Answer::Approved => return Word::Approved(number),
+                Answer::Approved => return GatewayResult::Approved(number),
                 Answer::Declined => {
                     return refused(FailureCode::PaymentDeclined, "the payment gateway declined the charge");
                 }

@@ -5,8 +5,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use jiff::Timestamp;
-use ordermill_domain::coupons::{Claim, ClaimState, Coupon};
-use ordermill_schemas::coupons::{ClaimFailure, CouponClaimRequested};
+use ordermill_domain::coupons::{ClaimState, Coupon, Coupons};
+use ordermill_pipeline::journal::Keys;
+use ordermill_schemas::coupons::{ClaimFailure, ClaimFailureCode};
 use ordermill_store::coupons::{self, ClaimRow, Claimant};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -19,11 +20,11 @@ use crate::app::Api;
 use crate::auth::Caller;
 use crate::body::Json;
 use crate::etag;
-use crate::openapi::problems;
 use crate::order_command::RETRY_AFTER_S;
 use crate::path::{self, ClaimId, Id};
 use crate::prefer::Prefer;
 use crate::problem::{Code, Problem};
+use crate::problem_responses::problems;
 use crate::request::RequestContext;
 
 /// The routes of claims.
@@ -100,7 +101,7 @@ impl From<ClaimRow> for ClaimView {
 /// The tag of a claim: of what it shows, and of what has become of the coupon that it brought.
 fn tag(row: &ClaimRow) -> HeaderValue {
     let coupon = row.user_coupon.as_ref().map(|row| &row.coupon);
-    let state = coupon.map_or("", |coupon| coupons::name_of(coupon.state));
+    let state = coupon.map_or_else(String::new, |coupon| coupons::name_of(coupon.state));
     let order = coupon.and_then(|coupon| coupon.order_id).map_or_else(String::new, |id| id.to_string());
     HeaderValue::try_from(format!("\"{}{state}{order}\"", row.claim.sequence))
         .unwrap_or(HeaderValue::from_static("\"\""))
@@ -170,52 +171,46 @@ async fn request(
     coupon_id: Uuid,
     user_id: Uuid,
 ) -> Result<ClaimRow, Problem> {
-    let mut transaction = api.begin().await?;
-    let found = coupons::find(&mut *transaction, coupon_id).await?;
-    let coupon = found.ok_or_else(path::unknown::<path::Coupon>)?.coupon;
-    let (claim_id, now) = (Uuid::now_v7(), api.journal.now());
-    let claim = Claim {
-        coupon_id,
-        user_id,
-        state: ClaimState::Pending,
-        failure: None,
-        position: None,
-        requested_at: now,
-        sequence: 1,
-    };
-    let refusal = not_to_be_had(&coupon, now);
-    let claimant = match refusal {
-        None => coupons::request(&mut transaction, claim_id, &claim).await?,
-        // Most of a crowd is told so, and nothing is written for it.
-        Some(_) => coupons::claimant(&mut transaction, coupon_id, user_id).await?,
-    };
-    match (claimant, refusal) {
-        (Claimant::NoUser, _) => return Err(path::unknown::<path::User>()),
-        // Whoever has a claim is told of it, whatever became of the coupon since.
-        (Claimant::HasClaimed(known), _) => {
-            let detail = "a user gets one of each coupon; this user's claim is claim_id";
-            return Err(Problem::new(Code::CouponAlreadyClaimed, detail).with_claim(known));
-        }
-        (Claimant::New, Some(problem)) => return Err(problem),
-        (Claimant::New, None) => {}
+    let pool = &api.journal.pool;
+    // Not locked: the worker decides, and a crowd must not hold the coupon against it.
+    let coupon: Option<Coupon> = ordermill_store::find(pool, coupon_id).await?;
+    let coupon = coupon.ok_or_else(path::unknown::<path::Coupon>)?;
+    // Whoever has a claim is told of it, whatever became of the coupon since.
+    claimant(&api, coupon_id, user_id).await?;
+    let (claim_id, origin) = (Uuid::now_v7(), context.origin(caller.name()));
+    let decided = api
+        .decide(&Keys::default(), &origin, |state: &mut Coupons| {
+            let decided = state.request(claim_id, coupon_id, user_id, &coupon).map_err(refusal)?;
+            Ok((decided, state.claims[&claim_id].clone()))
+        })
+        .await;
+    match decided {
+        Ok(claim) => Ok(ClaimRow { claim_id, claim, user_coupon: None }),
+        // Another claim of the same user may have come first, by another request.
+        Err(problem) => Err(claimant(&api, coupon_id, user_id).await.err().unwrap_or(problem)),
     }
-    let requested = CouponClaimRequested { claim_id, coupon_id, user_id, requested_at: now };
-    let events = vec![(Uuid::now_v7(), requested.into(), 1)];
-    api.append(&mut transaction, events, &context.origin(caller.name()), now).await?;
-    transaction.commit().await?;
-    api.journal.wake.wake();
-    Ok(ClaimRow { claim_id, claim, user_coupon: None })
+}
+
+/// Refuses whoever is not there, or has claimed the coupon before.
+async fn claimant(api: &Api, coupon_id: Uuid, user_id: Uuid) -> Result<(), Problem> {
+    match coupons::claimant(&api.journal.pool, coupon_id, user_id).await? {
+        Claimant::New => Ok(()),
+        Claimant::NoUser => Err(path::unknown::<path::User>()),
+        Claimant::HasClaimed(known) => {
+            let detail = "a user gets one of each coupon; this user's claim is claim_id";
+            Err(Problem::new(Code::CouponAlreadyClaimed, detail).with_claim(known))
+        }
+    }
 }
 
 /// Why nobody gets this coupon now, as far as it is known here.
-fn not_to_be_had(coupon: &Coupon, now: Timestamp) -> Option<Problem> {
-    if coupon.is_sold_out() {
-        Some(Problem::new(Code::CouponSoldOut, "all of this coupon are issued"))
-    } else if coupon.is_claimable_at(now) {
-        None
-    } else {
-        let detail = "it is not between claimable_from and claimable_until";
-        Some(Problem::new(Code::CouponNotClaimable, detail))
+fn refusal(code: ClaimFailureCode) -> Problem {
+    match code {
+        ClaimFailureCode::CouponSoldOut => Problem::new(Code::CouponSoldOut, "all of this coupon are issued"),
+        ClaimFailureCode::CouponNotClaimable => {
+            let detail = "it is not between claimable_from and claimable_until";
+            Problem::new(Code::CouponNotClaimable, detail)
+        }
     }
 }
 

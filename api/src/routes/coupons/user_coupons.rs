@@ -6,9 +6,11 @@ use axum::Json as JsonAnswer;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use jiff::Timestamp;
-use ordermill_domain::coupons::{Coupons, UserCouponState};
+use ordermill_domain::aggregate::Aggregate as _;
+use ordermill_domain::coupons::{Coupons, UserCoupon, UserCouponState};
+use ordermill_pipeline::journal::Keys;
 use ordermill_schemas::Money;
-use ordermill_store::coupons::{self, UserCouponRow, Wanted};
+use ordermill_store::coupons::{self, UserCouponRow};
 use ordermill_store::users;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -20,10 +22,10 @@ use super::DiscountView;
 use crate::app::Api;
 use crate::auth::{Admin, Caller};
 use crate::body::Json;
-use crate::openapi::problems;
 use crate::paging::{self, Items, PageQuery};
 use crate::path::{self, Id};
 use crate::problem::{Code, Problem};
+use crate::problem_responses::problems;
 use crate::request::RequestContext;
 use crate::validation::{self, Checks, limits};
 
@@ -53,7 +55,7 @@ pub(super) struct UserCouponView {
     min_subtotal: Money,
     /// `ISSUED`, `USED`, `EXPIRED` or `REVOKED`.
     #[schema(value_type = String, example = "ISSUED")]
-    status: &'static str,
+    status: String,
     /// When it was issued.
     issued_at: Timestamp,
     /// Until when it can be used.
@@ -205,25 +207,16 @@ async fn take_away(
     user_coupon_id: Uuid,
     reason: String,
 ) -> Result<UserCouponRow, Problem> {
-    let mut transaction = api.begin().await?;
-    let wanted = Wanted { user_coupon_ids: vec![user_coupon_id], ..Wanted::default() };
-    let before = coupons::load(&mut transaction, wanted, api.journal.now()).await?;
-    // Taken after the lock, so that times follow one another as the changes do.
-    let now = api.journal.now();
-    let mut after: Coupons = before.clone();
-    let decided = after.revoke(user_coupon_id, reason).map_err(|_| {
-        Problem::new(Code::CouponNotUsable, "the coupon is used for an order, so it can't be taken away")
-    })?;
-    if let Some(decided) = decided {
-        coupons::apply(&mut transaction, &before, &after).await?;
-        let events = vec![(Uuid::now_v7(), decided.event, decided.sequence)];
-        api.append(&mut transaction, events, &context.origin(caller.name()), now).await?;
-    }
-    let row = coupons::find_user_coupon(&mut *transaction, user_coupon_id).await?;
-    let row = row.ok_or_else(path::unknown::<path::UserCoupon>)?;
-    transaction.commit().await?;
-    api.journal.wake.wake();
-    Ok(row)
+    let (keys, origin) = (Keys::of(UserCoupon::NOUN, user_coupon_id), context.origin(caller.name()));
+    api.decide(&keys, &origin, |state: &mut Coupons| {
+        let decided = state.revoke(user_coupon_id, reason.clone()).map_err(|_| {
+            Problem::new(Code::CouponNotUsable, "the coupon is used for an order, so it can't be taken away")
+        })?;
+        Ok((decided.into_iter().collect(), ()))
+    })
+    .await?;
+    let row = coupons::find_user_coupon(&api.journal.pool, user_coupon_id).await?;
+    row.ok_or_else(path::unknown::<path::UserCoupon>)
 }
 
 #[cfg(test)]

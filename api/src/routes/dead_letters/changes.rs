@@ -16,9 +16,9 @@ use crate::app::Api;
 use crate::auth::Admin;
 use crate::body::{Json, present};
 use crate::dead_letters::WholeLetterView;
-use crate::openapi::problems;
 use crate::path::{self, Id};
 use crate::problem::{Code, Problem};
+use crate::problem_responses::problems;
 use crate::validation::{Checks, limits};
 
 /// The routes of what is done to a letter.

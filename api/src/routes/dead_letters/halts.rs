@@ -15,8 +15,8 @@ use crate::app::Api;
 use crate::auth::Admin;
 use crate::body::{Json, whole};
 use crate::dead_letters::{All, HaltView, ResumedView};
-use crate::openapi::problems;
 use crate::problem::{Code, Problem};
+use crate::problem_responses::problems;
 use crate::validation::{Checks, limits};
 
 /// For how long a group that goes on is not stopped again unless the client says otherwise, in seconds.

@@ -8,7 +8,6 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use ordermill_pipeline::dead_letters::State as LetterState;
 use ordermill_pipeline::dead_letters::replays::{self, Options, Replay, ReplayError, Selection};
-use ordermill_store::idempotency::Request;
 use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -18,14 +17,15 @@ use uuid::Uuid;
 use super::filter::LetterFilter;
 use crate::app::Api;
 use crate::auth::{Admin, Caller};
-use crate::body::{Json, present, present_object, present_whole};
+use crate::body::{present, present_object, present_whole};
 use crate::dead_letters::{ReplayView, RequestedView};
-use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, first_answer};
-use crate::openapi::problems;
+use crate::idempotency::{Answer, first_answer};
+use crate::keyed::{FirstTurn, Keyed};
 use crate::paging::{Items, PageQuery};
 use crate::path::{self, Id};
 use crate::prefer::Prefer;
 use crate::problem::{Code, FieldError, Problem};
+use crate::problem_responses::problems;
 use crate::validation::{Checks, limits};
 
 /// How many replays a page has unless the client says otherwise.
@@ -160,14 +160,10 @@ problems! {
 )]
 async fn request(
     State(api): State<Api>,
-    Admin(caller): Admin,
-    IdempotencyKey(key): IdempotencyKey,
     prefer: Prefer,
-    Json { value, hash }: Json<NewReplay>,
+    Keyed { caller: Admin(caller), request, body, .. }: Keyed<Admin, (), NewReplay>,
 ) -> Result<Response, Problem> {
-    let (selection, options) = value.check(&api.config.kafka.prefix)?;
-    let route = "POST /v1/dead-letters/replays".to_owned();
-    let request = Request { caller: caller.name(), route, key, body_hash: hash };
+    let (selection, options) = body.check(&api.config.kafka.prefix)?;
     let mut answer = api.once(request, |api, turn| select(api, turn, caller, selection, options)).await?;
     // A repetition gets the first answer again, at once.
     if let Some(wait) = prefer.wait.filter(|_| !answer.is_replay) {
@@ -186,7 +182,7 @@ async fn select(
     selection: Selection,
     options: Options,
 ) -> Result<Answer, Problem> {
-    let mut transaction = api.begin().await?;
+    let mut transaction = api.journal.begin().await?;
     let now = api.journal.now();
     let actor = caller.name_with_key();
     let requested = replays::request(&mut transaction, &selection, options, &actor, now).await;

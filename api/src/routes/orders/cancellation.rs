@@ -2,7 +2,10 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use ordermill_store::idempotency::Request;
+use ordermill_domain::aggregate::Aggregate as _;
+use ordermill_domain::orders::{Order, Orders};
+use ordermill_pipeline::journal::Keys;
+use ordermill_store::Written;
 use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -13,13 +16,13 @@ use super::view::OrderView;
 use super::{note_order, waited};
 use crate::app::Api;
 use crate::auth::Caller;
-use crate::body::Json;
-use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, first_answer};
-use crate::openapi::problems;
-use crate::order_command::{self, refusal};
+use crate::idempotency::{Answer, first_answer};
+use crate::keyed::{FirstTurn, Keyed};
+use crate::order_command::{self, order_of, refusal};
 use crate::path::{self, Id};
 use crate::prefer::Prefer;
 use crate::problem::Problem;
+use crate::problem_responses::problems;
 use crate::request::RequestContext;
 use crate::validation::{Checks, limits};
 
@@ -85,18 +88,15 @@ problems! {
 )]
 async fn cancel(
     State(api): State<Api>,
-    caller: Caller,
-    Id(order_id, _): Id<path::Order>,
-    IdempotencyKey(key): IdempotencyKey,
     prefer: Prefer,
-    context: RequestContext,
-    Json { value, hash }: Json<Cancellation>,
+    Keyed { caller, path: Id(order_id, _), context, request, body }: Keyed<
+        Caller,
+        Id<path::Order>,
+        Cancellation,
+    >,
 ) -> Result<Response, Problem> {
-    let context = context.keyed(&key);
     note_order(order_id);
-    let reason = value.check()?;
-    let route = format!("POST /v1/orders/{order_id}/cancellation");
-    let request = Request { caller: caller.name(), route, key, body_hash: hash };
+    let reason = body.check()?;
     let answer = api.once(request, |api, turn| begin(api, turn, caller, context, order_id, reason)).await?;
     let is_replay = answer.is_replay;
     let response = order_command::answer(answer);
@@ -112,13 +112,18 @@ async fn begin(
     order_id: Uuid,
     reason: Option<String>,
 ) -> Result<Answer, Problem> {
-    let mut locked = api.lock_order(caller, order_id).await?;
-    let deadline_at = api.deadline(locked.now);
-    let decided = locked.order.cancel(reason, deadline_at).map_err(refusal)?;
-    let row = api.write_order(&mut locked, decided, caller, &context).await?;
-    let location = Some(format!("/v1/orders/{order_id}"));
-    let answer = first_answer(202, location, &OrderView::of(row, locked.now))?;
-    api.finish(turn, locked.transaction, answer, locked.now).await
+    let (keys, origin) = (Keys::of(Order::NOUN, order_id), context.origin(caller.name()));
+    api.decide_once(turn, &keys, |state: &mut Orders| {
+        order_of(state, caller, order_id)?;
+        let (now, deadline_at) = (state.now, api.deadline(state.now));
+        let decided =
+            state.command(order_id, |order| order.cancel(reason.clone(), deadline_at)).map_err(refusal)?;
+        let order = order_of(state, caller, order_id)?.clone();
+        let location = Some(format!("/v1/orders/{order_id}"));
+        let answer = first_answer(202, location, &OrderView::of(order, now))?;
+        Ok((Written::asked_for(decided, &origin), answer))
+    })
+    .await
 }
 
 #[cfg(test)]

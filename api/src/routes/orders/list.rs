@@ -4,8 +4,9 @@ use axum::Json as JsonAnswer;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use jiff::Timestamp;
-use ordermill_store::order_lists::{self, Statuses, shown_statuses};
-use ordermill_store::orders::OrderRow;
+use ordermill_domain::orders::{Order, OrderStatus};
+use ordermill_store::order_lists::{self, shown_statuses};
+use ordermill_store::orders::word;
 use ordermill_store::users;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -17,10 +18,10 @@ use uuid::Uuid;
 use super::view::OrderView;
 use crate::app::Api;
 use crate::auth::{Admin, Caller};
-use crate::openapi::problems;
 use crate::paging::{self, Items, Page, PageQuery};
 use crate::path::{self, Id};
 use crate::problem::Problem;
+use crate::problem_responses::problems;
 use crate::validation::Checks;
 
 /// How many orders a page has unless the client says otherwise.
@@ -66,18 +67,19 @@ impl<S: Send + Sync> FromRequestParts<S> for OverdueQuery {
 }
 
 fn status_schema() -> Object {
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(shown_statuses())).build()
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(shown_statuses().map(word))).build()
 }
 
 impl StatusQuery {
     /// The statuses that are asked for; all where none is.
-    fn check(&self, checks: &mut Checks) -> Statuses {
-        let Some(status) = &self.status else { return Statuses::all() };
-        Statuses::shown_as(status).unwrap_or_else(|| {
-            let known: Vec<&str> = shown_statuses().collect();
+    fn check(&self, checks: &mut Checks) -> Vec<OrderStatus> {
+        let Some(status) = &self.status else { return shown_statuses().collect() };
+        let known = shown_statuses().find(|known| word(*known) == *status);
+        if known.is_none() {
+            let known: Vec<String> = shown_statuses().map(word).collect();
             checks.refuse("status", "UNKNOWN_VALUE", format!("must be one of {}", known.join(", ")));
-            Statuses::all()
-        })
+        }
+        known.into_iter().collect()
     }
 }
 
@@ -152,7 +154,7 @@ async fn of_everybody(
 }
 
 /// The page as a client sees it at that time; the next one begins below its last order.
-fn shown(rows: Vec<OrderRow>, page: &Page<Uuid>, now: Timestamp) -> JsonAnswer<Items<OrderView>> {
+fn shown(rows: Vec<Order>, page: &Page<Uuid>, now: Timestamp) -> JsonAnswer<Items<OrderView>> {
     JsonAnswer(Items::of_rows(rows, page.limit, |row| row.order_id, |row| OrderView::of(row, now)))
 }
 
@@ -160,7 +162,7 @@ fn shown(rows: Vec<OrderRow>, page: &Page<Uuid>, now: Timestamp) -> JsonAnswer<I
 mod tests {
     use super::*;
 
-    fn statuses(status: Option<&str>) -> Result<Statuses, Problem> {
+    fn statuses(status: Option<&str>) -> Result<Vec<OrderStatus>, Problem> {
         let mut checks = Checks::default();
         let statuses = StatusQuery { status: status.map(str::to_owned) }.check(&mut checks);
         checks.finish().map(|()| statuses)
@@ -174,13 +176,13 @@ mod tests {
 
     #[test]
     fn a_status_is_one_that_clients_know_or_none() {
-        assert_eq!(statuses(None), Ok(Statuses::all()));
+        assert_eq!(statuses(None), Ok(shown_statuses().collect()));
         for known in shown_statuses() {
-            assert_eq!(statuses(Some(known)).ok(), Statuses::shown_as(known), "{known}");
+            assert_eq!(statuses(Some(&word(known))), Ok(vec![known]));
         }
         for unknown in ["", "REJECTING", "pending", "PENDING,CONFIRMED", "ALL"] {
             let problem = format!("{:?}", statuses(Some(unknown)).unwrap_err());
-            assert!(problem.contains("must be one of PENDING, CONFIRMED, "), "{unknown}: {problem}");
+            assert!(problem.contains("must be one of PENDING, REJECTED, "), "{unknown}: {problem}");
         }
     }
 

@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use ordermill_domain::orders::{Order, Replacement};
+use ordermill_domain::aggregate::Aggregate as _;
+use ordermill_domain::orders::{Order, Orders, Replacement};
 use ordermill_domain::pricing;
+use ordermill_pipeline::journal::Keys;
 use ordermill_schemas::orders::OrderLine;
 use ordermill_store::acceptance::{self, References};
 use serde::Deserialize;
@@ -22,11 +24,11 @@ use crate::app::Api;
 use crate::auth::Caller;
 use crate::body::{Json, objects};
 use crate::etag;
-use crate::openapi::problems;
-use crate::order_command::{self, LockedOrder, RETRY_AFTER_S, refusal};
+use crate::order_command::{self, RETRY_AFTER_S, order_of, refusal};
 use crate::path::{self, Id};
 use crate::prefer::Prefer;
 use crate::problem::{Code, Problem};
+use crate::problem_responses::problems;
 use crate::request::RequestContext;
 use crate::validation::Checks;
 
@@ -112,48 +114,52 @@ async fn begin(
     order_id: Uuid,
     wanted: Vec<WantedLine>,
 ) -> Result<Response, Problem> {
-    let mut locked = api.lock_order(caller, order_id).await?;
-    let expected = etag::is_expected_by_client(&headers, &etag::of_version(locked.order.version));
+    let product_ids: Vec<Uuid> = wanted.iter().map(|line| line.product_id).collect();
+    let references = acceptance::references(&api.journal.pool, &[], &product_ids).await?;
+    let (keys, origin) = (Keys::of(Order::NOUN, order_id), context.origin(caller.name()));
+    let decide = |state: &mut Orders| {
+        let order = order_of(state, caller, order_id)?;
+        check(order, &headers)?;
+        let (now, deadline_at) = (state.now, api.deadline(state.now));
+        let replacement = replacement(order, &wanted, &references)?;
+        let decided = state
+            .command(order_id, |order| order.modify(replacement, deadline_at).map(Some))
+            .map_err(refusal)?;
+        Ok((decided, (order_of(state, caller, order_id)?.clone(), now)))
+    };
+    let (order, now) = api.decide(&keys, &origin, decide).await?;
+    let headers = [
+        (header::LOCATION, order_command::location(order_id)),
+        (header::ETAG, etag::of_version(order.visible_version)),
+        (header::RETRY_AFTER, RETRY_AFTER_S),
+    ];
+    Ok((StatusCode::ACCEPTED, headers, axum::Json(OrderView::of(order, now))).into_response())
+}
+
+/// Refuses where the order can't be modified, or is not as the client has seen it.
+fn check(order: &Order, headers: &HeaderMap) -> Result<(), Problem> {
+    let expected = etag::is_expected_by_client(headers, &etag::of_version(order.visible_version));
     let is_current = expected.ok_or_else(|| {
         let detail = "send the order's ETag in If-Match, so that nothing is replaced that you have not seen";
         Problem::new(Code::PreconditionRequired, detail)
     })?;
     // What the order can't do at all is told before what the client could do better.
-    locked.order.may_modify().map_err(refusal)?;
-    if !is_current {
-        let detail = format!("the order is at version {} by now; look at it again", locked.order.version);
-        return Err(Problem::new(Code::VersionMismatch, detail));
+    order.may_modify().map_err(refusal)?;
+    if is_current {
+        return Ok(());
     }
-    let replacement = replacement(&mut locked, &wanted).await?;
-    let deadline_at = api.deadline(locked.now);
-    let decided = locked.order.modify(replacement, deadline_at).map_err(refusal)?;
-    let row = api.write_order(&mut locked, Some(decided), caller, &context).await?;
-    let now = locked.now;
-    locked.transaction.commit().await?;
-    api.journal.wake.wake();
-    let headers = [
-        (header::LOCATION, order_command::location(order_id)),
-        (header::ETAG, etag::of_version(row.version)),
-        (header::RETRY_AFTER, RETRY_AFTER_S),
-    ];
-    Ok((StatusCode::ACCEPTED, headers, axum::Json(OrderView::of(row, now))).into_response())
+    let detail = format!("the order is at version {} by now; look at it again", order.visible_version);
+    Err(Problem::new(Code::VersionMismatch, detail))
 }
 
 /// The lines that are wanted, with what they cost.
-async fn replacement(locked: &mut LockedOrder, wanted: &[WantedLine]) -> Result<Replacement, Problem> {
-    let kept = kept_lines(&locked.order);
-    let new: Vec<Uuid> = wanted
-        .iter()
-        .filter(|line| kept.get(&line.product_id).is_none_or(|kept| line.quantity > kept.quantity))
-        .map(|line| line.product_id)
-        .collect();
-    let references = if new.is_empty() {
-        References::default()
-    } else {
-        acceptance::references(&mut *locked.transaction, &[], &new).await?
-    };
-    let lines = order_lines(wanted, &references, &kept)?;
-    let quote = pricing::quote(&lines, locked.order.payment_method, locked.order.coupon.as_ref());
+fn replacement(
+    order: &Order,
+    wanted: &[WantedLine],
+    references: &References,
+) -> Result<Replacement, Problem> {
+    let lines = order_lines(wanted, references, &kept_lines(order))?;
+    let quote = pricing::quote(&lines, order.payment_method, order.coupon.as_ref());
     Ok(Replacement { lines, quote })
 }
 

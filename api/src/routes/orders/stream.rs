@@ -7,17 +7,17 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
+use ordermill_domain::orders::Order;
 use ordermill_pipeline::clock::Clock;
-use ordermill_store::orders::OrderRow;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::view::{OrderView, StatusView};
 use crate::app::Api;
 use crate::auth::Caller;
-use crate::openapi::problems;
 use crate::path::{self, Id};
 use crate::problem::Problem;
+use crate::problem_responses::problems;
 use crate::watching::Watch;
 
 /// How long nothing is sent at most: proxies cut connections that are silent for long.
@@ -67,11 +67,11 @@ async fn follow(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let order = super::find(&api, caller, order_id).await?;
-    let is_known = last_event_id(&headers) == Some(order.version);
+    let is_known = last_event_id(&headers) == Some(order.visible_version);
     if is_known && order.status.is_final() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let watch = api.watching.enter(order_id, order.version)?;
+    let watch = api.watching.enter(order_id, order.visible_version)?;
     let told = is_known.then(|| Told::of(&order));
     let first = (!is_known).then_some(order);
     let follower = Follower { first, told, watch, clock: api.journal.clock.clone(), is_over: false };
@@ -93,7 +93,7 @@ struct Told {
 }
 
 impl Told {
-    fn of(order: &OrderRow) -> Told {
+    fn of(order: &Order) -> Told {
         Told { status: StatusView::from(order.status), round: order.round }
     }
 }
@@ -101,7 +101,7 @@ impl Told {
 /// Where a stream is.
 struct Follower {
     /// The order as the stream found it, until it is sent.
-    first: Option<OrderRow>,
+    first: Option<Order>,
     told: Option<Told>,
     watch: Watch,
     clock: Clock,
@@ -127,7 +127,7 @@ impl Follower {
             }
         };
         self.is_over = order.status.is_final();
-        let id = order.version.to_string();
+        let id = order.visible_version.to_string();
         let event = Event::default().event(EVENT_NAME).id(id);
         Some((event.json_data(OrderView::of(order, self.clock.now())), self))
     }

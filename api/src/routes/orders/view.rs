@@ -1,10 +1,9 @@
 //! An order as a client sees it.
 
 use jiff::Timestamp;
-use ordermill_domain::orders::{LastModification, OrderStatus, PaymentStep};
+use ordermill_domain::orders::{LastModification, Order, OrderStatus, PaymentStep};
 use ordermill_schemas::Money;
 use ordermill_schemas::orders::{Discount, Failure, OrderLine, PaymentMethod};
-use ordermill_store::orders::OrderRow;
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -245,28 +244,25 @@ enum DiscountKindName {
 impl OrderView {
     /// The order as it is shown at that time.
     #[must_use]
-    pub fn of(row: OrderRow, now: Timestamp) -> OrderView {
-        let status = StatusView::from(row.status);
-        let (payment, overdue) = (payment(&row), row.is_overdue(now));
-        let shipped = |product_id| {
-            row.shipped.iter().find(|line| line.product_id == product_id).map_or(0, |line| line.quantity)
-        };
-        let lines = row.lines.iter().map(|line| LineView::new(line, shipped(line.product_id))).collect();
+    pub fn of(order: Order, now: Timestamp) -> OrderView {
+        let status = StatusView::from(order.status);
+        let (payment, overdue) = (payment(&order), order.is_overdue(now));
+        let line = |line: &OrderLine| LineView::new(line, order.shipped_quantity(line.product_id));
         OrderView {
-            order_id: row.order_id,
-            user_id: row.user_id,
+            order_id: order.order_id,
+            user_id: order.user_id,
             status,
-            failure: row.failure.filter(|_| status == StatusView::Rejected),
-            lines,
-            subtotal: row.subtotal,
-            discounts: row.discounts,
-            total: row.total,
+            lines: order.lines.iter().map(line).collect(),
+            failure: order.failure.filter(|_| status == StatusView::Rejected),
+            subtotal: order.subtotal,
+            discounts: order.discounts,
+            total: order.total,
             payment,
-            last_modification: row.last_modification.map(LastModificationView::from),
+            last_modification: order.last_modification.map(LastModificationView::from),
             overdue,
-            version: row.version,
-            created_at: row.created_at,
-            updated_at: row.updated_at,
+            version: order.visible_version,
+            created_at: order.created_at,
+            updated_at: order.updated_at,
         }
     }
 }
@@ -283,7 +279,7 @@ impl LineView {
     }
 }
 
-fn payment(row: &OrderRow) -> PaymentView {
+fn payment(row: &Order) -> PaymentView {
     let status = match row.payment {
         PaymentStep::Refunded => PaymentStatusView::Refunded,
         PaymentStep::Completed if row.refunded > 0 => PaymentStatusView::PartiallyRefunded,
@@ -300,21 +296,19 @@ fn payment(row: &OrderRow) -> PaymentView {
 
 #[cfg(test)]
 mod tests {
-    use ordermill_schemas::orders::{DiscountKind, FailureCode};
+    use ordermill_schemas::orders::{DiscountKind, FailureCode, OrderPlaced};
     use serde_json::json;
 
     use super::*;
 
     const DEADLINE: Timestamp = Timestamp::constant(60, 0);
 
-    fn row(status: OrderStatus, payment: PaymentStep) -> OrderRow {
+    fn order(status: OrderStatus, payment: PaymentStep) -> Order {
         let failure = Failure { code: FailureCode::OutOfStock, detail: "none left".to_owned() };
         let is_refused = matches!(status, OrderStatus::Rejecting | OrderStatus::Rejected);
-        OrderRow {
+        let placed = OrderPlaced {
             order_id: Uuid::from_u128(1),
             user_id: Uuid::from_u128(2),
-            status,
-            failure: is_refused.then_some(failure),
             lines: vec![OrderLine {
                 product_id: Uuid::from_u128(3),
                 name: "Green tea".to_owned(),
@@ -322,6 +316,8 @@ mod tests {
                 unit_price: 1_000,
                 quantity: 2,
             }],
+            payment_method: PaymentMethod::BankTransfer,
+            user_coupon_id: None,
             subtotal: 2_000,
             discounts: vec![Discount {
                 kind: DiscountKind::PaymentMethod,
@@ -329,17 +325,15 @@ mod tests {
                 user_coupon_id: None,
             }],
             total: 1_900,
-            payment_method: PaymentMethod::BankTransfer,
+            deadline_at: DEADLINE,
+        };
+        Order {
+            status,
+            failure: is_refused.then_some(failure),
             payment,
             paid: if payment >= PaymentStep::Completed { 1_900 } else { 0 },
             refunded: if payment == PaymentStep::Refunded { 1_900 } else { 0 },
-            last_modification: None,
-            shipped: Vec::new(),
-            round: 1,
-            version: 1,
-            deadline_at: DEADLINE,
-            created_at: Timestamp::UNIX_EPOCH,
-            updated_at: Timestamp::UNIX_EPOCH,
+            ..Order::placed(&placed, Timestamp::UNIX_EPOCH)
         }
     }
 
@@ -348,7 +342,7 @@ mod tests {
     }
 
     fn shown_at(now: Timestamp, status: OrderStatus, payment: PaymentStep) -> serde_json::Value {
-        serde_json::to_value(OrderView::of(row(status, payment), now)).unwrap()
+        serde_json::to_value(OrderView::of(order(status, payment), now)).unwrap()
     }
 
     #[test]

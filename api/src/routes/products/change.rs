@@ -2,9 +2,12 @@
 
 use axum::Json as JsonAnswer;
 use axum::extract::State;
+use ordermill_domain::aggregate::Aggregate as _;
+use ordermill_domain::products::{self, Product};
+use ordermill_domain::stock::{Shelf, Stock};
+use ordermill_pipeline::journal::Keys;
 use ordermill_schemas::Money;
-use ordermill_schemas::products::ProductChanged;
-use ordermill_store::products;
+use ordermill_store::products::StockedProduct;
 use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -15,9 +18,9 @@ use super::ProductView;
 use crate::app::Api;
 use crate::auth::Admin;
 use crate::body::{Json, present, present_whole};
-use crate::openapi::problems;
 use crate::path::{self, Id};
 use crate::problem::Problem;
+use crate::problem_responses::problems;
 use crate::request::RequestContext;
 use crate::validation::{Checks, limits};
 
@@ -76,18 +79,12 @@ impl ProductChange {
         checks.finish()?;
         Ok(self)
     }
+}
 
-    /// The product as it is to be.
-    fn applied_to(self, product: &ProductChanged) -> ProductChanged {
-        let product = product.clone();
-        ProductChanged {
-            product_id: product.product_id,
-            name: self.name.unwrap_or(product.name),
-            description: self.description.unwrap_or(product.description),
-            category: self.category.unwrap_or(product.category),
-            price: self.price.unwrap_or(product.price),
-            withdrawn: self.withdrawn.unwrap_or(product.withdrawn),
-        }
+impl From<ProductChange> for products::ProductChange {
+    fn from(change: ProductChange) -> products::ProductChange {
+        let ProductChange { name, description, category, price, withdrawn } = change;
+        products::ProductChange { name, description, category, price, withdrawn }
     }
 }
 
@@ -128,21 +125,14 @@ async fn store(
     product_id: Uuid,
     wanted: ProductChange,
 ) -> Result<ProductView, Problem> {
-    let mut transaction = api.begin().await?;
-    let locked = products::lock(&mut transaction, product_id).await?;
-    let (before, sequence) = locked.ok_or_else(path::unknown::<path::Product>)?;
-    let after = wanted.applied_to(&before);
-    let now = api.journal.now();
-    if after != before {
-        let sequence = sequence + 1;
-        products::change(&mut transaction, &after, sequence, now).await?;
-        let event = (Uuid::now_v7(), after.into(), sequence);
-        api.append(&mut transaction, vec![event], &context.origin("admin".to_owned()), now).await?;
-    }
-    let row = products::find(&mut *transaction, product_id).await?;
-    let row = row.ok_or_else(path::unknown::<path::Product>)?;
-    transaction.commit().await?;
-    api.journal.wake.wake();
+    let (mut keys, origin) = (Keys::of(Product::NOUN, product_id), context.origin("admin".to_owned()));
+    keys.add(Shelf::NOUN, product_id);
+    let decide = |state: &mut Stock| {
+        StockedProduct::in_state(state, product_id).ok_or_else(path::unknown::<path::Product>)?;
+        let decided = state.describe(product_id, wanted.clone().into());
+        Ok((decided, StockedProduct::in_state(state, product_id).ok_or_else(Problem::internal)?))
+    };
+    let row = api.decide(&keys, &origin, decide).await?;
     api.product_cache.wrote(&row);
     Ok(row.into())
 }
@@ -155,31 +145,10 @@ mod tests {
         serde_json::from_str(body)
     }
 
-    fn tea() -> ProductChanged {
-        ProductChanged {
-            product_id: Uuid::nil(),
-            name: "Green tea".to_owned(),
-            description: "First flush".to_owned(),
-            category: "FOOD".to_owned(),
-            price: 9_000,
-            withdrawn: false,
-        }
-    }
-
     #[test]
-    fn what_is_left_out_stays_as_it_is() {
-        let change = read(r#"{"price": 0, "withdrawn": true}"#).unwrap().check().unwrap();
-        assert_eq!(change.applied_to(&tea()), ProductChanged { price: 0, withdrawn: true, ..tea() });
-        let change = read(r#"{"description": "", "category": "straße", "name": "Tea"}"#).unwrap();
-        let (name, category) = ("Tea".to_owned(), "STRASSE".to_owned());
-        let expected = ProductChanged { name, description: String::new(), category, ..tea() };
-        assert_eq!(change.check().unwrap().applied_to(&tea()), expected);
-    }
-
-    #[test]
-    fn a_category_that_differs_in_case_only_changes_nothing() {
-        let change = read(r#"{"category": "food"}"#).unwrap().check().unwrap();
-        assert_eq!(change.applied_to(&tea()), tea());
+    fn a_category_is_kept_in_upper_case() {
+        let change = read(r#"{"category": "straße", "price": 0}"#).unwrap().check().unwrap();
+        assert_eq!((change.category.as_deref(), change.price), (Some("STRASSE"), Some(0)));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use ordermill_schemas::Money;
 use ordermill_store::product_lists::{self, Availability, Filter, Position, Sort};
-use ordermill_store::products::ProductRow;
+use ordermill_store::products::StockedProduct;
 use sha2::{Digest as _, Sha256};
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -17,9 +17,9 @@ use uuid::Uuid;
 
 use super::ProductView;
 use crate::app::Api;
-use crate::openapi::problems;
 use crate::paging::{self, Items, PageQuery};
 use crate::problem::Problem;
+use crate::problem_responses::problems;
 use crate::validation::{Checks, limits};
 
 /// How many products a page has unless the client says otherwise.
@@ -186,7 +186,7 @@ struct Cursor {
 }
 
 impl Cursor {
-    fn of(product: &ProductRow, sort: Sort, filters: String) -> Cursor {
+    fn of(product: &StockedProduct, sort: Sort, filters: String) -> Cursor {
         Cursor { sort, filters, position: Position::of(product, sort) }
     }
 }
@@ -262,7 +262,7 @@ async fn list(
     let filters = fingerprint(&filter);
     let after = page.after.as_ref().map(|cursor| position(cursor, sort, &filters)).transpose()?;
     let rows = product_lists::page(&api.journal.pool, &filter, sort, after, page.rows()).await?;
-    let cursor = |row: &ProductRow| Cursor::of(row, sort, filters);
+    let cursor = |row: &StockedProduct| Cursor::of(row, sort, filters);
     Ok(JsonAnswer(Items::of_rows(rows, page.limit, cursor, ProductView::from)))
 }
 

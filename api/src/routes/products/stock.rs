@@ -2,23 +2,27 @@
 
 use axum::extract::State;
 use axum::response::Response;
+use ordermill_domain::aggregate::Aggregate as _;
+use ordermill_domain::products::{Product, TooFew};
+use ordermill_domain::stock::{Shelf, Stock};
+use ordermill_pipeline::journal::Keys;
 use ordermill_schemas::stock::StockAdjusted;
-use ordermill_store::idempotency::Request;
-use ordermill_store::{products, stock};
+use ordermill_store::Written;
+use ordermill_store::products::StockedProduct;
 use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use uuid::Uuid;
 
 use super::ProductView;
 use crate::app::Api;
 use crate::auth::Admin;
-use crate::body::{Json, whole};
-use crate::idempotency::{Answer, FirstTurn, IdempotencyKey, first_answer};
-use crate::openapi::problems;
+use crate::body::whole;
+use crate::idempotency::{Answer, first_answer};
+use crate::keyed::{FirstTurn, Keyed};
 use crate::path::{self, Id};
 use crate::problem::{Code, Problem};
+use crate::problem_responses::problems;
 use crate::request::RequestContext;
 use crate::validation::{Checks, limits};
 
@@ -82,16 +86,13 @@ problems! {
 )]
 async fn adjust(
     State(api): State<Api>,
-    Admin(caller): Admin,
-    Id(product_id, _): Id<path::Product>,
-    IdempotencyKey(key): IdempotencyKey,
-    context: RequestContext,
-    Json { value, hash }: Json<Adjustment>,
+    Keyed { path: Id(product_id, _), context, request, body, .. }: Keyed<
+        Admin,
+        Id<path::Product>,
+        Adjustment,
+    >,
 ) -> Result<Response, Problem> {
-    let context = context.keyed(&key);
-    let Adjustment { delta, reason } = value.check()?;
-    let route = format!("POST /v1/products/{product_id}/stock");
-    let request = Request { caller: caller.name(), route, key, body_hash: hash };
+    let Adjustment { delta, reason } = body.check()?;
     let adjusted = StockAdjusted { product_id, delta, reason };
     let answer = api.once(request, |api, turn| store(api, turn, context, adjusted)).await?;
     Ok(answer.into_response())
@@ -104,21 +105,19 @@ async fn store(
     context: RequestContext,
     adjusted: StockAdjusted,
 ) -> Result<Answer, Problem> {
-    let StockAdjusted { product_id, delta, .. } = adjusted;
-    let mut transaction = api.begin().await?;
-    let shelf = stock::lock(&mut transaction, product_id).await?;
-    let shelf = shelf.ok_or_else(path::unknown::<path::Product>)?;
-    if shelf.on_hand.saturating_add(delta) < 0 {
-        let detail = format!("only {} can be taken away", shelf.on_hand);
-        return Err(Problem::new(Code::OutOfStock, detail));
-    }
-    let now = api.journal.now();
-    stock::adjust(&mut transaction, product_id, delta, now).await?;
-    let event = (Uuid::now_v7(), adjusted.into(), shelf.sequence + 1);
-    api.append(&mut transaction, vec![event], &context.origin("admin".to_owned()), now).await?;
-    let row = products::find(&mut *transaction, product_id).await?;
-    let view = ProductView::from(row.ok_or_else(path::unknown::<path::Product>)?);
-    api.finish(turn, transaction, first_answer(200, None, &view)?, now).await
+    let StockAdjusted { product_id, delta, reason } = adjusted;
+    let (mut keys, origin) = (Keys::of(Shelf::NOUN, product_id), context.origin("admin".to_owned()));
+    keys.add(Product::NOUN, product_id);
+    api.decide_once(turn, &keys, |state: &mut Stock| {
+        StockedProduct::in_state(state, product_id).ok_or_else(path::unknown::<path::Product>)?;
+        let decided = state.adjust(product_id, delta, reason.clone()).map_err(|TooFew { on_hand }| {
+            Problem::new(Code::OutOfStock, format!("only {on_hand} can be taken away"))
+        })?;
+        let adjusted = StockedProduct::in_state(state, product_id).ok_or_else(Problem::internal)?;
+        let answer = first_answer(200, None, &ProductView::from(adjusted))?;
+        Ok((Written::asked_for(decided, &origin), answer))
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use super::{category, choice, date, days, out_of_the_calendar, query, words};
 use crate::app::Api;
-use crate::openapi::problems;
 use crate::problem::Problem;
+use crate::problem_responses::problems;
 use crate::routes::products::ProductStatus;
 use crate::validation::{Checks, limits};
 

@@ -15,9 +15,9 @@ use utoipa::{IntoParams, ToSchema};
 use super::{category, choice, date, days, out_of_the_calendar, query, words};
 use crate::app::Api;
 use crate::auth::Caller;
-use crate::openapi::problems;
 use crate::path;
 use crate::problem::Problem;
+use crate::problem_responses::problems;
 use crate::validation::Checks;
 
 /// How many buckets there are unless the client says otherwise.

@@ -1,12 +1,14 @@
 use jiff::SignedDuration;
+use ordermill_domain::coupons::WELCOME;
 use ordermill_schemas::balances::{BalanceCharged, BalanceOpened};
 use ordermill_schemas::coupons::{CouponDiscount, CouponIssued};
+use ordermill_schemas::orders::{OrderPlaced, PaymentMethod};
 use ordermill_schemas::products::ProductCreated;
 use ordermill_schemas::stock::{StockAdjusted, StockLine, StockReleased, StockReserved};
 use serde_json::Value;
 
 use super::*;
-use crate::replay::difference::Row;
+use crate::replay::tables::tables;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -43,8 +45,15 @@ fn take(fold: &mut Fold<'_>, events: impl IntoIterator<Item = (Uuid, LoggedEvent
     }
 }
 
-fn column(rows: &[Row], column: &str) -> Vec<Value> {
-    rows.iter().map(|row| row.get(column).cloned().unwrap_or_default()).collect()
+/// What each row of a table has there, in the order of their keys.
+fn column(page: &Page, table: &str, path: &str) -> Vec<Value> {
+    let table = tables().find(|known| known.name == table).unwrap();
+    page.rows(&table).unwrap().values().map(|row| row.pointer(path).cloned().unwrap_or_default()).collect()
+}
+
+fn keys(page: &Page, table: &str) -> Vec<Uuid> {
+    let table = tables().find(|known| known.name == table).unwrap();
+    page.rows(&table).unwrap().into_keys().collect()
 }
 
 #[test]
@@ -54,15 +63,15 @@ fn a_history_becomes_a_row_when_it_ends_but_its_entries_do_not_wait_for_that() {
     take(&mut fold, [logged(1, BalanceOpened { user_id: id(7) }), charged(2, 7, 5)]);
     let first = fold.page();
     assert_eq!((first.upto, first.entries_upto), (Some(id(6)), (id(7), 2)));
-    assert_eq!((first.rows.of(&BALANCES).len(), first.rows.of(&BALANCE_ENTRIES).len()), (0, 1));
+    assert_eq!((keys(&first, "balances").len(), keys(&first, "balance_entries").len()), (0, 1));
     take(&mut fold, [charged(3, 7, 10), logged(4, BalanceOpened { user_id: id(9) })]);
     let second = fold.page();
     assert_eq!((second.upto, second.entries_upto), (Some(id(8)), (id(9), 1)));
-    assert_eq!(column(second.rows.of(&BALANCES), "available"), [10]);
-    assert_eq!(column(second.rows.of(&BALANCE_ENTRIES), "sequence"), [3]);
-    let (last, _) = fold.finish();
+    assert_eq!(column(&second, "balances", "/state/available"), [10]);
+    assert_eq!(column(&second, "balance_entries", "/sequence"), [3]);
+    let last = fold.last_page();
     assert_eq!((last.upto, last.entries_upto), (Some(Uuid::max()), (Uuid::max(), i32::MAX)));
-    assert_eq!(column(last.rows.of(&BALANCES), "user_id"), [id(9).to_string()]);
+    assert_eq!(keys(&last, "balances"), [id(9)]);
 }
 
 #[test]
@@ -72,9 +81,10 @@ fn however_long_the_log_is_no_more_is_kept_than_its_last_page_has() {
     for page in 0..50_u128 {
         let users = (1 + page * 100)..=(page * 100 + 100);
         take(&mut fold, users.map(|user| logged(1, BalanceOpened { user_id: id(user) })));
-        assert!(fold.page().rows.of(&BALANCES).len() <= 100);
-        assert!(fold.page.rows.of(&BALANCES).is_empty());
-        assert_eq!((fold.totals.units.len(), fold.totals.coupons.len(), fold.totals.issued.len()), (0, 0, 0));
+        assert!(keys(&fold.page(), "balances").len() <= 100);
+        assert!(fold.page.documents.is_empty());
+        let Totals { shelves, coupons, issued } = &fold.totals;
+        assert_eq!((shelves.len(), coupons.len(), issued.len()), (0, 0, 0));
     }
 }
 
@@ -88,9 +98,9 @@ fn a_history_is_left_at_its_first_event_that_is_too_late_and_others_are_not() {
     take(&mut fold, [(id(7), earlier_clock), logged(9, BalanceOpened { user_id: id(8) })]);
     take(&mut fold, [logged(2, BalanceOpened { user_id: id(9) })]);
     assert_eq!(fold.first_at(), Some(at(1)));
-    let (page, _) = fold.finish();
-    assert_eq!(column(page.rows.of(&BALANCES), "user_id"), [id(7).to_string(), id(9).to_string()]);
-    assert_eq!(column(page.rows.of(&BALANCES), "available"), [5, 0]);
+    let page = fold.last_page();
+    assert_eq!(keys(&page, "balances"), [id(7), id(9)]);
+    assert_eq!(column(&page, "balances", "/state/available"), [5, 0]);
 }
 
 #[test]
@@ -122,12 +132,12 @@ fn a_shelf_is_the_sum_of_what_orders_and_adjustments_in_any_slice_moved() {
     for events in slices {
         let mut fold = Fold::of_aggregates(Slice::ALL, &applied);
         take(&mut fold, events);
-        totals.add(fold.finish().1);
+        fold.last_page();
+        totals.add(fold.into_totals());
     }
-    let page = totals.into_page();
-    let shelf =
-        ["on_hand", "reserved", "deducted", "received", "sequence"].map(|c| column(page.rows.of(&STOCK), c));
-    assert_eq!(shelf, [[6], [2], [0], [8], [2]]);
+    let expected =
+        serde_json::json!({"on_hand": 6, "reserved": 2, "deducted": 0, "received": 8, "sequence": 2});
+    assert_eq!(column(&totals.into_page().unwrap(), "stock", "/state"), [expected]);
 }
 
 #[test]
@@ -148,9 +158,35 @@ fn a_coupon_counts_the_highest_place_that_any_slice_has_seen() {
     for places in [[1, 4], [2, 3]] {
         let mut fold = Fold::of_aggregates(Slice::ALL, &applied);
         take(&mut fold, places.map(|place| logged(place.into(), issued(place))));
-        totals.add(fold.finish().1);
+        fold.last_page();
+        totals.add(fold.into_totals());
     }
-    assert_eq!(column(totals.into_page().rows.of(&COUPONS), "issued"), [4]);
+    assert_eq!(column(&totals.into_page().unwrap(), "coupons", "/state/issued"), [4]);
+}
+
+#[test]
+fn an_answer_shows_in_its_order_only_if_the_worker_of_orders_has_applied_it() {
+    let placed = OrderPlaced {
+        order_id: id(21),
+        user_id: id(7),
+        lines: Vec::new(),
+        payment_method: PaymentMethod::Balance,
+        user_coupon_id: None,
+        subtotal: 700,
+        discounts: Vec::new(),
+        total: 700,
+        deadline_at: NOW,
+    };
+    let lines = vec![StockLine { product_id: id(5), quantity: 2 }];
+    for (upto, stock) in [(2, "RESERVED"), (1, "ASKED")] {
+        let applied = Applied::default().and_upto("stock", 0, upto);
+        let mut fold = Fold::of_aggregates(Slice::ALL, &applied);
+        let reserved = StockReserved { order_id: id(21), lines: lines.clone() };
+        take(&mut fold, [logged(1, placed.clone()), logged(2, reserved)]);
+        let page = fold.last_page();
+        assert_eq!(column(&page, "orders", "/state/stock"), [stock]);
+        assert_eq!(column(&page, "stock_reservations", "/bulk/0/quantity"), [2]);
+    }
 }
 
 #[test]

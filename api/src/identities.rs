@@ -1,0 +1,107 @@
+//! Whose API key it is, remembered for a moment.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::future::Cache;
+use ordermill_store::keys::{self, Identity};
+use sqlx::PgPool;
+
+use crate::keys::digest;
+use crate::problem::{Code, Problem};
+
+/// How long a key that another process has revoked still works here at most.
+const REMEMBERED_FOR: Duration = Duration::from_secs(2);
+/// How long a key that this process has revoked is known as such. By then every request that asked the database before
+/// has been answered or given up, and what it remembered is forgotten.
+const REVOKED_FOR: Duration = Duration::from_secs(90);
+/// How many keys are remembered at once.
+const REMEMBERED_MAX: u64 = 100_000;
+/// Longer keys are none of ours and are not worth hashing.
+const KEY_LENGTH_MAX: usize = 256;
+
+/// Why a key says nothing about its bearer.
+enum Unidentified {
+    UnknownKey,
+    Database(sqlx::Error),
+}
+
+/// Whose keys were seen lately. Only keys that are valid are remembered, so that a new key works at once, and
+/// only for a moment, so that a revoked one stops. One that was revoked here stops at once: a request that found it valid
+/// a moment ago may still be about to remember it, so it isn't enough to forget it.
+#[derive(Debug)]
+pub(crate) struct Identities {
+    known: Cache<[u8; 32], Identity>,
+    revoked: Cache<[u8; 32], ()>,
+}
+
+impl Identities {
+    pub(crate) fn new() -> Identities {
+        Identities {
+            known: Cache::builder().time_to_live(REMEMBERED_FOR).max_capacity(REMEMBERED_MAX).build(),
+            revoked: Cache::builder().time_to_live(REVOKED_FOR).max_capacity(REMEMBERED_MAX).build(),
+        }
+    }
+
+    /// Whose key it is. Many requests with one key ask the database once.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` where it is nobody's, or where the database fails.
+    pub(crate) async fn of(&self, pool: &PgPool, key: &str) -> Result<Identity, Problem> {
+        let unknown = || Problem::new(Code::Unauthenticated, "this API key is unknown or revoked");
+        if key.len() > KEY_LENGTH_MAX {
+            return Err(unknown());
+        }
+        let hash = digest(key);
+        if self.revoked.contains_key(&hash) {
+            return Err(unknown());
+        }
+        if let Some(identity) = self.known.get(&hash).await {
+            return Ok(identity);
+        }
+        let asked = self.known.try_get_with(hash, async {
+            match keys::find(pool, &hash).await {
+                Ok(Some(identity)) => Ok(identity),
+                Ok(None) => Err(Unidentified::UnknownKey),
+                Err(error) => Err(Unidentified::Database(error)),
+            }
+        });
+        asked.await.map_err(|error: Arc<Unidentified>| match &*error {
+            Unidentified::UnknownKey => unknown(),
+            Unidentified::Database(error) => Problem::from(error),
+        })
+    }
+
+    /// Lets keys in no more whose revocation has been committed.
+    pub(crate) async fn revoke(&self, key_hashes: Vec<Vec<u8>>) {
+        for hash in key_hashes {
+            // The table lets no other length in.
+            let Ok(hash) = <[u8; 32]>::try_from(hash) else { continue };
+            self.revoked.insert(hash, ()).await;
+            self.known.invalidate(&hash).await;
+        }
+    }
+
+    /// Knows a key without a database, for tests.
+    #[cfg(test)]
+    pub(crate) async fn remember(&self, key: &str, identity: Identity) {
+        self.known.insert(digest(key), identity).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::parts_without_database;
+
+    #[tokio::test]
+    async fn a_key_that_was_revoked_here_does_not_get_in_even_if_it_is_remembered_afterwards() {
+        let (identities, pool) = (Identities::new(), &parts_without_database().journal.pool);
+        identities.remember("om_1", Identity::Admin).await;
+        assert_eq!(identities.of(pool, "om_1").await, Ok(Identity::Admin));
+        identities.revoke(vec![digest("om_1").to_vec()]).await;
+        // As a request does that asked the database just before.
+        identities.remember("om_1", Identity::Admin).await;
+        assert_eq!(identities.of(pool, "om_1").await.unwrap_err().code(), Code::Unauthenticated);
+    }
+}

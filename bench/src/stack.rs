@@ -1,0 +1,204 @@
+//! The stack that is measured: `ordermill up` as a child process, in a data directory of its own.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use ordermill::connections::Connections;
+use ordermill::stack_file::StackFile;
+use ordermill_pipeline::kafka::KafkaConfig;
+use ordermill_stack::{Child, Program, Scratch, Signal, sibling_program};
+
+use crate::args::RunArgs;
+use crate::cost::KAFKA_SETTING;
+
+/// How long the stack may take to become ready: the first time of all, Kafka is fetched.
+const READY_WITHIN: Duration = Duration::from_secs(20 * 60);
+/// How long the stack may take to stop: databases write what they have in memory.
+const STOP_WITHIN: Duration = Duration::from_secs(90);
+/// How often it is looked whether a child has got there.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// What would make `ordermill up` use servers that are there already instead of its own.
+const ADDRESSES: [&str; 4] =
+    ["DATABASE_URL", "KAFKA_BROKERS", "ORDERMILL_TOPIC_PREFIX", "ORDERMILL_GATEWAY_URL"];
+
+/// A running stack. Dropping it stops it less gently than [`OwnStack::stop`].
+#[derive(Debug)]
+pub(crate) struct OwnStack {
+    // The order of the fields is that of their dropping: the stack ends before its directory goes.
+    up: Child,
+    file: StackFile,
+    admin_key: String,
+    directory: Directory,
+}
+
+/// Where the stack's data lies.
+#[derive(Debug)]
+enum Directory {
+    /// Removed at the end.
+    Passing(Scratch),
+    /// Kept.
+    Kept(PathBuf),
+}
+
+impl Directory {
+    fn new(keep: bool) -> Result<Directory> {
+        if !keep {
+            return Ok(Directory::Passing(Scratch::new()?));
+        }
+        let path = std::env::temp_dir().join(format!("ordermill-bench-{}", std::process::id()));
+        fs::create_dir(&path)
+            // PostgreSQL's user must be able to pass.
+            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o711)))
+            .with_context(|| format!("can't make the data directory {}", path.display()))?;
+        Ok(Directory::Kept(path))
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Directory::Passing(scratch) => scratch.path(),
+            Directory::Kept(path) => path,
+        }
+    }
+}
+
+impl OwnStack {
+    /// Starts a stack on ports that are free; returns when it is ready.
+    ///
+    /// # Errors
+    /// Where it does not become ready; the message is its own last line.
+    pub(crate) async fn start(args: &RunArgs) -> Result<OwnStack> {
+        let directory = Directory::new(args.keep)?;
+        let path = directory.path();
+        let mut program = Program::new("the stack", sibling_program("ordermill")?, path.join("up.log"));
+        for address in ADDRESSES {
+            program = program.without_env_prefix(address);
+        }
+        let partitions = args.partitions.map(|count| format!("--partitions={count}"));
+        let (name, value) = KAFKA_SETTING;
+        let up = program
+            .death_signal(Signal::SIGTERM)
+            .args(["up", "--port", "0", "--data-dir"])
+            .arg(path)
+            .arg(format!("--kafka-setting={name}={value}"))
+            .args(partitions)
+            .start()?;
+        let file = wait_until_ready(&up, path).await?;
+        let admin_key = fs::read_to_string(&file.admin_key_file).context("can't read the admin's key")?;
+        Ok(OwnStack { up, file, admin_key: admin_key.trim().to_owned(), directory })
+    }
+
+    /// The API's address, like `http://127.0.0.1:8080`.
+    #[must_use]
+    pub(crate) fn api_url(&self) -> &str {
+        &self.file.api_url
+    }
+
+    /// The database, as its owner.
+    #[must_use]
+    pub(crate) fn database_url(&self) -> &str {
+        &self.file.database_url
+    }
+
+    /// The admin's key.
+    #[must_use]
+    pub(crate) fn admin_key(&self) -> &str {
+        &self.admin_key
+    }
+
+    /// The process that runs API, relay and workers.
+    #[must_use]
+    pub(crate) fn pid(&self) -> u32 {
+        self.up.pid()
+    }
+
+    /// A file in the data directory.
+    #[must_use]
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Where everything is.
+    #[must_use]
+    pub(crate) fn connections(&self) -> Connections {
+        Connections {
+            database_url: self.file.database_url.clone(),
+            kafka: KafkaConfig::new(&self.file.kafka_brokers, &self.file.topic_prefix),
+            gateway_url: Some(self.file.gateway_url.clone()),
+            api_url: Some(self.file.api_url.clone()),
+        }
+    }
+
+    /// Stops everything in order. Answers the data directory if that is kept.
+    ///
+    /// # Errors
+    /// Where the stack does not end, or not well.
+    pub(crate) async fn stop(self) -> Result<Option<PathBuf>> {
+        self.up.signal(Signal::SIGTERM);
+        let end = Instant::now() + STOP_WITHIN;
+        while self.up.is_alive() && Instant::now() < end {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        match self.up.exit_status() {
+            None => bail!("the stack did not stop within {} s", STOP_WITHIN.as_secs()),
+            Some(status) if !status.success() => bail!("the stack ended badly: {}", last_line(&self.up)),
+            Some(_) => {}
+        }
+        Ok(match self.directory {
+            Directory::Passing(_) => None,
+            Directory::Kept(path) => Some(path),
+        })
+    }
+}
+
+async fn wait_until_ready(up: &Child, data_dir: &Path) -> Result<StackFile> {
+    let end = Instant::now() + READY_WITHIN;
+    loop {
+        if let Some(file) = StackFile::read(data_dir)? {
+            return Ok(file);
+        }
+        if !up.is_alive() {
+            bail!("the stack did not start: {}", last_line(up));
+        }
+        if Instant::now() > end {
+            bail!("the stack was not ready within {} s: {}", READY_WITHIN.as_secs(), last_line(up));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// This program, to be run once more, its output in `log`.
+///
+/// # Errors
+/// Where the system does not say where it is.
+pub(crate) fn this_program(name: &str, log: &Path) -> Result<Program> {
+    let program = std::env::current_exe().context("can't find this program's own path")?;
+    Ok(Program::new(name, program, log))
+}
+
+/// Waits until a child has ended well, and answers what it has written.
+///
+/// # Errors
+/// Where it ends badly or not in time; the message is its own last line.
+pub(crate) async fn finish(child: Child, what: &str, within: Duration) -> Result<String> {
+    let end = Instant::now() + within;
+    loop {
+        match child.exit_status() {
+            Some(status) if status.success() => return Ok(child.output()),
+            Some(_) => bail!("{what} failed: {}", last_line(&child)),
+            None if Instant::now() > end => {
+                bail!("{what} did not end within {} s: {}", within.as_secs(), last_line(&child));
+            }
+            None => tokio::time::sleep(LOOK_EVERY).await,
+        }
+    }
+}
+
+fn last_line(child: &Child) -> String {
+    let output = child.output();
+    let line = output.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+    line.trim().to_owned()
+}

@@ -1,0 +1,264 @@
+//! Aggregates: what the shop keeps a history of, each a document under a key.
+//!
+//! A document is a function of the log alone: `evolve` makes it from events and the log's times of them, so a document
+//! that is rebuilt from the log is the same to the byte.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+use uuid::Uuid;
+
+/// A kind of aggregate.
+pub trait Aggregate: Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// What it is called; its table has that name.
+    const NOUN: &'static str;
+
+    /// The member of the document that is large and seldom changes. It is not written where it stays as it is, so it is
+    /// left out by `Serialize` and told by [`Aggregate::bulk`].
+    const BULK: Option<&'static str> = None;
+
+    /// That member as JSON.
+    fn bulk(&self) -> Option<Result<String, serde_json::Error>> {
+        None
+    }
+
+    /// Checks the rules that it keeps whatever is decided, given what it was before. The database has those that guard money,
+    /// stock and coupons as well; these are known without writing.
+    ///
+    /// # Errors
+    /// The rule that it breaks.
+    fn check(&self, _before: Option<&Self>) -> Result<(), &'static str> {
+        Ok(())
+    }
+}
+
+/// A document as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// The aggregate's noun.
+    pub noun: &'static str,
+    /// Its key.
+    pub key: Uuid,
+    /// Its state, as JSON without the bulk.
+    pub state: String,
+    /// The bulk as JSON; absent where the aggregate has none, or it stays as it is.
+    pub bulk: Option<String>,
+}
+
+/// Why a document can't be read or written.
+#[derive(Debug, Error)]
+pub enum DocumentError {
+    /// It is not what this program writes.
+    #[error("{noun} {key}: the document can't be read: {source}")]
+    Unreadable {
+        /// The noun.
+        noun: &'static str,
+        /// The key.
+        key: Uuid,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// It can't be written as JSON.
+    #[error("{noun} {key}: the document can't be written: {source}")]
+    Unwritable {
+        /// The noun.
+        noun: &'static str,
+        /// The key.
+        key: Uuid,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// A rule would be broken by what was decided.
+    #[error("{noun} {key}: {rule}")]
+    Forbidden {
+        /// The noun.
+        noun: &'static str,
+        /// The key.
+        key: Uuid,
+        /// The rule.
+        rule: &'static str,
+    },
+}
+
+/// Some aggregates in memory, as far as a decision touches them.
+pub trait Documents: Clone + Default + Send + Sync + 'static {
+    /// The nouns of its aggregates.
+    const NOUNS: &'static [&'static str];
+
+    /// Takes in a document as it is stored. One of another noun is left out.
+    ///
+    /// # Errors
+    /// [`DocumentError::Unreadable`].
+    fn put(&mut self, noun: &str, key: Uuid, state: &str, bulk: Option<&str>) -> Result<(), DocumentError>;
+
+    /// The member of that noun's documents that is kept as their bulk.
+    fn bulk_member(noun: &str) -> Option<&'static str>;
+
+    /// The documents that are not as they were `before`.
+    ///
+    /// # Errors
+    /// [`DocumentError::Unwritable`].
+    fn changes(&self, before: &Self) -> Result<Vec<Document>, DocumentError>;
+
+    /// Checks the rules of the documents that are not as they were `before`. A part of a history does not keep them: a shelf is made
+    /// by many orders.
+    ///
+    /// # Errors
+    /// [`DocumentError::Forbidden`].
+    fn check(&self, before: &Self) -> Result<(), DocumentError>;
+}
+
+/// Reads a document, whose bulk stands apart.
+///
+/// # Errors
+/// [`DocumentError::Unreadable`].
+pub fn read<A: Aggregate>(key: Uuid, state: &str, bulk: Option<&str>) -> Result<A, DocumentError> {
+    let joined = match (A::BULK, bulk) {
+        (Some(member), Some(bulk)) => {
+            let rest = state.trim_start().strip_prefix('{').unwrap_or_default().trim_start();
+            let separator = if rest.starts_with('}') { "" } else { "," };
+            serde_json::from_str(&format!("{{\"{member}\":{bulk}{separator}{rest}"))
+        }
+        _ => serde_json::from_str(state),
+    };
+    joined.map_err(|source| DocumentError::Unreadable { noun: A::NOUN, key, source })
+}
+
+/// Writes a document; its bulk only where it is not as it was `before`.
+///
+/// # Errors
+/// [`DocumentError::Unwritable`].
+pub fn write<A: Aggregate>(key: Uuid, after: &A, before: Option<&A>) -> Result<Document, DocumentError> {
+    let unwritable = |source| DocumentError::Unwritable { noun: A::NOUN, key, source };
+    let state = serde_json::to_string(after).map_err(unwritable)?;
+    let bulk = after.bulk().transpose().map_err(unwritable)?;
+    let known = before.and_then(Aggregate::bulk).transpose().map_err(unwritable)?;
+    Ok(Document { noun: A::NOUN, key, state, bulk: if bulk == known { None } else { bulk } })
+}
+
+/// Checks the rules of a document that is not as it was `before`.
+pub(crate) fn check<A: Aggregate>(key: Uuid, after: &A, before: Option<&A>) -> Result<(), DocumentError> {
+    after.check(before).map_err(|rule| DocumentError::Forbidden { noun: A::NOUN, key, rule })
+}
+
+/// Makes a struct with maps of aggregates by key the [`Documents`] of a capability. The members stand in the order in which
+/// their rows are locked.
+macro_rules! documents {
+    ($State:ty { $($member:ident: $Aggregate:ty),+ $(,)? }) => {
+        impl $crate::aggregate::Documents for $State {
+            const NOUNS: &'static [&'static str] =
+                &[$(<$Aggregate as $crate::aggregate::Aggregate>::NOUN),+];
+
+            fn put(
+                &mut self,
+                noun: &str,
+                key: uuid::Uuid,
+                state: &str,
+                bulk: Option<&str>,
+            ) -> Result<(), $crate::aggregate::DocumentError> {
+                $(
+                    if noun == <$Aggregate as $crate::aggregate::Aggregate>::NOUN {
+                        self.$member.insert(key, $crate::aggregate::read::<$Aggregate>(key, state, bulk)?);
+                        return Ok(());
+                    }
+                )+
+                Ok(())
+            }
+
+            fn bulk_member(noun: &str) -> Option<&'static str> {
+                $(
+                    if noun == <$Aggregate as $crate::aggregate::Aggregate>::NOUN {
+                        return <$Aggregate as $crate::aggregate::Aggregate>::BULK;
+                    }
+                )+
+                None
+            }
+
+            fn changes(
+                &self,
+                before: &Self,
+            ) -> Result<Vec<$crate::aggregate::Document>, $crate::aggregate::DocumentError> {
+                let mut changes = Vec::new();
+                $(
+                    for (key, after) in &self.$member {
+                        let before = before.$member.get(key);
+                        if before != Some(after) {
+                            changes.push($crate::aggregate::write(*key, after, before)?);
+                        }
+                    }
+                )+
+                Ok(changes)
+            }
+
+            fn check(&self, before: &Self) -> Result<(), $crate::aggregate::DocumentError> {
+                $(
+                    for (key, after) in &self.$member {
+                        let before = before.$member.get(key);
+                        if before != Some(after) {
+                            $crate::aggregate::check(*key, after, before)?;
+                        }
+                    }
+                )+
+                Ok(())
+            }
+        }
+    };
+}
+pub(crate) use documents;
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Cup {
+        #[serde(skip_serializing)]
+        lines: Vec<u8>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        colour: Option<String>,
+    }
+
+    impl Aggregate for Cup {
+        const NOUN: &'static str = "cups";
+        const BULK: Option<&'static str> = Some("lines");
+
+        fn bulk(&self) -> Option<Result<String, serde_json::Error>> {
+            Some(serde_json::to_string(&self.lines))
+        }
+
+        fn check(&self, before: Option<&Cup>) -> Result<(), &'static str> {
+            let is_shorter = before.is_some_and(|before| self.lines.len() < before.lines.len());
+            if is_shorter { Err("lines are never taken away") } else { Ok(()) }
+        }
+    }
+
+    fn cup(lines: &[u8], colour: Option<&str>) -> Cup {
+        Cup { lines: lines.to_vec(), colour: colour.map(str::to_owned) }
+    }
+
+    #[test]
+    fn what_is_written_apart_is_read_together() {
+        for whole in [cup(&[1, 2], Some("red")), cup(&[], None), cup(&[3], None)] {
+            let Document { state, bulk, .. } = write(Uuid::nil(), &whole, None).unwrap();
+            assert!(!state.contains("lines"));
+            assert_eq!(read::<Cup>(Uuid::nil(), &state, bulk.as_deref()).unwrap(), whole);
+        }
+    }
+
+    #[test]
+    fn the_bulk_is_written_only_where_it_changes() {
+        let before = cup(&[1], None);
+        assert_eq!(write(Uuid::nil(), &cup(&[1], Some("red")), Some(&before)).unwrap().bulk, None);
+        let changed = write(Uuid::nil(), &cup(&[1, 2], None), Some(&before)).unwrap();
+        assert_eq!(changed.bulk.as_deref(), Some("[1,2]"));
+    }
+
+    #[test]
+    fn a_rule_that_is_broken_is_named() {
+        assert!(check(Uuid::nil(), &cup(&[1], None), Some(&cup(&[1], None))).is_ok());
+        let error = check(Uuid::nil(), &cup(&[], None), Some(&cup(&[1], None))).unwrap_err();
+        assert!(matches!(error, DocumentError::Forbidden { noun: "cups", .. }));
+    }
+}

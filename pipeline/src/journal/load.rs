@@ -1,0 +1,226 @@
+//! The load: all rows that a decision is about, in one statement, locked in the order of the tables.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use sqlx::postgres::PgArguments;
+use sqlx::{Arguments as _, AssertSqlSafe, PgConnection, Row as _};
+use uuid::Uuid;
+
+/// A table of state.
+#[derive(Debug)]
+pub struct Table {
+    /// Its name.
+    pub name: &'static str,
+    /// The table from whose rows keys of this one follow, and a SELECT that answers them from `{rows}`, which stands for a
+    /// relation with `key`, `state` and `bulk`.
+    pub follows: Option<(&'static str, &'static str)>,
+}
+
+/// The keys that a decision is about, by table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keys(BTreeMap<&'static str, BTreeSet<Uuid>>);
+
+impl Keys {
+    /// One key.
+    #[must_use]
+    pub fn of(table: &'static str, key: Uuid) -> Keys {
+        let mut keys = Keys::default();
+        keys.add(table, key);
+        keys
+    }
+
+    /// Adds a key.
+    pub fn add(&mut self, table: &'static str, key: Uuid) {
+        self.0.entry(table).or_default().insert(key);
+    }
+
+    /// Adds keys of a table.
+    pub fn extend(&mut self, table: &'static str, keys: impl IntoIterator<Item = Uuid>) {
+        self.0.entry(table).or_default().extend(keys);
+    }
+
+    fn of_table(&self, table: &str) -> Option<&BTreeSet<Uuid>> {
+        self.0.get(table).filter(|keys| !keys.is_empty())
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.values().all(BTreeSet::is_empty)
+    }
+}
+
+/// A row of state as it was loaded.
+#[derive(Clone, Debug)]
+pub struct StoredDocument {
+    /// The table.
+    pub table: &'static str,
+    /// The key.
+    pub key: Uuid,
+    /// The document as JSON.
+    pub state: String,
+    /// What of it stands apart.
+    pub bulk: Option<String>,
+}
+
+/// What was loaded.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// The rows.
+    pub documents: Vec<StoredDocument>,
+    versions: HashMap<(&'static str, Uuid), i32>,
+}
+
+impl Loaded {
+    /// How often a row has been written; `None` where the load has not found it.
+    #[must_use]
+    pub fn version(&self, table: &'static str, key: Uuid) -> Option<i32> {
+        self.versions.get(&(table, key)).copied()
+    }
+
+    /// Takes in what was loaded beside it.
+    pub fn extend(&mut self, other: Loaded) {
+        self.documents.extend(other.documents);
+        self.versions.extend(other.versions);
+    }
+}
+
+/// Whether the rows are locked until the transaction ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lock {
+    /// Nobody else may change them meanwhile.
+    ForUpdate,
+    /// They are only looked at.
+    None,
+}
+
+/// A row that the caller has added to the statement, beside those of state.
+#[derive(Debug)]
+pub(crate) struct Beside {
+    pub(crate) kind: i16,
+    pub(crate) text: Option<String>,
+    pub(crate) data: Option<String>,
+}
+
+/// The statement of a load.
+///
+/// PostgreSQL runs CTEs that lock in the order in which the outer UNION ALL reads them, which is that of `tables`; `ORDER BY` sorts
+/// the locks within one. The snapshot is older than the waits of the locks: a row that somebody inserts meanwhile is not seen, so
+/// that what is not found may be there all the same. The write notices.
+pub(crate) struct Load {
+    arguments: PgArguments,
+    bound: usize,
+    ctes: Vec<String>,
+    selects: Vec<String>,
+    tables: Vec<&'static str>,
+}
+
+/// The number of the first table among the kinds of rows; those below it are the caller's.
+const FIRST_TABLE: i16 = 10;
+
+impl Load {
+    pub(crate) fn new() -> Load {
+        Load {
+            arguments: PgArguments::default(),
+            bound: 0,
+            ctes: Vec::new(),
+            selects: Vec::new(),
+            tables: Vec::new(),
+        }
+    }
+
+    pub(crate) fn bind<'t, T>(&mut self, value: T) -> Result<String, sqlx::Error>
+    where
+        T: sqlx::Encode<'t, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+    {
+        self.arguments.add(value).map_err(sqlx::Error::Encode)?;
+        self.bound += 1;
+        Ok(format!("${}", self.bound))
+    }
+
+    /// Adds a relation of (text, text) that is read, and locked where it says so, before all that is added later.
+    pub(crate) fn beside(&mut self, kind: i16, sql: &str) {
+        let name = format!("beside{kind}");
+        self.ctes.push(format!("{name} (text, data) AS MATERIALIZED ({sql})"));
+        self.selects.push(format!("SELECT {kind}::smallint, NULL::uuid, 0, text, data FROM {name}"));
+    }
+
+    /// Adds the rows of those keys, and of the keys that follow from them.
+    pub(crate) fn state(
+        &mut self,
+        tables: &'static [Table],
+        keys: &Keys,
+        lock: Lock,
+    ) -> Result<(), sqlx::Error> {
+        let lock = if lock == Lock::ForUpdate { " FOR NO KEY UPDATE" } else { "" };
+        for table in tables {
+            let own = keys.of_table(table.name);
+            let follows = table.follows.filter(|(from, _)| self.tables.contains(from));
+            if own.is_none() && follows.is_none() {
+                continue;
+            }
+            let own: Vec<Uuid> = own.into_iter().flatten().copied().collect();
+            let bound = self.bind(own)?;
+            let keys = match follows {
+                None => format!("key = ANY({bound}::uuid[])"),
+                Some((from, select)) => {
+                    let select = select.replace("{rows}", &format!("loaded_{from}"));
+                    format!("key IN (SELECT unnest({bound}::uuid[]) UNION {select})")
+                }
+            };
+            let name = table.name;
+            self.ctes.push(format!(
+                "loaded_{name} AS MATERIALIZED (
+                     SELECT key, version, state, bulk FROM {name} WHERE {keys} ORDER BY key{lock}
+                 )"
+            ));
+            let number = FIRST_TABLE + i16::try_from(self.tables.len()).unwrap_or(i16::MAX - FIRST_TABLE);
+            self.selects.push(format!(
+                "SELECT {number}::smallint, key, version, state::text, bulk::text FROM loaded_{name}"
+            ));
+            self.tables.push(name);
+        }
+        Ok(())
+    }
+
+    /// Sends the statement; answers the rows of state and those that were added beside them.
+    pub(crate) async fn run(
+        self,
+        connection: &mut PgConnection,
+    ) -> Result<(Loaded, Vec<Beside>), sqlx::Error> {
+        let (mut loaded, mut beside) = (Loaded::default(), Vec::new());
+        if self.selects.is_empty() {
+            return Ok((loaded, beside));
+        }
+        let sql = format!("WITH {} {}", self.ctes.join(", "), self.selects.join(" UNION ALL "));
+        let rows = sqlx::query_with(AssertSqlSafe(sql), self.arguments).fetch_all(connection).await?;
+        for row in rows {
+            let kind: i16 = row.try_get(0)?;
+            let table = usize::try_from(kind - FIRST_TABLE).ok().and_then(|index| self.tables.get(index));
+            let Some(table) = table else {
+                beside.push(Beside { kind, text: row.try_get(3)?, data: row.try_get(4)? });
+                continue;
+            };
+            let key: Uuid = row.try_get(1)?;
+            loaded.versions.insert((table, key), row.try_get(2)?);
+            let (state, bulk) = (row.try_get(3)?, row.try_get(4)?);
+            loaded.documents.push(StoredDocument { table, key, state, bulk });
+        }
+        Ok((loaded, beside))
+    }
+}
+
+/// Loads the rows of those keys.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn load(
+    connection: &mut PgConnection,
+    tables: &'static [Table],
+    keys: &Keys,
+    lock: Lock,
+) -> Result<Loaded, sqlx::Error> {
+    let mut load = Load::new();
+    load.state(tables, keys, lock)?;
+    Ok(load.run(connection).await?.0)
+}

@@ -1,0 +1,119 @@
+//! A statement of several parts, each of which says how many rows it must write.
+//!
+//! All parts are data-modifying CTEs of one statement, so they are one round trip. The outermost SELECT answers how
+//! many rows each has written, and whoever sent it rolls back where one has written fewer. The count is not part of a
+//! join or a condition: there it would commit where one side happens to be empty.
+
+use sqlx::encode::Encode;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::{Arguments as _, AssertSqlSafe, FromRow, PgConnection, PgExecutor, Postgres, Type};
+
+use super::Unwritten;
+
+/// What it means that a part has not written all its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortfall {
+    /// Somebody else has written one of them since they were loaded.
+    Conflict,
+    /// Somebody else owns what the writer took for its own.
+    Fenced,
+    /// The log does not have what Kafka delivered.
+    NotInLog,
+    /// The request has been answered before.
+    Repeated,
+}
+
+struct Part {
+    name: String,
+    sql: String,
+    /// How many rows it must write, and what it means if it does not.
+    must: Option<(i64, Shortfall)>,
+}
+
+/// A statement that is being put together.
+#[derive(Default)]
+pub struct Statement {
+    arguments: PgArguments,
+    bound: usize,
+    failed: Option<BoxDynError>,
+    parts: Vec<Part>,
+}
+
+impl Statement {
+    /// Takes in a parameter; answers what stands for it.
+    pub fn bind<'t, T: Encode<'t, Postgres> + Type<Postgres>>(&mut self, value: T) -> String {
+        if let Err(error) = self.arguments.add(value) {
+            self.failed.get_or_insert(error);
+        }
+        self.bound += 1;
+        format!("${}", self.bound)
+    }
+
+    /// Adds a part under a name: a statement that ends with `RETURNING 1`, or a SELECT that other parts read.
+    pub fn part(&mut self, name: &str, sql: String) {
+        self.parts.push(Part { name: name.to_owned(), sql, must: None });
+    }
+
+    /// Adds a part that must write, or read, so many rows.
+    pub fn must(&mut self, name: &str, sql: String, rows: usize, shortfall: Shortfall) {
+        let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+        self.parts.push(Part { name: name.to_owned(), sql, must: Some((rows, shortfall)) });
+    }
+
+    /// Whether nothing is to be written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Sends the statement on its own, and answers what `select` reads of its parts; how many rows they must write is not looked at.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn query<T>(self, select: &str, executor: impl PgExecutor<'_>) -> Result<Vec<T>, sqlx::Error>
+    where
+        T: Send + Unpin,
+        (T,): for<'r> FromRow<'r, PgRow>,
+    {
+        match self.failed {
+            Some(error) => Err(sqlx::Error::Encode(error)),
+            None => {
+                let sql = with(&self.parts, select);
+                sqlx::query_scalar_with(AssertSqlSafe(sql), self.arguments).fetch_all(executor).await
+            }
+        }
+    }
+
+    /// Sends the statement. Where it answers an error, the transaction must be rolled back.
+    ///
+    /// # Errors
+    /// [`Unwritten`].
+    pub async fn execute(self, connection: &mut PgConnection) -> Result<(), Unwritten> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let counted: Vec<&Part> = self.parts.iter().filter(|part| part.must.is_some()).collect();
+        let counts: Vec<String> =
+            counted.iter().map(|part| format!("(SELECT count(*) FROM {})", part.name)).collect();
+        let select = format!("SELECT ARRAY[{}]::bigint[]", counts.join(", "));
+        let written: Vec<i64> = match self.failed {
+            Some(error) => return Err(sqlx::Error::Encode(error).into()),
+            None => {
+                let sql = with(&self.parts, &select);
+                sqlx::query_scalar_with(AssertSqlSafe(sql), self.arguments).fetch_one(connection).await?
+            }
+        };
+        for (part, written) in counted.into_iter().zip(written) {
+            if let Some((rows, shortfall)) = part.must.filter(|(rows, _)| *rows != written) {
+                return Err(Unwritten::Short { part: part.name.clone(), rows, written, shortfall });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn with(parts: &[Part], select: &str) -> String {
+    let ctes: Vec<String> = parts.iter().map(|part| format!("{} AS ({})", part.name, part.sql)).collect();
+    format!("WITH {} {select}", ctes.join(", "))
+}

@@ -1,0 +1,245 @@
+//! A consumer's batch: conflicts are decided anew, what was tampered with is not committed, and how often it asks the
+//! database.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ordermill_pipeline::metrics::GroupLabel;
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use crate::handlers::{Recorder, answering_key};
+use crate::round_trips::Counting;
+use crate::support::{Log, Running, entry, until};
+
+/// A consumer whose first decisions wait, so that others come between a load and its write.
+struct Held {
+    log: Log,
+    recorder: Arc<Recorder>,
+    relay: Running,
+    consumer: Running,
+}
+
+impl Held {
+    async fn new() -> Held {
+        let log = Log::new().await;
+        let gate = Some(Semaphore::new(0));
+        let recorder = Arc::new(Recorder { gate, answers: true, ..Recorder::default() });
+        let (relay, consumer) = (log.relay(), log.consumer(recorder.clone()));
+        Held { log, recorder, relay, consumer }
+    }
+
+    fn let_go(&self, decisions: usize) {
+        self.recorder.gate.as_ref().unwrap().add_permits(decisions);
+    }
+
+    async fn until_decisions(&self, count: usize) {
+        until("it is decided", async || self.recorder.decisions.load(Ordering::SeqCst) >= count).await;
+        assert_eq!(self.recorder.decisions.load(Ordering::SeqCst), count);
+    }
+
+    async fn retries(&self) -> u64 {
+        let group = GroupLabel { group: "recorder".to_owned() };
+        self.log.metrics.retries.get_or_create(&group).get()
+    }
+
+    /// Waits until `key` has its only event applied, and the key that answers has the answer; each once.
+    async fn stop_with_one_effect(self, key: Uuid) {
+        let log = &self.log;
+        log.until_applied_of(key, &[1]).await;
+        log.until_applied_of(answering_key(key), &[101]).await;
+        log.until_published().await;
+        self.consumer.stop().await;
+        self.relay.stop().await;
+        assert_eq!(log.count("SELECT count(*) FROM event_log").await, 2, "the event and its answer");
+        assert_eq!(log.count("SELECT count(*) FROM dead_letter").await, 0);
+        assert_eq!(log.applied_of(key).await, [1]);
+    }
+}
+
+async fn assert_nothing_committed(log: &Log) {
+    for (what, expected) in [("recorded", 0), ("applied", 0), ("event_log", 1), ("dead_letter", 0)] {
+        assert_eq!(log.count(&format!("SELECT count(*) FROM {what}")).await, expected, "{what}");
+    }
+    let moved = "SELECT count(*) FROM consumer_offset WHERE next_offset > 0 OR label_position > 0";
+    assert_eq!(log.count(moved).await, 0, "an offset has been moved");
+}
+
+const RAISE_EPOCHS: &str = "UPDATE consumer_offset SET epoch = epoch + 1";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_meets_a_row_which_was_not_there_when_it_was_loaded_is_decided_anew() {
+    let held = Held::new().await;
+    let key = Uuid::new_v4();
+    held.log.append(key, 1).await;
+    held.until_decisions(1).await;
+    sqlx::query("INSERT INTO recorded VALUES ($1, 1, '[]')").bind(key).execute(&held.log.pool).await.unwrap();
+    held.let_go(1);
+    held.until_decisions(2).await;
+    held.let_go(100);
+    held.log.until_applied(2).await;
+    let version = "SELECT version FROM recorded WHERE key = $1";
+    let version: i32 = sqlx::query_scalar(version).bind(key).fetch_one(&held.log.pool).await.unwrap();
+    assert_eq!((version, held.retries().await), (2, 0), "a conflict waits for nothing");
+    held.stop_with_one_effect(key).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_whose_key_another_takes_meanwhile_is_decided_anew() {
+    let held = Held::new().await;
+    let key = Uuid::new_v4();
+    held.log.append(key, 1).await;
+    held.until_decisions(1).await;
+    let mut other = held.log.journal.begin().await.unwrap();
+    sqlx::query("INSERT INTO recorded VALUES ($1, 1, '[]')").bind(key).execute(&mut *other).await.unwrap();
+    held.let_go(1);
+    held.log.until_waiting_for_locks(1).await;
+    other.commit().await.unwrap();
+    held.until_decisions(2).await;
+    held.let_go(100);
+    held.stop_with_one_effect(key).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_whose_place_in_a_history_another_takes_meanwhile_is_decided_anew() {
+    let held = Held::new().await;
+    let key = Uuid::new_v4();
+    held.log.append(key, 1).await;
+    held.until_decisions(1).await;
+    let mut other = held.log.journal.begin().await.unwrap();
+    let answer = entry(answering_key(key), 1, 200);
+    held.log.journal.append(&mut other, vec![answer], held.log.journal.now()).await.unwrap();
+    held.let_go(1);
+    held.log.until_waiting_for_locks(1).await;
+    assert_nothing_committed(&held.log).await;
+    held.recorder.answered_elsewhere.store(1, Ordering::SeqCst);
+    other.commit().await.unwrap();
+    held.until_decisions(2).await;
+    assert_eq!(held.log.count("SELECT count(*) FROM applied").await, 0);
+    held.let_go(100);
+    held.log.until_applied_of(key, &[1]).await;
+    held.log.until_applied_of(answering_key(key), &[200, 101]).await;
+    assert_eq!(held.log.count("SELECT count(*) FROM event_log").await, 3);
+    assert_eq!(held.log.count("SELECT count(*) FROM dead_letter").await, 0);
+    held.consumer.stop().await;
+    held.relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_batch_with_a_wrong_version_nothing_is_committed_and_it_is_never_a_dead_letter() {
+    let log = Log::new().await;
+    let recorder = Arc::new(Recorder { answers: true, ..Recorder::default() });
+    let (relay, consumer) = (log.relay(), log.consumer(recorder.clone()));
+    let key = Uuid::new_v4();
+    log.append(key, 1).await;
+    log.until_applied(2).await;
+    log.until_published().await;
+    let stands = async || {
+        let stands = "SELECT jsonb_build_array(
+            (SELECT jsonb_agg(r ORDER BY key) FROM recorded r), (SELECT jsonb_agg(a ORDER BY ordinal) FROM applied a),
+            (SELECT jsonb_agg(o ORDER BY partition) FROM consumer_offset o),
+            (SELECT count(*) FROM event_log WHERE cause_id IS NOT NULL), (SELECT count(*) FROM dead_letter))";
+        sqlx::query_scalar::<_, serde_json::Value>(stands).fetch_one(&log.pool).await.unwrap()
+    };
+    let before = stands().await;
+    recorder.lies.store(usize::MAX, Ordering::SeqCst);
+    log.append(key, 2).await;
+    let retries = log.metrics.retries.get_or_create(&GroupLabel { group: "recorder".to_owned() }).clone();
+    until("it is put off", async || retries.get() > 1).await;
+    // Each time the batch was put off, it had been decided anew at once before, often.
+    assert!(recorder.decisions.load(Ordering::SeqCst) > 40);
+    assert_eq!(stands().await, before);
+    recorder.lies.store(0, Ordering::SeqCst);
+    log.until_applied_of(key, &[1, 2]).await;
+    log.until_applied_of(answering_key(key), &[101, 102]).await;
+    assert_eq!(log.count("SELECT count(*) FROM dead_letter").await, 0);
+    consumer.stop().await;
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_batch_whose_epoch_passes_after_its_load_nothing_is_committed() {
+    let held = Held::new().await;
+    let key = Uuid::new_v4();
+    held.log.append(key, 1).await;
+    held.until_decisions(1).await;
+    sqlx::query(RAISE_EPOCHS).execute(&held.log.pool).await.unwrap();
+    held.let_go(1);
+    held.until_decisions(2).await;
+    assert_nothing_committed(&held.log).await;
+    held.let_go(100);
+    held.stop_with_one_effect(key).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_batch_whose_epoch_passes_while_its_write_waits_for_the_offset_nothing_is_committed() {
+    let held = Held::new().await;
+    let key = Uuid::new_v4();
+    held.log.append(key, 1).await;
+    held.until_decisions(1).await;
+    let mut other = held.log.journal.begin().await.unwrap();
+    sqlx::query("SELECT FROM consumer_offset FOR UPDATE").fetch_all(&mut *other).await.unwrap();
+    held.let_go(1);
+    held.log.until_waiting_for_locks(1).await;
+    sqlx::query(RAISE_EPOCHS).execute(&mut *other).await.unwrap();
+    other.commit().await.unwrap();
+    held.until_decisions(2).await;
+    assert_nothing_committed(&held.log).await;
+    held.let_go(100);
+    held.stop_with_one_effect(key).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_batch_whose_epoch_passes_while_its_load_waits_nothing_is_committed() {
+    let held = Held::new().await;
+    let (earlier, key) = (Uuid::new_v4(), Uuid::new_v4());
+    sqlx::query("INSERT INTO recorded VALUES ($1, 1, '[]')").bind(key).execute(&held.log.pool).await.unwrap();
+    // While a batch is being decided, the next one comes to lie in Kafka: no relay publishes past an open transaction.
+    held.log.append(earlier, 100).await;
+    held.until_decisions(1).await;
+    held.log.append(key, 1).await;
+    held.log.until_published().await;
+    let mut other = held.log.journal.begin().await.unwrap();
+    sqlx::query("SELECT FROM recorded FOR UPDATE").fetch_all(&mut *other).await.unwrap();
+    held.let_go(1);
+    held.log.until_waiting_for_locks(1).await;
+    assert_eq!(held.log.applied_of(earlier).await, [100]);
+    sqlx::query(RAISE_EPOCHS).execute(&held.log.pool).await.unwrap();
+    other.rollback().await.unwrap();
+    held.let_go(1);
+    held.until_decisions(3).await;
+    let untouched = "SELECT count(*) FROM recorded WHERE state = '[]' AND version = 1";
+    assert_eq!(held.log.count(untouched).await, 1);
+    assert_eq!(held.log.count("SELECT count(*) FROM applied").await, 1);
+    assert_eq!(held.log.count("SELECT count(*) FROM event_log").await, 2);
+    assert_eq!(held.log.count("SELECT sum(next_offset)::bigint FROM consumer_offset").await, 1);
+    held.let_go(100);
+    held.log.until_applied_of(key, &[1]).await;
+    held.log.until_applied_of(answering_key(key), &[101]).await;
+    held.consumer.stop().await;
+    held.relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_transaction_of_a_batch_is_four_round_trips_begin_load_write_and_commit() {
+    let log = Log::new().await;
+    let counting = Counting::before(&log.url).await;
+    let counted = Log::on(&counting.url, log.kafka.clone()).await;
+    let (relay, consumer) = (log.relay(), counted.consumer(Arc::default()));
+    // Each connection prepares each statement once: one for a key that is new, and one for a key that is known.
+    let key = Uuid::new_v4();
+    let mut applied = Vec::new();
+    let prepared = async || {
+        let connections = counting.transactions();
+        connections.iter().flat_map(|connection| connection.iter().skip(3)).copied().collect::<Vec<_>>()
+    };
+    while prepared().await.len() < 12 {
+        applied.push(i64::try_from(applied.len()).unwrap() + 1_000);
+        log.append(key, applied[applied.len() - 1]).await;
+        log.until_applied_of(key, &applied).await;
+    }
+    consumer.stop().await;
+    relay.stop().await;
+    let round_trips = prepared().await;
+    assert!(round_trips.iter().all(|count| *count == 4), "{:?}", counting.transactions());
+}

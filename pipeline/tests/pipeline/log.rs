@@ -1,0 +1,130 @@
+//! The narrow log: what it shows is what it was given, and its words have one code each.
+
+use ordermill_pipeline::journal::{JournalError, Keys, Loaded, Writes};
+use ordermill_pipeline::log::{Cause, Entry, RecordPlace, RequestRef};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::{Log, entry};
+
+/// What the log shows of the entry of an aggregate, but for the time.
+async fn shown(log: &Log, aggregate_id: Uuid) -> Value {
+    let shown = "SELECT to_jsonb(l) - 'at' FROM event_log l WHERE aggregate_id = $1";
+    sqlx::query_scalar(shown).bind(aggregate_id).fetch_one(&log.pool).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_shows_everything_as_it_was_given() {
+    let log = Log::new().await;
+    let trace = "00-0000000000000000000000000000000a-00000000000000b0-00";
+    let [key, aggregate_id, correlation_id, cause_id, user, request_id] = [(); 6].map(|()| Uuid::new_v4());
+    let plain = Entry { trace: trace.parse().unwrap(), ..entry(key, 1, 1) };
+    let rich = Entry {
+        topic: "cups.drinkers.dlt".to_owned(),
+        partition: 3,
+        record_key: Some(b"\xff\0".to_vec()),
+        aggregate_id,
+        sequence: 12,
+        event_type: "cup.filled".to_owned(),
+        version: 7,
+        correlation_id: Some(correlation_id),
+        cause: Some(Cause {
+            event_id: cause_id,
+            met_at: Some(RecordPlace { topic: "pots".to_owned(), partition: 2, offset: 1 << 40 }),
+        }),
+        actor: format!("user:{user}"),
+        request: Some(RequestRef { id: request_id, idempotency_key: Some("again, ümlaut".to_owned()) }),
+        data: b"\0\xfe".to_vec(),
+        headers: Some(json!([{"name": "n", "value": "v"}])),
+        ..plain.clone()
+    };
+    let data = String::from_utf8(plain.data.clone()).unwrap();
+    log.journal
+        .append(&mut log.pool.acquire().await.unwrap(), vec![plain.clone(), rich.clone()], log.journal.now())
+        .await
+        .unwrap();
+    let hex = |bytes: &str| {
+        let digits: String = bytes.bytes().map(|byte| format!("{byte:02x}")).collect();
+        format!("\\x{digits}")
+    };
+    let expected = json!({
+        "position": 1, "event_id": plain.event_id, "topic": "balances", "partition": plain.partition, "key": key,
+        "record_key": null, "aggregate_id": key, "sequence": 1, "type": "balance.charged", "version": 1,
+        "correlation_id": null, "cause_id": null, "cause_topic": null, "cause_partition": null,
+        "cause_offset": null, "actor": "test", "request_id": null, "idempotency_key": null,
+        "traceparent": trace, "data": hex(&data), "headers": null,
+    });
+    assert_eq!(shown(&log, key).await, expected);
+    let expected = json!({
+        "position": 2, "event_id": rich.event_id, "topic": "cups.drinkers.dlt", "partition": 3, "key": key,
+        "record_key": "\\xff00", "aggregate_id": aggregate_id, "sequence": 12, "type": "cup.filled", "version": 7,
+        "correlation_id": correlation_id, "cause_id": cause_id, "cause_topic": "pots", "cause_partition": 2,
+        "cause_offset": 1_i64 << 40, "actor": format!("user:{user}"), "request_id": request_id,
+        "idempotency_key": "again, ümlaut", "traceparent": trace, "data": "\\x00fe",
+        "headers": [{"name": "n", "value": "v"}],
+    });
+    assert_eq!(shown(&log, aggregate_id).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_actor_is_shown_as_it_was_given_whatever_it_is() {
+    let log = Log::new().await;
+    let id = Uuid::new_v4();
+    for actor in [
+        "admin".to_owned(),
+        "worker:orders".to_owned(),
+        format!("user:{id}"),
+        format!("user:{}", id.simple()),
+        format!("user:{}", id.to_string().to_uppercase()),
+        format!("user:{}", id.braced()),
+        format!("admin:token:{id}"),
+        "user:".to_owned(),
+        format!(":{id}"),
+    ] {
+        let entry = Entry { actor: actor.clone(), ..entry(Uuid::new_v4(), 1, 1) };
+        let aggregate_id = entry.aggregate_id;
+        let mut connection = log.pool.acquire().await.unwrap();
+        log.journal.append(&mut connection, vec![entry], log.journal.now()).await.unwrap();
+        assert_eq!(shown(&log, aggregate_id).await["actor"], actor);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_word_that_two_processes_meet_at_the_same_time_is_learnt_once() {
+    let log = Log::new().await;
+    let mut other = log.journal.begin().await.unwrap();
+    sqlx::query("INSERT INTO log_word (word) VALUES ('cup.filled')").execute(&mut *other).await.unwrap();
+    let appending = [(); 2].map(|()| {
+        let journal = log.fresh_journal();
+        tokio::spawn(async move {
+            let entry = Entry { event_type: "cup.filled".to_owned(), ..entry(Uuid::new_v4(), 1, 1) };
+            let decide = |_: &Loaded, _| {
+                let entries = vec![entry.clone()];
+                Ok::<_, JournalError>((Writes { entries, ..Writes::default() }, ()))
+            };
+            journal.decide(&[], &Keys::default(), decide).await.unwrap();
+        })
+    });
+    log.until_waiting_for_locks(2).await;
+    // Nobody has learnt it so far: the first who goes on does.
+    other.rollback().await.unwrap();
+    for appending in appending {
+        appending.await.unwrap();
+    }
+    assert_eq!(log.count("SELECT count(*) FROM log_word WHERE word = 'cup.filled'").await, 1);
+    assert_eq!(log.count("SELECT count(DISTINCT type) FROM log_entry").await, 1);
+    assert_eq!(log.count("SELECT count(*) FROM event_log WHERE type = 'cup.filled'").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_word_outlives_the_transaction_that_first_needed_it() {
+    let log = Log::new().await;
+    let filled = || Entry { event_type: "cup.filled".to_owned(), ..entry(Uuid::new_v4(), 1, 1) };
+    let mut transaction = log.journal.begin().await.unwrap();
+    log.journal.append(&mut transaction, vec![filled()], log.journal.now()).await.unwrap();
+    transaction.rollback().await.unwrap();
+    let mut transaction = log.journal.begin().await.unwrap();
+    log.journal.append(&mut transaction, vec![filled()], log.journal.now()).await.unwrap();
+    transaction.commit().await.unwrap();
+    assert_eq!(log.count("SELECT count(*) FROM event_log WHERE type = 'cup.filled'").await, 1);
+}

@@ -1,0 +1,102 @@
+//! `ordermill dlq`: looks at dead letters, edits, replays and discards them.
+//!
+//! It works on the database itself, so it also works while the API is down. What it prints as JSON is what the API
+//! answers. It exits with 0 where what was asked for is done, 1 where a replay could not apply every letter, 2 where
+//! it could not do what was asked, with one line on standard error that says why.
+
+mod actor;
+mod changes;
+mod desk;
+mod edit;
+mod filter;
+mod list;
+mod payload;
+mod progress;
+mod replay;
+mod show;
+mod text;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use ordermill_pipeline::clock::Clock;
+
+use crate::connections::ConnectionArgs;
+use crate::database::connect_pool;
+use crate::one_line::one_line;
+use crate::printable::printable;
+
+use desk::Desk;
+
+/// One for what is asked, one for what is looked at meanwhile.
+const CONNECTIONS_MAX: u32 = 2;
+/// What the process answers where it could not do what was asked.
+const NOT_DONE: u8 = 2;
+
+/// The flags of `ordermill dlq`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DlqArgs {
+    #[command(subcommand)]
+    command: DlqCommand,
+    /// Prints JSON as the API answers it, instead of a table.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum DlqCommand {
+    /// Lists dead letters, the newest first.
+    List(list::ListArgs),
+    /// Counts dead letters by topic, group and code.
+    Groups(list::GroupsArgs),
+    /// Shows one with headers, payload, the failing place, and what was done to it.
+    Show(show::ShowArgs),
+    /// Has the groups that failed apply dead letters, or with --dry-run say what would come of it.
+    Replay(replay::ReplayArgs),
+    /// Lists the latest replays.
+    Replays(replay::ReplaysArgs),
+    /// Shows how far a replay is, until it is done.
+    Progress(replay::ProgressArgs),
+    /// Puts another payload into a dead letter, for its next replay; the payload as it came is kept.
+    Edit(edit::EditArgs),
+    /// Decides that a dead letter is never applied.
+    Discard(changes::DiscardArgs),
+    /// Lists the groups that have stopped since too much of what they read can't be applied.
+    Halts,
+    /// Has a group go on that has stopped.
+    Resume(changes::ResumeArgs),
+}
+
+/// Does what is asked.
+///
+/// # Errors
+/// Where standard error can't be written.
+pub(crate) async fn run(args: DlqArgs, connections: &ConnectionArgs) -> Result<ExitCode> {
+    match work(args, connections).await {
+        Ok(code) => Ok(code),
+        Err(error) => {
+            writeln!(std::io::stderr(), "ordermill: {}", printable(&one_line(&error)))?;
+            Ok(ExitCode::from(NOT_DONE))
+        }
+    }
+}
+
+async fn work(args: DlqArgs, connections: &ConnectionArgs) -> Result<ExitCode> {
+    let pool = connect_pool(&connections.database_url()?, "dlq", CONNECTIONS_MAX).await?;
+    let prefix = connections.topic_prefix()?;
+    let desk = Desk { pool, prefix, clock: Clock::system(), json: args.json };
+    match args.command {
+        DlqCommand::List(args) => list::list(&desk, &args).await,
+        DlqCommand::Groups(args) => list::groups(&desk, &args).await,
+        DlqCommand::Show(args) => show::show(&desk, &args).await,
+        DlqCommand::Replay(args) => replay::replay(&desk, args).await,
+        DlqCommand::Replays(args) => replay::replays(&desk, &args).await,
+        DlqCommand::Progress(args) => replay::progress(&desk, &args).await,
+        DlqCommand::Edit(args) => edit::edit(&desk, &args).await,
+        DlqCommand::Discard(args) => changes::discard(&desk, &args).await,
+        DlqCommand::Halts => changes::halts(&desk).await,
+        DlqCommand::Resume(args) => changes::resume(&desk, &args).await,
+    }
+}

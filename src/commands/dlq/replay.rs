@@ -1,0 +1,295 @@
+//! `dlq replay`, `dlq replays` and `dlq progress`.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use comfy_table::CellAlignment;
+use ordermill_api::Items;
+use ordermill_api::dead_letters::{CountsView, ItemView, ReplayView, RequestedView};
+use ordermill_pipeline::database;
+use ordermill_pipeline::dead_letters::replays::{self, Options, Replay, Requested, Selection};
+use ordermill_pipeline::dead_letters::{State, Verdict};
+use uuid::Uuid;
+
+use super::actor::actor;
+use super::desk::{Desk, NOT_APPLIED};
+use super::filter::FilterArgs;
+use super::progress;
+use super::text::{cell, note, print, print_json, table, time};
+use crate::database::explain;
+use crate::printable::printable;
+
+/// Up to so many letters, each verdict is shown.
+const SHOWN_ALWAYS: usize = 20;
+/// So many of what went wrong are shown where there are more letters than that.
+const WRONG_SHOWN_MAX: usize = 50;
+
+/// The flags of `dlq replay`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct ReplayArgs {
+    /// These letters.
+    ids: Vec<Uuid>,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// All that is PARKED.
+    #[arg(long, conflicts_with = "ids")]
+    all: bool,
+    /// Tries each letter and rolls everything back: the verdicts say what would happen.
+    #[arg(long)]
+    dry_run: bool,
+    /// At most this many letters a second; as fast as the workers can if not given.
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=100_000))]
+    rate: Option<i32>,
+    /// Does not wait for the verdicts.
+    #[arg(long)]
+    no_wait: bool,
+    /// Shows the verdict on each letter, however many there are.
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+/// The flags of `dlq replays`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct ReplaysArgs {
+    /// How many at most.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    limit: u16,
+}
+
+/// The flags of `dlq progress`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct ProgressArgs {
+    /// The replay.
+    replay_id: Uuid,
+    /// Shows it as it is now.
+    #[arg(long)]
+    no_wait: bool,
+    /// Shows the verdict on each letter, however many there are.
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+impl ReplayArgs {
+    /// Which letters are meant.
+    fn selection(&self, prefix: &str) -> Result<Selection> {
+        match (self.ids.is_empty(), self.filter.is_empty(), self.all) {
+            (false, true, false) => Ok(Selection::Ids(self.ids.clone())),
+            (true, _, true) | (true, false, false) => {
+                let filter = self.filter.filter(prefix)?;
+                if filter.state == Some(State::Discarded) {
+                    bail!("what was discarded is not replayed: give another --state or none");
+                }
+                Ok(Selection::Filter(filter))
+            }
+            (false, ..) => bail!("give either ids or filters like --topic orders.stock.dlt, not both"),
+            (true, true, false) => bail!(
+                "say what to replay: ids, filters like --topic orders.stock.dlt, or --all for all that is PARKED"
+            ),
+        }
+    }
+}
+
+/// Asks for a replay and waits for its verdicts.
+pub(super) async fn replay(desk: &Desk, args: ReplayArgs) -> Result<ExitCode> {
+    let selection = args.selection(&desk.prefix)?;
+    let options = Options { dry_run: args.dry_run, rate_per_second: args.rate };
+    let requested = request(desk, &selection, options).await?;
+    let Requested { replay_id, selected } = requested;
+    if args.no_wait {
+        if desk.json {
+            print_json(&RequestedView::from(requested))?;
+        } else {
+            print(&format!("replay {replay_id}: {selected} letters are selected"))?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let kind = if args.dry_run { "dry run" } else { "replay" };
+    note(&format!("{kind} {replay_id}: {selected} letters are selected"))?;
+    if selected > 0 {
+        note(&format!(
+            "it goes on without this command; to see it again: ordermill dlq progress {replay_id}"
+        ))?;
+    }
+    let replay = progress::watch(desk, replay_id).await?;
+    show(desk, replay, args.verbose).await
+}
+
+/// Fixes what is selected.
+async fn request(desk: &Desk, selection: &Selection, options: Options) -> Result<Requested> {
+    let mut transaction = database::begin(&desk.pool).await.map_err(explain)?;
+    let requested = replays::request(&mut transaction, selection, options, &actor(), desk.now()).await;
+    let requested = requested.map_err(|error| match error {
+        replays::ReplayError::Database(error) => explain(error),
+        refused => anyhow::Error::new(refused),
+    })?;
+    transaction.commit().await.map_err(explain)?;
+    Ok(requested)
+}
+
+/// Lists the latest replays.
+pub(super) async fn replays(desk: &Desk, args: &ReplaysArgs) -> Result<ExitCode> {
+    let limit = usize::from(args.limit);
+    let rows = replays::list(&desk.pool, None, i64::from(args.limit) + 1).await.map_err(explain)?;
+    let view = |replay| ReplayView::of(replay, None);
+    let page = Items::of_rows(rows, limit, |replay: &Replay| replay.replay_id, view);
+    if desk.json {
+        print_json(&page)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut rows = table([
+        "replay",
+        "asked for",
+        "by",
+        "dry run",
+        "state",
+        "letters",
+        "applied",
+        "already",
+        "failed again",
+        "waiting",
+        "undecided",
+    ]);
+    for replay in page.items {
+        let CountsView { applied, already_applied, failed_again, waiting, undecided } = replay.counts;
+        rows.add_row([
+            replay.replay_id.to_string(),
+            time(Some(replay.requested_at)),
+            cell(Some(&replay.requested_by)),
+            if replay.dry_run { "yes" } else { "no" }.to_owned(),
+            replay.state.to_owned(),
+            replay.selected.to_string(),
+            applied.to_string(),
+            already_applied.to_string(),
+            failed_again.to_string(),
+            waiting.to_string(),
+            undecided.to_string(),
+        ]);
+    }
+    print(&rows.to_string())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows how far a replay is, until it is done.
+pub(super) async fn progress(desk: &Desk, args: &ProgressArgs) -> Result<ExitCode> {
+    let replay = if args.no_wait {
+        progress::find(desk, args.replay_id).await?
+    } else {
+        progress::watch(desk, args.replay_id).await?
+    };
+    show(desk, replay, args.verbose).await
+}
+
+/// Prints a replay; answers whether all was applied. A dry run has done what it was asked for when it has its verdicts.
+async fn show(desk: &Desk, replay: Replay, verbose: bool) -> Result<ExitCode> {
+    let items = replays::items(&desk.pool, replay.replay_id).await.map_err(explain)?;
+    let view = ReplayView::of(replay, Some(items));
+    let counts = view.counts;
+    if desk.json {
+        print_json(&view)?;
+    } else {
+        print(&counted(&view))?;
+        let items = view.items.as_deref().unwrap_or_default();
+        if let Some(verdicts) = verdicts(items, verbose) {
+            print(&format!("\n{verdicts}"))?;
+        }
+    }
+    let is_wrong = !view.dry_run && counts.failed_again + counts.waiting > 0;
+    Ok(if is_wrong { ExitCode::from(NOT_APPLIED) } else { ExitCode::SUCCESS })
+}
+
+/// The counts as a table.
+fn counted(view: &ReplayView) -> String {
+    let CountsView { applied, already_applied, failed_again, waiting, undecided } = view.counts;
+    let mut rows = table([if view.dry_run { "would be" } else { "verdict" }, "letters"]);
+    if let Some(column) = rows.column_mut(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let counts = [applied, already_applied, failed_again, waiting];
+    for (verdict, count) in Verdict::ALL.into_iter().zip(counts) {
+        rows.add_row([verdict.name().to_owned(), count.to_string()]);
+    }
+    if undecided > 0 {
+        rows.add_row(["(undecided)".to_owned(), undecided.to_string()]);
+    }
+    rows.to_string()
+}
+
+/// The verdicts letter by letter: all where they are few or were asked for, else those that say that something is wrong.
+fn verdicts(items: &[ItemView], verbose: bool) -> Option<String> {
+    let applied = [Verdict::Applied.name(), Verdict::AlreadyApplied.name()];
+    let is_wrong = |item: &ItemView| item.verdict.is_some_and(|verdict| !applied.contains(&verdict));
+    let shows_all = verbose || items.len() <= SHOWN_ALWAYS;
+    let (mut wanted, mut unshown) = (Vec::new(), 0);
+    for item in items.iter().filter(|item| shows_all || is_wrong(item)) {
+        if shows_all || wanted.len() < WRONG_SHOWN_MAX {
+            wanted.push(item);
+        } else {
+            unshown += 1;
+        }
+    }
+    if wanted.is_empty() {
+        return None;
+    }
+    let mut rows = table(["dead letter", "group", "verdict", "why"]);
+    for item in wanted {
+        rows.add_row([
+            item.dead_letter_id.to_string(),
+            cell(Some(&item.group)),
+            item.verdict.unwrap_or("(undecided)").to_owned(),
+            printable(item.detail.as_deref().unwrap_or_default()),
+        ]);
+    }
+    let rest = if unshown > 0 { format!("\n… and {unshown} more: add --verbose") } else { String::new() };
+    Some(format!("{rows}{rest}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args() -> ReplayArgs {
+        ReplayArgs {
+            ids: Vec::new(),
+            filter: FilterArgs::default(),
+            all: false,
+            dry_run: false,
+            rate: None,
+            no_wait: false,
+            verbose: false,
+        }
+    }
+
+    fn items(verdict: Verdict, count: usize) -> Vec<ItemView> {
+        let item = |_| ItemView {
+            dead_letter_id: Uuid::nil(),
+            group: "stock".to_owned(),
+            verdict: Some(verdict.name()),
+            detail: None,
+            decided_at: None,
+        };
+        (0..count).map(item).collect()
+    }
+
+    #[test]
+    fn nothing_is_replayed_that_was_not_named() {
+        assert!(args().selection("").unwrap_err().to_string().contains("--all"));
+        let all = ReplayArgs { all: true, ..args() };
+        assert!(matches!(all.selection("").unwrap(), Selection::Filter(filter) if filter.state.is_none()));
+        let ids = ReplayArgs { ids: vec![Uuid::nil()], ..args() };
+        assert!(matches!(ids.selection("").unwrap(), Selection::Ids(ids) if ids == [Uuid::nil()]));
+    }
+
+    #[test]
+    fn few_verdicts_are_shown_and_of_many_those_that_are_wrong() {
+        let lines = |items: &[ItemView], verbose| {
+            verdicts(items, verbose).map_or(0, |text| text.lines().filter(|l| l.contains("stock")).count())
+        };
+        let many = items(Verdict::Applied, SHOWN_ALWAYS + 1);
+        assert_eq!(lines(&items(Verdict::Applied, SHOWN_ALWAYS), false), SHOWN_ALWAYS);
+        assert_eq!((lines(&many, false), lines(&many, true)), (0, SHOWN_ALWAYS + 1));
+        let wrong = items(Verdict::FailedAgain, WRONG_SHOWN_MAX + 7);
+        assert_eq!(lines(&wrong, false), WRONG_SHOWN_MAX);
+        assert!(verdicts(&wrong, false).unwrap().ends_with("… and 7 more: add --verbose"));
+    }
+}

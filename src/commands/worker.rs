@@ -1,0 +1,38 @@
+//! `ordermill worker`: workers in a process of their own.
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use ordermill_workers::{GatewayConfig, Worker};
+
+use crate::arguments::{FloodArgs, ServiceArgs};
+use crate::connections::Connections;
+use crate::services;
+
+/// The flags of `ordermill worker`.
+#[derive(Args, Debug)]
+pub(crate) struct WorkerArgs {
+    /// The workers: orders, stock, payments, coupons, sales, timers. All if none is named.
+    #[arg(value_parser = worker)]
+    names: Vec<Worker>,
+    #[command(flatten)]
+    service: ServiceArgs,
+    #[command(flatten)]
+    flood: FloodArgs,
+}
+
+fn worker(name: &str) -> Result<Worker> {
+    let known = Worker::ALL.map(|worker| worker.name()).join(", ");
+    Worker::from_name(name).with_context(|| format!("there is no worker {name:?}; there are {known}"))
+}
+
+/// Runs workers until Ctrl-C or SIGTERM.
+pub(crate) async fn run(connections: &Connections, args: WorkerArgs) -> Result<()> {
+    let gateway_url = connections
+        .gateway_url
+        .clone()
+        .context("the gateway's address is missing: give --gateway-url or ORDERMILL_GATEWAY_URL")?;
+    let mut services = services::connect(connections, args.service.metrics_listen).await?;
+    services.flood_limit = args.flood.limit();
+    let workers = if args.names.is_empty() { Worker::ALL.to_vec() } else { args.names };
+    services.run_workers(&workers, &GatewayConfig::new(&gateway_url)).await
+}

@@ -1,0 +1,34 @@
+//! The database, as commands open it and as they tell that it failed.
+
+use anyhow::{Context as _, Result};
+use ordermill_pipeline::database;
+use sqlx::PgPool;
+
+/// What an operator is told where there is no answer.
+pub(crate) const NOT_THERE: &str =
+    "PostgreSQL does not answer; check that it runs and that DATABASE_URL names it";
+
+/// Opens a pool, or says in one line that the database is not there.
+///
+/// # Errors
+/// Where it does not answer.
+pub async fn connect_pool(url: &str, name: &str, connections_max: u32) -> Result<PgPool> {
+    database::connect(url, &format!("ordermill-{name}"), connections_max).await.context(NOT_THERE)
+}
+
+/// A database error in words that say what to do.
+pub(crate) fn explain(error: sqlx::Error) -> anyhow::Error {
+    const UNDEFINED_TABLE: &str = "42P01";
+    const INSUFFICIENT_PRIVILEGE: &str = "42501";
+    const LOCK_NOT_AVAILABLE: &str = "55P03";
+    let code = error.as_database_error().and_then(|error| error.code());
+    let advice = match code.as_deref() {
+        Some(UNDEFINED_TABLE) => "the database is not set up: run `ordermill migrate` first",
+        Some(INSUFFICIENT_PRIVILEGE) => {
+            "the role of DATABASE_URL is not allowed to; use the owner of the database"
+        }
+        Some(LOCK_NOT_AVAILABLE) => "another transaction holds on to it; look at pg_locks, or try again",
+        _ => "the database failed",
+    };
+    anyhow::Error::new(error).context(advice)
+}
