@@ -1,5 +1,7 @@
 //! Stock: reserved for an order, then deducted or released, all lines or none.
 
+mod goods;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -18,6 +20,8 @@ use uuid::Uuid;
 use crate::aggregate::{Aggregate, documents};
 use crate::capability::{Capability, Decided, Reacts};
 use crate::products::Product;
+
+pub use goods::TooFew;
 
 /// Where the units of one product are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@
 //! orders.
 
 mod load;
-mod statement;
+pub(crate) mod statement;
 mod write;
 
 use jiff::Timestamp;
@@ -23,46 +23,11 @@ use crate::words::Words;
 
 pub(crate) use load::{Beside, Load};
 pub use load::{Keys, Loaded, Lock, StoredDocument, Table, load};
-pub use statement::{Shortfall, Statement};
+pub use statement::{Shortfall, Statement, Unwritten};
 pub use write::{Change, Projection};
 
 /// How often a decision is made anew before a conflict is told: it is another one each time.
 const CONFLICTS_MAX: u32 = 20;
-
-/// Why a statement has not been written. Its transaction must be rolled back.
-#[derive(Debug, Error)]
-pub enum Unwritten {
-    /// A part has written fewer rows than it must.
-    #[error("{part} wrote {written} of {rows} rows: {shortfall:?}")]
-    Short {
-        /// The part.
-        part: String,
-        /// How many rows it must write.
-        rows: i64,
-        /// How many it has.
-        written: i64,
-        /// What that means.
-        shortfall: Shortfall,
-    },
-    /// The database refused or failed.
-    #[error("database: {0}")]
-    Database(#[from] sqlx::Error),
-}
-
-impl Unwritten {
-    /// Whether somebody else was there first, so that the same may be decided anew.
-    #[must_use]
-    pub fn is_conflict(&self) -> bool {
-        match self {
-            Unwritten::Short { shortfall, .. } => *shortfall == Shortfall::Conflict,
-            // Somebody else has added to the history of an aggregate that this one has not seen.
-            Unwritten::Database(sqlx::Error::Database(error)) => {
-                error.is_unique_violation() && error.table() == Some("log_entry")
-            }
-            Unwritten::Database(_) => false,
-        }
-    }
-}
 
 /// What was decided, to be written.
 #[derive(Default)]
@@ -205,7 +170,7 @@ impl Journal {
         now: Timestamp,
     ) -> Result<(), JournalError> {
         write::add_changes(statement, &writes.changes);
-        log::add(statement, self, &writes.entries, now, "").await?;
+        log::add(statement, &self.pool, &self.words, &writes.entries, now, "").await?;
         writes.projections.iter().for_each(|projection| projection.add(statement));
         Ok(())
     }
@@ -221,7 +186,7 @@ impl Journal {
         now: Timestamp,
         condition: &str,
     ) -> Result<(), sqlx::Error> {
-        log::add(statement, self, entries, now, condition).await
+        log::add(statement, &self.pool, &self.words, entries, now, condition).await
     }
 
     /// Appends entries in the caller's transaction, and nothing else.

@@ -6,9 +6,10 @@
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use ordermill_schemas::Event;
+use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::journal::{Journal, Shortfall, Statement};
+use crate::journal::statement::{Shortfall, Statement};
 use crate::partition::partition_of;
 use crate::trace::TraceContext;
 use crate::words::Words;
@@ -152,7 +153,8 @@ fn words(entries: &[Entry]) -> impl Iterator<Item = &str> {
 /// Where their words can't be given codes.
 pub(crate) async fn add(
     statement: &mut Statement,
-    journal: &Journal,
+    pool: &PgPool,
+    known: &Words,
     entries: &[Entry],
     at: Timestamp,
     condition: &str,
@@ -160,8 +162,8 @@ pub(crate) async fn add(
     if entries.is_empty() {
         return Ok(());
     }
-    journal.words.learn(&journal.pool, words(entries)).await?;
-    let rows = rows(statement, &journal.words, entries);
+    known.learn(pool, words(entries)).await?;
+    let rows = rows(statement, known, entries);
     let at = statement.bind(at.to_sqlx());
     statement.must(
         "logged",

@@ -8,7 +8,6 @@ use ordermill_schemas::{Event, Money};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::decision::Written;
 use crate::documents::Row;
 
 /// A balance; `None` where there is no such user.
@@ -68,9 +67,13 @@ pub(crate) struct Entries(Vec<EntryRow>);
 
 impl Entries {
     /// Those of the events; `None` where they make none.
-    pub(crate) fn of(written: &[Written], at: Timestamp) -> Option<Entries> {
-        let entries: Vec<EntryRow> =
-            written.iter().filter_map(|w| entry_of(w.event_id, &w.event, w.sequence, at)).collect();
+    pub(crate) fn of<'e>(
+        events: impl Iterator<Item = (Uuid, &'e Event, i32)>,
+        at: Timestamp,
+    ) -> Option<Entries> {
+        let entries: Vec<EntryRow> = events
+            .filter_map(|(event_id, event, sequence)| entry_of(event_id, event, sequence, at))
+            .collect();
         (!entries.is_empty()).then_some(Entries(entries))
     }
 }

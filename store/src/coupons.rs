@@ -167,7 +167,7 @@ pub async fn of_user(
     let mut statement = select_named();
     statement.push("u.user_id = ").push_bind(user_id);
     if let Some(state) = state {
-        statement.push(" AND u.status = ").push_bind(name_of(state));
+        statement.push(" AND u.status = ").push_bind(documents::word(state));
     }
     // A user has few, so they are sorted as they are found.
     statement
@@ -186,10 +186,4 @@ pub async fn of_user(
 #[must_use]
 pub fn state_named(word: &str) -> Option<UserCouponState> {
     serde_json::from_value(word.into()).ok()
-}
-
-/// The word that clients know a state by.
-#[must_use]
-pub fn name_of(state: UserCouponState) -> String {
-    serde_json::to_value(state).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
 }

@@ -113,7 +113,8 @@ pub fn writes<C: Capability>(
     after.check(before).map_err(refused)?;
     let changes = after.changes(before).map_err(refused)?.into_iter().map(change).collect();
     let mut projections: Vec<Box<dyn Projection>> = Vec::new();
-    projections.extend(Entries::of(&written, now).map(|entries| Box::new(entries) as Box<dyn Projection>));
+    let events = written.iter().map(|w| (w.event_id, &w.event, w.sequence));
+    projections.extend(Entries::of(events, now).map(|entries| Box::new(entries) as Box<dyn Projection>));
     let entry = |written: Written| {
         Entry::of_event(written.event_id, &written.event, written.sequence, written.origin, partitions)
     };

@@ -1,6 +1,7 @@
 //! Documents as they are read without being changed.
 
 use ordermill_domain::aggregate::{self, Aggregate};
+use serde::Serialize;
 use sqlx::{AssertSqlSafe, FromRow, PgExecutor, Postgres, QueryBuilder};
 use uuid::Uuid;
 
@@ -50,4 +51,10 @@ pub async fn find<A: Aggregate>(executor: impl PgExecutor<'_>, key: Uuid) -> Res
     let sql = format!("SELECT key, state::text AS state, bulk::text AS bulk FROM {} WHERE key = $1", A::NOUN);
     let row: Option<Row> = sqlx::query_as(AssertSqlSafe(sql)).bind(key).fetch_optional(executor).await?;
     row.map(|row| row.read()).transpose()
+}
+
+/// The word of a state in documents and answers.
+#[must_use]
+pub fn word(state: impl Serialize) -> String {
+    serde_json::to_value(state).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
 }

@@ -25,5 +25,5 @@ pub mod users;
 pub mod verification;
 
 pub use decision::{Decision, Written, decide, state, writes};
-pub use documents::find;
+pub use documents::{find, word};
 pub use tables::TABLES;

@@ -10,8 +10,7 @@ use ordermill_domain::orders::{Order, OrderStatus};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::documents;
-use crate::orders::word;
+use crate::documents::{self, word};
 
 /// The statuses that clients know.
 pub fn shown_statuses() -> impl Iterator<Item = OrderStatus> {

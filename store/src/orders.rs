@@ -1,7 +1,6 @@
 //! Orders as clients, timers and the bench read them.
 
 use jiff::Timestamp;
-use ordermill_domain::orders::OrderStatus;
 use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
 
@@ -88,10 +87,4 @@ pub async fn count_by_status(pool: &PgPool) -> Result<Vec<(String, i64)>, sqlx::
             .fetch_all(pool)
             .await?;
     Ok(rows.into_iter().map(|row| (row.status, row.orders)).collect())
-}
-
-/// The word of a status in the tables and in answers.
-#[must_use]
-pub fn word(status: OrderStatus) -> String {
-    serde_json::to_value(status).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
 }

@@ -8,8 +8,7 @@ use sqlx::encode::Encode;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{Arguments as _, AssertSqlSafe, FromRow, PgConnection, PgExecutor, Postgres, Type};
-
-use super::Unwritten;
+use thiserror::Error;
 
 /// What it means that a part has not written all its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +21,41 @@ pub enum Shortfall {
     NotInLog,
     /// The request has been answered before.
     Repeated,
+}
+
+/// Why a statement has not been written. Its transaction must be rolled back.
+#[derive(Debug, Error)]
+pub enum Unwritten {
+    /// A part has written fewer rows than it must.
+    #[error("{part} wrote {written} of {rows} rows: {shortfall:?}")]
+    Short {
+        /// The part.
+        part: String,
+        /// How many rows it must write.
+        rows: i64,
+        /// How many it has.
+        written: i64,
+        /// What that means.
+        shortfall: Shortfall,
+    },
+    /// The database refused or failed.
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+impl Unwritten {
+    /// Whether somebody else was there first, so that the same may be decided anew.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        match self {
+            Unwritten::Short { shortfall, .. } => *shortfall == Shortfall::Conflict,
+            // Somebody else has added to the history of an aggregate that this one has not seen.
+            Unwritten::Database(sqlx::Error::Database(error)) => {
+                error.is_unique_violation() && error.table() == Some("log_entry")
+            }
+            Unwritten::Database(_) => false,
+        }
+    }
 }
 
 struct Part {

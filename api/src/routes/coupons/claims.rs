@@ -101,7 +101,7 @@ impl From<ClaimRow> for ClaimView {
 /// The tag of a claim: of what it shows, and of what has become of the coupon that it brought.
 fn tag(row: &ClaimRow) -> HeaderValue {
     let coupon = row.user_coupon.as_ref().map(|row| &row.coupon);
-    let state = coupon.map_or_else(String::new, |coupon| coupons::name_of(coupon.state));
+    let state = coupon.map_or_else(String::new, |coupon| ordermill_store::word(coupon.state));
     let order = coupon.and_then(|coupon| coupon.order_id).map_or_else(String::new, |id| id.to_string());
     HeaderValue::try_from(format!("\"{}{state}{order}\"", row.claim.sequence))
         .unwrap_or(HeaderValue::from_static("\"\""))

@@ -77,7 +77,7 @@ impl From<UserCouponRow> for UserCouponView {
             name,
             discount: coupon.discount.into(),
             min_subtotal: coupon.min_subtotal,
-            status: coupons::name_of(coupon.state),
+            status: ordermill_store::word(coupon.state),
             issued_at: coupon.issued_at,
             expires_at: coupon.expires_at,
             used_at: coupon.used_at,

@@ -3,8 +3,8 @@
 use axum::extract::State;
 use axum::response::Response;
 use ordermill_domain::aggregate::Aggregate as _;
-use ordermill_domain::products::{Product, TooFew};
-use ordermill_domain::stock::{Shelf, Stock};
+use ordermill_domain::products::Product;
+use ordermill_domain::stock::{Shelf, Stock, TooFew};
 use ordermill_pipeline::journal::Keys;
 use ordermill_schemas::stock::StockAdjusted;
 use ordermill_store::Written;
