@@ -33,7 +33,7 @@ pub enum Code {
     Schema,
     /// Its key is not the one that its payload says.
     KeyMismatch,
-    /// It breaks a rule of the database.
+    /// It breaks a rule, of the shop or of the database.
     Rule,
     /// The program fails over it.
     Bug,

@@ -26,6 +26,6 @@ pub const CODES: [(&str, &str); 7] = [
     ("UNDECODABLE", "its value is not JSON"),
     ("SCHEMA", "its value does not have the shape that its type promises; the error names the place"),
     ("KEY_MISMATCH", "its key is not the one that its value says"),
-    ("RULE", "it breaks a rule of the database"),
+    ("RULE", "it breaks a rule, of the shop or of the database"),
     ("BUG", "the program fails over it"),
 ];

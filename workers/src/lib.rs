@@ -1,4 +1,4 @@
-//! The workers. Each is a file: its topics, its decider from `domain`, its `load` and `apply` from `store`. The sales
+//! The workers. Each is a file: its topics, the capability whose rules it follows, and which rows an event is about. The sales
 //! worker decides nothing: it only adds up.
 
 pub mod coupons;

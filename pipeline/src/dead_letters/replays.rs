@@ -51,7 +51,8 @@ fn joined(ids: &[Uuid]) -> String {
 /// What is asked for besides the selection.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Each letter is tried and everything rolled back: the verdicts say what would happen.
+    /// Each letter is decided on and nothing is written: the verdicts say what would happen. What only the database would
+    /// refuse is not foreseen.
     pub dry_run: bool,
     /// At most this many letters a second, whichever workers take them; as fast as they can if not given.
     pub rate_per_second: Option<i32>,

@@ -2,10 +2,10 @@
 //!
 //! Positions are drawn before their transactions commit, so the highest position seen says nothing about
 //! those below it. But every writer has a transaction id before it draws a position (the column order of
-//! `event_log` sees to that). So:
+//! `log_entry` sees to that). So:
 //!
 //! 1. ask for the end of the log: every position up to P has been drawn. (`event_log_end` waits for the sequence's page;
-//!    what a plain read of the sequence shows may be ahead of that, see migrations/0012);
+//!    what a plain read of the sequence shows may be ahead of that, see the migration);
 //! 2. then draw a transaction id X: whoever drew one of them has an id below X. (The snapshot's xmax would
 //!    not do: it is one above the highest id that has *ended*, and ids above it may be at work.);
 //! 3. as soon as a later snapshot's xmin is at least X, all of them have ended, and what is visible up to

@@ -35,7 +35,8 @@ pub(super) struct ReplayArgs {
     /// All that is PARKED.
     #[arg(long, conflicts_with = "ids")]
     all: bool,
-    /// Tries each letter and rolls everything back: the verdicts say what would happen.
+    /// Decides on each letter and writes nothing: the verdicts say what would happen. What only the database
+    /// would refuse is not foreseen.
     #[arg(long)]
     dry_run: bool,
     /// At most this many letters a second; as fast as the workers can if not given.

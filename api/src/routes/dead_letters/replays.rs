@@ -51,7 +51,8 @@ struct NewReplay {
     #[serde(default, deserialize_with = "present_object")]
     #[schema(value_type = LetterFilter, required = false)]
     filter: Option<LetterFilter>,
-    /// Each letter is tried and everything rolled back: the verdicts say what would happen.
+    /// Each letter is decided on and nothing is written: the verdicts say what would happen. What only the database would
+    /// refuse is not foreseen.
     #[serde(default)]
     #[schema(default = false)]
     dry_run: bool,
