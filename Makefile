@@ -25,6 +25,7 @@ test: install ## Run all tests, from unit to end to end, on a real stack
 check: install ## Formatting, lints, offline queries, schemas, audit: what CI runs before the tests
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	scripts/guarantees
 	scripts/sqlx --check
 	cargo run --quiet -p ordermill-schemas --bin generate -- --check
 	cargo run --quiet -p ordermill-domain --bin diagram -- --check
