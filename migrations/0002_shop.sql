@@ -46,10 +46,10 @@ CREATE INDEX idempotency_keys_age ON idempotency_keys USING brin (created_at);
 -- An order; its bulk are its lines: {product_id, name, category, unit_price, quantity} each.
 CREATE TABLE orders (
     key        uuid    PRIMARY KEY,
-    version    integer NOT NULL,
-    state      jsonb   NOT NULL,
     bulk       jsonb   NOT NULL,
     user_id    uuid    NOT NULL GENERATED ALWAYS AS ((state ->> 'user_id')::uuid) STORED,
+    version    integer NOT NULL,
+    state      jsonb   NOT NULL,
     status     text    NOT NULL GENERATED ALWAYS AS (state ->> 'status') STORED,
     paid       bigint  NOT NULL GENERATED ALWAYS AS ((state ->> 'paid')::bigint) STORED,
     refunded   bigint  NOT NULL GENERATED ALWAYS AS ((state ->> 'refunded')::bigint) STORED,
@@ -74,18 +74,18 @@ CREATE INDEX orders_open ON orders (open_until) WHERE open_until IS NOT NULL;
 
 CREATE TABLE shipments (
     key      uuid    PRIMARY KEY,
-    version  integer NOT NULL,
-    state    jsonb   NOT NULL,
     bulk     jsonb,
-    order_id uuid    NOT NULL REFERENCES orders GENERATED ALWAYS AS ((state ->> 'order_id')::uuid) STORED
+    order_id uuid    NOT NULL REFERENCES orders GENERATED ALWAYS AS ((state ->> 'order_id')::uuid) STORED,
+    version  integer NOT NULL,
+    state    jsonb   NOT NULL
 );
 CREATE INDEX shipments_order ON shipments (order_id, key);
 
 CREATE TABLE coupons (
     key      uuid    PRIMARY KEY,
+    bulk     jsonb,
     version  integer NOT NULL,
     state    jsonb   NOT NULL,
-    bulk     jsonb,
     quantity integer NOT NULL GENERATED ALWAYS AS ((state ->> 'quantity')::integer) STORED,
     issued   integer NOT NULL GENERATED ALWAYS AS ((state ->> 'issued')::integer) STORED,
     CONSTRAINT coupons_no_more_than_there_are CHECK (issued BETWEEN 0 AND quantity)
@@ -98,11 +98,11 @@ INSERT INTO coupons (key, version, state) VALUES ('01930000-0000-7000-8000-00000
 
 CREATE TABLE coupon_claims (
     key       uuid    PRIMARY KEY,
-    version   integer NOT NULL,
-    state     jsonb   NOT NULL,
     bulk      jsonb,
     coupon_id uuid    NOT NULL GENERATED ALWAYS AS ((state ->> 'coupon_id')::uuid) STORED,
     user_id   uuid    NOT NULL GENERATED ALWAYS AS ((state ->> 'user_id')::uuid) STORED,
+    version   integer NOT NULL,
+    state     jsonb   NOT NULL,
     -- The place among those issued, from 1.
     position  integer GENERATED ALWAYS AS ((state ->> 'position')::integer) STORED,
     status    text    NOT NULL GENERATED ALWAYS AS (state ->> 'state') STORED,
@@ -115,20 +115,20 @@ CREATE TABLE coupon_claims (
 -- What became of the coupon that an order named.
 CREATE TABLE coupon_uses (
     key            uuid    PRIMARY KEY,
-    version        integer NOT NULL,
-    state          jsonb   NOT NULL,
     bulk           jsonb,
-    user_coupon_id uuid    NOT NULL GENERATED ALWAYS AS ((state ->> 'user_coupon_id')::uuid) STORED
+    user_coupon_id uuid    NOT NULL GENERATED ALWAYS AS ((state ->> 'user_coupon_id')::uuid) STORED,
+    version        integer NOT NULL,
+    state          jsonb   NOT NULL
 );
 
 CREATE TABLE user_coupons (
     key        uuid    PRIMARY KEY,
-    version    integer NOT NULL,
-    state      jsonb   NOT NULL,
     bulk       jsonb,
     coupon_id  uuid    NOT NULL GENERATED ALWAYS AS ((state ->> 'coupon_id')::uuid) STORED,
     user_id    uuid    NOT NULL GENERATED ALWAYS AS ((state ->> 'user_id')::uuid) STORED,
     claim_id   uuid    NOT NULL UNIQUE GENERATED ALWAYS AS ((state ->> 'claim_id')::uuid) STORED,
+    version    integer NOT NULL,
+    state      jsonb   NOT NULL,
     -- A coupon is used for one order at most, and an order uses one at most.
     order_id   uuid    UNIQUE GENERATED ALWAYS AS ((state ->> 'order_id')::uuid) STORED,
     status     text    NOT NULL GENERATED ALWAYS AS (state ->> 'state') STORED,
@@ -144,9 +144,9 @@ CREATE INDEX user_coupons_open ON user_coupons (open_until) WHERE open_until IS 
 -- What is held for an order; its bulk are the lines: {product_id, quantity} each.
 CREATE TABLE stock_reservations (
     key     uuid    PRIMARY KEY,
+    bulk    jsonb   NOT NULL,
     version integer NOT NULL,
-    state   jsonb   NOT NULL,
-    bulk    jsonb   NOT NULL
+    state   jsonb   NOT NULL
 ) WITH (fillfactor = 70);
 
 -- What names are compared in: composed, so that Korean from a system that takes syllables apart is found, too, and in
@@ -166,9 +166,9 @@ CREATE FUNCTION name_grams(name text) RETURNS text[]
 
 CREATE TABLE products (
     key         uuid    PRIMARY KEY,
+    bulk        jsonb,
     version     integer NOT NULL,
     state       jsonb   NOT NULL,
-    bulk        jsonb,
     category    text    NOT NULL GENERATED ALWAYS AS (state ->> 'category') STORED,
     price       bigint  NOT NULL CHECK (price >= 0) GENERATED ALWAYS AS ((state ->> 'price')::bigint) STORED,
     withdrawn   boolean NOT NULL GENERATED ALWAYS AS ((state ->> 'withdrawn')::boolean) STORED,
@@ -185,9 +185,9 @@ ANALYZE products;
 -- Where the units of each product are; the sum of the three is what was ever received.
 CREATE TABLE stock (
     key      uuid    PRIMARY KEY,
+    bulk     jsonb,
     version  integer NOT NULL,
     state    jsonb   NOT NULL,
-    bulk     jsonb,
     on_hand  bigint  NOT NULL GENERATED ALWAYS AS ((state ->> 'on_hand')::bigint) STORED,
     reserved bigint  NOT NULL GENERATED ALWAYS AS ((state ->> 'reserved')::bigint) STORED,
     deducted bigint  NOT NULL GENERATED ALWAYS AS ((state ->> 'deducted')::bigint) STORED,
@@ -198,9 +198,9 @@ CREATE TABLE stock (
 
 CREATE TABLE payments (
     key         uuid    PRIMARY KEY,
+    bulk        jsonb,
     version     integer NOT NULL,
     state       jsonb   NOT NULL,
-    bulk        jsonb,
     -- Since when the gateway is being asked; absent where it has nothing to do.
     asked_since bigint  GENERATED ALWAYS AS ((state #>> '{asked,at}')::bigint) STORED
 ) WITH (fillfactor = 50);
@@ -214,27 +214,28 @@ CREATE TABLE gateway_lease (
 
 CREATE TABLE balances (
     key       uuid    PRIMARY KEY,
+    bulk      jsonb,
     version   integer NOT NULL,
     state     jsonb   NOT NULL,
-    bulk      jsonb,
     available bigint  NOT NULL GENERATED ALWAYS AS ((state ->> 'available')::bigint) STORED,
     held      bigint  NOT NULL GENERATED ALWAYS AS ((state ->> 'held')::bigint) STORED,
     CONSTRAINT balances_not_below_zero CHECK (available >= 0 AND held >= 0)
 ) WITH (fillfactor = 50);
 
--- The history of balances, as clients read it: made from their events.
-CREATE TABLE balance_entries (
-    entry_id      uuid        PRIMARY KEY,
-    user_id       uuid        NOT NULL,
-    -- The ordinal of the change in the balance's history.
-    sequence      integer     NOT NULL,
-    kind          text        NOT NULL CHECK (kind IN ('CHARGED', 'USED', 'REFUNDED')),
-    amount        bigint      NOT NULL CHECK (amount > 0),
-    balance_after bigint      NOT NULL CHECK (balance_after >= 0),
-    order_id      uuid        CHECK (kind = 'CHARGED' OR order_id IS NOT NULL),
-    created_at    timestamptz NOT NULL,
-    UNIQUE (user_id, sequence)
-);
+-- The history of balances, as clients read it: those of their events that move money. It leaves a balance when it is captured;
+-- a hold moves none. Topic and types are looked up once, so that a page of a user's entries is read from the log's index.
+CREATE VIEW balance_entries AS
+SELECT e.event_id AS entry_id, e.aggregate_id AS user_id, e.sequence,
+    (SELECT CASE word WHEN 'balance.charged' THEN 'CHARGED' WHEN 'balance.captured' THEN 'USED' ELSE 'REFUNDED' END
+     FROM log_word WHERE code = e.type) AS kind,
+    (said.data ->> 'amount')::bigint AS amount,
+    (said.data ->> 'available')::bigint + (said.data ->> 'held')::bigint AS balance_after,
+    (said.data ->> 'order_id')::uuid AS order_id,
+    e.at AS created_at
+FROM log_entry e CROSS JOIN LATERAL (SELECT convert_from(e.data, 'UTF8')::jsonb AS data OFFSET 0) said
+WHERE e.topic = (SELECT code FROM log_word WHERE word = 'balances')
+    AND e.type = ANY(ARRAY(
+        SELECT code FROM log_word WHERE word IN ('balance.charged', 'balance.captured', 'balance.refunded')));
 
 -- What was sold, in buckets of 15 minutes UTC by the time when the sale was confirmed. Days of every zone in use begin on
 -- such a quarter of an hour. The sales worker adds and subtracts; nobody else writes here.

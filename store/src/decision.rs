@@ -9,7 +9,6 @@ use ordermill_schemas::Event;
 use uuid::Uuid;
 
 use crate::TABLES;
-use crate::balances::Entries;
 
 /// An event that was decided upon, with its id and where it comes from.
 #[derive(Clone, Debug)]
@@ -71,7 +70,7 @@ pub async fn decide<C: Capability, T, E: From<JournalError>>(
             let before: C = state(loaded, now)?;
             let mut after = before.clone();
             let Decision { written, beside, answer } = decide(&mut after)?;
-            let mut writes = writes(loaded, &before, &after, written, now, journal.partitions)?;
+            let mut writes = writes(loaded, &before, &after, written, journal.partitions)?;
             writes.projections.extend(beside);
             Ok((writes, answer))
         })
@@ -100,7 +99,6 @@ pub fn writes<C: Capability>(
     before: &C,
     after: &C,
     written: Vec<Written>,
-    now: Timestamp,
     partitions: i16,
 ) -> Result<Writes, JournalError> {
     let change = |Document { noun, key, state, bulk }| Change {
@@ -112,14 +110,11 @@ pub fn writes<C: Capability>(
     };
     after.check(before).map_err(refused)?;
     let changes = after.changes(before).map_err(refused)?.into_iter().map(change).collect();
-    let mut projections: Vec<Box<dyn Projection>> = Vec::new();
-    let events = written.iter().map(|w| (w.event_id, &w.event, w.sequence));
-    projections.extend(Entries::of(events, now).map(|entries| Box::new(entries) as Box<dyn Projection>));
     let entry = |written: Written| {
         Entry::of_event(written.event_id, &written.event, written.sequence, written.origin, partitions)
     };
     let entries = written.into_iter().map(entry).collect::<Result<_, _>>()?;
-    Ok(Writes { changes, entries, projections })
+    Ok(Writes { changes, entries, projections: Vec::new() })
 }
 
 fn refused(error: DocumentError) -> JournalError {

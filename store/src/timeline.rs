@@ -3,12 +3,10 @@
 //! Every row is found by a key: events by their order, balance entries by the id that they share with their event, dead
 //! letters by their order.
 
-use std::collections::HashMap;
-
 use jiff::Timestamp;
 use ordermill_pipeline::log::{RecordPlace, RequestRef};
 use ordermill_pipeline::topics::is_dead_letter_topic;
-use ordermill_schemas::{Money, Topic};
+use ordermill_schemas::Money;
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -66,7 +64,7 @@ impl TimelineRow {
 /// An entry of a balance's history, of an order.
 #[derive(Clone, Debug)]
 pub struct BalanceEntryRow {
-    /// The entry.
+    /// The entry; the id of its event.
     pub entry_id: Uuid,
     /// USED or REFUNDED.
     pub kind: String,
@@ -111,13 +109,9 @@ pub struct DeadLetterRow {
 /// Where the database fails.
 pub async fn of_order(pool: &PgPool, order_id: Uuid) -> Result<Vec<TimelineRow>, sqlx::Error> {
     let mut rows = events(pool, order_id).await?;
-    // An entry or a dead letter is written with its event, so whoever sees the event finds it, too.
-    let of_balances = rows.iter().filter(|row| row.topic == Topic::Balances.name());
-    let entry_ids: Vec<Uuid> = of_balances.map(|row| row.event_id).collect();
-    let mut entries = balance_entries(pool, &entry_ids).await?;
+    // A dead letter is written with its event, so whoever sees the event finds it, too.
     let dead_letters = dead_letters(pool, order_id).await?;
     for row in &mut rows {
-        row.balance_entry = entries.remove(&row.event_id);
         if row.is_of_dead_letter() {
             row.dead_letter = dead_letters.iter().find(|d| d.dead_letter_id == row.aggregate_id).cloned();
         } else {
@@ -151,8 +145,11 @@ async fn events(pool: &PgPool, order_id: Uuid) -> Result<Vec<TimelineRow>, sqlx:
                    ORDER BY group_name
                ) AS "read_by!",
                met.cause_topic AS "met_topic?", met.cause_partition AS "met_partition?",
-               met.cause_offset AS "met_offset?"
+               met.cause_offset AS "met_offset?", b.kind AS "kind?", b.amount AS "amount?",
+               b.balance_after AS "balance_after?"
            FROM story e
+           LEFT JOIN balance_entries b
+               ON e.topic = 'balances' AND b.user_id = e.aggregate_id AND b.sequence = e.sequence
            LEFT JOIN LATERAL (
                SELECT cause_topic, cause_partition, cause_offset FROM story
                WHERE cause_id = e.event_id AND cause_offset IS NOT NULL ORDER BY position LIMIT 1
@@ -182,38 +179,17 @@ async fn events(pool: &PgPool, order_id: Uuid) -> Result<Vec<TimelineRow>, sqlx:
             _ => None,
         },
         read_by: row.read_by,
-        balance_entry: None,
+        balance_entry: match (row.kind, row.amount, row.balance_after) {
+            (Some(kind), Some(amount), Some(balance_after)) => {
+                let (entry_id, created_at) = (row.event_id, row.at.to_jiff());
+                Some(BalanceEntryRow { entry_id, kind, amount, balance_after, created_at })
+            }
+            _ => None,
+        },
         dead_letter: None,
         put_aside: Vec::new(),
     });
     Ok(row.collect())
-}
-
-/// The entries that these events made.
-async fn balance_entries(
-    pool: &PgPool,
-    event_ids: &[Uuid],
-) -> Result<HashMap<Uuid, BalanceEntryRow>, sqlx::Error> {
-    if event_ids.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let rows = sqlx::query!(
-        "SELECT entry_id, kind, amount, balance_after, created_at FROM balance_entries WHERE entry_id = ANY($1)",
-        event_ids,
-    )
-    .fetch_all(pool)
-    .await?;
-    let entry = rows.into_iter().map(|row| {
-        let entry = BalanceEntryRow {
-            entry_id: row.entry_id,
-            kind: row.kind,
-            amount: row.amount,
-            balance_after: row.balance_after,
-            created_at: row.created_at.to_jiff(),
-        };
-        (entry.entry_id, entry)
-    });
-    Ok(entry.collect())
 }
 
 /// What was put aside of an order, in that order.

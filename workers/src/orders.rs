@@ -38,8 +38,13 @@ impl Participant for OrdersWorker {
     const TOPICS: &'static [Topic] = &[Topic::Stock, Topic::Payments, Topic::Coupons];
     type State = Orders;
 
+    /// All that participants say of an order, but that the gateway is about to be asked.
     fn keys(event: &Event, keys: &mut Keys) {
-        keys.extend(Order::NOUN, event.order_id());
+        let is_answer = !matches!(
+            event,
+            Event::PaymentRequested(_) | Event::PaymentVoiding(_) | Event::PaymentRefunding(_)
+        );
+        keys.extend(Order::NOUN, event.order_id().filter(|_| is_answer));
     }
 
     fn follows_up(_entry: &Entry) -> bool {

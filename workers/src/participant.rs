@@ -60,7 +60,7 @@ impl<P: Participant> Handler for Adapter<P> {
             }
             effects.extend(unchanged.map(|unchanged| written.len() > count || after != unchanged));
         }
-        let writes = writes(loaded, &before, &after, written, batch.now, batch.partitions)?;
+        let writes = writes(loaded, &before, &after, written, batch.partitions)?;
         Ok(Handled { writes, effects })
     }
 

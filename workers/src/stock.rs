@@ -17,12 +17,17 @@ impl Participant for StockWorker {
 
     /// The shelves of what is reserved follow from the reservation.
     fn keys(event: &Event, keys: &mut Keys) {
-        keys.extend(Reservation::NOUN, event.order_id());
         let lines = match event {
-            Event::OrderPlaced(order) => &order.lines,
-            Event::OrderModifying(order) => &order.lines,
+            Event::OrderPlaced(order) => order.lines.as_slice(),
+            Event::OrderModifying(order) => order.lines.as_slice(),
+            Event::PaymentCompleted(_)
+            | Event::OrderRejecting(_)
+            | Event::OrderCancelling(_)
+            | Event::OrderModificationApplying(_)
+            | Event::OrderModificationRefusing(_) => &[],
             _ => return,
         };
+        keys.extend(Reservation::NOUN, event.order_id());
         keys.extend(Shelf::NOUN, lines.iter().map(|line| line.product_id));
     }
 }

@@ -47,31 +47,40 @@ pub(super) fn add_changes(statement: &mut Statement, changes: &[Change]) {
 }
 
 fn update(statement: &mut Statement, table: &str, changes: &[&Change]) -> String {
+    let (keys, states) = documents(statement, changes);
     let versions: Vec<i32> = changes.iter().map(|change| change.version.unwrap_or_default()).collect();
-    let rows = rows(statement, changes);
     let versions = statement.bind(versions);
-    // A bulk that stays is the column itself, so that what is stored out of line is not written anew.
+    // A bulk that stays is the column itself, so that what is stored out of line is not written anew. Where all stay, nothing is
+    // said of it: what is generated from it is not computed, either.
+    let (set, of_bulks, named) = match bulks(statement, changes) {
+        Some(bulks) => (", bulk = coalesce(i.bulk::jsonb, t.bulk)", format!(", {bulks}"), ", bulk"),
+        None => ("", String::new(), ""),
+    };
     format!(
-        "UPDATE {table} AS t SET version = t.version + 1, state = i.state::jsonb,
-             bulk = coalesce(i.bulk::jsonb, t.bulk)
-         FROM unnest({rows}, {versions}::integer[]) AS i (key, state, bulk, version)
+        "UPDATE {table} AS t SET version = t.version + 1, state = i.state::jsonb{set}
+         FROM unnest({keys}, {states}, {versions}::integer[]{of_bulks}) AS i (key, state, version{named})
          WHERE t.key = i.key AND t.version = i.version RETURNING 1"
     )
 }
 
 fn insert(statement: &mut Statement, table: &str, changes: &[&Change]) -> String {
-    let rows = rows(statement, changes);
+    let (keys, states) = documents(statement, changes);
+    let bulks = bulks(statement, changes).unwrap_or_else(|| "NULL::text[]".to_owned());
     format!(
         "INSERT INTO {table} (key, version, state, bulk)
-         SELECT key, 1, state::jsonb, bulk::jsonb FROM unnest({rows}) AS i (key, state, bulk) ORDER BY key
-         ON CONFLICT (key) DO NOTHING RETURNING 1"
+         SELECT key, 1, state::jsonb, bulk::jsonb FROM unnest({keys}, {states}, {bulks}) AS i (key, state, bulk)
+         ORDER BY key ON CONFLICT (key) DO NOTHING RETURNING 1"
     )
 }
 
-fn rows(statement: &mut Statement, changes: &[&Change]) -> String {
+fn documents(statement: &mut Statement, changes: &[&Change]) -> (String, String) {
     let keys: Vec<Uuid> = changes.iter().map(|change| change.key).collect();
     let states: Vec<&str> = changes.iter().map(|change| change.state.as_str()).collect();
+    (format!("{}::uuid[]", statement.bind(keys)), format!("{}::text[]", statement.bind(states)))
+}
+
+/// Their bulks; `None` where no bulk is to be written.
+fn bulks(statement: &mut Statement, changes: &[&Change]) -> Option<String> {
     let bulks: Vec<Option<&str>> = changes.iter().map(|change| change.bulk.as_deref()).collect();
-    let (keys, states, bulks) = (statement.bind(keys), statement.bind(states), statement.bind(bulks));
-    format!("{keys}::uuid[], {states}::text[], {bulks}::text[]")
+    bulks.iter().any(Option::is_some).then(|| format!("{}::text[]", statement.bind(bulks)))
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::difference::Difference;
 use super::page::Page;
-use super::tables::{BALANCE_ENTRIES, Source, Table, made_from};
+use super::tables::{Source, Table, made_from};
 
 /// What was compared, and what differs.
 #[derive(Debug, Default)]
@@ -54,15 +54,13 @@ pub(super) struct Comparison {
     source: Source,
     /// Where the next page begins; absent behind the last id.
     from: Option<Uuid>,
-    entries_from: (Uuid, i32),
     found: Found,
 }
 
 impl Comparison {
     /// Compares the tables whose rows are made from that.
     pub(super) fn new(source: Source, slice: Slice) -> Comparison {
-        let (from, entries_from) = (Some(slice.from), (slice.from, i32::MIN));
-        Comparison { source, from, entries_from, found: Found::default() }
+        Comparison { source, from: Some(slice.from), found: Found::default() }
     }
 
     /// Compares the next page with the tables as `live` sees them.
@@ -73,14 +71,6 @@ impl Comparison {
                 self.rows(&mut *live, &table, page, &within).await?;
             }
             self.from = upto.as_u128().checked_add(1).map(Uuid::from_u128);
-        }
-        if self.source == Source::Aggregates {
-            let ((from, first), (upto, last)) = (self.entries_from, page.entries_upto);
-            let within = format!(
-                "(user_id, sequence) >= ('{from}', {first}) AND (user_id, sequence) <= ('{upto}', {last})"
-            );
-            self.rows(live, &BALANCE_ENTRIES, page, &within).await?;
-            self.entries_from = (upto, last.saturating_add(1));
         }
         Ok(())
     }

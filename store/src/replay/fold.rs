@@ -1,7 +1,6 @@
 //! Histories in, rows out: a page of rows for each page of events.
 
 use jiff::Timestamp;
-use ordermill_domain::capability::Capability as _;
 use ordermill_pipeline::audit::{Applied, LoggedEvent, Slice};
 use ordermill_schemas::{Event, Topic};
 use uuid::Uuid;
@@ -10,7 +9,6 @@ use super::capabilities::Rebuilt;
 use super::page::Page;
 use super::tables::{Source, of_state};
 use super::totals::Totals;
-use crate::balances;
 
 /// One aggregate on its way.
 #[derive(Debug)]
@@ -48,7 +46,7 @@ impl<'a> Fold<'a> {
             sales: None,
             until: None,
             current: None,
-            page: Page::empty(slice),
+            page: Page::empty(),
             totals: Totals::default(),
             first_at: None,
         }
@@ -108,36 +106,24 @@ impl<'a> Fold<'a> {
 
     /// What the event adds to projections.
     fn project(&mut self, logged: &LoggedEvent, event: &Event) {
-        match event.topic() {
-            Topic::Balances => {
-                let sequence =
-                    self.current.as_ref().map_or(0, |history| history.rebuilt.payments.sequence(event));
-                self.page.entries.extend(balances::entry_of(logged.event_id, event, sequence, logged.at));
-            }
-            Topic::Orders if self.sales.is_some_and(|applied| applied.includes(logged)) => {
-                self.page.sums.observe(event, logged.at);
-            }
-            _ => {}
+        if event.topic() == Topic::Orders && self.sales.is_some_and(|applied| applied.includes(logged)) {
+            self.page.sums.observe(event, logged.at);
         }
     }
 
     /// What has come to an end since the last page.
     pub fn page(&mut self) -> Page {
-        let slice = self.slice;
-        if let Some(History { owner, rebuilt, .. }) = &self.current {
+        if let Some(History { owner, .. }) = &self.current {
             let before = owner.as_u128().checked_sub(1).map(Uuid::from_u128);
-            self.page.upto = before.filter(|before| *before >= slice.from);
-            let entries = rebuilt.payments.balances.get(owner).map_or(0, |balance| balance.sequence);
-            self.page.entries_upto = (*owner, entries);
+            self.page.upto = before.filter(|before| *before >= self.slice.from);
         }
-        std::mem::replace(&mut self.page, Page::empty(slice))
+        std::mem::replace(&mut self.page, Page::empty())
     }
 
     /// The last page, which reaches to the end of the slice.
     pub fn last_page(&mut self) -> Page {
         self.end();
         self.page.upto = Some(self.slice.to);
-        self.page.entries_upto = (self.slice.to, i32::MAX);
         self.page()
     }
 

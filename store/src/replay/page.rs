@@ -1,16 +1,14 @@
-//! Rows as the log makes them: documents, entries of balances, sums of sales.
+//! Rows as the log makes them: documents and sums of sales.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use ordermill_domain::aggregate::Document;
 use ordermill_domain::sales::Sums;
-use ordermill_pipeline::audit::Slice;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::tables::{BALANCE_ENTRIES, Table};
-use crate::balances::EntryRow;
+use super::tables::Table;
 
 /// What a page of events has brought to an end.
 #[derive(Debug)]
@@ -20,25 +18,20 @@ pub struct Page {
     /// Events that can't be decoded, in words.
     pub undecodable: Vec<String>,
     pub(super) documents: BTreeMap<&'static str, Vec<Document>>,
-    pub(super) entries: Vec<EntryRow>,
     /// What was sold; where sales are asked for.
     pub(super) sums: Sums,
     /// Every history up to this id has ended; none has yet where it is absent.
     pub(super) upto: Option<Uuid>,
-    /// Every entry of a balance up to this user and ordinal is among the rows: they do not wait for the end.
-    pub(super) entries_upto: (Uuid, i32),
 }
 
 impl Page {
-    pub(super) fn empty(slice: Slice) -> Page {
+    pub(super) fn empty() -> Page {
         Page {
             events: 0,
             undecodable: Vec::new(),
             documents: BTreeMap::new(),
-            entries: Vec::new(),
             sums: Sums::default(),
             upto: None,
-            entries_upto: (slice.from, i32::MIN),
         }
     }
 
@@ -53,9 +46,6 @@ impl Page {
     /// # Errors
     /// Where a document is no JSON.
     pub fn rows(&self, table: &Table) -> Result<BTreeMap<Uuid, Value>, serde_json::Error> {
-        if table.name == BALANCE_ENTRIES.name {
-            return Ok(self.entries.iter().map(|entry| (entry.entry_id, entry_row(entry))).collect());
-        }
         let documents = self.documents.get(table.name).map_or(&[][..], Vec::as_slice);
         documents.iter().map(|document| Ok((document.key, row(document)?))).collect()
     }
@@ -69,19 +59,6 @@ impl Page {
 fn row(document: &Document) -> Result<Value, serde_json::Error> {
     let bulk = document.bulk.as_deref().unwrap_or("null");
     serde_json::from_str(&format!(r#"{{"state":{},"bulk":{bulk}}}"#, document.state))
-}
-
-fn entry_row(entry: &EntryRow) -> Value {
-    json!({
-        "entry_id": entry.entry_id,
-        "user_id": entry.user_id,
-        "sequence": entry.sequence,
-        "kind": entry.kind,
-        "amount": entry.amount,
-        "balance_after": entry.balance_after,
-        "order_id": entry.order_id,
-        "created_at": time(entry.created_at),
-    })
 }
 
 pub(super) fn sales_rows(sums: &Sums) -> impl Iterator<Item = Value> {

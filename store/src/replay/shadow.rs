@@ -13,8 +13,7 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::page::{Page, sales_rows};
-use super::tables::{BALANCE_ENTRIES, Table, tables};
-use crate::balances::EntryRow;
+use super::tables::{Table, tables};
 
 /// The schema.
 pub const SCHEMA: &str = "replay";
@@ -66,11 +65,6 @@ impl Shadow {
             }
             copy(&mut *connection, noun, "key, version, state, bulk", lines).await?;
         }
-        let mut lines = String::new();
-        for entry in &page.entries {
-            push_entry(&mut lines, entry);
-        }
-        copy(&mut *connection, BALANCE_ENTRIES.name, ENTRY_COLUMNS, lines).await?;
         self.add_sales(connection, &page.sums).await
     }
 
@@ -110,19 +104,6 @@ async fn copy(
     copy.send(lines.into_bytes()).await?;
     copy.finish().await?;
     Ok(())
-}
-
-const ENTRY_COLUMNS: &str = "entry_id, user_id, sequence, kind, amount, balance_after, order_id, created_at";
-
-fn push_entry(lines: &mut String, entry: &EntryRow) {
-    let [entry_id, user_id] = [entry.entry_id, entry.user_id].map(|id| id.to_string());
-    let [amount, balance_after] = [entry.amount, entry.balance_after].map(|money| money.to_string());
-    let (sequence, at) = (entry.sequence.to_string(), entry.created_at.to_string());
-    let order_id = entry.order_id.map(|id| id.to_string());
-    let [entry_id, user_id, sequence, amount, balance_after, at] =
-        [&entry_id, &user_id, &sequence, &amount, &balance_after, &at].map(|text| Some(text.as_str()));
-    let kind = Some(entry.kind.as_str());
-    push_line(lines, [entry_id, user_id, sequence, kind, amount, balance_after, order_id.as_deref(), at]);
 }
 
 /// A row as COPY reads it.

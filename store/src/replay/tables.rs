@@ -58,16 +58,6 @@ macro_rules! of_charges {
     };
 }
 
-pub(super) const BALANCE_ENTRIES: Table = Table {
-    name: "balance_entries",
-    key: &["entry_id"],
-    row: "to_jsonb(t)",
-    owner: "user_id",
-    source: None,
-    state: Some("kind"),
-    sums: &[("amount", "amount")],
-};
-
 const SALES: Table = Table {
     name: "sales",
     key: &["level", "category", "product_id", "bucket"],
@@ -83,9 +73,9 @@ const SALES: Table = Table {
     ],
 };
 
-/// Every table that is made again: those of state, then the projections.
+/// Every table that is made again: those of state, then the sums of sales.
 pub fn tables() -> impl Iterator<Item = Table> {
-    TABLES.iter().map(|table| of_state(table.name)).chain([BALANCE_ENTRIES, SALES])
+    TABLES.iter().map(|table| of_state(table.name)).chain([SALES])
 }
 
 /// The tables whose rows are made from `source`.

@@ -20,6 +20,8 @@ pub(crate) type Rows = BTreeMap<String, Value>;
 pub(crate) struct Golden {
     pub(crate) log: Vec<LoggedEvent>,
     tables: BTreeMap<String, Rows>,
+    /// What clients read of balances, oldest first.
+    pub(crate) entries: Vec<Value>,
     pub(crate) sales: Vec<Value>,
     /// Up to which position the worker of orders has read.
     pub(crate) seen_by_orders: i64,
@@ -45,6 +47,7 @@ impl Golden {
         Golden {
             log: log.lines().map(logged).collect(),
             tables: serde_json::from_value(documents["tables"].clone()).unwrap(),
+            entries: serde_json::from_value(documents["entries"].clone()).unwrap(),
             sales: serde_json::from_value(documents["sales"].clone()).unwrap(),
             seen_by_orders: documents["seen_by_orders"].as_i64().unwrap(),
         }
@@ -160,15 +163,6 @@ fn documents(story: &Story) -> String {
         tables.insert(noun, rows.collect());
     }
     let time = |at: jiff::Timestamp| at.to_string().replace('Z', "+00:00");
-    let entries = story.entries.iter().map(|entry| {
-        let row = json!({
-            "entry_id": entry.entry_id, "user_id": entry.user_id, "sequence": entry.sequence, "kind": entry.kind,
-            "amount": entry.amount, "balance_after": entry.balance_after, "order_id": entry.order_id,
-            "created_at": time(entry.created_at),
-        });
-        (entry.entry_id.to_string(), row)
-    });
-    tables.insert("balance_entries", entries.collect());
     let mut sums = Sums::default();
     let of_orders = story.log.iter().filter(|told| told.event.topic() == Topic::Orders);
     of_orders.for_each(|told| sums.observe(&told.event, told.at));
@@ -192,9 +186,10 @@ fn documents(story: &Story) -> String {
         format!("\"{name}\": {{\n{}\n}}", rows.join(",\n"))
     };
     format!(
-        "{{\"seen_by_orders\": {},\n\"tables\": {{\n{}\n}},\n\"sales\": [\n{}\n]}}\n",
+        "{{\"seen_by_orders\": {},\n\"tables\": {{\n{}\n}},\n\"entries\": [\n{}\n],\n\"sales\": [\n{}\n]}}\n",
         story.seen_by_orders,
         tables.into_iter().map(of_table).collect::<Vec<_>>().join(",\n"),
+        story.entries.iter().map(Value::to_string).collect::<Vec<_>>().join(",\n"),
         sales.map(|row| row.to_string()).collect::<Vec<_>>().join(",\n"),
     )
 }

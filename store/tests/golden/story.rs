@@ -17,7 +17,7 @@ use ordermill_schemas::payments::{Attempt, GatewayCall};
 use ordermill_schemas::products::ProductCreated;
 use ordermill_schemas::stock::StockLine;
 use ordermill_schemas::{Event, Topic};
-use ordermill_store::balances::{EntryRow, entry_of};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// An event as it stands in the log.
@@ -32,7 +32,8 @@ pub(crate) struct Told {
 /// A shop and all that has happened in it.
 pub(crate) struct Story {
     pub(crate) log: Vec<Told>,
-    pub(crate) entries: Vec<EntryRow>,
+    /// What clients read of balances.
+    pub(crate) entries: Vec<Value>,
     now: Timestamp,
     orders: Orders,
     stock: Stock,
@@ -289,7 +290,7 @@ impl Story {
             let position = i64::try_from(self.log.len()).unwrap() + 1;
             let event_id =
                 Uuid::from_u128(0x0198_0000_0000_7000_8000_0000_0000_0000 + position.unsigned_abs() as u128);
-            self.entries.extend(entry_of(event_id, &event, sequence, self.now));
+            self.entries.extend(entry(event_id, &event, sequence, self.now));
             self.log.push(Told { position, event_id, at: self.now, event });
         }
     }
@@ -416,4 +417,20 @@ impl Story {
         }
         documents
     }
+}
+
+/// The entry of a balance that an event is.
+fn entry(event_id: Uuid, event: &Event, sequence: i32, at: Timestamp) -> Option<Value> {
+    let (user_id, kind, amount, balance_after, order_id) = match event {
+        Event::BalanceCharged(e) => (e.user_id, "CHARGED", e.amount, e.available + e.held, None),
+        Event::BalanceCaptured(e) => (e.user_id, "USED", e.amount, e.available + e.held, Some(e.order_id)),
+        Event::BalanceRefunded(e) => {
+            (e.user_id, "REFUNDED", e.amount, e.available + e.held, Some(e.order_id))
+        }
+        _ => return None,
+    };
+    Some(json!({
+        "entry_id": event_id, "user_id": user_id, "sequence": sequence, "kind": kind, "amount": amount,
+        "balance_after": balance_after, "order_id": order_id, "created_at": at.to_string().replace('Z', "+00:00"),
+    }))
 }

@@ -138,13 +138,6 @@ impl Subjects {
         ]
     }
 
-    /// The entry of a balance, forged.
-    pub(super) fn forged_entries(&self) -> Vec<String> {
-        ["amount = amount + 1", "balance_after = balance_after + 1", "kind = 'REFUNDED'", "kind = 'CHARGED'"]
-            .map(|forged| format!("UPDATE balance_entries SET {forged} WHERE entry_id = '{}'", self.entry))
-            .into()
-    }
-
     /// Sums of sales that are not what was sold, each with how the row is named and a figure of it that is wrong.
     pub(super) fn forged_sales(&self) -> Vec<(String, String, &'static str)> {
         let mut forgeries = Vec::new();
