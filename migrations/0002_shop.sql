@@ -43,11 +43,11 @@ CREATE TABLE idempotency_keys (
 );
 CREATE INDEX idempotency_keys_age ON idempotency_keys USING brin (created_at);
 
--- An order; its bulk are its lines: {product_id, name, category, unit_price, quantity} each.
+-- An order; its bulk is its purchase: what was ordered, by whom and at which price.
 CREATE TABLE orders (
     key        uuid    PRIMARY KEY,
     bulk       jsonb   NOT NULL,
-    user_id    uuid    NOT NULL GENERATED ALWAYS AS ((state ->> 'user_id')::uuid) STORED,
+    user_id    uuid    NOT NULL GENERATED ALWAYS AS ((bulk ->> 'user_id')::uuid) STORED,
     version    integer NOT NULL,
     state      jsonb   NOT NULL,
     status     text    NOT NULL GENERATED ALWAYS AS (state ->> 'status') STORED,

@@ -249,7 +249,7 @@ impl Acceptor {
                 self.metrics.accept_batch_orders.observe(stored.len() as f64);
                 let mut lost = Vec::new();
                 for (submission, pending) in submissions.into_iter().zip(pending) {
-                    if stored.contains(&submission.order.order_id) {
+                    if stored.contains(&submission.order.purchase.order_id) {
                         self.announce(submission, pending);
                     } else {
                         lost.push(pending);
@@ -269,7 +269,7 @@ impl Acceptor {
 
     fn announce(&self, submission: Submission, pending: Pending) {
         let Submission { order, location, .. } = submission;
-        let (order_id, at) = (order.order_id, order.created_at);
+        let (order_id, at) = (order.purchase.order_id, order.purchase.created_at);
         self.metrics.orders_accepted.inc();
         tracing::debug!(
             %order_id,

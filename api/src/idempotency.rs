@@ -57,7 +57,7 @@ pub(crate) fn replay(kept: Kept, request: &Request) -> Result<Answer, Problem> {
         KeptBody::Text(text) => text,
         // As it was then: no deadline had passed.
         KeptBody::Accepted(order) => {
-            let at = order.created_at;
+            let at = order.purchase.created_at;
             serde_json::to_string(&OrderView::of(*order, at))?
         }
     };

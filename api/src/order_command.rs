@@ -21,7 +21,7 @@ pub(crate) const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 /// # Errors
 /// `ORDER_NOT_FOUND`.
 pub(crate) fn order_of(state: &Orders, caller: Caller, order_id: Uuid) -> Result<&Order, Problem> {
-    let order = state.orders.get(&order_id).filter(|order| caller.may_act_for(order.user_id));
+    let order = state.orders.get(&order_id).filter(|order| caller.may_act_for(order.purchase.user_id));
     order.ok_or_else(path::unknown::<path::Order>)
 }
 

@@ -13,12 +13,15 @@ pub trait Aggregate: Clone + PartialEq + Serialize + DeserializeOwned + Send + S
     /// What it is called; its table has that name.
     const NOUN: &'static str;
 
-    /// The member of the document that is large and seldom changes. It is not written where it stays as it is, so it is
-    /// left out by `Serialize` and told by [`Aggregate::bulk`].
+    /// What of the document is large and seldom changes; `()` where nothing is.
+    type Bulk: PartialEq + Serialize;
+
+    /// The member that is. It is not written where it stays as it is, so it is left out by `Serialize` and told by
+    /// [`Aggregate::bulk`].
     const BULK: Option<&'static str> = None;
 
-    /// That member as JSON.
-    fn bulk(&self) -> Option<Result<String, serde_json::Error>> {
+    /// That member.
+    fn bulk(&self) -> Option<&Self::Bulk> {
         None
     }
 
@@ -131,9 +134,9 @@ pub fn read<A: Aggregate>(key: Uuid, state: &str, bulk: Option<&str>) -> Result<
 pub fn write<A: Aggregate>(key: Uuid, after: &A, before: Option<&A>) -> Result<Document, DocumentError> {
     let unwritable = |source| DocumentError::Unwritable { noun: A::NOUN, key, source };
     let state = serde_json::to_string(after).map_err(unwritable)?;
-    let bulk = after.bulk().transpose().map_err(unwritable)?;
-    let known = before.and_then(Aggregate::bulk).transpose().map_err(unwritable)?;
-    Ok(Document { noun: A::NOUN, key, state, bulk: if bulk == known { None } else { bulk } })
+    let changed = after.bulk().filter(|bulk| before.and_then(A::bulk) != Some(bulk));
+    let bulk = changed.map(serde_json::to_string).transpose().map_err(unwritable)?;
+    Ok(Document { noun: A::NOUN, key, state, bulk })
 }
 
 /// Checks the rules of a document that is not as it was `before`.
@@ -223,9 +226,10 @@ mod tests {
     impl Aggregate for Cup {
         const NOUN: &'static str = "cups";
         const BULK: Option<&'static str> = Some("lines");
+        type Bulk = Vec<u8>;
 
-        fn bulk(&self) -> Option<Result<String, serde_json::Error>> {
-            Some(serde_json::to_string(&self.lines))
+        fn bulk(&self) -> Option<&Vec<u8>> {
+            Some(&self.lines)
         }
 
         fn check(&self, before: Option<&Cup>) -> Result<(), &'static str> {

@@ -50,6 +50,7 @@ pub struct Coupon {
 
 impl Aggregate for Coupon {
     const NOUN: &'static str = "coupons";
+    type Bulk = ();
 
     fn check(&self, _before: Option<&Coupon>) -> Result<(), &'static str> {
         if (0..=self.quantity).contains(&self.issued) {
@@ -62,14 +63,17 @@ impl Aggregate for Coupon {
 
 impl Aggregate for Claim {
     const NOUN: &'static str = "coupon_claims";
+    type Bulk = ();
 }
 
 impl Aggregate for CouponUse {
     const NOUN: &'static str = "coupon_uses";
+    type Bulk = ();
 }
 
 impl Aggregate for UserCoupon {
     const NOUN: &'static str = "user_coupons";
+    type Bulk = ();
 }
 
 impl Coupon {

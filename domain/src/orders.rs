@@ -123,15 +123,14 @@ pub enum LastModification {
     },
 }
 
-/// An order.
+/// What was ordered, by whom and at which price: fixed when the order is accepted, but for its coupon and modifications.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Order {
+pub struct Purchase {
     /// The order.
     pub order_id: Uuid,
     /// Who ordered.
     pub user_id: Uuid,
     /// What was ordered.
-    #[serde(skip_serializing)]
     pub lines: Vec<OrderLine>,
     /// How it is paid.
     pub payment_method: PaymentMethod,
@@ -142,6 +141,20 @@ pub struct Order {
     pub discounts: Vec<Discount>,
     /// What is to be paid.
     pub total: Money,
+    /// What the coupon does, once it is used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coupon: Option<CouponTerms>,
+    /// When it was accepted.
+    #[serde(with = "times::required")]
+    pub created_at: Timestamp,
+}
+
+/// An order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// What was ordered.
+    #[serde(skip_serializing)]
+    pub purchase: Purchase,
     /// Where it is in its life.
     pub status: OrderStatus,
     /// How far stock has got.
@@ -150,9 +163,6 @@ pub struct Order {
     pub payment: PaymentStep,
     /// How far the coupon has got.
     pub coupon_step: CouponStep,
-    /// What the coupon does, once it is used.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub coupon: Option<CouponTerms>,
     /// What was paid in its life.
     pub paid: Money,
     /// What was paid back in its life.
@@ -173,9 +183,6 @@ pub struct Order {
     pub shipped: Vec<StockLine>,
     /// How many shipments are on their way.
     pub in_transit: i32,
-    /// When it was accepted.
-    #[serde(with = "times::required")]
-    pub created_at: Timestamp,
     /// When it last changed visibly: the time of the event that it changed by.
     #[serde(with = "times::required")]
     pub updated_at: Timestamp,
@@ -193,10 +200,11 @@ pub struct Order {
 
 impl Aggregate for Order {
     const NOUN: &'static str = "orders";
-    const BULK: Option<&'static str> = Some("lines");
+    const BULK: Option<&'static str> = Some("purchase");
+    type Bulk = Purchase;
 
-    fn bulk(&self) -> Option<Result<String, serde_json::Error>> {
-        Some(serde_json::to_string(&self.lines))
+    fn bulk(&self) -> Option<&Purchase> {
+        Some(&self.purchase)
     }
 
     fn check(&self, before: Option<&Order>) -> Result<(), &'static str> {
@@ -228,7 +236,7 @@ impl Reacts for Orders {
         let Some(order) = event.order_id().and_then(|order_id| self.orders.get_mut(&order_id)) else {
             return Vec::new();
         };
-        let order_id = order.order_id;
+        let order_id = order.purchase.order_id;
         order.observe(event, at);
         let mut decided = Vec::new();
         // A decision can make the next one due at once: refused by all means nothing to wait for.
@@ -304,18 +312,21 @@ impl Order {
     #[must_use]
     pub fn placed(placed: &OrderPlaced, at: Timestamp) -> Order {
         Order {
-            order_id: placed.order_id,
-            user_id: placed.user_id,
-            lines: placed.lines.clone(),
-            payment_method: placed.payment_method,
-            subtotal: placed.subtotal,
-            discounts: placed.discounts.clone(),
-            total: placed.total,
+            purchase: Purchase {
+                order_id: placed.order_id,
+                user_id: placed.user_id,
+                lines: placed.lines.clone(),
+                payment_method: placed.payment_method,
+                subtotal: placed.subtotal,
+                discounts: placed.discounts.clone(),
+                total: placed.total,
+                coupon: None,
+                created_at: at,
+            },
             status: OrderStatus::Pending,
             stock: StockStep::Asked,
             payment: PaymentStep::NotDue,
             coupon_step: placed.user_coupon_id.map_or(CouponStep::NotUsed, |_| CouponStep::Asked),
-            coupon: None,
             paid: 0,
             refunded: 0,
             failure: None,
@@ -324,7 +335,6 @@ impl Order {
             last_modification: None,
             shipped: Vec::new(),
             in_transit: 0,
-            created_at: at,
             updated_at: at,
             confirmed_at: None,
             deadline_at: placed.deadline_at,

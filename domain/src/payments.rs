@@ -42,6 +42,7 @@ pub struct Balance {
 
 impl Aggregate for Balance {
     const NOUN: &'static str = "balances";
+    type Bulk = ();
 
     fn check(&self, _before: Option<&Balance>) -> Result<(), &'static str> {
         if self.available < 0 || self.held < 0 { Err("it would be below zero") } else { Ok(()) }
@@ -119,6 +120,7 @@ pub struct Payment {
 
 impl Aggregate for Payment {
     const NOUN: &'static str = "payments";
+    type Bulk = ();
 }
 
 impl Payment {

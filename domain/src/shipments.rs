@@ -28,4 +28,5 @@ pub struct Shipment {
 
 impl Aggregate for Shipment {
     const NOUN: &'static str = "shipments";
+    type Bulk = ();
 }

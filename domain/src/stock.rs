@@ -40,6 +40,7 @@ pub struct Shelf {
 
 impl Aggregate for Shelf {
     const NOUN: &'static str = "stock";
+    type Bulk = ();
 
     fn check(&self, _before: Option<&Shelf>) -> Result<(), &'static str> {
         if self.on_hand < 0 || self.reserved < 0 || self.deducted < 0 {
@@ -104,9 +105,10 @@ pub struct Reservation {
 impl Aggregate for Reservation {
     const NOUN: &'static str = "stock_reservations";
     const BULK: Option<&'static str> = Some("lines");
+    type Bulk = Vec<StockLine>;
 
-    fn bulk(&self) -> Option<Result<String, serde_json::Error>> {
-        Some(serde_json::to_string(&self.lines))
+    fn bulk(&self) -> Option<&Vec<StockLine>> {
+        Some(&self.lines)
     }
 }
 

@@ -93,7 +93,7 @@ pub async fn accept(
     now: Timestamp,
 ) -> Result<HashSet<Uuid>, sqlx::Error> {
     let documents: Result<Vec<Document>, _> =
-        submissions.iter().map(|s| aggregate::write(s.order.order_id, &s.order, None)).collect();
+        submissions.iter().map(|s| aggregate::write(s.order.purchase.order_id, &s.order, None)).collect();
     let documents = documents.map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
     let mut statement = Statement::default();
     let request =

@@ -46,9 +46,22 @@ impl Forgery {
         self
     }
 
-    /// Sets a member of the bulk: `0,quantity`.
+    /// Takes a member of the bulk away.
+    pub(crate) fn unset_in_bulk(mut self, path: &str) -> Forgery {
+        self.bulk = format!("({} #- '{{{path}}}')", self.bulk);
+        self
+    }
+
+    /// Sets a member of the bulk: `lines,0,quantity`.
     pub(crate) fn set_in_bulk(mut self, path: &str, value: impl Into<Value>) -> Forgery {
         self.bulk = format!("jsonb_set({}, '{{{path}}}', {})", self.bulk, literal(value));
+        self
+    }
+
+    /// Adds to a number of the bulk.
+    pub(crate) fn add_in_bulk(mut self, path: &str, delta: i64) -> Forgery {
+        let sum = format!("to_jsonb((bulk #>> '{{{path}}}')::bigint + {delta})");
+        self.bulk = format!("jsonb_set({}, '{{{path}}}', {sum})", self.bulk);
         self
     }
 

@@ -306,9 +306,10 @@ async fn every_aggregate_can_be_seen_as_it_was() {
         ("coupon-use", "coupon_uses", traded.discounted),
         ("user-coupon", "user_coupons", traded.user_coupon),
     ] {
-        // The bulk is the document's lines, where there is one.
+        // The bulk is a member of the document, where there is one.
+        let member = if table == "orders" { "purchase" } else { "lines" };
         let live = format!(
-            "SELECT CASE WHEN bulk IS NULL THEN state ELSE state || jsonb_build_object('lines', bulk) END
+            "SELECT CASE WHEN bulk IS NULL THEN state ELSE state || jsonb_build_object('{member}', bulk) END
              FROM {table} WHERE key = '{row}'"
         );
         let live: Value = sqlx::query_scalar(AssertSqlSafe(live)).fetch_one(&shop.pool).await.unwrap();

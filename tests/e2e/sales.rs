@@ -34,7 +34,7 @@ struct Sold {
 /// What is sold, from the orders as they are.
 async fn recount(shop: &Shop) -> Vec<Sold> {
     let orders: Vec<(Uuid, i64, Json<Vec<OrderLine>>, i64)> = sqlx::query_as(
-        "SELECT key, (state ->> 'confirmed_at')::bigint, bulk, (state ->> 'total')::bigint FROM orders
+        "SELECT key, (state ->> 'confirmed_at')::bigint, bulk -> 'lines', (bulk ->> 'total')::bigint FROM orders
          WHERE status IN ('CONFIRMED', 'PARTIALLY_SHIPPED', 'SHIPPED', 'DELIVERED')",
     )
     .fetch_all(&shop.pool)

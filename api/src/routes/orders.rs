@@ -265,7 +265,7 @@ async fn show(
 async fn find(api: &Api, caller: Caller, order_id: Uuid) -> Result<Order, Problem> {
     note_order(order_id);
     let order = ordermill_store::find::<Order>(&api.journal.pool, order_id).await?;
-    order.filter(|order| caller.may_act_for(order.user_id)).ok_or_else(path::unknown::<path::Order>)
+    order.filter(|order| caller.may_act_for(order.purchase.user_id)).ok_or_else(path::unknown::<path::Order>)
 }
 
 problems! { EventsProblems: Unauthenticated, OrderNotFound }

@@ -42,7 +42,8 @@ impl Order {
     pub fn cancel(&self, reason: Option<String>, deadline_at: Timestamp) -> Result<Option<Event>, Refusal> {
         match self.status {
             OrderStatus::Confirmed => {
-                let (order_id, user_id, round) = (self.order_id, self.user_id, self.round + 1);
+                let (order_id, user_id, round) =
+                    (self.purchase.order_id, self.purchase.user_id, self.round + 1);
                 let cancelling = OrderCancelling { order_id, user_id, round, reason, deadline_at };
                 Ok(Some(cancelling.into()))
             }
@@ -66,8 +67,8 @@ impl Order {
     pub fn modify(&self, wanted: Replacement, deadline_at: Timestamp) -> Result<Event, Refusal> {
         self.may_modify()?;
         let modifying = OrderModifying {
-            order_id: self.order_id,
-            user_id: self.user_id,
+            order_id: self.purchase.order_id,
+            user_id: self.purchase.user_id,
             round: self.round + 1,
             lines: wanted.lines,
             subtotal: wanted.quote.subtotal,
@@ -108,13 +109,14 @@ impl Order {
         let asked =
             |product_id| lines.iter().filter(|l| l.product_id == product_id).map(|l| l.quantity).sum();
         let left = |line: &OrderLine| line.quantity - self.shipped_quantity(line.product_id);
-        let is_ours = |asked: &StockLine| self.lines.iter().any(|line| line.product_id == asked.product_id);
-        let is_covered = self.lines.iter().all(|line| left(line) >= asked(line.product_id));
+        let is_ours =
+            |asked: &StockLine| self.purchase.lines.iter().any(|line| line.product_id == asked.product_id);
+        let is_covered = self.purchase.lines.iter().all(|line| left(line) >= asked(line.product_id));
         if lines.is_empty() || !lines.iter().all(|line| line.quantity > 0 && is_ours(line)) || !is_covered {
             return Err(Refusal::NothingToShip);
         }
-        let is_complete = self.lines.iter().all(|line| left(line) == asked(line.product_id));
-        let (order_id, user_id) = (self.order_id, self.user_id);
+        let is_complete = self.purchase.lines.iter().all(|line| left(line) == asked(line.product_id));
+        let (order_id, user_id) = (self.purchase.order_id, self.purchase.user_id);
         let event: Event = if is_complete {
             OrderShipped { order_id, user_id, shipment_id, lines, tracking_number }.into()
         } else {
@@ -131,7 +133,7 @@ impl Order {
         if self.in_transit < 1 {
             return Err(Refusal::NothingToShip);
         }
-        let (order_id, user_id) = (self.order_id, self.user_id);
+        let (order_id, user_id) = (self.purchase.order_id, self.purchase.user_id);
         let event: Event = match self.status {
             OrderStatus::Shipped if self.in_transit == 1 => {
                 OrderDelivered { order_id, user_id, shipment_id }.into()

@@ -49,15 +49,16 @@ impl Order {
             return;
         }
         self.coupon_step = CouponStep::Applied;
-        let quote = pricing::quote(&self.lines, self.payment_method, Some(terms));
-        (self.subtotal, self.discounts, self.total) = (quote.subtotal, quote.discounts, quote.total);
-        self.coupon = Some(terms.clone());
+        let quote = pricing::quote(&self.purchase.lines, self.purchase.payment_method, Some(terms));
+        (self.purchase.subtotal, self.purchase.discounts, self.purchase.total) =
+            (quote.subtotal, quote.discounts, quote.total);
+        self.purchase.coupon = Some(terms.clone());
         self.visible_version += 1;
     }
 
     /// Why the coupon can't be used for lines of that subtotal, if there is one and it can't.
     fn coupon_failure(&self, subtotal: Money) -> Option<Failure> {
-        let terms = self.coupon.as_ref().filter(|terms| subtotal < terms.min_subtotal)?;
+        let terms = self.purchase.coupon.as_ref().filter(|terms| subtotal < terms.min_subtotal)?;
         let detail = coupons::below_minimum(terms.min_subtotal);
         Some(Failure { code: FailureCode::CouponNotUsable, detail })
     }
@@ -186,39 +187,42 @@ impl Order {
     }
 
     fn next_of_placing(&self) -> Option<Event> {
-        let (order_id, user_id) = (self.order_id, self.user_id);
+        let (order_id, user_id) = (self.purchase.order_id, self.purchase.user_id);
         if let Some(failure) = self.failure.clone() {
             return Some(self.rejecting(failure));
         }
         match (self.stock, self.payment) {
             (StockStep::Reserved, PaymentStep::NotDue) if self.coupon_step == CouponStep::Asked => None,
-            (StockStep::Reserved, PaymentStep::NotDue) => Some(self.payment_due(PLACING, self.total)),
+            (StockStep::Reserved, PaymentStep::NotDue) => {
+                Some(self.payment_due(PLACING, self.purchase.total))
+            }
             (StockStep::Deducted, PaymentStep::Completed) => {
-                let lines = Order::sold(&self.lines, self.total);
-                Some(OrderConfirmed { order_id, user_id, total: self.total, lines }.into())
+                let lines = Order::sold(&self.purchase.lines, self.purchase.total);
+                Some(OrderConfirmed { order_id, user_id, total: self.purchase.total, lines }.into())
             }
             _ => None,
         }
     }
 
     pub(super) fn rejecting(&self, failure: Failure) -> Event {
-        let (order_id, user_id, charge_due) = (self.order_id, self.user_id, self.payment == PaymentStep::Due);
+        let (order_id, user_id, charge_due) =
+            (self.purchase.order_id, self.purchase.user_id, self.payment == PaymentStep::Due);
         OrderRejecting { order_id, user_id, failure, charge_due }.into()
     }
 
     pub(super) fn modification_refusing(&self, failure: Failure) -> Event {
-        let (order_id, user_id, round) = (self.order_id, self.user_id, self.round);
+        let (order_id, user_id, round) = (self.purchase.order_id, self.purchase.user_id, self.round);
         let charge_due = self.change.as_ref().is_some_and(|change| change.payment == PaymentStep::Due);
         OrderModificationRefusing { order_id, user_id, round, failure, charge_due }.into()
     }
 
     fn payment_due(&self, charge_number: i32, amount: Money) -> Event {
         OrderPaymentDue {
-            order_id: self.order_id,
-            user_id: self.user_id,
+            order_id: self.purchase.order_id,
+            user_id: self.purchase.user_id,
             charge_number,
             amount,
-            payment_method: self.payment_method,
+            payment_method: self.purchase.payment_method,
         }
         .into()
     }
@@ -227,7 +231,10 @@ impl Order {
         let stock_is_back = matches!(self.stock, StockStep::Refused | StockStep::Released);
         let is_undone = stock_is_back && holds_no_money(self.payment) && self.coupon_is_back();
         let failure = self.failure.clone().filter(|_| is_undone)?;
-        Some(OrderRejected { order_id: self.order_id, user_id: self.user_id, failure }.into())
+        Some(
+            OrderRejected { order_id: self.purchase.order_id, user_id: self.purchase.user_id, failure }
+                .into(),
+        )
     }
 
     fn cancelled(&self) -> Option<Event> {
@@ -237,11 +244,11 @@ impl Order {
         }
         Some(
             OrderCancelled {
-                order_id: self.order_id,
-                user_id: self.user_id,
-                refunded: self.total,
+                order_id: self.purchase.order_id,
+                user_id: self.purchase.user_id,
+                refunded: self.purchase.total,
                 confirmed_at: self.confirmed_at.unwrap_or_default(),
-                lines: Order::sold(&self.lines, self.total),
+                lines: Order::sold(&self.purchase.lines, self.purchase.total),
             }
             .into(),
         )
@@ -252,14 +259,14 @@ impl Order {
     }
 
     fn next_of_change(&self, change: &Change) -> Option<Event> {
-        let (order_id, user_id, round) = (self.order_id, self.user_id, self.round);
+        let (order_id, user_id, round) = (self.purchase.order_id, self.purchase.user_id, self.round);
         if let Some(failure) = change.failure.clone() {
             return Some(self.modification_refusing(failure));
         }
         if change.stock != ChangeStep::Reserved {
             return None;
         }
-        let difference = change.total - self.total;
+        let difference = change.total - self.purchase.total;
         match change.payment {
             PaymentStep::NotDue if difference > 0 => Some(self.payment_due(round, difference)),
             PaymentStep::NotDue | PaymentStep::Completed => {
@@ -271,18 +278,18 @@ impl Order {
     }
 
     fn modified(&self, change: &Change) -> Option<Event> {
-        let is_paid_back = change.total >= self.total || change.payment == PaymentStep::Refunded;
+        let is_paid_back = change.total >= self.purchase.total || change.payment == PaymentStep::Refunded;
         if change.stock != ChangeStep::Changed || !is_paid_back {
             return None;
         }
         Some(
             OrderModified {
-                order_id: self.order_id,
-                user_id: self.user_id,
+                order_id: self.purchase.order_id,
+                user_id: self.purchase.user_id,
                 round: self.round,
                 total: change.total,
                 confirmed_at: self.confirmed_at.unwrap_or_default(),
-                before: Order::sold(&self.lines, self.total),
+                before: Order::sold(&self.purchase.lines, self.purchase.total),
                 lines: Order::sold(&change.lines, change.total),
             }
             .into(),
@@ -292,7 +299,7 @@ impl Order {
     fn modification_refused(&self, change: &Change) -> Option<Event> {
         let stock_is_back = matches!(change.stock, ChangeStep::Refused | ChangeStep::Released);
         let failure = change.failure.clone().filter(|_| stock_is_back && holds_no_money(change.payment))?;
-        let (order_id, user_id, round) = (self.order_id, self.user_id, self.round);
+        let (order_id, user_id, round) = (self.purchase.order_id, self.purchase.user_id, self.round);
         Some(OrderModificationRefused { order_id, user_id, round, failure }.into())
     }
 
@@ -344,10 +351,10 @@ impl Order {
 
     fn replace_lines(&mut self) {
         if let Some(change) = self.change.take() {
-            self.lines = change.lines;
-            self.subtotal = change.subtotal;
-            self.discounts = change.discounts;
-            self.total = change.total;
+            self.purchase.lines = change.lines;
+            self.purchase.subtotal = change.subtotal;
+            self.purchase.discounts = change.discounts;
+            self.purchase.total = change.total;
         }
         self.last_modification = Some(LastModification::Applied);
     }

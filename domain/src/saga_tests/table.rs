@@ -185,7 +185,10 @@ fn a_modification_that_is_refused_leaves_the_order_exactly_as_it_was() {
         world.settle();
         world.assert_agreement();
         let after = &world.orders.orders[&order(0)];
-        assert_eq!((&after.lines, after.total, after.paid), (&before.lines, before.total, before.paid));
+        assert_eq!(
+            (&after.purchase.lines, after.purchase.total, after.paid),
+            (&before.purchase.lines, before.purchase.total, before.paid)
+        );
         assert_eq!(after.status, OrderStatus::Confirmed);
         assert!(after.last_modification.is_some());
         assert_eq!(world.stock.shelves, stock);
@@ -197,12 +200,12 @@ fn a_modification_that_is_refused_leaves_the_order_exactly_as_it_was() {
 fn a_modification_below_the_coupons_minimum_is_refused_and_the_coupon_stays_used() {
     let mut world = started_with(&SCENARIOS[0], PaymentMethod::Balance, Some(coupon(0)));
     world.settle();
-    assert_eq!(world.orders.orders[&order(0)].total, 100);
+    assert_eq!(world.orders.orders[&order(0)].purchase.total, 100);
     assert!(world.modify(order(0), lines(&[(0, 1)])));
     world.settle();
     world.assert_agreement();
     let after = &world.orders.orders[&order(0)];
-    assert_eq!((after.status, after.total), (OrderStatus::Confirmed, 100));
+    assert_eq!((after.status, after.purchase.total), (OrderStatus::Confirmed, 100));
     let failure = match &after.last_modification {
         Some(crate::orders::LastModification::Refused { failure }) => failure.code,
         other => panic!("{other:?}"),

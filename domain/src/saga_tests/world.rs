@@ -211,7 +211,7 @@ impl World {
 
     pub(super) fn modify(&mut self, order_id: Uuid, lines: Vec<OrderLine>) -> bool {
         self.command(order_id, |order| {
-            let quote = pricing::quote(&lines, order.payment_method, order.coupon.as_ref());
+            let quote = pricing::quote(&lines, order.purchase.payment_method, order.purchase.coupon.as_ref());
             order.modify(Replacement { lines, quote }, Timestamp::UNIX_EPOCH).map(Some)
         })
     }
@@ -349,11 +349,12 @@ impl World {
             assert!(order.status.is_resting(), "{order:?} does not rest\n{:#?}", self.log);
             let kept = self.kept_of(order);
             assert_eq!(order.paid - order.refunded, kept, "{order:?}");
-            let booked = self.ledger.values().filter(|booked| booked.order_id == order.order_id);
+            let booked = self.ledger.values().filter(|booked| booked.order_id == order.purchase.order_id);
             assert_eq!(booked.map(Booked::kept).sum::<Money>(), kept, "the gateway differs: {order:?}");
             assert_eq!(order.change, None);
         }
-        let on_balance = self.orders.orders.values().filter(|o| o.payment_method == PaymentMethod::Balance);
+        let on_balance =
+            self.orders.orders.values().filter(|o| o.purchase.payment_method == PaymentMethod::Balance);
         let spent: Money = on_balance.map(|order| self.kept_of(order)).sum();
         let (before, after) = (&self.initial.1.balances[&USER], &self.payments.balances[&USER]);
         assert_eq!((after.available, after.held), (before.available - spent, 0));
@@ -371,11 +372,14 @@ impl World {
     fn assert_coupons(&self) {
         for (user_coupon_id, coupon) in &self.coupons.user_coupons {
             let mut sold = self.orders.orders.values().filter(|order| {
-                let is_ours =
-                    order.coupon.as_ref().is_some_and(|terms| terms.user_coupon_id == *user_coupon_id);
+                let is_ours = order
+                    .purchase
+                    .coupon
+                    .as_ref()
+                    .is_some_and(|terms| terms.user_coupon_id == *user_coupon_id);
                 is_ours && !matches!(order.status, OrderStatus::Rejected | OrderStatus::Cancelled)
             });
-            let used_for = sold.next().map(|order| order.order_id);
+            let used_for = sold.next().map(|order| order.purchase.order_id);
             assert_eq!(coupon.order_id, used_for);
             assert_eq!(coupon.state == UserCouponState::Used, used_for.is_some());
             assert_eq!(sold.next(), None, "a coupon is used twice");
@@ -384,7 +388,7 @@ impl World {
 
     fn kept_of(&self, order: &Order) -> Money {
         let is_sold = !matches!(order.status, OrderStatus::Rejected | OrderStatus::Cancelled);
-        if is_sold { order.total } else { 0 }
+        if is_sold { order.purchase.total } else { 0 }
     }
 
     fn sold(&self, product_id: Uuid) -> i64 {
@@ -393,7 +397,7 @@ impl World {
             .orders
             .values()
             .filter(|order| !matches!(order.status, OrderStatus::Rejected | OrderStatus::Cancelled));
-        let lines = sold.flat_map(|order| &order.lines).filter(|line| line.product_id == product_id);
+        let lines = sold.flat_map(|order| &order.purchase.lines).filter(|line| line.product_id == product_id);
         lines.map(|line| i64::from(line.quantity)).sum()
     }
 

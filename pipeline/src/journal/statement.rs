@@ -49,9 +49,10 @@ impl Unwritten {
     pub fn is_conflict(&self) -> bool {
         match self {
             Unwritten::Short { shortfall, .. } => *shortfall == Shortfall::Conflict,
-            // Somebody else has added to the history of an aggregate that this one has not seen.
+            // Somebody else has added to the history of an aggregate that this one has not seen, or the aggregate itself.
             Unwritten::Database(sqlx::Error::Database(error)) => {
-                error.is_unique_violation() && error.table() == Some("log_entry")
+                let is_key = error.constraint().is_some_and(|constraint| constraint.ends_with("_pkey"));
+                error.is_unique_violation() && (is_key || error.table() == Some("log_entry"))
             }
             Unwritten::Database(_) => false,
         }

@@ -63,13 +63,15 @@ fn update(statement: &mut Statement, table: &str, changes: &[&Change]) -> String
     )
 }
 
+/// Without ON CONFLICT, which looks each key up first and writes a record more to the WAL: that somebody was faster is an error that
+/// [`Unwritten::is_conflict`](super::Unwritten::is_conflict) knows.
 fn insert(statement: &mut Statement, table: &str, changes: &[&Change]) -> String {
     let (keys, states) = documents(statement, changes);
     let bulks = bulks(statement, changes).unwrap_or_else(|| "NULL::text[]".to_owned());
     format!(
         "INSERT INTO {table} (key, version, state, bulk)
          SELECT key, 1, state::jsonb, bulk::jsonb FROM unnest({keys}, {states}, {bulks}) AS i (key, state, bulk)
-         ORDER BY key ON CONFLICT (key) DO NOTHING RETURNING 1"
+         ORDER BY key RETURNING 1"
     )
 }
 

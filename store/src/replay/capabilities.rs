@@ -72,8 +72,8 @@ mod tests {
     }
 
     #[test]
-    fn the_bulk_of_orders_and_reservations_are_their_lines_and_others_have_none() {
+    fn orders_keep_their_purchase_apart_reservations_their_lines_and_others_nothing() {
         let bulks: Vec<_> = nouns().into_iter().filter_map(|noun| Some((noun, bulk_member(noun)?))).collect();
-        assert_eq!(bulks, [("orders", "lines"), ("stock_reservations", "lines")]);
+        assert_eq!(bulks, [("orders", "purchase"), ("stock_reservations", "lines")]);
     }
 }

@@ -97,7 +97,7 @@ pub(super) fn of_state(noun: &'static str) -> Table {
     match noun {
         Order::NOUN => Table {
             state: Some("status"),
-            sums: &[("total", "(state ->> 'total')::bigint"), ("paid", "paid"), ("refunded", "refunded")],
+            sums: &[("total", "(bulk ->> 'total')::bigint"), ("paid", "paid"), ("refunded", "refunded")],
             ..table
         },
         Shipment::NOUN => Table { owner: "order_id", ..table },

@@ -49,9 +49,9 @@ async fn totals(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error
         r#"SELECT format('order %s: subtotal %s and total %s, but lines of %s and discounts of %s', key,
                subtotal, total, gross, discount) AS "text!",
                count(*) OVER () AS "total!"
-           FROM orders, jsonb_to_record(state) AS said (subtotal bigint, total bigint, discounts jsonb),
+           FROM orders, jsonb_to_record(bulk) AS said (subtotal bigint, total bigint, discounts jsonb, lines jsonb),
                LATERAL (SELECT coalesce(sum(unit_price * quantity), 0) AS gross
-                   FROM jsonb_to_recordset(bulk) AS line (unit_price bigint, quantity bigint)) AS l,
+                   FROM jsonb_to_recordset(lines) AS line (unit_price bigint, quantity bigint)) AS l,
                LATERAL (SELECT coalesce(sum(amount), 0) AS discount
                    FROM jsonb_to_recordset(discounts) AS part (amount bigint)) AS d
            WHERE subtotal <> gross OR total <> gross - discount
@@ -71,7 +71,7 @@ async fn stock(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error>
         Found,
         r#"SELECT format('order %s: %s with lines %s, but stock is %s%s', key, o.status,
                (SELECT jsonb_agg(jsonb_build_object('product_id', product_id, 'quantity', quantity))
-                   FROM jsonb_to_recordset(o.bulk) AS line (product_id uuid, quantity bigint)),
+                   FROM jsonb_to_recordset(o.bulk -> 'lines') AS line (product_id uuid, quantity bigint)),
                coalesce(concat_ws(' ', r.state ->> 'state', r.bulk), 'absent'),
                ' with the modification ' || (r.state ->> 'change')) AS "text!",
                count(*) OVER () AS "total!"
@@ -79,7 +79,8 @@ async fn stock(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error>
            WHERE CASE
                WHEN o.status IN ('CONFIRMED', 'PARTIALLY_SHIPPED', 'SHIPPED', 'DELIVERED') THEN
                    r.state ->> 'state' IS DISTINCT FROM 'DEDUCTED' OR r.state ->> 'change' IS NOT NULL
-                   OR NOT o.bulk @> r.bulk OR jsonb_array_length(o.bulk) <> jsonb_array_length(r.bulk)
+                   OR NOT o.bulk -> 'lines' @> r.bulk
+                   OR jsonb_array_length(o.bulk -> 'lines') <> jsonb_array_length(r.bulk)
                WHEN o.status IN ('REJECTED', 'CANCELLED') THEN
                    r.state ->> 'state' IN ('RESERVED', 'DEDUCTED', 'SHORT') OR r.state ->> 'change' IS NOT NULL
                ELSE false
@@ -103,7 +104,7 @@ async fn money(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error>
                ' with the refund ' || (p.state ->> 'refund'), charged.paid, charged.refunded) AS "text!",
                count(*) OVER () AS "total!"
            FROM orders o LEFT JOIN payments p USING (key),
-               jsonb_to_record(o.state) AS said (total bigint),
+               jsonb_to_record(o.bulk) AS said (total bigint),
                LATERAL (
                    SELECT coalesce(sum(amount) FILTER (WHERE state = 'COMPLETED'), 0) AS paid,
                        coalesce(sum(refunded), 0) AS refunded

@@ -20,7 +20,7 @@ pub(super) async fn lines(connection: &mut PgConnection) -> Result<Vec<Found>, s
                FROM orders, jsonb_to_recordset(state -> 'shipped') AS line (product_id uuid, quantity bigint)
                UNION ALL
                SELECT key, product_id, 0, 0, quantity
-               FROM orders o, jsonb_to_recordset(bulk) AS line (product_id uuid, quantity bigint)
+               FROM orders o, jsonb_to_recordset(bulk -> 'lines') AS line (product_id uuid, quantity bigint)
                WHERE state ? 'shipped' OR EXISTS (SELECT FROM shipments s WHERE s.order_id = o.key)
            ) AS quantities
            GROUP BY order_id, product_id
@@ -53,7 +53,7 @@ pub(super) async fn statuses(connection: &mut PgConnection) -> Result<Vec<Found>
            ) AS s USING (key),
                jsonb_to_record(orders.state) AS said (in_transit integer),
                LATERAL (
-                   SELECT sum(quantity) AS ordered FROM jsonb_to_recordset(bulk) AS line (quantity bigint)
+                   SELECT sum(quantity) AS ordered FROM jsonb_to_recordset(orders.bulk -> 'lines') AS line (quantity bigint)
                ) AS o,
                LATERAL (
                    SELECT CASE WHEN shipments IS NULL THEN NULL WHEN sent < ordered THEN 'PARTIALLY_SHIPPED'

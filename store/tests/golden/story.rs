@@ -324,7 +324,7 @@ impl Story {
     fn modify(&mut self, order: Uuid, lines: Vec<OrderLine>) {
         let deadline_at = self.deadline();
         self.command(order, |order| {
-            let quote = quote(&lines, order.payment_method, order.coupon.as_ref());
+            let quote = quote(&lines, order.purchase.payment_method, order.purchase.coupon.as_ref());
             order.modify(Replacement { lines, quote }, deadline_at).map(Some)
         });
     }

@@ -58,15 +58,15 @@ impl Subjects {
         let yesterday = Timestamp::now().as_microsecond() - DAY;
         // A modification under way that nobody asked for.
         let change =
-            "jsonb_build_object('lines', bulk, 'subtotal', state -> 'subtotal', 'discounts', '[]'::jsonb,
-            'total', state -> 'total', 'stock', 'ASKED', 'payment', 'NOT_DUE', 'failure', NULL)";
+            "jsonb_build_object('lines', bulk -> 'lines', 'subtotal', bulk -> 'subtotal', 'discounts', '[]'::jsonb,
+            'total', bulk -> 'total', 'stock', 'ASKED', 'payment', 'NOT_DUE', 'failure', NULL)";
         // A cancellation that gave nothing back.
         let cancelled =
             order().set("status", "CANCELLED").set("stock", "RELEASED").set("payment", "REFUNDED");
         vec![
-            order().add("total", 1).add("paid", 1),
-            order().add("subtotal", 1),
-            order().set_in_bulk("0,unit_price", 7),
+            order().add_in_bulk("total", 1).add("paid", 1),
+            order().add_in_bulk("subtotal", 1),
+            order().set_in_bulk("lines,0,unit_price", 7),
             order().add("visible_version", 1),
             order().set("status", "PENDING").set("deadline_at", yesterday),
             order().set("status", "CANCELLING").set("deadline_at", yesterday),
@@ -75,7 +75,7 @@ impl Subjects {
             order().set("status", "PARTIALLY_SHIPPED"),
             order().set("status", "SHIPPED"),
             order().set("status", "DELIVERED"),
-            order().set_to("shipped", "jsonb_build_array(bulk -> 0)"),
+            order().set_to("shipped", "jsonb_build_array(bulk #> '{lines,0}')"),
             order().add("in_transit", 1),
             order().add("paid", 1).add("refunded", 1),
             Forgery::of("orders", self.rejected).add("paid", 1).add("refunded", 1),
@@ -85,14 +85,14 @@ impl Subjects {
     fn of_order_parts(&self) -> Vec<Forgery> {
         let order = || Forgery::of("orders", self.confirmed);
         vec![
-            order().set("discounts", json!([{"kind": "COUPON", "amount": 0}])),
+            order().set_in_bulk("discounts", json!([{"kind": "COUPON", "amount": 0}])),
             order().add("round", 1),
             order().set("last_modification", json!({"status": "APPLIED"})),
             order().add("confirmed_at", SECOND),
             order().add("deadline_at", SECOND),
             Forgery::of("orders", self.rejected).set("failure,code", "OUT_OF_STOCK"),
             Forgery::of("orders", self.discounted).set("coupon_step", "NOT_USED"),
-            Forgery::of("orders", self.discounted).set("coupon,min_subtotal", 7),
+            Forgery::of("orders", self.discounted).set_in_bulk("coupon,min_subtotal", 7),
         ]
     }
 
@@ -172,7 +172,7 @@ impl Subjects {
             format!(
                 "INSERT INTO shipments (key, version, state)
                  SELECT gen_random_uuid(), 1,
-                     jsonb_build_object('order_id', key, 'lines', jsonb_build_array(bulk -> 0)) || '{times}'
+                     jsonb_build_object('order_id', key, 'lines', jsonb_build_array(bulk #> '{{lines,0}}')) || '{times}'
                  FROM orders WHERE key = '{}'",
                 self.confirmed
             )

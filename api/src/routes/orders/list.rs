@@ -155,7 +155,7 @@ async fn of_everybody(
 
 /// The page as a client sees it at that time; the next one begins below its last order.
 fn shown(rows: Vec<Order>, page: &Page<Uuid>, now: Timestamp) -> JsonAnswer<Items<OrderView>> {
-    JsonAnswer(Items::of_rows(rows, page.limit, |row| row.order_id, |row| OrderView::of(row, now)))
+    JsonAnswer(Items::of_rows(rows, page.limit, |row| row.purchase.order_id, |row| OrderView::of(row, now)))
 }
 
 #[cfg(test)]

@@ -159,11 +159,11 @@ fn replacement(
     references: &References,
 ) -> Result<Replacement, Problem> {
     let lines = order_lines(wanted, references, &kept_lines(order))?;
-    let quote = pricing::quote(&lines, order.payment_method, order.coupon.as_ref());
+    let quote = pricing::quote(&lines, order.purchase.payment_method, order.purchase.coupon.as_ref());
     Ok(Replacement { lines, quote })
 }
 
 /// The order's own lines by product: what it keeps, it keeps at its price.
 fn kept_lines(order: &Order) -> HashMap<Uuid, OrderLine> {
-    order.lines.iter().map(|line| (line.product_id, line.clone())).collect()
+    order.purchase.lines.iter().map(|line| (line.product_id, line.clone())).collect()
 }

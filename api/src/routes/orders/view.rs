@@ -249,19 +249,19 @@ impl OrderView {
         let (payment, overdue) = (payment(&order), order.is_overdue(now));
         let line = |line: &OrderLine| LineView::new(line, order.shipped_quantity(line.product_id));
         OrderView {
-            order_id: order.order_id,
-            user_id: order.user_id,
+            order_id: order.purchase.order_id,
+            user_id: order.purchase.user_id,
             status,
-            lines: order.lines.iter().map(line).collect(),
+            lines: order.purchase.lines.iter().map(line).collect(),
             failure: order.failure.filter(|_| status == StatusView::Rejected),
-            subtotal: order.subtotal,
-            discounts: order.discounts,
-            total: order.total,
+            subtotal: order.purchase.subtotal,
+            discounts: order.purchase.discounts,
+            total: order.purchase.total,
             payment,
             last_modification: order.last_modification.map(LastModificationView::from),
             overdue,
             version: order.visible_version,
-            created_at: order.created_at,
+            created_at: order.purchase.created_at,
             updated_at: order.updated_at,
         }
     }
@@ -291,7 +291,7 @@ fn payment(row: &Order) -> PaymentView {
         }
         PaymentStep::NotDue | PaymentStep::Due => PaymentStatusView::Pending,
     };
-    PaymentView { method: row.payment_method, status, paid: row.paid, refunded: row.refunded }
+    PaymentView { method: row.purchase.payment_method, status, paid: row.paid, refunded: row.refunded }
 }
 
 #[cfg(test)]
