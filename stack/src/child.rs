@@ -194,12 +194,16 @@ impl Child {
         process.try_wait().ok().flatten()
     }
 
-    /// Sends a signal to its process group, unless it has ended.
+    /// Sends a signal to its process group, unless it has ended. Returns from SIGSTOP when it stands still: a process that has many
+    /// threads goes on until each of them has had its turn, which takes a while on a busy machine.
     pub fn signal(&self, signal: Signal) {
         let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
         // Under the lock, and only while it is not yet reaped: else the id could already be another process's.
         if let Ok(None) = process.try_wait() {
             let _ = killpg(processes::pid(self.pid), signal);
+            if signal == Signal::SIGSTOP {
+                processes::wait_until_still(self.pid);
+            }
         }
     }
 

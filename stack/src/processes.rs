@@ -55,6 +55,22 @@ pub(crate) fn pid(id: u32) -> Pid {
     Pid::from_raw(i32::try_from(id).unwrap_or(i32::MAX))
 }
 
+/// How long threads may take to stand still.
+const STILL_WITHIN: Duration = Duration::from_secs(10);
+
+/// Waits until no thread of a process runs any more, after it was told to stop.
+pub(crate) fn wait_until_still(id: u32) {
+    let tasks = format!("/proc/{id}/task");
+    let is_still = || {
+        // Where there is none, it has ended.
+        let threads = fs::read_dir(&tasks).into_iter().flatten().flatten();
+        let stats = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+        // The state stands behind the name, which is in brackets.
+        stats.filter_map(|stat| stat.rsplit_once(") ")?.1.chars().next()).all(|state| "TtZX".contains(state))
+    };
+    let _ = wait::until(STILL_WITHIN, || is_still().then_some(()));
+}
+
 /// The live processes whose working directory is `dir`: a PostgreSQL server with all its backends, which are process
 /// groups of their own.
 pub(crate) fn working_in(dir: &Path) -> Vec<Identity> {
