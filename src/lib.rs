@@ -11,6 +11,6 @@ mod one_line;
 mod printable;
 pub mod replay;
 pub mod services;
-mod shutdown;
+pub mod shutdown;
 pub mod stack_file;
 pub mod verify;
