@@ -7,7 +7,7 @@ use anyhow::Result;
 use jiff::Timestamp;
 use ordermill::database::connect_pool;
 use ordermill::stack_file::write_private;
-use ordermill::verify::{self, Facts};
+use ordermill::verify;
 use ordermill_pipeline::relay;
 use ordermill_stack::{KAFKA_VERSION, Terminal};
 use ordermill_store::orders;
@@ -188,7 +188,7 @@ impl Run<'_> {
     }
 
     async fn verify(&self) -> Result<Verified> {
-        let report = verify::look(&Facts::of(&self.ground.stack.connections())).await?;
+        let report = verify::look(&self.ground.stack.connections()).await?;
         let failed = report.checks.iter().filter(|check| !check.ok).map(|check| {
             let first = check.violations.first().map_or("see ordermill verify", String::as_str);
             format!("{}: {first}", check.name)

@@ -100,7 +100,6 @@ impl OwnStack {
             database_url: self.file.database_url.clone(),
             kafka: KafkaConfig::new(&self.file.kafka_brokers, &self.file.topic_prefix),
             gateway_url: Some(self.file.gateway_url.clone()),
-            api_url: Some(self.file.api_url.clone()),
         }
     }
 

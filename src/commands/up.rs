@@ -18,6 +18,7 @@ use ordermill_stack::{
 use ordermill_store::{keys, migrations};
 use ordermill_workers::{GatewayConfig, Worker};
 use tokio::net::TcpListener;
+use tokio::task::{JoinSet, block_in_place};
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::{FloodArgs, PartitionArgs, TimeZoneArgs};
@@ -108,20 +109,16 @@ pub(crate) async fn run(args: &ConnectionArgs, up: UpArgs) -> Result<ExitCode> {
     let partitions = up.partitions.partitions;
     let listener = listen(SocketAddr::from(([127, 0, 0, 1], up.port))).await?;
     let api_url = format!("http://{}", listener.local_addr()?);
-    let secret = callback_secret(&directory)?;
-    let (start_args, start_directory, start_up) = (args.clone(), directory.clone(), up);
+    // What gateway and API share.
+    let secret = kept_key(&directory.join("callback.secret"))?;
     let callback_url = format!("{api_url}/v1/payments/callbacks");
-    let gateway_secret = secret.clone();
-    let started = tokio::task::spawn_blocking(move || {
-        start(&start_args, &start_directory, &start_up, callback_url, gateway_secret)
-    });
-    let (children, mut connections) = started.await.context("starting the servers panicked")??;
-    connections.api_url = Some(api_url);
-    let settings = Settings { callback_secret: secret, partitions, time_zone, flood_limit };
+    let (children, connections) =
+        block_in_place(|| start(args, &directory, &up, callback_url, secret.clone()))?;
+    let settings = Settings { api_url, callback_secret: secret, partitions, time_zone, flood_limit };
     let outcome = serve(&connections, &directory, listener, settings, &children, shutdown).await;
     StackFile::remove(&directory);
     eprintln!("stopping ...");
-    tokio::task::spawn_blocking(move || children.stop()).await.context("stopping the servers panicked")?;
+    block_in_place(|| children.stop());
     outcome?;
     eprintln!("stopped; the data is in {}", directory.display());
     Ok(ExitCode::SUCCESS)
@@ -174,15 +171,15 @@ fn start(
             .clone()
             .or_else(|| postgres.as_ref().map(|p| p.url("ordermill")))
             .unwrap_or_default(),
-        kafka: args.kafka(&brokers.unwrap_or_default(), None)?,
+        kafka: args.kafka(&brokers.unwrap_or_default())?,
         gateway_url: args.gateway_url.clone().or_else(|| gateway.as_ref().map(Gateway::url)),
-        api_url: None,
     };
     Ok((Children { gateway, kafka, postgres }, connections))
 }
 
 /// What the services are told.
 struct Settings {
+    api_url: String,
     callback_secret: String,
     partitions: Option<i16>,
     time_zone: TimeZone,
@@ -203,23 +200,26 @@ async fn serve(
     services.flood_limit = settings.flood_limit;
     let services = std::sync::Arc::new(services);
     let gateway_url = connections.gateway_url.clone().unwrap_or_default();
-    let relay = tokio::spawn({
+    let mut running = JoinSet::new();
+    running.spawn({
         let services = services.clone();
-        async move { services.run_relay().await }
+        async move {
+            services.run_relay().await;
+            Ok(())
+        }
     });
-    let mut workers = tokio::spawn({
+    running.spawn({
         let services = services.clone();
         async move { services.run_workers(&Worker::ALL, &GatewayConfig::new(&gateway_url)).await }
     });
-    let mut api = tokio::spawn({
+    let Settings { api_url, callback_secret, time_zone, .. } = settings;
+    running.spawn({
         let services = services.clone();
-        let Settings { callback_secret, time_zone, .. } = settings;
         async move { services.run_api(listener, Some(&callback_secret), time_zone).await }
     });
     let outcome = tokio::select! {
-        outcome = announce_and_watch(connections, directory, children, &shutdown) => outcome,
-        ended = &mut workers => ended.context("a worker panicked").flatten(),
-        ended = &mut api => ended.context("the API panicked").flatten(),
+        outcome = announce_and_watch(api_url, connections, directory, children, &shutdown) => outcome,
+        Some(ended) = running.join_next() => ended.context("a service panicked").flatten(),
     };
     shutdown.cancel();
     let ended = async {
@@ -227,13 +227,7 @@ async fn serve(
             // Whoever waits for a connection waits in vain; from here on it is told at once.
             drop(services.runtime.journal.pool.close());
         }
-        let _ = relay.await;
-        if !workers.is_finished() {
-            let _ = workers.await;
-        }
-        if !api.is_finished() {
-            let _ = api.await;
-        }
+        while running.join_next().await.is_some() {}
         services.runtime.journal.pool.close().await;
     };
     if tokio::time::timeout(END_WITHIN, ended).await.is_err() {
@@ -249,46 +243,37 @@ async fn set_up(connections: &Connections, directory: &Path, partitions: Option<
     migrations::run(&pool).await.context("the schema can't be brought up to date")?;
     let partitions = relay::install(&pool, partitions, PARTITIONS_DEFAULT_ON_ONE_MACHINE).await?;
     topics::ensure(&connections.kafka, partitions, &ordermill_workers::groups()).await?;
-    let path = admin_key_file(directory);
-    let key = match fs::read_to_string(&path) {
-        Ok(key) => key.trim().to_owned(),
-        Err(_) => {
-            let (key, _) = ordermill_api::new_api_key()?;
-            write_private(&path, &(key.clone() + "\n"))?;
-            key
-        }
-    };
+    let key = kept_key(&admin_key_file(directory))?;
     let now = ordermill_pipeline::clock::Clock::system().now();
     keys::insert_admin(&pool, &ordermill_api::hash_key(&key), now).await?;
     pool.close().await;
     Ok(())
 }
 
-/// The secret that gateway and API share, kept in the data directory.
-fn callback_secret(directory: &Path) -> Result<String> {
-    let path = directory.join("callback.secret");
-    if let Ok(secret) = fs::read_to_string(&path) {
-        return Ok(secret.trim().to_owned());
+/// The key in that file, made where there is none.
+fn kept_key(path: &Path) -> Result<String> {
+    if let Ok(key) = fs::read_to_string(path) {
+        return Ok(key.trim().to_owned());
     }
-    let (secret, _) = ordermill_api::new_api_key()?;
-    write_private(&path, &(secret.clone() + "\n"))?;
-    Ok(secret)
+    let (key, _) = ordermill_api::new_api_key()?;
+    write_private(path, &format!("{key}\n"))?;
+    Ok(key)
 }
 
 /// Waits until everything answers, says how to go on, then watches the children until shutdown.
 async fn announce_and_watch(
+    api_url: String,
     connections: &Connections,
     directory: &Path,
     children: &Children,
     shutdown: &CancellationToken,
 ) -> Result<()> {
-    let api_url = connections.api_url.clone().unwrap_or_default();
     tokio::select! {
         () = shutdown.cancelled() => return Ok(()),
         ready = wait_until_ready(&api_url, children) => ready?,
     }
     let file = StackFile {
-        api_url: api_url.clone(),
+        api_url,
         gateway_url: connections.gateway_url.clone().unwrap_or_default(),
         database_url: connections.database_url.clone(),
         kafka_brokers: connections.kafka.brokers.clone(),
