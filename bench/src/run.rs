@@ -6,10 +6,9 @@ use std::time::Duration;
 use anyhow::Result;
 use jiff::Timestamp;
 use ordermill::database::connect_pool;
-use ordermill::stack_file::write_private;
 use ordermill::verify;
 use ordermill_pipeline::relay;
-use ordermill_stack::{KAFKA_VERSION, Terminal};
+use ordermill_stack::{KAFKA_VERSION, Terminal, write_private};
 use ordermill_store::orders;
 
 use crate::args::RunArgs;
@@ -164,7 +163,7 @@ impl Run<'_> {
         let shop = setup::shop(stack.api_url(), stack.admin_key(), args.users, args.products);
         let shop = step(progress, &name, shop).await?;
         // It holds keys.
-        write_private(&stack.path(SHOP_FILE), &serde_json::to_string(&shop)?)
+        Ok(write_private(&stack.path(SHOP_FILE), &serde_json::to_string(&shop)?)?)
     }
 
     async fn open(&mut self, label: &str, rate: f64) -> Result<Placed> {

@@ -13,7 +13,8 @@ use ordermill_pipeline::consumer::FloodLimit;
 use ordermill_pipeline::relay;
 use ordermill_pipeline::topics::{self, PARTITIONS_DEFAULT_ON_ONE_MACHINE};
 use ordermill_stack::{
-    Gateway, GatewayOptions, Kafka, KafkaOptions, Postgres, PostgresOptions, Terminal, sibling_program,
+    Gateway, GatewayOptions, Kafka, KafkaOptions, Postgres, PostgresOptions, Server, Terminal,
+    sibling_program, write_private,
 };
 use ordermill_store::{keys, migrations};
 use ordermill_workers::{GatewayConfig, Worker};
@@ -26,7 +27,7 @@ use crate::connections::{ConnectionArgs, Connections, admin_key_file};
 use crate::database::connect_pool;
 use crate::services::{Services, listen};
 use crate::shutdown::shutdown_on_signal;
-use crate::stack_file::{StackFile, write_private};
+use crate::stack_file::StackFile;
 
 /// How often the children are looked at.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
@@ -66,15 +67,10 @@ struct Children {
 }
 
 impl Children {
-    /// The first that runs no more, with its log.
-    fn fallen(&self) -> Option<(&'static str, String)> {
-        let postgres = self.postgres.as_ref().filter(|p| !p.is_alive());
-        let kafka = self.kafka.as_ref().filter(|k| !k.is_alive());
-        let gateway = self.gateway.as_ref().filter(|g| !g.is_alive());
-        postgres
-            .map(|p| ("PostgreSQL", p.log().display().to_string()))
-            .or_else(|| kafka.map(|k| ("Kafka", k.log().display().to_string())))
-            .or_else(|| gateway.map(|g| ("the gateway", g.log().display().to_string())))
+    /// The first that runs no more.
+    fn fallen(&self) -> Option<&Server> {
+        let servers = [self.postgres.as_deref(), self.kafka.as_deref(), self.gateway.as_deref()];
+        servers.into_iter().flatten().find(|server| !server.is_alive())
     }
 
     /// Whether the database has gone that was started here.
@@ -295,9 +291,11 @@ async fn announce_and_watch(
 fn check(children: &Children) -> Result<()> {
     match children.fallen() {
         None => Ok(()),
-        Some((what, log)) => {
-            Err(anyhow!("{what} has stopped; its log is {log}. Nothing is lost: run `ordermill up` again"))
-        }
+        Some(server) => Err(anyhow!(
+            "{} has stopped; its log is {}. Nothing is lost: run `ordermill up` again",
+            server.name(),
+            server.log().display()
+        )),
     }
 }
 

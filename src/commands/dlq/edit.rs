@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use ordermill_pipeline::dead_letters::edits;
 use ordermill_pipeline::dead_letters::letters::WholeLetter;
+use ordermill_stack::write_private;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -15,7 +16,6 @@ use super::changes::refused;
 use super::desk::{Desk, actor};
 use crate::output::print;
 use crate::printable::printable;
-use crate::stack_file::write_private;
 
 /// The flags of `dlq edit`.
 #[derive(Args, Clone, Debug)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::Progress;
 use crate::child::Program;
 use crate::error::{Result, StackError};
+use crate::files::remove_if_there;
 use crate::{programs, progress};
 
 /// The version of Kafka that is fetched and run. It is the file `stack/kafka-version` at the time of the build.
@@ -31,7 +32,7 @@ const DEADLINE: Duration = Duration::from_secs(15 * 60);
 ///
 /// # Errors
 /// If they are not there and Maven is missing or fails.
-pub fn fetch(progress: &dyn Progress) -> Result<PathBuf> {
+pub(crate) fn fetch(progress: &dyn Progress) -> Result<PathBuf> {
     let cache = cache_dir()?;
     let jars = cache.join(format!("kafka-{KAFKA_VERSION}"));
     if jars.is_dir() {
@@ -65,9 +66,7 @@ fn wait_for_turn(cache: &Path, progress: &dyn Progress) -> Result<File> {
 /// Under another name, then renamed: a directory with the right name is complete.
 fn fetch_into(jars: &Path, maven: &Path) -> Result<()> {
     let unfinished = jars.with_file_name("kafka.unfinished");
-    if unfinished.exists() {
-        fs::remove_dir_all(&unfinished).map_err(StackError::io("remove", &unfinished))?;
-    }
+    remove_if_there(&unfinished)?;
     fs::create_dir(&unfinished).map_err(StackError::io("create", &unfinished))?;
     let pom = jars.with_file_name("kafka.pom.xml");
     fs::write(&pom, pom_xml()).map_err(StackError::io("write", &pom))?;
@@ -77,19 +76,13 @@ fn fetch_into(jars: &Path, maven: &Path) -> Result<()> {
         .arg(&pom)
         .args([COPY_DEPENDENCIES, "-DincludeScope=runtime"])
         .arg(format!("-DoutputDirectory={}", unfinished.display()))
+        .telling(|line| line.contains("[ERROR]"))
         .start()?;
     let core = unfinished.join(format!("kafka_2.13-{KAFKA_VERSION}.jar"));
-    match child.wait(DEADLINE) {
-        Some(status) if status.success() && core.is_file() => {
-            fs::rename(&unfinished, jars).map_err(StackError::io("rename", &unfinished))
-        }
-        Some(_) => {
-            let output = child.output();
-            let reason = output.lines().find(|line| line.contains("[ERROR]")).unwrap_or("it says nothing");
-            Err(StackError::Fetch { version: KAFKA_VERSION, reason: reason.to_owned(), log })
-        }
-        None => Err(child.too_slow("did not end", DEADLINE)),
-    }
+    let fetched =
+        child.finish(DEADLINE).and_then(|()| if core.is_file() { Ok(()) } else { Err(child.ended()) });
+    fetched.map_err(|error| StackError::Fetch { version: KAFKA_VERSION, source: Box::new(error) })?;
+    fs::rename(&unfinished, jars).map_err(StackError::io("rename", &unfinished))
 }
 
 fn pom_xml() -> String {
