@@ -146,7 +146,7 @@ impl Ground<'_> {
     }
 
     fn load(&self, phase: &Phase) -> Result<Child> {
-        let address = self.stack.api_url().strip_prefix("http://").context("the API has no address")?;
+        let address = self.stack.file.api_url.strip_prefix("http://").context("the API has no address")?;
         let this_program = std::env::current_exe().context("can't find this program's own path")?;
         let log = self.stack.path(&format!("{}.log", phase.label));
         let mut program = Program::new("the load", this_program, log)

@@ -57,8 +57,8 @@ pub async fn measure(args: &RunArgs) -> Result<Report> {
     let stack =
         step(&progress, "starting a stack of PostgreSQL, Kafka, gateway and pipeline", OwnStack::start(args))
             .await?;
-    let pool = connect_pool(stack.database_url(), "bench", 2).await?;
-    let meter = Meter::new(pool.clone(), stack.api_url()).await?;
+    let pool = connect_pool(&stack.file.database_url, "bench", 2).await?;
+    let meter = Meter::new(pool.clone(), &stack.file.api_url).await?;
     let ground = Ground { args, stack, pool, meter, progress };
     let mut run = Run { ground, orders: OrderCounts::default(), errors: BTreeMap::new() };
     let report = run.phases().await;
@@ -85,7 +85,7 @@ impl Run<'_> {
         let (after_per_s, others_after) = self.transactions(&pgbench, "after").await?;
         let t_per_s = f64::midpoint(before_per_s, after_per_s);
         let Ground { stack, pool, progress, .. } = &self.ground;
-        let replay = replay::measure(stack.database_url(), pool);
+        let replay = replay::measure(&stack.file.database_url, pool);
         let replay = step(progress, "reading and replaying the log", replay).await?;
         let verify = step(progress, "verifying", self.verify()).await?;
         self.count_orders().await?;
@@ -160,7 +160,7 @@ impl Run<'_> {
     async fn open_shop(&self) -> Result<()> {
         let Ground { args, stack, progress, .. } = &self.ground;
         let name = format!("making {} users and {} products", args.users, args.products);
-        let shop = setup::shop(stack.api_url(), stack.admin_key(), args.users, args.products);
+        let shop = setup::shop(&stack.file.api_url, &stack.admin_key, args.users, args.products);
         let shop = step(progress, &name, shop).await?;
         // It holds keys.
         Ok(write_private(&stack.path(SHOP_FILE), &serde_json::to_string(&shop)?)?)

@@ -30,8 +30,9 @@ const ADDRESSES: [&str; 4] =
 pub(crate) struct OwnStack {
     // The order of the fields is that of their dropping: the stack ends before its directory goes.
     up: Child,
-    file: StackFile,
-    admin_key: String,
+    /// Where its parts are.
+    pub(crate) file: StackFile,
+    pub(crate) admin_key: String,
     path: PathBuf,
     /// None where the data is kept.
     scratch: Option<Scratch>,
@@ -61,24 +62,6 @@ impl OwnStack {
         let file = wait_until_ready(&up, &path).await?;
         let admin_key = fs::read_to_string(&file.admin_key_file).context("can't read the admin's key")?;
         Ok(OwnStack { up, file, admin_key: admin_key.trim().to_owned(), path, scratch })
-    }
-
-    /// The API's address, like `http://127.0.0.1:8080`.
-    #[must_use]
-    pub(crate) fn api_url(&self) -> &str {
-        &self.file.api_url
-    }
-
-    /// The database, as its owner.
-    #[must_use]
-    pub(crate) fn database_url(&self) -> &str {
-        &self.file.database_url
-    }
-
-    /// The admin's key.
-    #[must_use]
-    pub(crate) fn admin_key(&self) -> &str {
-        &self.admin_key
     }
 
     /// The process that runs API, relay and workers.
