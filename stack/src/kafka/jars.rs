@@ -18,6 +18,9 @@ pub const KAFKA_VERSION: &str = include_str!("../../kafka-version").trim_ascii()
 /// is that of the log4j that comes with Kafka.
 const LOG4J_VERSION: &str = "2.25.4";
 
+/// What Maven is to bring.
+const POM: &str = include_str!("pom.xml");
+
 /// With its version, since without it Maven asks for several plugins' latest ones, and hides why it can't reach them.
 const COPY_DEPENDENCIES: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
 
@@ -69,7 +72,8 @@ fn fetch_into(jars: &Path, maven: &Path) -> Result<()> {
     remove_if_there(&unfinished)?;
     fs::create_dir(&unfinished).map_err(StackError::io("create", &unfinished))?;
     let pom = jars.with_file_name("kafka.pom.xml");
-    fs::write(&pom, pom_xml()).map_err(StackError::io("write", &pom))?;
+    let text = POM.replace("{KAFKA_VERSION}", KAFKA_VERSION).replace("{LOG4J_VERSION}", LOG4J_VERSION);
+    fs::write(&pom, text).map_err(StackError::io("write", &pom))?;
     let log = jars.with_file_name("kafka.maven.log");
     let child = Program::new("Maven", maven, &log)
         .args(["--batch-mode", "--no-transfer-progress", "--file"])
@@ -83,31 +87,6 @@ fn fetch_into(jars: &Path, maven: &Path) -> Result<()> {
         child.finish(DEADLINE).and_then(|()| if core.is_file() { Ok(()) } else { Err(child.ended()) });
     fetched.map_err(|error| StackError::Fetch { version: KAFKA_VERSION, source: Box::new(error) })?;
     fs::rename(&unfinished, jars).map_err(StackError::io("rename", &unfinished))
-}
-
-fn pom_xml() -> String {
-    format!(
-        r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>ordermill</groupId>
-  <artifactId>kafka-jars</artifactId>
-  <version>1</version>
-  <packaging>pom</packaging>
-  <dependencies>
-    <dependency>
-      <groupId>org.apache.kafka</groupId>
-      <artifactId>kafka_2.13</artifactId>
-      <version>{KAFKA_VERSION}</version>
-    </dependency>
-    <dependency>
-      <groupId>org.apache.logging.log4j</groupId>
-      <artifactId>log4j-slf4j-impl</artifactId>
-      <version>{LOG4J_VERSION}</version>
-    </dependency>
-  </dependencies>
-</project>
-"#
-    )
 }
 
 fn cache_dir() -> Result<PathBuf> {
