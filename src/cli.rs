@@ -63,6 +63,8 @@ enum Command {
     Replay(ReplayArgs),
 }
 
+/// What services log.
+const SERVICES_FILTER: &str = "info,librdkafka=error,rdkafka=off";
 /// What commands log that run to an end and print what they have to say.
 const TOOLS_FILTER: &str = "warn,sqlx::query=error,librdkafka=error,rdkafka=off";
 
@@ -83,16 +85,9 @@ fn start(cli: Cli) -> Result<ExitCode> {
     let default_filter = match &cli.command {
         // `up` shows its progress itself.
         Command::Up(_) => "warn,librdkafka=off,rdkafka=off",
-        Command::Relay(args) if !args.runs_relay() => TOOLS_FILTER,
-        Command::Verify(_)
-        | Command::Order(_)
-        | Command::Dlq(_)
-        | Command::Replay(_)
-        | Command::Payments(_)
-        | Command::Keys(_)
-        | Command::Migrate(_)
-        | Command::Topics => TOOLS_FILTER,
-        Command::Api(_) | Command::Worker(_) | Command::Relay(_) => "info,librdkafka=error,rdkafka=off",
+        Command::Api(_) | Command::Worker(_) => SERVICES_FILTER,
+        Command::Relay(args) if args.runs_relay() => SERVICES_FILTER,
+        _ => TOOLS_FILTER,
     };
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let format = cli.log_format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
