@@ -19,6 +19,8 @@ use crate::commands::worker::{self, WorkerArgs};
 use crate::commands::{migrate, topics};
 use crate::connections::ConnectionArgs;
 use crate::logging::{self, LogFormat};
+use crate::one_line::one_line;
+use crate::printable::printable;
 
 /// A message-driven, asynchronous order pipeline for online shops.
 #[derive(Debug, Parser)]
@@ -61,27 +63,31 @@ enum Command {
     Replay(ReplayArgs),
 }
 
+/// What services log.
+const SERVICES_FILTER: &str = "info,librdkafka=error,rdkafka=off";
 /// What commands log that run to an end and print what they have to say.
 const TOOLS_FILTER: &str = "warn,sqlx::query=error,librdkafka=error,rdkafka=off";
 
-/// Runs a command to its end.
-///
-/// # Errors
-/// What the command says, in one line.
-pub fn run(cli: Cli) -> Result<ExitCode> {
+/// Runs a command to its end; where it could not do what was asked, says why in one line on standard error.
+pub fn run(cli: Cli) -> ExitCode {
+    let failed = match &cli.command {
+        // 1 says that they found something.
+        Command::Verify(_) | Command::Order(_) | Command::Dlq(_) | Command::Replay(_) => 2,
+        _ => 1,
+    };
+    start(cli).unwrap_or_else(|error| {
+        eprintln!("ordermill: {}", printable(&one_line(&error)));
+        ExitCode::from(failed)
+    })
+}
+
+fn start(cli: Cli) -> Result<ExitCode> {
     let default_filter = match &cli.command {
         // `up` shows its progress itself.
         Command::Up(_) => "warn,librdkafka=off,rdkafka=off",
-        Command::Relay(args) if !args.runs_relay() => TOOLS_FILTER,
-        Command::Verify(_)
-        | Command::Order(_)
-        | Command::Dlq(_)
-        | Command::Replay(_)
-        | Command::Payments(_)
-        | Command::Keys(_)
-        | Command::Migrate(_)
-        | Command::Topics => TOOLS_FILTER,
-        Command::Api(_) | Command::Worker(_) | Command::Relay(_) => "info,librdkafka=error,rdkafka=off",
+        Command::Api(_) | Command::Worker(_) => SERVICES_FILTER,
+        Command::Relay(args) if args.runs_relay() => SERVICES_FILTER,
+        _ => TOOLS_FILTER,
     };
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let format = cli.log_format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
@@ -94,10 +100,10 @@ async fn command(cli: Cli) -> Result<ExitCode> {
     let connections = cli.connections;
     match cli.command {
         Command::Up(args) => return up::run(&connections, args).await,
-        Command::Verify(args) => return verify::run(args, &connections).await,
+        Command::Verify(args) => return verify::run(&args, &connections.resolve()?).await,
         Command::Order(args) => return order::run(&args, connections.database_url()).await,
         Command::Dlq(args) => return dlq::run(args, &connections).await,
-        Command::Replay(args) => return replay::run(&args, connections.database_url()).await,
+        Command::Replay(args) => return replay::run(&args, &connections.database_url()?).await,
         Command::Payments(args) => return payments::run(&connections.resolve()?, args).await,
         Command::Migrate(args) => migrate::run(&connections.database_url()?, &args).await?,
         Command::Topics => topics::run(&connections.resolve()?).await?,

@@ -42,8 +42,17 @@ pub struct Connections {
     pub kafka: KafkaConfig,
     /// The gateway, where it is known.
     pub gateway_url: Option<String>,
-    /// The API, where it is known.
-    pub api_url: Option<String>,
+}
+
+impl Connections {
+    /// The gateway, for commands that need it.
+    ///
+    /// # Errors
+    /// Where it is not known.
+    pub fn gateway_url(&self) -> Result<&str> {
+        const MISSING: &str = "the gateway's address is missing: give --gateway-url or ORDERMILL_GATEWAY_URL";
+        self.gateway_url.as_deref().context(MISSING)
+    }
 }
 
 impl ConnectionArgs {
@@ -52,9 +61,7 @@ impl ConnectionArgs {
     /// # Errors
     /// Where it is neither given nor found.
     pub fn database_url(&self) -> Result<String> {
-        let file = StackFile::read(&self.data_dir)?;
-        let url = self.database_url.clone().or_else(|| file.map(|file| file.database_url));
-        url.ok_or_else(|| self.missing("--database-url"))
+        self.with_stack()?.database_url.ok_or_else(|| self.missing("--database-url"))
     }
 
     /// What stands before every topic and group name; nothing where it is neither given nor found.
@@ -62,9 +69,19 @@ impl ConnectionArgs {
     /// # Errors
     /// Where the stack file can't be read.
     pub fn topic_prefix(&self) -> Result<String> {
-        let file = StackFile::read(&self.data_dir)?;
-        let prefix = self.topic_prefix.clone().or_else(|| file.map(|file| file.topic_prefix));
-        Ok(prefix.unwrap_or_default())
+        Ok(self.with_stack()?.topic_prefix.unwrap_or_default())
+    }
+
+    /// What was given, and the rest from the stack file.
+    fn with_stack(&self) -> Result<ConnectionArgs> {
+        let mut args = self.clone();
+        if let Some(file) = StackFile::read(&self.data_dir)? {
+            args.database_url.get_or_insert(file.database_url);
+            args.kafka_brokers.get_or_insert(file.kafka_brokers);
+            args.topic_prefix.get_or_insert(file.topic_prefix);
+            args.gateway_url.get_or_insert(file.gateway_url);
+        }
+        Ok(args)
     }
 
     fn missing(&self, flag: &str) -> anyhow::Error {
@@ -76,15 +93,12 @@ impl ConnectionArgs {
     /// # Errors
     /// Where something is neither given nor found; the message says what to do.
     pub fn resolve(&self) -> Result<Connections> {
-        let file = StackFile::read(&self.data_dir)?;
-        let file = file.as_ref();
-        let database_url = self.database_url.clone().or_else(|| file.map(|f| f.database_url.clone()));
-        let brokers = self.kafka_brokers.clone().or_else(|| file.map(|f| f.kafka_brokers.clone()));
+        let args = self.with_stack()?;
+        let brokers = args.kafka_brokers.as_deref();
         Ok(Connections {
-            database_url: database_url.ok_or_else(|| self.missing("--database-url"))?,
-            kafka: self.kafka(&brokers.ok_or_else(|| self.missing("--kafka-brokers"))?, file)?,
-            gateway_url: self.gateway_url.clone().or_else(|| file.map(|f| f.gateway_url.clone())),
-            api_url: file.map(|f| f.api_url.clone()),
+            kafka: args.kafka(brokers.ok_or_else(|| self.missing("--kafka-brokers"))?)?,
+            database_url: args.database_url.ok_or_else(|| self.missing("--database-url"))?,
+            gateway_url: args.gateway_url,
         })
     }
 
@@ -92,17 +106,10 @@ impl ConnectionArgs {
     ///
     /// # Errors
     /// Where a setting is not of the form NAME=VALUE.
-    pub fn kafka(&self, brokers: &str, file: Option<&StackFile>) -> Result<KafkaConfig> {
-        let prefix = self.topic_prefix.clone().or_else(|| file.map(|f| f.topic_prefix.clone()));
-        let mut kafka = KafkaConfig::new(brokers, &prefix.unwrap_or_default());
+    pub fn kafka(&self, brokers: &str) -> Result<KafkaConfig> {
+        let mut kafka = KafkaConfig::new(brokers, self.topic_prefix.as_deref().unwrap_or_default());
         kafka.settings = settings(&self.kafka_settings)?;
         Ok(kafka)
-    }
-
-    /// The file that holds the admin's key.
-    #[must_use]
-    pub fn admin_key_file(&self) -> PathBuf {
-        admin_key_file(&self.data_dir)
     }
 }
 

@@ -10,12 +10,5 @@ use ordermill::cli::Cli;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match ordermill::cli::run(Cli::parse()) {
-        Ok(code) => code,
-        Err(error) => {
-            // One line: the causes after the message, not below it.
-            eprintln!("ordermill: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    ordermill::cli::run(Cli::parse())
 }

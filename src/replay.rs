@@ -11,8 +11,9 @@ pub use progress::Progress;
 pub use rebuild::{Options, Rebuilt, Undecodable, rebuild};
 pub(crate) use swap::swap;
 
-/// How many processors there are to be used.
-pub(crate) fn processors() -> u32 {
+/// How many processors there are to be used, at most as many as a replay takes parts.
+#[must_use]
+pub fn processors() -> u32 {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     u32::try_from(processors).unwrap_or(1).min(64)
 }

@@ -11,7 +11,6 @@ use ordermill_pipeline::clock::Clock;
 use ordermill_pipeline::consumer::{ConsumerConfig, FloodLimit, Runtime};
 use ordermill_pipeline::database;
 use ordermill_pipeline::journal::Journal;
-use ordermill_pipeline::kafka::KafkaConfig;
 use ordermill_pipeline::metrics::PipelineMetrics;
 use ordermill_pipeline::relay::{self, RelayConfig};
 use ordermill_pipeline::topics;
@@ -27,7 +26,7 @@ use crate::connections::Connections;
 use crate::database::NOT_THERE;
 use crate::metrics_endpoint;
 use crate::shutdown::shutdown_on_signal;
-use crate::verify::{self, Facts};
+use crate::verify;
 
 /// How many connections a process opens at most.
 const CONNECTIONS_MAX: u32 = 24;
@@ -50,11 +49,9 @@ const FORGET_EVERY: Duration = Duration::from_secs(600);
 pub struct Services {
     /// The database, the clock and the rest.
     pub runtime: Runtime,
-    kafka: KafkaConfig,
     /// When a worker stops because too much of what it reads can't be applied.
     pub flood_limit: FloodLimit,
-    /// What verification looks at.
-    facts: Facts,
+    connections: Connections,
     instance: String,
     registry: Arc<Registry>,
     worker_metrics: WorkerMetrics,
@@ -83,9 +80,8 @@ impl Services {
         let runtime = Runtime { journal, metrics, shutdown };
         Ok(Services {
             runtime,
-            kafka: connections.kafka.clone(),
             flood_limit: FloodLimit::default(),
-            facts: Facts::of(connections),
+            connections: connections.clone(),
             instance: instance(),
             registry: Arc::new(registry),
             worker_metrics,
@@ -96,7 +92,7 @@ impl Services {
     /// Runs the relay until shutdown.
     pub async fn run_relay(&self) {
         let config = RelayConfig {
-            kafka: self.kafka.clone(),
+            kafka: self.connections.kafka.clone(),
             groups: ordermill_workers::groups(),
             instance: self.instance.clone(),
             lease: RELAY_LEASE,
@@ -114,7 +110,7 @@ impl Services {
     pub async fn run_workers(&self, workers: &[Worker], gateway: &GatewayConfig) -> Result<()> {
         let runs = workers.iter().map(|worker| {
             let config = ConsumerConfig {
-                kafka: self.kafka.clone(),
+                kafka: self.connections.kafka.clone(),
                 instance: self.instance.clone(),
                 batch_records_max: BATCH_RECORDS_MAX,
                 session_timeout_ms: SESSION_TIMEOUT_MS,
@@ -145,9 +141,9 @@ impl Services {
         let Runtime { journal, shutdown, .. } = self.runtime.clone();
         let forget = tokio::spawn(forget_answers(journal.clone(), shutdown.clone()));
         let callback_secret = callback_secret.unwrap_or_default();
-        let mut config = ApiConfig::new(self.kafka.clone(), callback_secret, time_zone);
+        let mut config = ApiConfig::new(self.connections.kafka.clone(), callback_secret, time_zone);
         config.pipeline_roles = roles();
-        config.verifier = Some(verify::verifier(self.facts.clone()));
+        config.verifier = Some(verify::verifier(self.connections.clone()));
         ordermill_api::serve(
             listener,
             journal,
@@ -214,18 +210,19 @@ pub fn time_zone(name: &str) -> Result<TimeZone> {
 
 /// The words that the log will have: topics, types of events, actors.
 fn words() -> Vec<String> {
-    let mut words: Vec<String> =
-        ["admin", "user", "gateway", "dead_letter.recorded"].map(str::to_owned).to_vec();
-    words.extend(topics::names(&ordermill_workers::groups()));
-    words.extend(CATALOGUE.iter().map(|known| known.name.to_owned()));
-    words.extend(Worker::ALL.into_iter().map(|worker| format!("worker:{}", worker.name())));
-    words
+    let others = ["admin", "user", "gateway", "dead_letter.recorded"].into_iter();
+    let words = others.chain(CATALOGUE.iter().map(|known| known.name)).map(str::to_owned);
+    words.chain(topics::names(&ordermill_workers::groups())).chain(worker_roles()).collect()
 }
 
 /// The roles that must give signs of life for the pipeline to be ready.
 fn roles() -> Vec<String> {
-    let workers = Worker::ALL.into_iter().map(|worker| format!("worker:{}", worker.name()));
-    std::iter::once("relay".to_owned()).chain(workers).collect()
+    std::iter::once("relay".to_owned()).chain(worker_roles()).collect()
+}
+
+/// The workers as actors, and as roles.
+fn worker_roles() -> impl Iterator<Item = String> {
+    Worker::ALL.into_iter().map(|worker| format!("worker:{}", worker.name()))
 }
 
 /// Forgets first answers that nobody may ask for any more.

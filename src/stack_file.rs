@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use ordermill_stack::write_private;
 use serde::{Deserialize, Serialize};
 
 /// Where the parts of a running stack are.
@@ -53,28 +53,13 @@ impl StackFile {
     /// # Errors
     /// Where it can't be written.
     pub fn write(&self, data_dir: &Path) -> Result<()> {
-        write_private(&Self::path(data_dir), &(serde_json::to_string_pretty(self)? + "\n"))
+        Ok(write_private(&Self::path(data_dir), &(serde_json::to_string_pretty(self)? + "\n"))?)
     }
 
     /// Removes the file.
     pub fn remove(data_dir: &Path) {
         let _ = fs::remove_file(Self::path(data_dir));
     }
-}
-
-/// Writes a file that only its owner can read, whole or not at all.
-///
-/// # Errors
-/// Where it can't be written.
-pub fn write_private(path: &Path, text: &str) -> Result<()> {
-    let half = path.with_extension("new");
-    let written = (|| {
-        let _ = fs::remove_file(&half);
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half)?;
-        std::io::Write::write_all(&mut file, text.as_bytes())?;
-        fs::rename(&half, path)
-    })();
-    written.with_context(|| format!("can't write {}", path.display()))
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ use anyhow::Result;
 use jiff::Timestamp;
 use ordermill_pipeline::audit::{self, Check};
 use ordermill_pipeline::clock::Clock;
-use ordermill_pipeline::kafka::KafkaConfig;
 use ordermill_store::verification::{self, Groups};
 use ordermill_workers::Worker;
 use sqlx::PgPool;
@@ -26,40 +25,17 @@ pub use serving::verifier;
 /// One transaction for the tables, one connection for what is read afresh.
 const CONNECTIONS_MAX: u32 = 2;
 
-/// Where everything is.
-#[derive(Clone, Debug)]
-pub struct Facts {
-    /// The database.
-    pub database_url: String,
-    /// Kafka.
-    pub kafka: KafkaConfig,
-    /// The payment gateway; without it, what it holds is not looked at.
-    pub gateway_url: Option<String>,
-}
-
-impl Facts {
-    /// What these connections lead to.
-    #[must_use]
-    pub fn of(connections: &Connections) -> Facts {
-        Facts {
-            database_url: connections.database_url.clone(),
-            kafka: connections.kafka.clone(),
-            gateway_url: connections.gateway_url.clone(),
-        }
-    }
-}
-
 /// Looks at everything.
 ///
 /// # Errors
 /// Where database, gateway or Kafka does not answer.
-pub async fn look(facts: &Facts) -> Result<Report> {
-    let pool = connect_pool(&facts.database_url, "verify", CONNECTIONS_MAX).await?;
+pub async fn look(connections: &Connections) -> Result<Report> {
+    let pool = connect_pool(&connections.database_url, "verify", CONNECTIONS_MAX).await?;
     let at = Clock::system().now();
     // One after the other: an error ends it at once, and no two of them need memory and time together.
     let mut checks = look_at_database(&pool, at).await.map_err(explain)?;
-    checks.push(gateway::check(&pool, facts.gateway_url.as_deref()).await?);
-    checks.push(audit::log_against_kafka(&pool, &facts.kafka).await?);
+    checks.push(gateway::check(&pool, connections.gateway_url.as_deref()).await?);
+    checks.push(audit::log_against_kafka(&pool, &connections.kafka).await?);
     pool.close().await;
     Ok(Report::new(checks, at))
 }

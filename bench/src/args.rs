@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use serde::Serialize;
 
 /// What is measured, and for how long.
 ///
 /// The stack is the measurement's own, in a directory for temporary files: addresses and data directories given by the
-/// environment are not used.
-#[derive(Args, Clone, Debug)]
+/// environment are not used. The report says it as JSON.
+#[derive(Args, Clone, Debug, Serialize)]
 pub struct RunArgs {
     /// Orders in the closed loop.
     #[arg(long, default_value_t = 20_000, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
@@ -22,9 +23,11 @@ pub struct RunArgs {
     pub long_orders: usize,
     /// Connections that place orders.
     #[arg(long, default_value_t = 64, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000))]
+    #[serde(rename = "connections")]
     pub concurrency: usize,
     /// How long each of the two runs of pgbench takes.
     #[arg(long, default_value_t = 10, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    #[serde(rename = "pgbench_seconds")]
     pub seconds: u64,
     /// How long the pipeline is watched at rest.
     #[arg(long, default_value_t = 10, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3_600))]
@@ -49,8 +52,10 @@ pub struct RunArgs {
     pub partitions: Option<i16>,
     /// Writes all figures into this file, as JSON.
     #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
     pub json: Option<PathBuf>,
     /// Keeps the data directory, with the logs, and says where it is.
     #[arg(long)]
+    #[serde(skip)]
     pub keep: bool,
 }

@@ -10,8 +10,8 @@ use reqwest::Client;
 use serde::Serialize;
 use sqlx::PgPool;
 
-use crate::figures::Figures;
-use crate::server::{self, ServerCounts};
+use crate::figures::{Batches, Figures};
+use crate::server;
 
 /// So that figures of Kafka's clients are at most so old, `ordermill up` is to be given this.
 pub const KAFKA_SETTING: (&str, &str) = ("statistics.interval.ms", "1000");
@@ -63,8 +63,7 @@ pub struct Spent {
 #[derive(Clone, Debug)]
 pub struct Reading {
     at: Instant,
-    server: ServerCounts,
-    log_end: i64,
+    counts: Counts,
     figures: Figures,
 }
 
@@ -77,6 +76,21 @@ pub struct Meter {
 }
 
 impl Counts {
+    /// What Kafka's clients have counted so far.
+    fn of_kafka(figures: &Figures) -> Counts {
+        let requests = |label| figures.total("ordermill_kafka_requests_total", label);
+        let (produce, fetch) = (requests(r#"request="Produce""#), requests(r#"request="Fetch""#));
+        Counts {
+            kafka_requests: produce + fetch,
+            kafka_produce: produce,
+            kafka_fetch: fetch,
+            kafka_requests_of_all_kinds: requests(""),
+            kafka_sent: figures.total("ordermill_kafka_records_sent_total", ""),
+            kafka_delivered: figures.total("ordermill_kafka_records_received_total", ""),
+            ..Counts::default()
+        }
+    }
+
     /// With each count made another one.
     fn each(self, other: Counts, make: impl Fn(f64, f64) -> f64) -> Counts {
         Counts {
@@ -118,27 +132,16 @@ impl Reading {
     /// What was counted from then to now.
     #[must_use]
     pub fn since(&self, then: &Reading) -> Spent {
-        #[expect(clippy::cast_precision_loss, reason = "a run counts no 2^53 of anything")]
-        let grown = |now: i64, then: i64| (now - then) as f64;
-        let of_kafka =
-            |name: &str, label: &str| self.figures.total(name, label) - then.figures.total(name, label);
-        let produce = of_kafka("ordermill_kafka_requests_total", r#"request="Produce""#);
-        let fetch = of_kafka("ordermill_kafka_requests_total", r#"request="Fetch""#);
         Spent {
             seconds: self.at.duration_since(then.at).as_secs_f64(),
-            counts: Counts {
-                statements: grown(self.server.statements, then.server.statements),
-                commits: grown(self.server.commits, then.server.commits),
-                wal_bytes: grown(self.server.wal_bytes, then.server.wal_bytes),
-                log_rows: grown(self.log_end, then.log_end),
-                kafka_requests: produce + fetch,
-                kafka_produce: produce,
-                kafka_fetch: fetch,
-                kafka_requests_of_all_kinds: of_kafka("ordermill_kafka_requests_total", ""),
-                kafka_sent: of_kafka("ordermill_kafka_records_sent_total", ""),
-                kafka_delivered: of_kafka("ordermill_kafka_records_received_total", ""),
-            },
+            counts: self.counts.each(then.counts, |now, then| now - then),
         }
+    }
+
+    /// The batches from then to now.
+    #[must_use]
+    pub(crate) fn batches_since(&self, then: &Reading) -> BTreeMap<String, Batches> {
+        self.figures.batches_since(&then.figures)
     }
 }
 
@@ -174,14 +177,14 @@ impl Meter {
             tokio::time::sleep(LOOK_EVERY).await;
         };
         let log_end = relay::status(&self.pool).await.context("the log does not tell its end")?.log_end;
-        Ok(Reading { at: Instant::now(), server: server::counts(&self.pool).await?, log_end, figures })
+        let (statements, commits, wal_bytes) = server::counts(&self.pool).await?;
+        #[expect(clippy::cast_precision_loss, reason = "a run writes fewer than 2^53 events")]
+        let log_rows = log_end as f64;
+        let counts = Counts { statements, commits, wal_bytes, log_rows, ..Counts::of_kafka(&figures) };
+        Ok(Reading { at: Instant::now(), counts, figures })
     }
 
-    /// The figures that the pipeline tells at once.
-    ///
-    /// # Errors
-    /// Where the API does not answer.
-    pub async fn figures(&self) -> Result<Figures> {
+    async fn figures(&self) -> Result<Figures> {
         Figures::read(&self.client, &self.api_url).await
     }
 }
@@ -224,16 +227,14 @@ mod tests {
 
     #[test]
     fn requests_of_all_clients_are_added_up_by_kind() {
-        let reading = |fetches: u32| Reading {
-            at: Instant::now(),
-            server: ServerCounts::default(),
-            log_end: 0,
-            figures: Figures::parse(&format!(
+        let reading = |fetches: u32| {
+            let figures = Figures::parse(&format!(
                 "ordermill_kafka_requests_total{{client=\"stock\",request=\"Fetch\"}} {fetches}\n\
                  ordermill_kafka_requests_total{{client=\"orders\",request=\"Fetch\"}} {fetches}\n\
                  ordermill_kafka_requests_total{{client=\"orders\",request=\"Heartbeat\"}} {fetches}\n\
                  ordermill_kafka_requests_total{{client=\"relay\",request=\"Produce\"}} 7\n"
-            )),
+            ));
+            Reading { at: Instant::now(), counts: Counts::of_kafka(&figures), figures }
         };
         let counts = reading(30).since(&reading(10)).counts;
         let told = (counts.kafka_fetch, counts.kafka_produce, counts.kafka_requests_of_all_kinds);

@@ -12,8 +12,8 @@
 
 pub mod args;
 mod closed;
-mod held;
 mod line;
+mod lines;
 mod open;
 mod outcome;
 pub mod report;
@@ -28,6 +28,7 @@ use anyhow::{Context as _, Result, bail};
 use tokio::task::LocalSet;
 
 use crate::load::args::LoadArgs;
+use crate::load::tally::Tally;
 use crate::load::work::Work;
 use crate::shop::Shop;
 
@@ -40,13 +41,15 @@ pub(crate) use crate::load::work::HELD_EVERY;
 pub async fn run(args: &LoadArgs) -> Result<()> {
     let address = args.address()?;
     let work = Rc::new(Work::prepare(args, address, read_shop(&args.shop)?)?);
+    let tally = Rc::new(Tally::new()?);
     let placing = async {
         match args.rate {
-            None => closed::run(work, args.connections).await,
-            Some(rate) => open::run(work, args.connections, rate).await,
+            None => closed::run(&work, &tally, args.connections).await,
+            Some(rate) => open::run(&work, &tally, args.connections, rate).await,
         }
     };
-    let (report, lateness) = LocalSet::new().run_until(placing).await?.told();
+    LocalSet::new().run_until(placing).await?;
+    let (report, lateness) = tally.told();
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", serde_json::to_string(&lateness)?)?;
     writeln!(out, "{}", serde_json::to_string(&report)?)?;

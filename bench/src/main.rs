@@ -1,17 +1,16 @@
 //! The command `ordermill-bench`.
 
-use std::future::pending;
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 use ordermill::logging::{self, LogFormat};
+use ordermill::shutdown::shutdown_on_signal;
 use ordermill_bench::args::RunArgs;
 use ordermill_bench::load::args::LoadArgs;
 use ordermill_bench::{load, run};
 use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// The same as that of the program that is measured.
 #[global_allocator]
@@ -65,10 +64,11 @@ async fn measure(args: &RunArgs) -> Result<ExitCode> {
     if args.rate.is_some_and(|rate| !(0.1..=100_000.0).contains(&rate)) {
         bail!("--rate must be between 0.1 and 100000 orders a second");
     }
+    let told_to_stop = shutdown_on_signal()?;
     let report = tokio::select! {
         report = run::measure(args) => report?,
         // The stack ends with what was dropped.
-        () = told_to_stop() => bail!("stopped before everything was measured"),
+        () = told_to_stop.cancelled() => bail!("stopped before everything was measured"),
     };
     writeln!(std::io::stdout(), "{report}")?;
     if let Some(path) = &args.json {
@@ -76,19 +76,4 @@ async fn measure(args: &RunArgs) -> Result<ExitCode> {
             .with_context(|| format!("can't write {}", path.display()))?;
     }
     Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Waits for Ctrl-C or SIGTERM.
-async fn told_to_stop() {
-    let told = |kind| async move {
-        match signal(kind) {
-            Ok(mut signal) => drop(signal.recv().await),
-            // Then the signal ends the process at once, as it does without a handler.
-            Err(_) => pending().await,
-        }
-    };
-    tokio::select! {
-        () = told(SignalKind::interrupt()) => {}
-        () = told(SignalKind::terminate()) => {}
-    }
 }

@@ -47,7 +47,7 @@ impl Pgbench {
         let pgbench = Pgbench {
             program: postgres_program("pgbench")?,
             log: stack.path("pgbench.log"),
-            environment: environment(stack.database_url())?,
+            environment: environment(&stack.file.database_url)?,
             pool: pool.clone(),
         };
         // template1 can't be copied while anyone is connected to it; nobody can be to template0.

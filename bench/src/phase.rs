@@ -1,20 +1,22 @@
 //! One phase of a run: a process places orders, and it is waited until they rest.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
-use ordermill_stack::{Child, Progress as _, Terminal};
+use ordermill_stack::{Child, Program, Progress as _, Terminal};
 use ordermill_store::orders;
 use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::args::RunArgs;
 use crate::cost::{Meter, Spent};
+use crate::figures::Batches;
 use crate::load::report::{Lateness, LoadReport};
 use crate::machine::{Usage, Work};
 use crate::server::checkpoint;
-use crate::stack::{OwnStack, finish, this_program};
+use crate::stack::{OwnStack, finish};
 
 /// The file in the data directory that tells the load who orders what.
 pub(crate) const SHOP_FILE: &str = "shop.json";
@@ -40,6 +42,7 @@ pub(crate) struct Phase {
 /// A phase that is over.
 #[derive(Clone, Debug)]
 pub(crate) struct Placed {
+    pub(crate) phase: Phase,
     pub(crate) load: LoadReport,
     pub(crate) lateness: Lateness,
     /// When no order was under way any more, in microseconds since 1970; none where that never was.
@@ -48,6 +51,8 @@ pub(crate) struct Placed {
     pub(crate) work: Work,
     /// From before the load until everything was told.
     pub(crate) spent: Spent,
+    /// In the same time, by who made them.
+    pub(crate) batches: BTreeMap<String, Batches>,
 }
 
 /// The stack under measurement.
@@ -86,9 +91,14 @@ impl Phase {
 }
 
 impl Placed {
-    /// From the first send to the last 202, in seconds.
-    pub(crate) fn accepted_in_s(&self) -> f64 {
-        seconds(self.load.first_sent_us, self.load.last_accepted_us)
+    /// Orders accepted a second, from the first send to the last 202.
+    pub(crate) fn accepted_per_s(&self) -> f64 {
+        self.accepted() / seconds(self.load.first_sent_us, self.load.last_accepted_us)
+    }
+
+    /// Orders settled a second, from the first 202 to when the last order was seen CONFIRMED.
+    pub(crate) fn settled_per_s(&self) -> f64 {
+        self.accepted() / self.settled_in_s()
     }
 
     /// From the first 202 to when the last order was seen CONFIRMED, in seconds.
@@ -106,17 +116,18 @@ impl Placed {
 
 impl Ground<'_> {
     /// Has a load process place orders, and waits until they rest.
-    pub(crate) async fn place(&self, phase: &Phase) -> Result<Placed> {
+    pub(crate) async fn place(&self, phase: Phase) -> Result<Placed> {
         checkpoint(&self.pool).await?;
         step(&self.progress, &phase.title(), async {
             let before = self.meter.read().await?;
             let then = Usage::now(self.stack.pid())?;
-            let output = finish(self.load(phase)?, "the load", SEND_WITHIN + REST_WITHIN).await?;
+            let output = finish(self.load(&phase)?, "the load", SEND_WITHIN + REST_WITHIN).await?;
             let (load, lateness) = read(&output)?;
             let rested_at_us = until_rest(&self.pool).await?;
             let work = Usage::now(self.stack.pid())?.since(&then);
-            let spent = self.meter.read().await?.since(&before);
-            Ok(Placed { load, lateness, rested_at_us, work, spent })
+            let after = self.meter.read().await?;
+            let (spent, batches) = (after.since(&before), after.batches_since(&before));
+            Ok(Placed { phase: phase.clone(), load, lateness, rested_at_us, work, spent, batches })
         })
         .await
     }
@@ -135,8 +146,10 @@ impl Ground<'_> {
     }
 
     fn load(&self, phase: &Phase) -> Result<Child> {
-        let address = self.stack.api_url().strip_prefix("http://").context("the API has no address")?;
-        let mut program = this_program("the load", &self.stack.path(&format!("{}.log", phase.label)))?
+        let address = self.stack.file.api_url.strip_prefix("http://").context("the API has no address")?;
+        let this_program = std::env::current_exe().context("can't find this program's own path")?;
+        let log = self.stack.path(&format!("{}.log", phase.label));
+        let mut program = Program::new("the load", this_program, log)
             .args(["load", "--address", address, "--label", &phase.label, "--shop"])
             .arg(self.stack.path(SHOP_FILE))
             .args(["--orders", &phase.orders.to_string()])

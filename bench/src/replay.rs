@@ -4,13 +4,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use ordermill::replay::{Options, Progress, rebuild};
+use ordermill::replay::{Options, Progress, processors, rebuild};
 use ordermill_pipeline::audit::{self, PAGE_EVENTS};
 use serde::Serialize;
 use sqlx::PgPool;
-
-/// A replay takes no more parts than this.
-const JOBS_MAX: u32 = 64;
 
 /// The log as it was read and replayed.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -34,8 +31,7 @@ pub struct ReplayRates {
 pub(crate) async fn measure(database_url: &str, pool: &PgPool) -> Result<ReplayRates> {
     read(pool).await?;
     let (read, read_in) = read(pool).await?;
-    let processors = std::thread::available_parallelism()?.get();
-    let jobs = u32::try_from(processors)?.min(JOBS_MAX);
+    let jobs = processors();
     let options = Options { jobs, check: false, until: None };
     let rebuilt = rebuild(database_url, options, &Progress::default()).await?;
     if rebuilt.events != read || rebuilt.undecodable.count > 0 {

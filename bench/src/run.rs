@@ -6,23 +6,21 @@ use std::time::Duration;
 use anyhow::Result;
 use jiff::Timestamp;
 use ordermill::database::connect_pool;
-use ordermill::stack_file::write_private;
-use ordermill::verify::{self, Facts};
+use ordermill::verify;
 use ordermill_pipeline::relay;
-use ordermill_stack::{KAFKA_VERSION, Terminal};
+use ordermill_stack::{KAFKA_VERSION, Terminal, write_private};
 use ordermill_store::orders;
 
 use crate::args::RunArgs;
 use crate::cost::{Meter, Spent};
 use crate::load::HELD_EVERY;
 use crate::load::args::LINES_MAX;
-use crate::machine::{Machine, OTHERS, Usage};
+use crate::machine::{Machine, OTHERS, Usage, Work};
 use crate::pgbench::{self, Pgbench};
 use crate::phase::{Ground, Phase, Placed, SHOP_FILE, step};
 use crate::replay;
 use crate::report::{
-    AtRest, ClosedLoop, LongOrders, OpenLoop, OrderCounts, Parameters, PgbenchRates, Rate, Report, Shares,
-    Verified, Versions,
+    AtRest, Loop, OrderCounts, Parameters, PgbenchRates, Report, Shares, Verified, Versions,
 };
 use crate::stack::OwnStack;
 use crate::{server, setup};
@@ -43,11 +41,11 @@ struct Run<'a> {
 
 /// Everything that orders were placed for.
 struct Loops {
-    at_rest: AtRest,
-    rates: Vec<Rate>,
-    closed_loop: ClosedLoop,
-    open_loop: OpenLoop,
-    long_orders: LongOrders,
+    at_rest: (Spent, Work),
+    rates: Vec<Placed>,
+    closed: Placed,
+    open: Placed,
+    long: Placed,
 }
 
 /// Measures everything on a stack of its own.
@@ -59,11 +57,10 @@ pub async fn measure(args: &RunArgs) -> Result<Report> {
     let stack =
         step(&progress, "starting a stack of PostgreSQL, Kafka, gateway and pipeline", OwnStack::start(args))
             .await?;
-    let pool = connect_pool(stack.database_url(), "bench", 2).await?;
-    let meter = Meter::new(pool.clone(), stack.api_url()).await?;
-    let orders = OrderCounts { sent: 0, accepted: 0, confirmed: 0, by_status: BTreeMap::new() };
+    let pool = connect_pool(&stack.file.database_url, "bench", 2).await?;
+    let meter = Meter::new(pool.clone(), &stack.file.api_url).await?;
     let ground = Ground { args, stack, pool, meter, progress };
-    let mut run = Run { ground, orders, errors: BTreeMap::new() };
+    let mut run = Run { ground, orders: OrderCounts::default(), errors: BTreeMap::new() };
     let report = run.phases().await;
     let Ground { stack, pool, progress, .. } = run.ground;
     pool.close().await;
@@ -88,16 +85,25 @@ impl Run<'_> {
         let (after_per_s, others_after) = self.transactions(&pgbench, "after").await?;
         let t_per_s = f64::midpoint(before_per_s, after_per_s);
         let Ground { stack, pool, progress, .. } = &self.ground;
-        let replay = replay::measure(stack.database_url(), pool);
+        let replay = replay::measure(&stack.file.database_url, pool);
         let replay = step(progress, "reading and replaying the log", replay).await?;
         let verify = step(progress, "verifying", self.verify()).await?;
         self.count_orders().await?;
-        let Loops { at_rest, rates, closed_loop, open_loop, long_orders } = loops;
+        let Loops { at_rest: (spent, work), rates, closed, open, long } = loops;
+        let told = |placed| Loop::of(placed, &spent, t_per_s);
+        let closed_loop = told(closed);
         let pool = &self.ground.pool;
         Ok(Report {
             ok: verify.ok && self.errors.is_empty() && self.orders.confirmed == self.orders.sent,
             at: Timestamp::now(),
-            parameters: parameters(args, relay::partitions(pool).await?),
+            parameters: Parameters {
+                args: RunArgs { partitions: Some(relay::partitions(pool).await?), ..args.clone() },
+                pgbench_scale: pgbench::SCALE,
+                pgbench_clients: pgbench::CLIENTS,
+                pgbench_threads: pgbench::THREADS,
+                pgbench_protocol: pgbench::PROTOCOL,
+                sample_every: HELD_EVERY,
+            },
             versions: Versions {
                 ordermill: env!("CARGO_PKG_VERSION"),
                 postgresql: server::version(pool).await?,
@@ -110,17 +116,13 @@ impl Run<'_> {
                 t_per_s,
                 others_cores: [others_before, others_after],
             },
-            at_rest,
-            rates,
+            at_rest: AtRest { seconds: spent.seconds, per_s: spent.per_second(), work },
+            rates: rates.into_iter().map(told).collect(),
             shares: Shares::of(&closed_loop, args.orders, machine.cores, t_per_s),
-            wal_bytes_per_order: closed_loop.per_order.wal_bytes,
-            closed_loop: ClosedLoop {
-                accepted_per_t: closed_loop.accepted_per_s / t_per_s,
-                settled_per_t: closed_loop.settled_per_s / t_per_s,
-                ..closed_loop
-            },
-            open_loop,
-            long_orders,
+            wal_bytes_per_order: closed_loop.wal_bytes_per_order,
+            closed_loop,
+            open_loop: told(open),
+            long_orders: told(long),
             machine,
             replay,
             orders: self.orders.clone(),
@@ -131,21 +133,18 @@ impl Run<'_> {
 
     /// First the slow ones: of a small database the server does nothing behind the orders' backs.
     async fn loops(&mut self) -> Result<Loops> {
-        let (spent, work) = self.ground.at_rest().await?;
+        let args = self.ground.args;
+        let at_rest = self.ground.at_rest().await?;
         let mut rates = Vec::new();
         for rate in RATES {
-            let placed = self.open(&format!("open-{rate:.0}"), rate).await?;
-            rates.push(Rate::of(rate, &placed, &spent));
+            rates.push(self.open(&format!("open-{rate:.0}"), rate).await?);
         }
-        let closed_loop = self.closed_loop(&spent).await?;
-        let rate = self.ground.args.rate.unwrap_or(closed_loop.settled_per_s * OPEN_LOOP_SHARE);
-        let placed = self.open("open-loop", rate.max(RATE_MIN)).await?;
-        let open_loop = OpenLoop::of(rate.max(RATE_MIN), placed);
-        let long_orders = Phase::closed("long-orders", self.ground.args.long_orders);
-        let placed = self.place(Phase { lines: Some(LINES_MAX), ..long_orders }).await?;
-        let long_orders = LongOrders::of(LINES_MAX, &placed, &spent);
-        let at_rest = AtRest { seconds: spent.seconds, per_s: spent.per_second(), work };
-        Ok(Loops { at_rest, rates, closed_loop, open_loop, long_orders })
+        let closed = self.place(Phase::closed("closed-loop", args.orders)).await?;
+        let rate = args.rate.unwrap_or(closed.settled_per_s() * OPEN_LOOP_SHARE);
+        let open = self.open("open-loop", rate.max(RATE_MIN)).await?;
+        let long = Phase::closed("long-orders", args.long_orders);
+        let long = self.place(Phase { lines: Some(LINES_MAX), ..long }).await?;
+        Ok(Loops { at_rest, rates, closed, open, long })
     }
 
     /// T, and how many processors other programs kept busy meanwhile.
@@ -161,17 +160,10 @@ impl Run<'_> {
     async fn open_shop(&self) -> Result<()> {
         let Ground { args, stack, progress, .. } = &self.ground;
         let name = format!("making {} users and {} products", args.users, args.products);
-        let shop = setup::shop(stack.api_url(), stack.admin_key(), args.users, args.products);
+        let shop = setup::shop(&stack.file.api_url, &stack.admin_key, args.users, args.products);
         let shop = step(progress, &name, shop).await?;
         // It holds keys.
-        write_private(&stack.path(SHOP_FILE), &serde_json::to_string(&shop)?)
-    }
-
-    async fn closed_loop(&mut self, at_rest: &Spent) -> Result<ClosedLoop> {
-        let then = self.ground.meter.figures().await?;
-        let placed = self.place(Phase::closed("closed-loop", self.ground.args.orders)).await?;
-        let batches = self.ground.meter.figures().await?.batches_since(&then);
-        Ok(ClosedLoop::of(placed, batches, at_rest))
+        Ok(write_private(&stack.path(SHOP_FILE), &serde_json::to_string(&shop)?)?)
     }
 
     async fn open(&mut self, label: &str, rate: f64) -> Result<Placed> {
@@ -181,8 +173,8 @@ impl Run<'_> {
 
     /// Has orders be placed, and adds up what became of them.
     async fn place(&mut self, phase: Phase) -> Result<Placed> {
-        let placed = self.ground.place(&phase).await?;
-        let Placed { load, rested_at_us, .. } = &placed;
+        let placed = self.ground.place(phase).await?;
+        let Placed { phase, load, rested_at_us, .. } = &placed;
         self.orders.sent += load.sent;
         self.orders.accepted += load.accepted;
         for (kind, count) in &load.errors {
@@ -195,7 +187,7 @@ impl Run<'_> {
     }
 
     async fn verify(&self) -> Result<Verified> {
-        let report = verify::look(&Facts::of(&self.ground.stack.connections())).await?;
+        let report = verify::look(&self.ground.stack.connections()).await?;
         let failed = report.checks.iter().filter(|check| !check.ok).map(|check| {
             let first = check.violations.first().map_or("see ordermill verify", String::as_str);
             format!("{}: {first}", check.name)
@@ -208,23 +200,5 @@ impl Run<'_> {
         let confirmed = self.orders.by_status.get("CONFIRMED").copied().unwrap_or(0);
         self.orders.confirmed = u64::try_from(confirmed)?;
         Ok(())
-    }
-}
-
-fn parameters(args: &RunArgs, partitions: i16) -> Parameters {
-    Parameters {
-        partitions,
-        orders: args.orders,
-        warm_up: args.warm_up,
-        connections: args.concurrency,
-        users: args.users,
-        products: args.products,
-        seed: args.seed,
-        pgbench_seconds: args.seconds,
-        pgbench_scale: pgbench::SCALE,
-        pgbench_clients: pgbench::CLIENTS,
-        pgbench_threads: pgbench::THREADS,
-        pgbench_protocol: pgbench::PROTOCOL,
-        sample_every: HELD_EVERY,
     }
 }

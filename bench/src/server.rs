@@ -7,18 +7,6 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 use sqlx::PgPool;
 
-/// What the server has counted up to a moment, in the database that the pool is connected to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
-pub(crate) struct ServerCounts {
-    /// Statements, those that begin and end transactions among them.
-    pub(crate) statements: i64,
-    /// Transactions that were committed, those of single statements among them, which write nothing or something.
-    /// A backend tells them when it goes idle, but once a second at most.
-    pub(crate) commits: i64,
-    /// The end of the write-ahead log of all databases, in bytes.
-    pub(crate) wal_bytes: i64,
-}
-
 /// Has the server's statements be seen in this database. They are counted from the server's start on.
 ///
 /// # Errors
@@ -35,16 +23,18 @@ pub async fn count_statements(pool: &PgPool) -> Result<()> {
     Ok(())
 }
 
-/// What the server has counted.
+/// What the server has counted in the database that the pool is connected to: statements, those that begin and end
+/// transactions among them; transactions that were committed, those of single statements among them, which write nothing
+/// or something, and which a backend tells when it goes idle, but once a second at most; and the end of the write-ahead
+/// log of all databases, in bytes.
 ///
 /// # Errors
 /// Where the server fails or does not count statements.
-pub(crate) async fn counts(pool: &PgPool) -> Result<ServerCounts> {
+pub(crate) async fn counts(pool: &PgPool) -> Result<(f64, f64, f64)> {
     sqlx::query_as(
-        "SELECT (SELECT coalesce(sum(calls), 0)::bigint FROM bench.pg_stat_statements WHERE dbid = d.datid)
-                 AS statements,
-             d.xact_commit AS commits,
-             (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint AS wal_bytes
+        "SELECT (SELECT coalesce(sum(calls), 0)::float8 FROM bench.pg_stat_statements WHERE dbid = d.datid),
+             d.xact_commit::float8,
+             (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::float8
          FROM pg_stat_database d WHERE d.datname = current_database()",
     )
     .fetch_one(pool)

@@ -1,13 +1,11 @@
 //! Users with money and products in stock, made through the API as anybody makes them.
 
-use std::sync::Arc;
-
 use anyhow::{Context as _, Result, bail};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use reqwest::{Client, RequestBuilder};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::shop::{Customer, Shop};
@@ -22,7 +20,7 @@ const STOCK: u64 = 100_000_000;
 const PRICES: (usize, usize) = (1_000, 10);
 
 /// The API, and the key of the admin.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Api {
     client: Client,
     url: String,
@@ -46,40 +44,22 @@ struct Product {
 /// Where the API refuses or does not answer.
 pub async fn shop(api_url: &str, admin_key: &str, users: usize, products: usize) -> Result<Shop> {
     let client = Client::builder().no_proxy().build()?;
-    let api = Api { client, url: format!("{api_url}/v1"), admin_key: admin_key.to_owned() };
-    let of_products = api.clone();
+    let api = &Api { client, url: format!("{api_url}/v1"), admin_key: admin_key.to_owned() };
     Ok(Shop {
-        users: side_by_side(users, move |number| customer(api.clone(), number)).await?,
-        products: side_by_side(products, move |number| product(of_products.clone(), number)).await?,
+        users: side_by_side(users, |number| customer(api, number)).await?,
+        products: side_by_side(products, |number| product(api, number)).await?,
     })
 }
 
 /// Makes `count` things, a few at a time.
-async fn side_by_side<T, F>(count: usize, make: impl Fn(usize) -> F + Send + Sync + 'static) -> Result<Vec<T>>
-where
-    T: Send + 'static,
-    F: Future<Output = Result<T>> + Send + 'static,
-{
-    let make = Arc::new(make);
-    let mut tasks = JoinSet::new();
-    for first in 0..AT_ONCE {
-        let make = make.clone();
-        tasks.spawn(async move {
-            let mut made = Vec::new();
-            for number in (first..count).step_by(AT_ONCE) {
-                made.push(make(number).await?);
-            }
-            anyhow::Ok(made)
-        });
-    }
-    let mut all = Vec::with_capacity(count);
-    while let Some(made) = tasks.join_next().await {
-        all.extend(made??);
-    }
-    Ok(all)
+async fn side_by_side<T, F: Future<Output = Result<T>>>(
+    count: usize,
+    make: impl Fn(usize) -> F,
+) -> Result<Vec<T>> {
+    stream::iter((0..count).map(make)).buffered(AT_ONCE).try_collect().await
 }
 
-async fn customer(api: Api, number: usize) -> Result<Customer> {
+async fn customer(api: &Api, number: usize) -> Result<Customer> {
     let body = json!({ "name": format!("User {number}"), "email": format!("user-{number}@example.com") });
     let SignedUp { user_id, api_key } = send(api.client.post(format!("{}/users", api.url)), &body).await?;
     let charge = api
@@ -91,7 +71,7 @@ async fn customer(api: Api, number: usize) -> Result<Customer> {
     Ok(Customer { user_id, api_key })
 }
 
-async fn product(api: Api, number: usize) -> Result<Uuid> {
+async fn product(api: &Api, number: usize) -> Result<Uuid> {
     let body = json!({
         "name": format!("Product {number}"),
         "description": "One of many that are all alike",

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use ordermill::connections::Connections;
 use ordermill::stack_file::StackFile;
 use ordermill_pipeline::kafka::KafkaConfig;
@@ -30,39 +30,12 @@ const ADDRESSES: [&str; 4] =
 pub(crate) struct OwnStack {
     // The order of the fields is that of their dropping: the stack ends before its directory goes.
     up: Child,
-    file: StackFile,
-    admin_key: String,
-    directory: Directory,
-}
-
-/// Where the stack's data lies.
-#[derive(Debug)]
-enum Directory {
-    /// Removed at the end.
-    Passing(Scratch),
-    /// Kept.
-    Kept(PathBuf),
-}
-
-impl Directory {
-    fn new(keep: bool) -> Result<Directory> {
-        if !keep {
-            return Ok(Directory::Passing(Scratch::new()?));
-        }
-        let path = std::env::temp_dir().join(format!("ordermill-bench-{}", std::process::id()));
-        fs::create_dir(&path)
-            // PostgreSQL's user must be able to pass.
-            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o711)))
-            .with_context(|| format!("can't make the data directory {}", path.display()))?;
-        Ok(Directory::Kept(path))
-    }
-
-    fn path(&self) -> &Path {
-        match self {
-            Directory::Passing(scratch) => scratch.path(),
-            Directory::Kept(path) => path,
-        }
-    }
+    /// Where its parts are.
+    pub(crate) file: StackFile,
+    pub(crate) admin_key: String,
+    path: PathBuf,
+    /// None where the data is kept.
+    scratch: Option<Scratch>,
 }
 
 impl OwnStack {
@@ -71,8 +44,8 @@ impl OwnStack {
     /// # Errors
     /// Where it does not become ready; the message is its own last line.
     pub(crate) async fn start(args: &RunArgs) -> Result<OwnStack> {
-        let directory = Directory::new(args.keep)?;
-        let path = directory.path();
+        let scratch = if args.keep { None } else { Some(Scratch::new()?) };
+        let path = scratch.as_ref().map_or_else(kept_directory, |scratch| Ok(scratch.path().to_owned()))?;
         let mut program = Program::new("the stack", sibling_program("ordermill")?, path.join("up.log"));
         for address in ADDRESSES {
             program = program.without_env_prefix(address);
@@ -82,31 +55,13 @@ impl OwnStack {
         let up = program
             .death_signal(Signal::SIGTERM)
             .args(["up", "--port", "0", "--data-dir"])
-            .arg(path)
+            .arg(&path)
             .arg(format!("--kafka-setting={name}={value}"))
             .args(partitions)
             .start()?;
-        let file = wait_until_ready(&up, path).await?;
+        let file = wait_until_ready(&up, &path).await?;
         let admin_key = fs::read_to_string(&file.admin_key_file).context("can't read the admin's key")?;
-        Ok(OwnStack { up, file, admin_key: admin_key.trim().to_owned(), directory })
-    }
-
-    /// The API's address, like `http://127.0.0.1:8080`.
-    #[must_use]
-    pub(crate) fn api_url(&self) -> &str {
-        &self.file.api_url
-    }
-
-    /// The database, as its owner.
-    #[must_use]
-    pub(crate) fn database_url(&self) -> &str {
-        &self.file.database_url
-    }
-
-    /// The admin's key.
-    #[must_use]
-    pub(crate) fn admin_key(&self) -> &str {
-        &self.admin_key
+        Ok(OwnStack { up, file, admin_key: admin_key.trim().to_owned(), path, scratch })
     }
 
     /// The process that runs API, relay and workers.
@@ -118,7 +73,7 @@ impl OwnStack {
     /// A file in the data directory.
     #[must_use]
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.path.join(name)
     }
 
     /// Where everything is.
@@ -128,7 +83,6 @@ impl OwnStack {
             database_url: self.file.database_url.clone(),
             kafka: KafkaConfig::new(&self.file.kafka_brokers, &self.file.topic_prefix),
             gateway_url: Some(self.file.gateway_url.clone()),
-            api_url: Some(self.file.api_url.clone()),
         }
     }
 
@@ -138,45 +92,31 @@ impl OwnStack {
     /// Where the stack does not end, or not well.
     pub(crate) async fn stop(self) -> Result<Option<PathBuf>> {
         self.up.signal(Signal::SIGTERM);
-        let end = Instant::now() + STOP_WITHIN;
-        while self.up.is_alive() && Instant::now() < end {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-        match self.up.exit_status() {
-            None => bail!("the stack did not stop within {} s", STOP_WITHIN.as_secs()),
-            Some(status) if !status.success() => bail!("the stack ended badly: {}", last_line(&self.up)),
-            Some(_) => {}
-        }
-        Ok(match self.directory {
-            Directory::Passing(_) => None,
-            Directory::Kept(path) => Some(path),
-        })
+        finish(self.up, "the stack", STOP_WITHIN).await?;
+        Ok(self.scratch.is_none().then_some(self.path))
     }
+}
+
+/// A directory that nobody removes.
+fn kept_directory() -> Result<PathBuf> {
+    let path = std::env::temp_dir().join(format!("ordermill-bench-{}", std::process::id()));
+    fs::create_dir(&path)
+        // PostgreSQL's user must be able to pass.
+        .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o711)))
+        .with_context(|| format!("can't make the data directory {}", path.display()))?;
+    Ok(path)
 }
 
 async fn wait_until_ready(up: &Child, data_dir: &Path) -> Result<StackFile> {
-    let end = Instant::now() + READY_WITHIN;
-    loop {
-        if let Some(file) = StackFile::read(data_dir)? {
-            return Ok(file);
-        }
-        if !up.is_alive() {
-            bail!("the stack did not start: {}", last_line(up));
-        }
-        if Instant::now() > end {
-            bail!("the stack was not ready within {} s: {}", READY_WITHIN.as_secs(), last_line(up));
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
-/// This program, to be run once more, its output in `log`.
-///
-/// # Errors
-/// Where the system does not say where it is.
-pub(crate) fn this_program(name: &str, log: &Path) -> Result<Program> {
-    let program = std::env::current_exe().context("can't find this program's own path")?;
-    Ok(Program::new(name, program, log))
+    let found = until(READY_WITHIN, || match StackFile::read(data_dir) {
+        Ok(None) if up.is_alive() => None,
+        Ok(None) => Some(Err(anyhow!("the stack did not start: {}", last_line(up)))),
+        Ok(Some(file)) => Some(Ok(file)),
+        Err(error) => Some(Err(error)),
+    });
+    found.await.unwrap_or_else(|| {
+        bail!("the stack was not ready within {} s: {}", READY_WITHIN.as_secs(), last_line(up))
+    })
 }
 
 /// Waits until a child has ended well, and answers what it has written.
@@ -184,16 +124,22 @@ pub(crate) fn this_program(name: &str, log: &Path) -> Result<Program> {
 /// # Errors
 /// Where it ends badly or not in time; the message is its own last line.
 pub(crate) async fn finish(child: Child, what: &str, within: Duration) -> Result<String> {
+    match until(within, || child.exit_status()).await {
+        Some(status) if status.success() => Ok(child.output()),
+        Some(_) => bail!("{what} failed: {}", last_line(&child)),
+        None => bail!("{what} did not end within {} s: {}", within.as_secs(), last_line(&child)),
+    }
+}
+
+/// Looks until there is something to be seen; none where that takes too long.
+async fn until<T>(within: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + within;
     loop {
-        match child.exit_status() {
-            Some(status) if status.success() => return Ok(child.output()),
-            Some(_) => bail!("{what} failed: {}", last_line(&child)),
-            None if Instant::now() > end => {
-                bail!("{what} did not end within {} s: {}", within.as_secs(), last_line(&child));
-            }
-            None => tokio::time::sleep(LOOK_EVERY).await,
+        let seen = look();
+        if seen.is_some() || Instant::now() > end {
+            return seen;
         }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

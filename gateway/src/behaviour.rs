@@ -19,24 +19,24 @@ const LATENCY_MS_MAX: u32 = 60_000;
 /// refunds and voids have neither. Fields left out of a `PUT /behaviour` take their defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Behaviour {
+pub(crate) struct Behaviour {
     /// Least and greatest delay before a request takes effect, in milliseconds; the default is
     /// `[0, 5]`. With `[0, 0]` no timer is involved; otherwise the timer rounds up to a millisecond.
-    pub latency_ms: [u32; 2],
+    pub(crate) latency_ms: [u32; 2],
     /// The charge is recorded as DECLINED.
-    pub decline: f64,
+    pub(crate) decline: f64,
     /// The answer is 500, and nothing has happened.
-    pub error: f64,
+    pub(crate) error: f64,
     /// Nothing happens, and there is no answer.
-    pub timeout_before: f64,
+    pub(crate) timeout_before: f64,
     /// The request takes effect, but there is no answer.
-    pub timeout_after: f64,
+    pub(crate) timeout_after: f64,
     /// The charge is approved for half of its amount, rounded down.
-    pub partial: f64,
+    pub(crate) partial: f64,
     /// The callback comes twice.
-    pub duplicate_callback: f64,
+    pub(crate) duplicate_callback: f64,
     /// The callback doesn't come.
-    pub drop_callback: f64,
+    pub(crate) drop_callback: f64,
 }
 
 impl Default for Behaviour {

@@ -20,7 +20,7 @@ pub(crate) type Id = Arc<str>;
 /// How a charge is paid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Method {
+pub(crate) enum Method {
     /// From the customer's balance with the shop.
     Balance,
     /// By card.
@@ -32,7 +32,7 @@ pub enum Method {
 /// What has become of a charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum ChargeStatus {
+pub(crate) enum ChargeStatus {
     /// Money was taken: `approved_amount` of it, which may be less than was asked for.
     Approved,
     /// No money was taken.
@@ -41,38 +41,36 @@ pub enum ChargeStatus {
     Voided,
 }
 
-/// A charge, as `GET /charges/{charge_id}` shows it. Amounts are in the currency's minor unit.
+/// A request to take money, already checked for its form. Amounts are in the currency's minor unit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Charge {
-    /// The caller's identifier and idempotency key.
-    pub charge_id: Arc<str>,
-    /// What the charge is for: the order's identifier.
-    pub reference: Arc<str>,
-    /// What was asked for.
-    pub amount: i64,
-    /// What was taken. A void lowers it to what had been refunded by then.
-    pub approved_amount: i64,
-    /// What the refunds have given back.
-    pub refunded: i64,
-    /// What has become of the charge.
-    pub status: ChargeStatus,
-    /// How it is paid.
-    pub method: Method,
-    /// When the gateway decided the charge.
-    pub created_at: Timestamp,
-}
-
-/// A request to take money, already checked for its form.
-#[derive(Clone, Debug)]
 pub(crate) struct ChargeOrder {
+    /// The caller's identifier and idempotency key.
     pub(crate) charge_id: Id,
+    /// What the charge is for: the order's identifier.
     pub(crate) reference: Id,
     pub(crate) amount: i64,
     pub(crate) method: Method,
 }
 
-/// A request to give money back, already checked for its form.
-#[derive(Clone, Debug)]
+/// A charge, as `GET /charges/{charge_id}` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Charge {
+    /// What was asked for.
+    #[serde(flatten)]
+    pub(crate) order: ChargeOrder,
+    /// What was taken. A void lowers it to what had been refunded by then.
+    pub(crate) approved_amount: i64,
+    /// What the refunds have given back.
+    pub(crate) refunded: i64,
+    /// What has become of the charge.
+    pub(crate) status: ChargeStatus,
+    /// When the gateway decided the charge.
+    pub(crate) created_at: Timestamp,
+}
+
+/// A request to give money back, already checked for its form; also its answer, which holds nothing that later refunds
+/// change, so that a repeat equals the first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RefundOrder {
     pub(crate) charge_id: Id,
     pub(crate) refund_id: Id,
@@ -93,8 +91,15 @@ pub(crate) enum Verdict {
 #[serde(tag = "entry", rename_all = "snake_case")]
 pub(crate) enum Entry {
     Charge(Charge),
-    Refund { refund_id: Id, charge_id: Id, amount: i64, at: Timestamp },
-    Void { charge_id: Id, at: Timestamp },
+    Refund {
+        #[serde(flatten)]
+        order: RefundOrder,
+        at: Timestamp,
+    },
+    Void {
+        charge_id: Id,
+        at: Timestamp,
+    },
 }
 
 /// The answer to `POST /charges` and to a void.
@@ -103,14 +108,6 @@ pub(crate) struct ChargeAnswer {
     pub(crate) charge_id: Id,
     pub(crate) status: ChargeStatus,
     pub(crate) approved_amount: i64,
-}
-
-/// The answer to a refund. It holds nothing that later refunds change, so a repeat equals the first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct RefundAnswer {
-    pub(crate) refund_id: Id,
-    pub(crate) charge_id: Id,
-    pub(crate) amount: i64,
 }
 
 /// What is to be written down, if anything, and what is then answered.
@@ -139,18 +136,13 @@ pub(crate) enum Refusal {
 #[error("the entry contradicts the ones before it")]
 pub(crate) struct Contradiction;
 
-struct Refund {
-    charge: usize,
-    amount: i64,
-}
-
 /// Every charge there is, in the order of arrival, and the ways to find one.
 #[derive(Default)]
 pub(crate) struct Book {
     charges: Vec<Charge>,
     by_id: HashMap<Id, usize>,
     by_reference: HashMap<Id, Vec<usize>>,
-    refunds: HashMap<Id, Refund>,
+    refunds: HashMap<Id, RefundOrder>,
     /// Voids whose charge has not arrived.
     voided_ahead: HashSet<Id>,
 }
@@ -190,10 +182,7 @@ impl Book {
         at: Timestamp,
     ) -> Result<Decision<ChargeAnswer>, Refusal> {
         if let Some(known) = self.find(&order.charge_id) {
-            let is_same = known.amount == order.amount
-                && known.reference == order.reference
-                && known.method == order.method;
-            if !is_same {
+            if known.order != *order {
                 return Err(Refusal::Reused(order.charge_id.clone()));
             }
             return Ok(Decision { entry: None, answer: ChargeAnswer::of(known) });
@@ -207,16 +196,7 @@ impl Book {
                 Verdict::Partial => (ChargeStatus::Approved, order.amount / 2),
             }
         };
-        let charge = Charge {
-            charge_id: order.charge_id.clone(),
-            reference: order.reference.clone(),
-            amount: order.amount,
-            approved_amount,
-            refunded: 0,
-            status,
-            method: order.method,
-            created_at: at,
-        };
+        let charge = Charge { order: order.clone(), approved_amount, refunded: 0, status, created_at: at };
         Ok(Decision { answer: ChargeAnswer::of(&charge), entry: Some(Entry::Charge(charge)) })
     }
 
@@ -225,19 +205,12 @@ impl Book {
         &self,
         order: &RefundOrder,
         at: Timestamp,
-    ) -> Result<Decision<RefundAnswer>, Refusal> {
-        let answer = RefundAnswer {
-            refund_id: order.refund_id.clone(),
-            charge_id: order.charge_id.clone(),
-            amount: order.amount,
-        };
+    ) -> Result<Decision<RefundOrder>, Refusal> {
         if let Some(known) = self.refunds.get(&order.refund_id) {
-            let is_same =
-                known.amount == order.amount && self.charges[known.charge].charge_id == order.charge_id;
-            if !is_same {
+            if known != order {
                 return Err(Refusal::Reused(order.refund_id.clone()));
             }
-            return Ok(Decision { entry: None, answer });
+            return Ok(Decision { entry: None, answer: order.clone() });
         }
         let charge =
             self.find(&order.charge_id).ok_or_else(|| Refusal::UnknownCharge(order.charge_id.clone()))?;
@@ -248,13 +221,8 @@ impl Book {
         if order.amount > left {
             return Err(Refusal::ExceedsCharge { left });
         }
-        let entry = Entry::Refund {
-            refund_id: order.refund_id.clone(),
-            charge_id: order.charge_id.clone(),
-            amount: order.amount,
-            at,
-        };
-        Ok(Decision { entry: Some(entry), answer })
+        let entry = Entry::Refund { order: order.clone(), at };
+        Ok(Decision { entry: Some(entry), answer: order.clone() })
     }
 
     /// Decides a void, which is never refused: afterwards the charge is VOIDED, whatever it was,
@@ -282,9 +250,7 @@ impl Book {
     pub(crate) fn apply(&mut self, entry: &Entry) -> Result<(), Contradiction> {
         match entry {
             Entry::Charge(charge) => self.apply_charge(charge),
-            Entry::Refund { refund_id, charge_id, amount, .. } => {
-                self.apply_refund(refund_id, charge_id, *amount)
-            }
+            Entry::Refund { order, .. } => self.apply_refund(order),
             Entry::Void { charge_id, .. } => {
                 self.apply_void(charge_id);
                 Ok(())
@@ -293,27 +259,27 @@ impl Book {
     }
 
     fn apply_charge(&mut self, charge: &Charge) -> Result<(), Contradiction> {
-        if self.by_id.contains_key(&charge.charge_id) {
+        let ChargeOrder { charge_id, reference, .. } = &charge.order;
+        if self.by_id.contains_key(charge_id) {
             return Err(Contradiction);
         }
         let position = self.charges.len();
-        self.voided_ahead.remove(&charge.charge_id);
-        self.by_id.insert(charge.charge_id.clone(), position);
-        self.by_reference.entry(charge.reference.clone()).or_default().push(position);
+        self.voided_ahead.remove(charge_id);
+        self.by_id.insert(charge_id.clone(), position);
+        self.by_reference.entry(reference.clone()).or_default().push(position);
         self.charges.push(charge.clone());
         Ok(())
     }
 
-    fn apply_refund(&mut self, refund_id: &Id, charge_id: &Id, amount: i64) -> Result<(), Contradiction> {
-        let &position = self.by_id.get(charge_id).ok_or(Contradiction)?;
+    fn apply_refund(&mut self, order: &RefundOrder) -> Result<(), Contradiction> {
+        let &position = self.by_id.get(&order.charge_id).ok_or(Contradiction)?;
         let charge = &mut self.charges[position];
-        let is_new = !self.refunds.contains_key(refund_id);
-        if !is_new || amount > charge.approved_amount - charge.refunded {
+        let is_new = !self.refunds.contains_key(&order.refund_id);
+        if !is_new || order.amount > charge.approved_amount - charge.refunded {
             return Err(Contradiction);
         }
-        charge.refunded += amount;
-        let refund = Refund { charge: position, amount };
-        self.refunds.insert(refund_id.clone(), refund);
+        charge.refunded += order.amount;
+        self.refunds.insert(order.refund_id.clone(), order.clone());
         Ok(())
     }
 
@@ -334,7 +300,7 @@ impl Book {
 impl ChargeAnswer {
     fn of(charge: &Charge) -> Self {
         Self {
-            charge_id: charge.charge_id.clone(),
+            charge_id: charge.order.charge_id.clone(),
             status: charge.status,
             approved_amount: charge.approved_amount,
         }

@@ -16,7 +16,7 @@ impl Desk {
         Ok((decision.answer.status, decision.answer.approved_amount))
     }
 
-    fn refund(&mut self, id: &str, refund: &str, amount: i64) -> Result<RefundAnswer, Refusal> {
+    fn refund(&mut self, id: &str, refund: &str, amount: i64) -> Result<RefundOrder, Refusal> {
         let order = RefundOrder { charge_id: id.into(), refund_id: refund.into(), amount };
         let decision = self.book.refund(&order, Timestamp::UNIX_EPOCH)?;
         self.take(decision.entry);
@@ -212,7 +212,7 @@ fn pages_end_at_the_newest_charge() {
     }
     let ids = |start, limit| -> Vec<String> {
         let page = desk.book.page(start, limit);
-        page.iter().map(|charge| charge.charge_id.to_string()).collect()
+        page.iter().map(|charge| charge.order.charge_id.to_string()).collect()
     };
     assert_eq!(ids(0, 2), ["a", "b"]);
     assert_eq!(ids(2, 2), ["c"]);

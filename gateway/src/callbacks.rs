@@ -121,8 +121,8 @@ impl Callbacks {
         for _ in 0..times {
             let callback = Callback {
                 event_id,
-                charge_id: charge.charge_id.clone(),
-                reference: charge.reference.clone(),
+                charge_id: charge.order.charge_id.clone(),
+                reference: charge.order.reference.clone(),
                 status: charge.status,
                 approved_amount: charge.approved_amount,
                 at: charge.created_at,
@@ -228,7 +228,7 @@ mod tests {
     use tokio_util::sync::DropGuard;
 
     use super::*;
-    use crate::book::Method;
+    use crate::book::{ChargeOrder, Method};
 
     const SECRET: &str = "a secret of the tests";
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -273,14 +273,12 @@ mod tests {
     }
 
     fn charge(id: &str) -> Charge {
+        let (charge_id, reference, method) = (id.into(), "order".into(), Method::Card);
         Charge {
-            charge_id: id.into(),
-            reference: "order".into(),
-            amount: 100,
+            order: ChargeOrder { charge_id, reference, amount: 100, method },
             approved_amount: 50,
             refunded: 0,
             status: ChargeStatus::Approved,
-            method: Method::Card,
             created_at: Timestamp::UNIX_EPOCH,
         }
     }

@@ -30,8 +30,6 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-pub use crate::behaviour::Behaviour;
-pub use crate::book::{Charge, ChargeStatus, Method};
 pub use crate::callbacks::{CallbackError, CallbackTarget};
 pub use crate::journal::OpenError;
 pub use crate::signature::{SIGNATURE_HEADER, sign};
@@ -106,14 +104,6 @@ impl Gateway {
             ended = &mut writer_end => written(ended),
         }
     }
-}
-
-/// Opens a gateway and serves it; see [`Gateway::open`] and [`Gateway::serve`].
-///
-/// # Errors
-/// As those two.
-pub async fn serve(config: Config, listener: TcpListener, stop: CancellationToken) -> Result<(), Error> {
-    Gateway::open(config)?.serve(listener, stop).await
 }
 
 fn written(ended: Result<io::Result<()>, oneshot::error::RecvError>) -> Result<(), Error> {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::book::Refusal;
@@ -43,9 +44,17 @@ impl Problem {
     }
 
     pub(crate) fn invalid_fields(errors: Vec<FieldError>) -> Self {
-        let status = StatusCode::UNPROCESSABLE_ENTITY;
-        let detail = "some fields are out of range";
-        Self { errors, ..Self::new(status, "VALIDATION_FAILED", detail) }
+        Self { errors, ..Self::invalid("some fields are out of range") }
+    }
+
+    pub(crate) fn invalid(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION_FAILED", detail)
+    }
+
+    /// A problem where there are errors.
+    pub(crate) fn of_fields(errors: impl IntoIterator<Item = FieldError>) -> Result<(), Self> {
+        let errors: Vec<_> = errors.into_iter().collect();
+        if errors.is_empty() { Ok(()) } else { Err(Self::invalid_fields(errors)) }
     }
 
     pub(crate) fn unknown_charge(charge_id: &str) -> Self {
@@ -87,31 +96,21 @@ impl From<LedgerError> for Problem {
     }
 }
 
-#[derive(Serialize)]
-struct ProblemBody<'a> {
-    r#type: &'static str,
-    title: &'static str,
-    status: u16,
-    detail: &'a str,
-    code: &'static str,
-    instance: String,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    errors: &'a [FieldError],
-}
-
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let instance = Uuid::now_v7().to_string();
         tracing::debug!(instance, code = self.code, detail = %self.detail, "answered a problem");
-        let body = ProblemBody {
-            r#type: "about:blank",
-            title: self.status.canonical_reason().unwrap_or_default(),
-            status: self.status.as_u16(),
-            detail: &self.detail,
-            code: self.code,
-            instance,
-            errors: &self.errors,
-        };
+        let mut body = json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason(),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+            "code": self.code,
+            "instance": instance,
+        });
+        if !self.errors.is_empty() {
+            body["errors"] = json!(self.errors);
+        }
         let mut response = (self.status, axum::Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

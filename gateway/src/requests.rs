@@ -1,14 +1,13 @@
 //! What clients send, and its checks. Everything is checked for its form before any fault is drawn.
 
 use axum::body::Bytes;
-use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::book::{ChargeOrder, Id, Method, RefundOrder};
+use crate::book::{ChargeOrder, Id, RefundOrder};
 use crate::problem::{FieldError, Problem};
 
 /// Identifiers are kept for ever, so they are short.
@@ -46,10 +45,8 @@ impl<S: Send + Sync> FromRequestParts<S> for ChargeId {
         let id = Path::<String>::from_request_parts(parts, state).await;
         // A path that isn't UTF-8 holds no id either.
         let id = id.map(|Path(id)| id).unwrap_or_default();
-        match check_id("charge_id", &id) {
-            None => Ok(Self(id.into())),
-            Some(error) => Err(Problem::invalid_fields(vec![error])),
-        }
+        Problem::of_fields(check_id("charge_id", &id))?;
+        Ok(Self(id.into()))
     }
 }
 
@@ -65,12 +62,7 @@ pub(crate) struct ChargeRequest {
 
 impl ChargeRequest {
     pub(crate) fn check(self) -> Result<ChargeOrder, Problem> {
-        let method = match self.method.as_str() {
-            "BALANCE" => Some(Method::Balance),
-            "CARD" => Some(Method::Card),
-            "BANK_TRANSFER" => Some(Method::BankTransfer),
-            _ => None,
-        };
+        let method = serde_json::from_value(self.method.into()).ok();
         let no_method = || FieldError::out_of_range("method", "must be BALANCE, CARD or BANK_TRANSFER");
         let errors: Vec<_> = [
             check_id("charge_id", &self.charge_id),
@@ -104,10 +96,7 @@ pub(crate) struct RefundRequest {
 impl RefundRequest {
     pub(crate) fn check(self, charge_id: Id) -> Result<RefundOrder, Problem> {
         let checks = [check_id("refund_id", &self.refund_id), check_amount(self.amount)];
-        let errors: Vec<_> = checks.into_iter().flatten().collect();
-        if !errors.is_empty() {
-            return Err(Problem::invalid_fields(errors));
-        }
+        Problem::of_fields(checks.into_iter().flatten())?;
         Ok(RefundOrder { charge_id, refund_id: self.refund_id.into(), amount: self.amount })
     }
 }
@@ -133,15 +122,10 @@ impl<S: Send + Sync> FromRequestParts<S> for ChargeQuery {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let query = Query::<ListParameters>::from_request_parts(parts, state).await;
-        let Query(parameters) = query.map_err(|rejection: QueryRejection| {
-            let status = StatusCode::UNPROCESSABLE_ENTITY;
-            Problem::new(status, "VALIDATION_FAILED", rejection.body_text())
-        })?;
+        let Query(parameters) = query.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
         let limit = parameters.limit.unwrap_or(PAGE_DEFAULT);
-        if !(1..=PAGE_MAX).contains(&limit) {
-            let error = FieldError::out_of_range("limit", "must be from 1 to 10000");
-            return Err(Problem::invalid_fields(vec![error]));
-        }
+        let error = || FieldError::out_of_range("limit", "must be from 1 to 10000");
+        Problem::of_fields((!(1..=PAGE_MAX).contains(&limit)).then(error))?;
         Ok(match parameters.reference {
             Some(reference) => Self::OfReference(reference),
             None => Self::Page { start: parameters.cursor.unwrap_or(0), limit },

@@ -111,10 +111,7 @@ async fn set_behaviour(
     State(app): State<Arc<App>>,
     JsonBody(behaviour): JsonBody<Behaviour>,
 ) -> Result<Json<Behaviour>, Problem> {
-    let errors = behaviour.check();
-    if !errors.is_empty() {
-        return Err(Problem::invalid_fields(errors));
-    }
+    Problem::of_fields(behaviour.check())?;
     app.set_behaviour(behaviour);
     tracing::info!(?behaviour, "the behaviour was set");
     Ok(Json(behaviour))

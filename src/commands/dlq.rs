@@ -4,7 +4,6 @@
 //! answers. It exits with 0 where what was asked for is done, 1 where a replay could not apply every letter, 2 where
 //! it could not do what was asked, with one line on standard error that says why.
 
-mod actor;
 mod changes;
 mod desk;
 mod edit;
@@ -14,9 +13,7 @@ mod payload;
 mod progress;
 mod replay;
 mod show;
-mod text;
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -25,15 +22,12 @@ use ordermill_pipeline::clock::Clock;
 
 use crate::connections::ConnectionArgs;
 use crate::database::connect_pool;
-use crate::one_line::one_line;
-use crate::printable::printable;
+use crate::output::answer;
 
 use desk::Desk;
 
 /// One for what is asked, one for what is looked at meanwhile.
 const CONNECTIONS_MAX: u32 = 2;
-/// What the process answers where it could not do what was asked.
-const NOT_DONE: u8 = 2;
 
 /// The flags of `ordermill dlq`.
 #[derive(Args, Clone, Debug)]
@@ -70,33 +64,21 @@ enum DlqCommand {
 }
 
 /// Does what is asked.
-///
-/// # Errors
-/// Where standard error can't be written.
 pub(crate) async fn run(args: DlqArgs, connections: &ConnectionArgs) -> Result<ExitCode> {
-    match work(args, connections).await {
-        Ok(code) => Ok(code),
-        Err(error) => {
-            writeln!(std::io::stderr(), "ordermill: {}", printable(&one_line(&error)))?;
-            Ok(ExitCode::from(NOT_DONE))
-        }
-    }
-}
-
-async fn work(args: DlqArgs, connections: &ConnectionArgs) -> Result<ExitCode> {
     let pool = connect_pool(&connections.database_url()?, "dlq", CONNECTIONS_MAX).await?;
     let prefix = connections.topic_prefix()?;
     let desk = Desk { pool, prefix, clock: Clock::system(), json: args.json };
     match args.command {
-        DlqCommand::List(args) => list::list(&desk, &args).await,
-        DlqCommand::Groups(args) => list::groups(&desk, &args).await,
-        DlqCommand::Show(args) => show::show(&desk, &args).await,
-        DlqCommand::Replay(args) => replay::replay(&desk, args).await,
-        DlqCommand::Replays(args) => replay::replays(&desk, &args).await,
-        DlqCommand::Progress(args) => replay::progress(&desk, &args).await,
-        DlqCommand::Edit(args) => edit::edit(&desk, &args).await,
-        DlqCommand::Discard(args) => changes::discard(&desk, &args).await,
-        DlqCommand::Halts => changes::halts(&desk).await,
-        DlqCommand::Resume(args) => changes::resume(&desk, &args).await,
+        DlqCommand::Replay(args) => return Ok(answer(replay::replay(&desk, args).await?)),
+        DlqCommand::Progress(args) => return Ok(answer(replay::progress(&desk, &args).await?)),
+        DlqCommand::List(args) => list::list(&desk, &args).await?,
+        DlqCommand::Groups(args) => list::groups(&desk, &args).await?,
+        DlqCommand::Show(args) => show::show(&desk, &args).await?,
+        DlqCommand::Replays(args) => replay::replays(&desk, &args).await?,
+        DlqCommand::Edit(args) => edit::edit(&desk, &args).await?,
+        DlqCommand::Discard(args) => changes::discard(&desk, &args).await?,
+        DlqCommand::Halts => changes::halts(&desk).await?,
+        DlqCommand::Resume(args) => changes::resume(&desk, &args).await?,
     }
+    Ok(ExitCode::SUCCESS)
 }

@@ -20,15 +20,12 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::database::{connect_pool, explain};
-use crate::one_line::one_line;
+use crate::output::{answer, note, show};
 
-use head::Head;
 use story::Story;
 
-/// What the process answers where there is no such order.
-const NO_SUCH_ORDER: u8 = 1;
-/// What it answers where it could not look.
-const NOT_LOOKED: u8 = 2;
+/// Where the database does not answer.
+const NOT_READ: &str = "the order could not be read";
 /// How often a followed order is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// The statuses after which nothing happens to an order.
@@ -55,29 +52,36 @@ struct Told {
     timeline: Timeline,
 }
 
-/// Prints an order's story. Answers 0, 1 where there is no such order, 2 where the database does not answer; then
-/// with one line on standard error.
+/// Prints an order's story. Answers 0, or 1 where there is no such order.
 ///
 /// # Errors
-/// Where standard output can't be written.
+/// Where the database does not answer.
 pub(crate) async fn run(args: &OrderArgs, database_url: Result<String>) -> Result<ExitCode> {
-    let told = async {
+    let first = async {
         let pool = connect_pool(&database_url?, "order", 1).await?;
-        Ok(look(&pool, args.order_id).await?.map(|told| (pool, told)))
+        anyhow::Ok((look(&pool, args.order_id).await?, pool))
     };
-    match told.await {
-        Ok(Some((pool, told))) => print(args, &pool, told).await,
-        Ok(None) => {
-            writeln!(std::io::stderr(), "ordermill: there is no order {}", args.order_id)?;
-            Ok(ExitCode::from(NO_SUCH_ORDER))
-        }
-        Err(error) => not_looked(&error),
+    let (told, pool) = first.await.context(NOT_READ)?;
+    let Some(told) = told else {
+        note(&format!("ordermill: there is no order {}", args.order_id))?;
+        return Ok(answer(false));
+    };
+    if args.json {
+        show(&told, true, String::new)?;
+        return Ok(answer(true));
     }
-}
-
-fn not_looked(error: &anyhow::Error) -> Result<ExitCode> {
-    writeln!(std::io::stderr(), "ordermill: the order could not be read: {}", one_line(error))?;
-    Ok(ExitCode::from(NOT_LOOKED))
+    let mut out = std::io::stdout();
+    let mut order = serde_json::to_value(&told.order)?;
+    let mut story = Story::default();
+    write!(out, "{}\n\n{}", head::text(&order), story.next(&told.timeline.items))?;
+    while args.follow && !FINAL_STATUSES.iter().any(|status| order["status"] == *status) {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let told = look(&pool, args.order_id).await.context(NOT_READ)?.context("the order is gone")?;
+        order = serde_json::to_value(&told.order)?;
+        write!(out, "{}", story.next(&told.timeline.items))?;
+        out.flush()?;
+    }
+    Ok(answer(true))
 }
 
 /// The order first: what is seen of it has its events in the log by then.
@@ -86,27 +90,4 @@ async fn look(pool: &PgPool, order_id: Uuid) -> Result<Option<Told>> {
     let rows = timeline::of_order(pool, order_id).await.map_err(explain)?;
     let order = OrderView::of(row, Clock::system().now());
     Ok(Some(Told { order, timeline: Timeline::of(rows, &Reader::Admin) }))
-}
-
-async fn print(args: &OrderArgs, pool: &PgPool, mut told: Told) -> Result<ExitCode> {
-    let mut out = std::io::stdout();
-    if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&told)?)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let mut head = Head::of(&told.order)?;
-    writeln!(out, "{head}\n")?;
-    let mut story = Story::default();
-    write!(out, "{}", story.next(&told.timeline.items))?;
-    while args.follow && !FINAL_STATUSES.contains(&head.status.as_str()) {
-        tokio::time::sleep(LOOK_EVERY).await;
-        told = match look(pool, args.order_id).await {
-            Ok(told) => told.context("the order is gone")?,
-            Err(error) => return not_looked(&error),
-        };
-        head = Head::of(&told.order)?;
-        write!(out, "{}", story.next(&told.timeline.items))?;
-        out.flush()?;
-    }
-    Ok(ExitCode::SUCCESS)
 }

@@ -7,10 +7,9 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::io::Write as _;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use ordermill_domain::payments::charge_id;
 use ordermill_store::orders;
@@ -20,11 +19,10 @@ use uuid::Uuid;
 
 use crate::connections::Connections;
 use crate::database::connect_pool;
+use crate::output::{answer, print};
 use crate::verify::charge::Charge;
 use crate::verify::ledger::Ledger;
 
-/// What the process answers where something is left to be done.
-const LEFT: u8 = 1;
 /// Up to which charge of an order ids are tried: it has one for each modification that made it dearer.
 const CHARGES_MAX: i32 = 1_000;
 
@@ -52,14 +50,10 @@ struct ReconcileArgs {
 /// Runs the command; answers 0 where nothing is left that the gateway should not hold, else 1.
 pub(crate) async fn run(connections: &Connections, args: PaymentsArgs) -> Result<ExitCode> {
     let PaymentsCommand::Reconcile(args) = args.command;
-    let gateway_url = connections
-        .gateway_url
-        .as_deref()
-        .context("the gateway's address is missing: give --gateway-url or ORDERMILL_GATEWAY_URL")?;
     let pool = connect_pool(&connections.database_url, "payments-reconcile", 1).await?;
-    let totals = reconcile(&pool, Ledger::of(gateway_url)?, args.apply).await?;
-    writeln!(std::io::stdout(), "{totals}")?;
-    Ok(if totals.left() == 0 { ExitCode::SUCCESS } else { ExitCode::from(LEFT) })
+    let totals = reconcile(&pool, Ledger::of(connections.gateway_url()?)?, args.apply).await?;
+    print(&totals.to_string())?;
+    Ok(answer(totals.left() == 0))
 }
 
 /// What was found.
@@ -79,29 +73,19 @@ impl Totals {
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Totals { given_back, to_give_back, undecided, others } = self;
-        write!(f, "given back: {} charges, {} in all", given_back.0, given_back.1)?;
-        if to_give_back.0 > 0 {
-            write!(
-                f,
-                "\nto be given back by --apply: {} charges, {} in all",
-                to_give_back.0, to_give_back.1
-            )?;
-        }
-        if undecided.0 > 0 {
-            write!(
-                f,
-                "\nleft alone, since the order may still be charged: {} charges, {} in all; run this again once the \
-                 order has ended, or modify it as it had been modified",
-                undecided.0, undecided.1
-            )?;
-        }
-        if others.0 > 0 {
-            write!(
-                f,
-                "\nleft alone, since they are not of this shop: {} charges, {} in all",
-                others.0, others.1
-            )?;
+        let told = |(count, sum): (u64, i64)| format!("{count} charges, {sum} in all");
+        write!(f, "given back: {}", told(self.given_back))?;
+        let others = [
+            (self.to_give_back, "to be given back by --apply", ""),
+            (
+                self.undecided,
+                "left alone, since the order may still be charged",
+                "; run this again once the order has ended, or modify it as it had been modified",
+            ),
+            (self.others, "left alone, since they are not of this shop", ""),
+        ];
+        for (total, what, advice) in others.into_iter().filter(|(total, ..)| total.0 > 0) {
+            write!(f, "\n{what}: {}{advice}", told(total))?;
         }
         Ok(())
     }
@@ -110,10 +94,9 @@ impl fmt::Display for Totals {
 /// Goes through the ledger a page at a time.
 async fn reconcile(pool: &PgPool, mut ledger: Ledger, apply: bool) -> Result<Totals> {
     let mut totals = Totals::default();
-    let mut out = std::io::stdout();
     while let Some(mut page) = ledger.page().await? {
         page.retain(|charge| charge.held() != 0);
-        for Stray { charge, verdict } in strays(pool, page).await? {
+        for (charge, verdict) in strays(pool, page).await? {
             let held = charge.held();
             let (what, sum) = match verdict {
                 Verdict::Undecided => ("left alone: the order may still be charged", &mut totals.undecided),
@@ -125,16 +108,10 @@ async fn reconcile(pool: &PgPool, mut ledger: Ledger, apply: bool) -> Result<Tot
                 Verdict::Lost => ("to be given back", &mut totals.to_give_back),
             };
             *sum = (sum.0 + 1, sum.1 + held);
-            writeln!(out, "order {}, charge {}: {held} {what}", charge.reference, charge.charge_id)?;
+            print(&format!("order {}, charge {}: {held} {what}", charge.reference, charge.charge_id))?;
         }
     }
     Ok(totals)
-}
-
-/// A charge that no payment has.
-struct Stray {
-    charge: Charge,
-    verdict: Verdict,
 }
 
 /// What is to become of a charge that no payment has.
@@ -160,7 +137,7 @@ fn judge(charge: &Charge, chargeable: &HashSet<Uuid>) -> Verdict {
 }
 
 /// Those of the charges that no payment has. Whoever has them asked for, has recorded that before.
-async fn strays(pool: &PgPool, mut page: Vec<Charge>) -> Result<Vec<Stray>> {
+async fn strays(pool: &PgPool, mut page: Vec<Charge>) -> Result<Vec<(Charge, Verdict)>> {
     let order_ids: Vec<Uuid> = page.iter().filter_map(Charge::order_id).collect();
     let charge_ids: Vec<Uuid> = page.iter().map(Charge::key).collect();
     let rows = charges::of(pool, &order_ids, &charge_ids).await?;
@@ -168,8 +145,7 @@ async fn strays(pool: &PgPool, mut page: Vec<Charge>) -> Result<Vec<Stray>> {
     page.retain(|charge| !known.contains(&charge.key()));
     let order_ids: Vec<Uuid> = page.iter().filter_map(Charge::order_id).collect();
     let chargeable: HashSet<Uuid> = orders::chargeable(pool, &order_ids).await?.into_iter().collect();
-    let stray = |charge: Charge| Stray { verdict: judge(&charge, &chargeable), charge };
-    Ok(page.into_iter().map(stray).collect())
+    Ok(page.into_iter().map(|charge| (charge.clone(), judge(&charge, &chargeable))).collect())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 mod report;
 
-use std::io::Write as _;
+use std::fmt::Display;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
@@ -15,14 +15,9 @@ use ordermill_store::replay::swap::Projection;
 use serde::Serialize;
 
 use crate::database::{connect_pool, explain};
-use crate::one_line::one_line;
+use crate::output::{answer, show};
 use crate::replay::{Options, Progress, processors, rebuild, swap};
 use crate::verify::groups;
-
-/// What the process answers where something differs.
-const DIFFERS: u8 = 1;
-/// What the process answers where it could not look.
-const NOT_LOOKED: u8 = 2;
 
 /// The flags of `ordermill replay`.
 #[derive(Args, Clone, Debug)]
@@ -53,63 +48,37 @@ fn time(text: &str) -> Result<Timestamp, String> {
 }
 
 /// Replays and prints what came of it. Answers 0 where all is well, 1 where the tables are not what the log makes or the
-/// log can't be read in full, 2 where it could not look, with one line on standard error that says why.
+/// log can't be read in full.
 ///
 /// # Errors
-/// Where standard output can't be written.
-pub(crate) async fn run(args: &ReplayArgs, database_url: Result<String>) -> Result<ExitCode> {
-    let outcome = match database_url {
-        Ok(database_url) => replay(args, &database_url).await,
-        Err(error) => Err(error),
-    };
-    match outcome {
-        Ok(Outcome { text, is_well }) => {
-            writeln!(std::io::stdout(), "{text}")?;
-            Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::from(DIFFERS) })
-        }
-        Err(error) => {
-            writeln!(std::io::stderr(), "ordermill: {}", one_line(&error))?;
-            Ok(ExitCode::from(NOT_LOOKED))
-        }
-    }
-}
-
-/// What is printed.
-struct Outcome {
-    text: String,
-    is_well: bool,
-}
-
-impl Outcome {
-    fn of(value: &(impl Serialize + std::fmt::Display), is_well: bool, json: bool) -> Result<Outcome> {
-        let text = if json { serde_json::to_string_pretty(value)? } else { value.to_string() };
-        Ok(Outcome { text, is_well })
-    }
-}
-
-async fn replay(args: &ReplayArgs, database_url: &str) -> Result<Outcome> {
+/// Where it could not look.
+pub(crate) async fn run(args: &ReplayArgs, database_url: &str) -> Result<ExitCode> {
     if let Some(at) = args.at {
         let now = Clock::system().now();
         if at > now {
             bail!("{at} lies in the future: it is {now}");
         }
         if let Some(subject) = args.aggregate {
-            return show(database_url, subject, at, args.json).await;
+            return print(&state(database_url, subject, at).await?, true, args.json);
         }
     }
     if let Some(projection) = args.swap {
-        let report = swap(database_url, projection).await?;
-        return Outcome::of(&report, true, args.json);
+        return print(&swap(database_url, projection).await?, true, args.json);
     }
     let options = Options { jobs: args.jobs.unwrap_or_else(processors), check: args.check, until: args.at };
     let progress = Progress::default();
     let rebuilt = progress.shown(rebuild(database_url, options, &progress)).await?;
     let report = report::Report::of(options, rebuilt);
-    Outcome::of(&report, report.ok, args.json)
+    print(&report, report.ok, args.json)
+}
+
+fn print(found: &(impl Serialize + Display), is_well: bool, json: bool) -> Result<ExitCode> {
+    show(found, json, || found.to_string())?;
+    Ok(answer(is_well))
 }
 
 /// One aggregate as it was.
-async fn show(database_url: &str, subject: Subject, at: Timestamp, json: bool) -> Result<Outcome> {
+async fn state(database_url: &str, subject: Subject, at: Timestamp) -> Result<report::Shown> {
     let pool = connect_pool(database_url, "replay", 1).await?;
     let look = async {
         let mut snapshot = audit::snapshot(&pool).await?;
@@ -121,10 +90,7 @@ async fn show(database_url: &str, subject: Subject, at: Timestamp, json: bool) -
     let state = look.await.map_err(explain).with_context(|| format!("{subject} could not be replayed"))?;
     pool.close().await;
     match state {
-        State::Known(document) => {
-            let shown = report::Shown { at, aggregate: subject.to_string(), state: document };
-            Outcome::of(&shown, true, json)
-        }
+        State::Known(document) => Ok(report::Shown { at, aggregate: subject.to_string(), state: document }),
         State::BeginsAt(first) => bail!("{subject} did not exist at {at}: its first event is of {first}"),
         State::Unknown => bail!("the log knows no {subject}"),
     }

@@ -2,32 +2,38 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, bail};
 use clap::Args;
-use jiff::tz::TimeZone;
-use ordermill_pipeline::consumer::FloodLimit;
+use ordermill_pipeline::clock::Clock;
 use ordermill_pipeline::relay;
 use ordermill_pipeline::topics::{self, PARTITIONS_DEFAULT_ON_ONE_MACHINE};
 use ordermill_stack::{
-    Gateway, GatewayOptions, Kafka, KafkaOptions, Postgres, PostgresOptions, Terminal, sibling_program,
+    Gateway, GatewayOptions, Kafka, KafkaOptions, Postgres, PostgresOptions, Server, Terminal,
+    sibling_program, write_private,
 };
 use ordermill_store::{keys, migrations};
 use ordermill_workers::{GatewayConfig, Worker};
 use tokio::net::TcpListener;
+use tokio::task::{JoinSet, block_in_place};
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::{FloodArgs, PartitionArgs, TimeZoneArgs};
 use crate::connections::{ConnectionArgs, Connections, admin_key_file};
 use crate::database::connect_pool;
+use crate::output::print;
 use crate::services::{Services, listen};
 use crate::shutdown::shutdown_on_signal;
-use crate::stack_file::{StackFile, write_private};
+use crate::stack_file::StackFile;
 
-/// How often the children are looked at.
+/// How often it is looked whether everything is ready.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often the servers are looked at.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 /// How long until everything must be ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -57,28 +63,182 @@ pub(crate) struct UpArgs {
     flood: FloodArgs,
 }
 
-/// The servers that were started here; what was given from outside is not among them.
-struct Children {
+/// Runs everything until Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// Where a part can't be started or falls over; everything else is stopped then.
+pub(crate) async fn run(given: &ConnectionArgs, args: UpArgs) -> Result<ExitCode> {
+    let shutdown = shutdown_on_signal()?;
+    let directory = data_dir(&given.data_dir)?;
+    let listener = listen(SocketAddr::from(([127, 0, 0, 1], args.port))).await?;
+    let api_url = format!("http://{}", listener.local_addr()?);
+    let stack = block_in_place(|| Stack::start(given, args, directory.clone(), api_url))?;
+    let outcome = stack.serve(listener, shutdown).await;
+    StackFile::remove(&directory);
+    eprintln!("stopping ...");
+    block_in_place(|| stack.stop());
+    outcome?;
+    eprintln!("stopped; the data is in {}", directory.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The data directory as an absolute path, made if it is missing.
+fn data_dir(path: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(path).and_then(|()| path.canonicalize()).with_context(|| {
+        format!("can't make the data directory {}: choose another by --data-dir", path.display())
+    })
+}
+
+/// What runs here, and where everything is.
+struct Stack {
+    args: UpArgs,
+    directory: PathBuf,
+    api_url: String,
+    /// What gateway and API share.
+    callback_secret: String,
+    connections: Connections,
+    // The servers that were started here; what was given from outside is not among them.
     gateway: Option<Gateway>,
     kafka: Option<Kafka>,
     postgres: Option<Postgres>,
 }
 
-impl Children {
-    /// The first that runs no more, with its log.
-    fn fallen(&self) -> Option<(&'static str, String)> {
-        let postgres = self.postgres.as_ref().filter(|p| !p.is_alive());
-        let kafka = self.kafka.as_ref().filter(|k| !k.is_alive());
-        let gateway = self.gateway.as_ref().filter(|g| !g.is_alive());
-        postgres
-            .map(|p| ("PostgreSQL", p.log().display().to_string()))
-            .or_else(|| kafka.map(|k| ("Kafka", k.log().display().to_string())))
-            .or_else(|| gateway.map(|g| ("the gateway", g.log().display().to_string())))
+impl Stack {
+    /// Starts what was not given: PostgreSQL and Kafka side by side, then the gateway.
+    fn start(given: &ConnectionArgs, args: UpArgs, directory: PathBuf, api_url: String) -> Result<Stack> {
+        let callback_secret = kept_key(&directory.join("callback.secret"))?;
+        let (progress, dir) = (Terminal::new(), directory.as_path());
+        let start_postgres = || {
+            let options = PostgresOptions { port: args.postgres_port, ..PostgresOptions::default() };
+            Postgres::start(dir, options, &progress)
+        };
+        let start_kafka = || {
+            let options = KafkaOptions { port: args.kafka_port, ..KafkaOptions::default() };
+            Kafka::start(dir, options, &progress)
+        };
+        let (postgres, kafka) = std::thread::scope(|scope| {
+            let postgres = scope.spawn(|| given.database_url.is_none().then(start_postgres).transpose());
+            let kafka = given.kafka_brokers.is_none().then(start_kafka).transpose();
+            (postgres.join().unwrap_or_else(|panic| resume_unwind(panic)), kafka)
+        });
+        let (postgres, kafka) = (postgres?, kafka?);
+        let start_gateway = || {
+            let callback_url = Some(format!("{api_url}/v1/payments/callbacks"));
+            let callback_secret = callback_secret.clone();
+            let options = GatewayOptions { port: args.gateway_port, callback_url, callback_secret };
+            Gateway::start(&sibling_program("ordermill-gateway")?, dir, options, &progress)
+        };
+        let gateway = given.gateway_url.is_none().then(start_gateway).transpose()?;
+        let given_or = |given: &Option<String>, started: Option<String>| given.clone().or(started);
+        let brokers = given_or(&given.kafka_brokers, kafka.as_ref().map(Kafka::brokers));
+        let database_url = given_or(&given.database_url, postgres.as_ref().map(|p| p.url("ordermill")));
+        let connections = Connections {
+            database_url: database_url.unwrap_or_default(),
+            kafka: given.kafka(&brokers.unwrap_or_default())?,
+            gateway_url: given_or(&given.gateway_url, gateway.as_ref().map(Gateway::url)),
+        };
+        Ok(Stack { args, directory, api_url, callback_secret, connections, gateway, kafka, postgres })
     }
 
-    /// Whether the database has gone that was started here.
-    fn has_lost_database(&self) -> bool {
-        self.postgres.as_ref().is_some_and(|postgres| !postgres.is_alive())
+    /// Sets the database and the topics up, runs the services, and watches the servers.
+    async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) -> Result<()> {
+        self.set_up().await?;
+        let mut services = Services::connect(&self.connections, shutdown.clone()).await?;
+        services.flood_limit = self.args.flood.limit();
+        let services = Arc::new(services);
+        let mut running = JoinSet::new();
+        let relay = services.clone();
+        running.spawn(async move {
+            relay.run_relay().await;
+            Ok(())
+        });
+        let (workers, gateway) = (services.clone(), GatewayConfig::new(self.connections.gateway_url()?));
+        running.spawn(async move { workers.run_workers(&Worker::ALL, &gateway).await });
+        let (api, secret) = (services.clone(), self.callback_secret.clone());
+        let time_zone = self.args.zone.time_zone.clone();
+        running.spawn(async move { api.run_api(listener, Some(&secret), time_zone).await });
+        let outcome = tokio::select! {
+            outcome = self.announce_and_watch(&shutdown) => outcome,
+            Some(ended) = running.join_next() => ended.context("a service panicked").flatten(),
+        };
+        shutdown.cancel();
+        let ended = async {
+            if self.postgres.as_ref().is_some_and(|postgres| !postgres.is_alive()) {
+                // Whoever waits for a connection waits in vain; from here on it is told at once.
+                drop(services.runtime.journal.pool.close());
+            }
+            while running.join_next().await.is_some() {}
+            services.runtime.journal.pool.close().await;
+        };
+        if tokio::time::timeout(END_WITHIN, ended).await.is_err() {
+            eprintln!(
+                "ordermill: a service takes too long to end; what it had not committed is done at the next start"
+            );
+        }
+        outcome
+    }
+
+    async fn set_up(&self) -> Result<()> {
+        let pool = connect_pool(&self.connections.database_url, "up", 2).await?;
+        migrations::run(&pool).await.context("the schema can't be brought up to date")?;
+        let partitions = self.args.partitions.partitions;
+        let partitions = relay::install(&pool, partitions, PARTITIONS_DEFAULT_ON_ONE_MACHINE).await?;
+        topics::ensure(&self.connections.kafka, partitions, &ordermill_workers::groups()).await?;
+        let key = kept_key(&admin_key_file(&self.directory))?;
+        keys::insert_admin(&pool, &ordermill_api::hash_key(&key), Clock::system().now()).await?;
+        pool.close().await;
+        Ok(())
+    }
+
+    /// Waits until everything answers, says how to go on, then watches the servers until shutdown.
+    async fn announce_and_watch(&self, shutdown: &CancellationToken) -> Result<()> {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            ready = self.wait_until_ready() => ready?,
+        }
+        let Connections { database_url, kafka, gateway_url } = self.connections.clone();
+        let file = StackFile {
+            api_url: self.api_url.clone(),
+            gateway_url: gateway_url.unwrap_or_default(),
+            database_url,
+            kafka_brokers: kafka.brokers,
+            topic_prefix: kafka.prefix,
+            admin_key_file: admin_key_file(&self.directory),
+        };
+        file.write(&self.directory)?;
+        announce(&file)?;
+        let mut ticks = tokio::time::interval(WATCH_EVERY);
+        while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+            self.check()?;
+        }
+        Ok(())
+    }
+
+    async fn wait_until_ready(&self) -> Result<()> {
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        let started = Instant::now();
+        let mut last = String::new();
+        while started.elapsed() < READY_WITHIN {
+            self.check()?;
+            match client.get(format!("{}/readyz", self.api_url)).send().await {
+                Ok(response) if response.status().is_success() => return Ok(()),
+                Ok(response) => last = response.text().await.unwrap_or_default(),
+                Err(error) => last = error.to_string(),
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        bail!("the pipeline is not ready after {} s: {last}", READY_WITHIN.as_secs())
+    }
+
+    /// Fails where a server runs no more.
+    fn check(&self) -> Result<()> {
+        let servers: [Option<&Server>; 3] =
+            [self.postgres.as_deref(), self.kafka.as_deref(), self.gateway.as_deref()];
+        let Some(server) = servers.into_iter().flatten().find(|server| !server.is_alive()) else {
+            return Ok(());
+        };
+        let (name, log) = (server.name(), server.log().display());
+        bail!("{name} has stopped; its log is {log}. Nothing is lost: run `ordermill up` again")
     }
 
     /// Stops what runs, in the order in which nothing is missed.
@@ -97,254 +257,18 @@ impl Children {
     }
 }
 
-/// Runs everything until Ctrl-C or SIGTERM.
-///
-/// # Errors
-/// Where a part can't be started or falls over; everything else is stopped then.
-pub(crate) async fn run(args: &ConnectionArgs, up: UpArgs) -> Result<ExitCode> {
-    let shutdown = shutdown_on_signal()?;
-    let directory = data_dir(&args.data_dir)?;
-    let (time_zone, flood_limit) = (up.zone.time_zone.clone(), up.flood.limit());
-    let partitions = up.partitions.partitions;
-    let listener = listen(SocketAddr::from(([127, 0, 0, 1], up.port))).await?;
-    let api_url = format!("http://{}", listener.local_addr()?);
-    let secret = callback_secret(&directory)?;
-    let (start_args, start_directory, start_up) = (args.clone(), directory.clone(), up);
-    let callback_url = format!("{api_url}/v1/payments/callbacks");
-    let gateway_secret = secret.clone();
-    let started = tokio::task::spawn_blocking(move || {
-        start(&start_args, &start_directory, &start_up, callback_url, gateway_secret)
-    });
-    let (children, mut connections) = started.await.context("starting the servers panicked")??;
-    connections.api_url = Some(api_url);
-    let settings = Settings { callback_secret: secret, partitions, time_zone, flood_limit };
-    let outcome = serve(&connections, &directory, listener, settings, &children, shutdown).await;
-    StackFile::remove(&directory);
-    eprintln!("stopping ...");
-    tokio::task::spawn_blocking(move || children.stop()).await.context("stopping the servers panicked")?;
-    outcome?;
-    eprintln!("stopped; the data is in {}", directory.display());
-    Ok(ExitCode::SUCCESS)
-}
-
-/// The data directory as an absolute path, made if it is missing.
-fn data_dir(path: &Path) -> Result<PathBuf> {
-    std::fs::create_dir_all(path).and_then(|()| path.canonicalize()).with_context(|| {
-        format!("can't make the data directory {}: choose another by --data-dir", path.display())
-    })
-}
-
-/// Starts what was not given: PostgreSQL and Kafka side by side, then the gateway.
-fn start(
-    args: &ConnectionArgs,
-    directory: &Path,
-    up: &UpArgs,
-    callback_url: String,
-    callback_secret: String,
-) -> Result<(Children, Connections)> {
-    let progress = Terminal::new();
-    let postgres_options = PostgresOptions { port: up.postgres_port, ..PostgresOptions::default() };
-    let kafka_options = KafkaOptions { port: up.kafka_port, ..KafkaOptions::default() };
-    let (postgres, kafka) = std::thread::scope(|scope| {
-        let postgres = scope.spawn(|| match args.database_url {
-            Some(_) => Ok(None),
-            None => Postgres::start(directory, postgres_options, &progress).map(Some),
-        });
-        let kafka = scope.spawn(|| match args.kafka_brokers {
-            Some(_) => Ok(None),
-            None => Kafka::start(directory, kafka_options, &progress).map(Some),
-        });
-        (postgres.join(), kafka.join())
-    });
-    let panicked = |_| anyhow!("starting a server panicked");
-    let (postgres, kafka) = (postgres.map_err(panicked)??, kafka.map_err(panicked)??);
-    let gateway = match args.gateway_url {
-        Some(_) => None,
-        None => {
-            let options =
-                GatewayOptions { port: up.gateway_port, callback_url: Some(callback_url), callback_secret };
-            let program = sibling_program("ordermill-gateway")?;
-            Some(Gateway::start(&program, directory, options, &progress)?)
-        }
-    };
-    let brokers = args.kafka_brokers.clone().or_else(|| kafka.as_ref().map(Kafka::brokers));
-    let connections = Connections {
-        database_url: args
-            .database_url
-            .clone()
-            .or_else(|| postgres.as_ref().map(|p| p.url("ordermill")))
-            .unwrap_or_default(),
-        kafka: args.kafka(&brokers.unwrap_or_default(), None)?,
-        gateway_url: args.gateway_url.clone().or_else(|| gateway.as_ref().map(Gateway::url)),
-        api_url: None,
-    };
-    Ok((Children { gateway, kafka, postgres }, connections))
-}
-
-/// What the services are told.
-struct Settings {
-    callback_secret: String,
-    partitions: Option<i16>,
-    time_zone: TimeZone,
-    flood_limit: FloodLimit,
-}
-
-/// Sets the database and the topics up, runs the services, and watches the children.
-async fn serve(
-    connections: &Connections,
-    directory: &Path,
-    listener: TcpListener,
-    settings: Settings,
-    children: &Children,
-    shutdown: CancellationToken,
-) -> Result<()> {
-    set_up(connections, directory, settings.partitions).await?;
-    let mut services = Services::connect(connections, shutdown.clone()).await?;
-    services.flood_limit = settings.flood_limit;
-    let services = std::sync::Arc::new(services);
-    let gateway_url = connections.gateway_url.clone().unwrap_or_default();
-    let relay = tokio::spawn({
-        let services = services.clone();
-        async move { services.run_relay().await }
-    });
-    let mut workers = tokio::spawn({
-        let services = services.clone();
-        async move { services.run_workers(&Worker::ALL, &GatewayConfig::new(&gateway_url)).await }
-    });
-    let mut api = tokio::spawn({
-        let services = services.clone();
-        let Settings { callback_secret, time_zone, .. } = settings;
-        async move { services.run_api(listener, Some(&callback_secret), time_zone).await }
-    });
-    let outcome = tokio::select! {
-        outcome = announce_and_watch(connections, directory, children, &shutdown) => outcome,
-        ended = &mut workers => ended.context("a worker panicked").flatten(),
-        ended = &mut api => ended.context("the API panicked").flatten(),
-    };
-    shutdown.cancel();
-    let ended = async {
-        if children.has_lost_database() {
-            // Whoever waits for a connection waits in vain; from here on it is told at once.
-            drop(services.runtime.journal.pool.close());
-        }
-        let _ = relay.await;
-        if !workers.is_finished() {
-            let _ = workers.await;
-        }
-        if !api.is_finished() {
-            let _ = api.await;
-        }
-        services.runtime.journal.pool.close().await;
-    };
-    if tokio::time::timeout(END_WITHIN, ended).await.is_err() {
-        eprintln!(
-            "ordermill: a service takes too long to end; what it had not committed is done at the next start"
-        );
+/// The key in that file, made where there is none.
+fn kept_key(path: &Path) -> Result<String> {
+    if let Ok(key) = fs::read_to_string(path) {
+        return Ok(key.trim().to_owned());
     }
-    outcome
-}
-
-async fn set_up(connections: &Connections, directory: &Path, partitions: Option<i16>) -> Result<()> {
-    let pool = connect_pool(&connections.database_url, "up", 2).await?;
-    migrations::run(&pool).await.context("the schema can't be brought up to date")?;
-    let partitions = relay::install(&pool, partitions, PARTITIONS_DEFAULT_ON_ONE_MACHINE).await?;
-    topics::ensure(&connections.kafka, partitions, &ordermill_workers::groups()).await?;
-    let path = admin_key_file(directory);
-    let key = match fs::read_to_string(&path) {
-        Ok(key) => key.trim().to_owned(),
-        Err(_) => {
-            let (key, _) = ordermill_api::new_api_key()?;
-            write_private(&path, &(key.clone() + "\n"))?;
-            key
-        }
-    };
-    let now = ordermill_pipeline::clock::Clock::system().now();
-    keys::insert_admin(&pool, &ordermill_api::hash_key(&key), now).await?;
-    pool.close().await;
-    Ok(())
-}
-
-/// The secret that gateway and API share, kept in the data directory.
-fn callback_secret(directory: &Path) -> Result<String> {
-    let path = directory.join("callback.secret");
-    if let Ok(secret) = fs::read_to_string(&path) {
-        return Ok(secret.trim().to_owned());
-    }
-    let (secret, _) = ordermill_api::new_api_key()?;
-    write_private(&path, &(secret.clone() + "\n"))?;
-    Ok(secret)
-}
-
-/// Waits until everything answers, says how to go on, then watches the children until shutdown.
-async fn announce_and_watch(
-    connections: &Connections,
-    directory: &Path,
-    children: &Children,
-    shutdown: &CancellationToken,
-) -> Result<()> {
-    let api_url = connections.api_url.clone().unwrap_or_default();
-    tokio::select! {
-        () = shutdown.cancelled() => return Ok(()),
-        ready = wait_until_ready(&api_url, children) => ready?,
-    }
-    let file = StackFile {
-        api_url: api_url.clone(),
-        gateway_url: connections.gateway_url.clone().unwrap_or_default(),
-        database_url: connections.database_url.clone(),
-        kafka_brokers: connections.kafka.brokers.clone(),
-        topic_prefix: connections.kafka.prefix.clone(),
-        admin_key_file: admin_key_file(directory),
-    };
-    file.write(directory)?;
-    announce(&file);
-    let mut ticks = tokio::time::interval(WATCH_EVERY);
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            _ = ticks.tick() => {}
-        }
-        check(children)?;
-    }
-}
-
-fn check(children: &Children) -> Result<()> {
-    match children.fallen() {
-        None => Ok(()),
-        Some((what, log)) => {
-            Err(anyhow!("{what} has stopped; its log is {log}. Nothing is lost: run `ordermill up` again"))
-        }
-    }
-}
-
-async fn wait_until_ready(api_url: &str, children: &Children) -> Result<()> {
-    let client = reqwest::Client::builder().no_proxy().build()?;
-    let started = tokio::time::Instant::now();
-    let mut ticks = tokio::time::interval(Duration::from_millis(50));
-    let mut last = String::new();
-    while started.elapsed() < READY_WITHIN {
-        ticks.tick().await;
-        check(children)?;
-        match client.get(format!("{api_url}/readyz")).send().await {
-            Ok(response) if response.status().is_success() => return Ok(()),
-            Ok(response) => last = response.text().await.unwrap_or_default(),
-            Err(error) => last = error.to_string(),
-        }
-    }
-    Err(anyhow!("the pipeline is not ready after {} s: {last}", READY_WITHIN.as_secs()))
+    let (key, _) = ordermill_api::new_api_key()?;
+    write_private(path, &format!("{key}\n"))?;
+    Ok(key)
 }
 
 /// The address and the lines that place an order and follow it.
-#[expect(clippy::print_stdout, reason = "this is what the command says")]
-fn announce(file: &StackFile) {
-    let (api, key) = (&file.api_url, file.admin_key_file.display());
-    println!(
-        "Ordermill is ready at {api}  (documents: {api}/docs, metrics: {api}/metrics)\n\n\
-         Place an order and follow it (these lines need jq):\n\
-         export KEY=$(cat {key}) API={api}/v1; post() {{ curl -sS -H \"Authorization: Bearer $KEY\" \
-         -H 'Content-Type: application/json' -H \"Idempotency-Key: $RANDOM-$RANDOM-$RANDOM\" \"$API$1\" -d \"$2\" \"${{@:3}}\"; }}\n\
-         P=$(post /products '{{\"name\":\"Lamp\",\"description\":\"\",\"category\":\"LIGHT\",\"price\":12000,\"stock\":5}}' | jq -r .product_id) \
-         U=$(post /users \"{{\\\"name\\\":\\\"Kim\\\",\\\"email\\\":\\\"kim$RANDOM@example.com\\\"}}\" | jq -r .user_id); post /users/$U/balance/charges '{{\"amount\":50000}}'\n\
-         post /orders \"{{\\\"user_id\\\":\\\"$U\\\",\\\"lines\\\":[{{\\\"product_id\\\":\\\"$P\\\",\\\"quantity\\\":2}}]}}\" -H 'Prefer: wait=10' | jq\n\n\
-         Ctrl-C stops everything; nothing is lost."
-    );
+fn announce(file: &StackFile) -> Result<()> {
+    let key = file.admin_key_file.display().to_string();
+    print(include_str!("up.txt").replace("{api}", &file.api_url).replace("{key}", &key).trim_end())
 }

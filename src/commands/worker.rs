@@ -27,12 +27,9 @@ fn worker(name: &str) -> Result<Worker> {
 
 /// Runs workers until Ctrl-C or SIGTERM.
 pub(crate) async fn run(connections: &Connections, args: WorkerArgs) -> Result<()> {
-    let gateway_url = connections
-        .gateway_url
-        .clone()
-        .context("the gateway's address is missing: give --gateway-url or ORDERMILL_GATEWAY_URL")?;
+    let gateway = GatewayConfig::new(connections.gateway_url()?);
     let mut services = services::connect(connections, args.service.metrics_listen).await?;
     services.flood_limit = args.flood.limit();
     let workers = if args.names.is_empty() { Worker::ALL.to_vec() } else { args.names };
-    services.run_workers(&workers, &GatewayConfig::new(&gateway_url)).await
+    services.run_workers(&workers, &gateway).await
 }

@@ -1,11 +1,10 @@
 //! How far a replay is: a bar where standard error is a terminal, else a line now and then.
 
-use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use crate::progress::Bar;
 
 /// How often the bar is drawn.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
@@ -44,30 +43,14 @@ impl Progress {
 
     /// Shows how far the work is until it has ended.
     pub async fn shown<T>(&self, work: impl Future<Output = T>) -> T {
-        let is_terminal = std::io::stderr().is_terminal();
-        let bar = if is_terminal { ProgressBar::new(0) } else { ProgressBar::hidden() };
-        if let Ok(style) =
-            ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} events, {per_sec}, {eta} left")
-        {
-            bar.set_style(style);
-        }
-        let mut ticks = tokio::time::interval(if is_terminal { DRAW_EVERY } else { TELL_EVERY });
-        // The first comes at once, when there is nothing to tell.
-        ticks.tick().await;
+        let template = "{bar:40} {human_pos} of {human_len} events, {per_sec}, {eta} left";
+        let mut bar = Bar::new(template, TELL_EVERY);
+        let mut ticks = tokio::time::interval(DRAW_EVERY);
         tokio::pin!(work);
         loop {
             tokio::select! {
-                outcome = &mut work => {
-                    bar.finish_and_clear();
-                    return outcome;
-                }
-                _ = ticks.tick() => {
-                    bar.set_length(self.total());
-                    bar.set_position(self.done());
-                    if !is_terminal {
-                        eprintln!("{}", self.line());
-                    }
-                }
+                outcome = &mut work => return outcome,
+                _ = ticks.tick() => bar.at(self.done(), self.total(), "", || self.line()),
             }
         }
     }

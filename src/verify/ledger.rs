@@ -59,27 +59,23 @@ impl Ledger {
 
     /// One charge as it is now; `None` where the gateway does not know it.
     pub(crate) async fn charge(&self, charge_id: &str) -> Result<Option<Charge>> {
-        let mut url = self.charges.clone();
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.push(charge_id);
-        }
-        self.get(url).await
+        self.get(self.url_of(&[charge_id])).await
     }
 
     /// Has the gateway give back what it holds for a charge, and answer `VOIDED` to it from now on. Safe to repeat.
     pub(crate) async fn void(&self, charge_id: &str) -> Result<()> {
-        let mut url = self.charges.clone();
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.extend([charge_id, "void"]);
-        }
-        let failed = || format!("the gateway did not void charge {charge_id}");
-        self.client
-            .post(url)
-            .send()
-            .await
-            .and_then(reqwest::Response::error_for_status)
-            .with_context(failed)?;
+        let answer = self.client.post(self.url_of(&[charge_id, "void"])).send().await;
+        let answer = answer.and_then(reqwest::Response::error_for_status);
+        answer.with_context(|| format!("the gateway did not void charge {charge_id}"))?;
         Ok(())
+    }
+
+    fn url_of(&self, path: &[&str]) -> Url {
+        let mut url = self.charges.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.extend(path);
+        }
+        url
     }
 
     async fn get<T: DeserializeOwned>(&self, url: Url) -> Result<Option<T>> {

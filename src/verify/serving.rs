@@ -5,16 +5,17 @@ use ordermill_api::{NotVerified, Verifier};
 use ordermill_pipeline::database::{Next, next_after};
 use rdkafka::error::KafkaError;
 
-use super::{Facts, look};
+use super::look;
+use crate::connections::Connections;
 use crate::one_line::one_line;
 
 /// What the API asks to verify everything there.
 #[must_use]
-pub fn verifier(facts: Facts) -> Verifier {
+pub fn verifier(connections: Connections) -> Verifier {
     Verifier::new(move || {
-        let facts = facts.clone();
+        let connections = connections.clone();
         Box::pin(async move {
-            look(&facts).await.map_err(|error| {
+            look(&connections).await.map_err(|error| {
                 tracing::error!(error = one_line(&error), "nothing verified");
                 not_verified(&error)
             })

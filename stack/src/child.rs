@@ -28,6 +28,8 @@ pub struct Program {
     log: PathBuf,
     user: Option<(Uid, Gid)>,
     death_signal: Signal,
+    port: Option<u16>,
+    is_telling: fn(&str) -> bool,
 }
 
 impl Program {
@@ -43,6 +45,8 @@ impl Program {
             log: log.into(),
             user: None,
             death_signal: Signal::SIGKILL,
+            port: None,
+            is_telling: |_| false,
         }
     }
 
@@ -88,6 +92,20 @@ impl Program {
         self
     }
 
+    /// Sets the port that it listens on, which may be in use.
+    #[must_use]
+    pub(crate) fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
+    /// Sets what tells the line of its output that says why it ended; by default that is the last one.
+    #[must_use]
+    pub(crate) fn telling(mut self, is_telling: fn(&str) -> bool) -> Self {
+        self.is_telling = is_telling;
+        self
+    }
+
     /// Runs it as another user. Only root can.
     #[must_use]
     pub(crate) fn user(mut self, user: Option<(Uid, Gid)>) -> Self {
@@ -113,14 +131,7 @@ impl Program {
         let mut command = self.command(&setpriv);
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
         let process = spawner::spawn(command).map_err(StackError::io("start", &self.path))?;
-        Ok(Child {
-            pid: process.id(),
-            name: self.name,
-            log: self.log,
-            log_start,
-            death_signal: self.death_signal,
-            process: Mutex::new(process),
-        })
+        Ok(Child { program: self, pid: process.id(), log_start, process: Mutex::new(process) })
     }
 
     /// The command line behind `setpriv`, which sets the death signal and the user and then becomes the program, with
@@ -153,11 +164,9 @@ impl Program {
 /// `kill -9`. Dropping the value stops it.
 #[derive(Debug)]
 pub struct Child {
-    name: String,
+    program: Program,
     pid: u32,
-    log: PathBuf,
     log_start: u64,
-    death_signal: Signal,
     process: Mutex<std::process::Child>,
 }
 
@@ -169,14 +178,14 @@ impl Child {
 
     /// The file that its output goes to.
     pub fn log(&self) -> &Path {
-        &self.log
+        &self.program.log
     }
 
     /// What it has written since it was started.
     pub fn output(&self) -> String {
         let mut bytes = Vec::new();
         // A log that can't be read is shown as an empty one: it only ever decorates an error.
-        let _ = File::open(&self.log).and_then(|mut file| {
+        let _ = File::open(self.log()).and_then(|mut file| {
             file.seek(SeekFrom::Start(self.log_start))?;
             file.read_to_end(&mut bytes)
         });
@@ -234,47 +243,66 @@ impl Child {
     /// # Errors
     /// If it ends before, or prints nothing of the kind within the deadline.
     pub fn wait_for_line(&self, prefix: &str, deadline: Duration) -> Result<String> {
-        let look = || {
-            let alive = self.is_alive();
+        self.wait_until_ready(deadline, || {
             let output = self.output();
             // A last line without its end may still be growing.
             let complete = output.rfind('\n').map_or("", |end| &output[..end]);
-            match complete.lines().find_map(|line| line.strip_prefix(prefix)) {
-                Some(rest) => Some(Ok(rest.trim().to_owned())),
-                None if !alive => Some(Err(self.ended())),
-                None => None,
-            }
+            let rest = complete.lines().find_map(|line| line.strip_prefix(prefix))?;
+            Some(Ok(rest.trim().to_owned()))
+        })
+    }
+
+    /// Waits until `look` sees that it is ready, or why it never will be.
+    pub(crate) fn wait_until_ready<T>(
+        &self,
+        deadline: Duration,
+        mut look: impl FnMut() -> Option<Result<T>>,
+    ) -> Result<T> {
+        let look = || {
+            let alive = self.is_alive();
+            look().or_else(|| (!alive).then(|| Err(self.ended())))
         };
         wait::until(deadline, look).unwrap_or_else(|| Err(self.too_slow("was not ready", deadline)))
     }
 
-    /// The error for a child that ended though it should run, with the last line it wrote.
-    pub(crate) fn ended(&self) -> StackError {
-        let output = self.output();
-        let reason = output.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no output");
-        self.ended_because(reason.trim())
+    /// Waits until it has ended well.
+    pub(crate) fn finish(&self, deadline: Duration) -> Result<()> {
+        match self.wait(deadline) {
+            Some(status) if status.success() => Ok(()),
+            Some(_) => Err(self.ended()),
+            None => Err(self.too_slow("did not end", deadline)),
+        }
     }
 
-    /// The error for a child that ended though it should run.
-    pub(crate) fn ended_because(&self, reason: &str) -> StackError {
-        let status = self.exit_status().map_or_else(|| "running".into(), |status| status.to_string());
-        StackError::Ended {
-            what: self.name.clone(),
-            status,
-            reason: reason.to_owned(),
-            log: self.log.clone(),
+    /// The error for a child that ended though it should not, with the line it wrote that says why.
+    pub(crate) fn ended(&self) -> StackError {
+        let (what, output) = (self.program.name.clone(), self.output());
+        if let Some(port) = self.program.port
+            && output.contains("Address already in use")
+        {
+            return StackError::PortInUse { what, port };
         }
+        let mut lines = output.lines().map(str::trim).filter(|line| !line.is_empty());
+        let telling = lines.clone().find(|line| (self.program.is_telling)(line));
+        let reason = telling.or_else(|| lines.next_back()).unwrap_or("no output").to_owned();
+        let status = self.exit_status().map_or_else(|| "running".into(), |status| status.to_string());
+        StackError::Ended { what, status, reason, log: self.log().to_owned() }
     }
 
     /// The error for a deadline that has passed.
     pub(crate) fn too_slow(&self, not_done: &'static str, deadline: Duration) -> StackError {
-        StackError::TooSlow { what: self.name.clone(), not_done, deadline, log: self.log.clone() }
+        StackError::TooSlow {
+            what: self.program.name.clone(),
+            not_done,
+            deadline,
+            log: self.log().to_owned(),
+        }
     }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if self.is_alive() && self.stop(self.death_signal, Duration::from_secs(5)).is_err() {
+        if self.is_alive() && self.stop(self.program.death_signal, Duration::from_secs(5)).is_err() {
             self.kill9();
         }
     }

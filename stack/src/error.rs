@@ -22,7 +22,7 @@ pub enum StackError {
     #[error("port {port} for {what} is in use: stop the program that listens there, or choose another port")]
     PortInUse {
         /// Which part of the stack wanted it.
-        what: &'static str,
+        what: String,
         /// The port.
         port: u16,
     },
@@ -74,16 +74,12 @@ pub enum StackError {
     },
 
     /// Maven did not bring the Kafka jars.
-    #[error(
-        "Kafka {version} can't be fetched by Maven: {reason} (its log: {log}); check the network, then run this again"
-    )]
+    #[error("Kafka {version} can't be fetched: {source}; check the network, then run this again")]
     Fetch {
         /// The version of Kafka.
         version: &'static str,
-        /// Maven's own words.
-        reason: String,
-        /// Maven's output.
-        log: PathBuf,
+        /// What became of Maven.
+        source: Box<StackError>,
     },
 
     /// PostgreSQL refused a statement or a connection.

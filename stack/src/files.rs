@@ -7,16 +7,17 @@ use std::path::Path;
 
 use crate::error::{Result, StackError};
 
-/// Writes a file that the owner alone may read.
-pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
+/// Writes a file that only its owner can read, whole or not at all.
+///
+/// # Errors
+/// Where it can't be written.
+pub fn write_private(path: &Path, text: &str) -> Result<()> {
+    let half = path.with_extension("new");
     // One that is there keeps its mode when it is written to; so it goes first.
-    let _ = fs::remove_file(path);
-    File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
+    let _ = fs::remove_file(&half);
+    let file = File::options().write(true).create_new(true).mode(0o600).open(&half);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .and_then(|()| fs::rename(&half, path))
         .map_err(StackError::io("write", path))
 }
 

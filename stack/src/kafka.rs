@@ -6,62 +6,62 @@ mod probe;
 
 use std::env;
 use std::fs;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
 use uuid::Uuid;
 
 use crate::Progress;
-use crate::child::{Child, Program};
+use crate::child::Program;
 use crate::claim::Claim;
 use crate::error::{Result, StackError};
 use crate::files::remove_if_there;
-use crate::slot::Slot;
+use crate::server::Server;
 use crate::{ports, programs, progress};
 use config::Ports;
 
-pub use jars::{KAFKA_VERSION, fetch as fetch_kafka};
+pub use jars::KAFKA_VERSION;
 #[cfg(feature = "testing")]
 pub(crate) use probe::answers_within;
 
 /// The oldest Java that Kafka 4 runs on.
 const OLDEST_JAVA: u32 = 17;
 
+const NAME: &str = "Kafka";
+
 const SHUTDOWN: Duration = Duration::from_secs(30);
+
+const READY: Duration = Duration::from_secs(120);
 
 const FORMAT_DEADLINE: Duration = Duration::from_secs(60);
 
 /// How to start [`Kafka`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct KafkaOptions {
     /// The port on 127.0.0.1; by default that of the last run, else any free one.
     pub port: Option<u16>,
-    /// Java's heap at most, in MiB.
-    pub heap_mib: u32,
     /// Settings of `server.properties`, name and value; they win over ours.
     pub settings: Vec<(String, String)>,
-    /// How long the broker may take to become ready.
-    pub deadline: Duration,
-}
-
-impl Default for KafkaOptions {
-    fn default() -> Self {
-        KafkaOptions { port: None, heap_mib: 512, settings: Vec::new(), deadline: Duration::from_secs(120) }
-    }
 }
 
 /// A running Kafka broker with data of its own. Dropping it kills the broker; [`Kafka::stop`] is the orderly way.
 #[derive(Debug)]
 pub struct Kafka {
-    // The order of the fields is that of their dropping: the broker ends before the claim on its data does.
-    broker: Slot,
+    server: Server,
     java: PathBuf,
     jars: PathBuf,
     home: PathBuf,
     ports: Ports,
     options: KafkaOptions,
-    claim: Claim,
+}
+
+impl Deref for Kafka {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
 }
 
 impl Kafka {
@@ -71,65 +71,26 @@ impl Kafka {
     /// If Java is not installed, Maven can't fetch the jars, a port or the data is in use, or it does not become ready.
     pub fn start(dir: &Path, options: KafkaOptions, progress: &dyn Progress) -> Result<Kafka> {
         let java = find_java()?;
-        let jars = fetch_kafka(progress)?;
+        let jars = jars::fetch(progress)?;
         let claim = Claim::take(dir, "kafka")?;
         let dir = dir.canonicalize().map_err(StackError::io("find", dir))?;
         let home = dir.join("kafka");
         fs::create_dir_all(&home).map_err(StackError::io("create", &home))?;
         let last = claim.last_ports();
         let ports = Ports {
-            broker: ports::choose("Kafka", options.port, last.first().copied())?,
+            broker: ports::choose(NAME, options.port, last.first().copied())?,
             controller: ports::choose("Kafka's controller", None, last.get(1).copied())?,
         };
-        let kafka = Kafka { broker: Slot::default(), java, jars, home, ports, options, claim };
-        progress::during(progress, "starting Kafka", || kafka.launch(&mut kafka.broker.lock()))?;
+        let numbers = vec![ports.broker, ports.controller];
+        let server = Server::new(NAME, home.join("kafka.log"), numbers, SHUTDOWN, claim);
+        let kafka = Kafka { server, java, jars, home, ports, options };
+        progress::during(progress, "starting Kafka", || kafka.launch())?;
         Ok(kafka)
     }
 
     /// The address for clients, `127.0.0.1:PORT`.
     pub fn brokers(&self) -> String {
         format!("127.0.0.1:{}", self.ports.broker)
-    }
-
-    /// The port on 127.0.0.1.
-    pub fn port(&self) -> u16 {
-        self.ports.broker
-    }
-
-    /// The process id of the broker, while it is started.
-    pub fn pid(&self) -> Option<u32> {
-        self.broker.pid()
-    }
-
-    /// The broker's log.
-    pub fn log(&self) -> PathBuf {
-        self.home.join("kafka.log")
-    }
-
-    /// Whether the broker runs.
-    pub fn is_alive(&self) -> bool {
-        self.broker.is_alive()
-    }
-
-    /// Stops the broker in order, and kills it if that takes too long: its data stands both. Nothing if it does not
-    /// run.
-    pub fn stop(&self) {
-        self.broker.stop(SHUTDOWN);
-    }
-
-    /// Kills the broker.
-    pub fn kill9(&self) {
-        self.broker.kill9();
-    }
-
-    /// Freezes the broker, until [`Kafka::resume`].
-    pub fn pause(&self) {
-        self.broker.signal(Signal::SIGSTOP);
-    }
-
-    /// Undoes [`Kafka::pause`].
-    pub fn resume(&self) {
-        self.broker.signal(Signal::SIGCONT);
     }
 
     /// Starts the broker again on the same ports, after stopping it if it still runs; returns when it answers. After a
@@ -139,12 +100,8 @@ impl Kafka {
     /// As [`Kafka::start`].
     pub fn restart(&self) -> Result<()> {
         self.stop();
-        for port in [self.ports.broker, self.ports.controller] {
-            if !ports::is_free(port) {
-                return Err(StackError::PortInUse { what: "Kafka", port });
-            }
-        }
-        self.launch(&mut self.broker.lock())
+        self.check_ports()?;
+        self.launch()
     }
 
     /// Kills the broker and deletes all it has stored, its topics and cluster id included; [`Kafka::restart`] then
@@ -161,18 +118,15 @@ impl Kafka {
         self.home.join("data")
     }
 
-    fn launch(&self, broker: &mut Option<Child>) -> Result<()> {
+    fn launch(&self) -> Result<()> {
         let properties = self.home.join("server.properties");
         config::write_log4j(&self.home.join("log4j2.properties"))?;
         if !self.data().is_dir() {
             self.format()?;
         }
         config::write_server(&properties, &self.data(), self.ports, &self.options.settings)?;
-        let child = self.java("Kafka", "kafka.Kafka").arg(&properties).start()?;
-        self.claim.note(child.pid(), &[self.ports.broker, self.ports.controller])?;
-        probe::wait_until_ready(&child, self.ports, self.options.deadline)?;
-        *broker = Some(child);
-        Ok(())
+        let program = self.java(NAME, "kafka.Kafka").arg(&properties);
+        self.server.launch(program, |child| probe::wait_until_ready(child, self.port(), READY))
     }
 
     /// Under another name, then renamed: data that is there is formatted.
@@ -181,18 +135,12 @@ impl Kafka {
         remove_if_there(&unfinished)?;
         let properties = self.home.join("format.properties");
         config::write_server(&properties, &unfinished, self.ports, &self.options.settings)?;
-        let child = self
-            .java("Kafka's storage tool", "kafka.tools.StorageTool")
+        self.java("Kafka's storage tool", "kafka.tools.StorageTool")
             .args(["format", "--cluster-id", &new_cluster_id(), "--config"])
             .arg(&properties)
-            .start()?;
-        match child.wait(FORMAT_DEADLINE) {
-            Some(status) if status.success() => {
-                fs::rename(&unfinished, self.data()).map_err(StackError::io("rename", &unfinished))
-            }
-            Some(_) => Err(why_it_ended(&child, self.ports.broker)),
-            None => Err(child.too_slow("did not end", FORMAT_DEADLINE)),
-        }
+            .start()?
+            .finish(FORMAT_DEADLINE)?;
+        fs::rename(&unfinished, self.data()).map_err(StackError::io("rename", &unfinished))
     }
 
     fn java(&self, name: &str, class: &str) -> Program {
@@ -202,7 +150,7 @@ impl Kafka {
         let _ = fs::create_dir_all(&scratch);
         Program::new(name, &self.java, self.home.join("java.log"))
             .directory(&self.home)
-            .arg(format!("-Xmx{}m", self.options.heap_mib))
+            .arg("-Xmx512m")
             // The machine is shared with the database and the pipeline: one collector thread costs the least.
             .args(["-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true"])
             // The optimizing compiler took half of a processor for the first minutes, from the database and the pipeline.
@@ -213,6 +161,8 @@ impl Kafka {
             .arg("-cp")
             .arg(self.jars.join("*"))
             .arg(class)
+            // Java's last words are a line of a stack trace; the telling one is the first that names the exception.
+            .telling(|line| line.contains("Exception: "))
     }
 }
 
@@ -236,16 +186,4 @@ fn find_java() -> Result<PathBuf> {
 fn new_cluster_id() -> String {
     let random = Uuid::new_v4().simple().to_string();
     format!("{}A", &random[..21])
-}
-
-/// Java's last words are a line of a stack trace; the telling one is the first that names the exception.
-fn why_it_ended(child: &Child, port: u16) -> StackError {
-    let output = child.output();
-    if output.contains("Address already in use") {
-        return StackError::PortInUse { what: "Kafka", port };
-    }
-    match output.lines().find(|line| line.contains("Exception: ")) {
-        Some(line) => child.ended_because(line.trim()),
-        None => child.ended(),
-    }
 }

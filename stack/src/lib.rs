@@ -23,7 +23,7 @@ mod programs;
 mod progress;
 mod runtime;
 mod scratch;
-mod slot;
+mod server;
 mod spawner;
 #[cfg(feature = "testing")]
 mod test_stack;
@@ -31,13 +31,15 @@ mod wait;
 
 pub use child::{Child, Program};
 pub use error::{Result, StackError};
+pub use files::write_private;
 pub use gateway::{Gateway, GatewayOptions};
-pub use kafka::{KAFKA_VERSION, Kafka, KafkaOptions, fetch_kafka};
+pub use kafka::{KAFKA_VERSION, Kafka, KafkaOptions};
 pub use nix::sys::signal::Signal;
 pub use ports::free_port;
 pub use postgres::{Postgres, PostgresOptions, postgres_program};
 pub use programs::sibling_program;
-pub use progress::{Progress, Quiet, Terminal, Traced};
+pub use progress::{Progress, Quiet, Terminal};
 pub use scratch::Scratch;
+pub use server::Server;
 #[cfg(feature = "testing")]
 pub use test_stack::{Private, TestStack};

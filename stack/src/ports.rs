@@ -38,14 +38,11 @@ pub fn free_port() -> Result<u16> {
 }
 
 /// The port that was asked for, else the one remembered from the last run if it is free, else any free one.
-pub(crate) fn choose(what: &'static str, asked: Option<u16>, remembered: Option<u16>) -> Result<u16> {
-    match asked {
+pub(crate) fn choose(what: &str, asked: Option<u16>, remembered: Option<u16>) -> Result<u16> {
+    match asked.or(remembered) {
         Some(port) if is_free(port) => Ok(port),
-        Some(port) => Err(StackError::PortInUse { what, port }),
-        None => match remembered {
-            Some(port) if is_free(port) => Ok(port),
-            _ => free_port(),
-        },
+        Some(port) if asked.is_some() => Err(StackError::PortInUse { what: what.to_owned(), port }),
+        _ => free_port(),
     }
 }
 

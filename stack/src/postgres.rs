@@ -3,25 +3,31 @@
 mod cluster;
 mod installation;
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 
 use crate::Progress;
-use crate::child::{Child, Program};
+use crate::child::Program;
 use crate::claim::Claim;
 use crate::error::{Result, StackError};
-use crate::slot::Slot;
+use crate::server::Server;
 use crate::{ports, processes, programs, progress, runtime, wait};
 use cluster::Cluster;
 use installation::Installation;
 
+const NAME: &str = "PostgreSQL";
+
 /// The database that [`Postgres::start`] creates.
 const DATABASE: &str = "ordermill";
+
+/// How long the server may take to become ready, recovery after a crash included.
+const READY: Duration = Duration::from_secs(120);
 
 /// A fast shutdown writes a checkpoint, which may be gigabytes.
 const FAST_SHUTDOWN: Duration = Duration::from_secs(30);
@@ -51,33 +57,29 @@ const SETTINGS: [(&str, &str); 12] = [
 const STATEMENT_COUNTER: &str = "pg_stat_statements";
 
 /// How to start [`Postgres`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct PostgresOptions {
     /// The port on 127.0.0.1; by default that of the last run, else any free one.
     pub port: Option<u16>,
     /// Settings of `postgresql.conf`, name and value; they win over ours.
     pub settings: Vec<(String, String)>,
-    /// How long the server may take to become ready, recovery after a crash included.
-    pub deadline: Duration,
-}
-
-impl Default for PostgresOptions {
-    fn default() -> Self {
-        PostgresOptions { port: None, settings: Vec::new(), deadline: Duration::from_secs(120) }
-    }
 }
 
 /// A running PostgreSQL server with a cluster of its own. Dropping it stops the server at once, as a crash would;
 /// [`Postgres::stop`] is the orderly way.
 #[derive(Debug)]
 pub struct Postgres {
-    // The order of the fields is that of their dropping: the server ends before the claim on its data does.
-    server: Slot,
+    server: Server,
     cluster: Cluster,
-    log: PathBuf,
-    port: u16,
     options: PostgresOptions,
-    claim: Claim,
+}
+
+impl Deref for Postgres {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
 }
 
 impl Postgres {
@@ -89,50 +91,25 @@ impl Postgres {
     pub fn start(dir: &Path, options: PostgresOptions, progress: &dyn Progress) -> Result<Postgres> {
         let claim = Claim::take(dir, "postgres")?;
         let dir = &dir.canonicalize().map_err(StackError::io("find", dir))?;
-        let port = ports::choose("PostgreSQL", options.port, claim.last_ports().first().copied())?;
+        let port = ports::choose(NAME, options.port, claim.last_ports().first().copied())?;
         if !Cluster::exists(dir) {
             progress::during(progress, "creating a PostgreSQL cluster", || Cluster::create(dir))?;
         }
-        let postgres = Postgres {
-            server: Slot::default(),
-            cluster: Cluster::open(dir)?,
-            log: dir.join("postgres.log"),
-            port,
-            options,
-            claim,
-        };
-        progress::during(progress, "starting PostgreSQL", || postgres.launch(&mut postgres.server.lock()))?;
+        let cluster = Cluster::open(dir)?;
+        let server = Server::new(NAME, dir.join("postgres.log"), vec![port], FAST_SHUTDOWN, claim);
+        let postgres = Postgres { server, cluster, options };
+        progress::during(progress, "starting PostgreSQL", || postgres.launch())?;
         Ok(postgres)
     }
 
     /// The URL of a database, with the role `ordermill`, who owns the cluster, and its password.
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://ordermill:{}@127.0.0.1:{}/{database}", self.cluster.password, self.port)
-    }
-
-    /// The port on 127.0.0.1.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The process id of the server, while it is started.
-    pub fn pid(&self) -> Option<u32> {
-        self.server.pid()
+        format!("postgres://ordermill:{}@127.0.0.1:{}/{database}", self.cluster.password, self.port())
     }
 
     /// The cluster on disk.
     pub fn data_dir(&self) -> &Path {
         &self.cluster.data
-    }
-
-    /// The server's log.
-    pub fn log(&self) -> &Path {
-        &self.log
-    }
-
-    /// Whether the server runs.
-    pub fn is_alive(&self) -> bool {
-        self.server.is_alive()
     }
 
     /// Stops the server: open transactions are rolled back, everything is written to disk. If that takes too long it
@@ -185,10 +162,8 @@ impl Postgres {
     /// As [`Postgres::start`].
     pub fn restart(&self) -> Result<()> {
         self.stop()?;
-        if !ports::is_free(self.port) {
-            return Err(StackError::PortInUse { what: "PostgreSQL", port: self.port });
-        }
-        self.launch(&mut self.server.lock())
+        self.check_ports()?;
+        self.launch()
     }
 
     fn signal_all(&self, signal: Signal) {
@@ -197,29 +172,27 @@ impl Postgres {
         }
     }
 
-    fn launch(&self, server: &mut Option<Child>) -> Result<()> {
+    fn launch(&self) -> Result<()> {
         self.clear_stale_lock()?;
         self.see_off_backends();
-        let child = self.program().start()?;
-        self.claim.note(child.pid(), &[self.port])?;
-        runtime::block_on(self.wait_until_ready(&child))?;
-        *server = Some(child);
-        Ok(())
+        let url = self.url("postgres");
+        self.server
+            .launch(self.program(), |child| child.wait_until_ready(READY, || runtime::block_on(set_up(&url))))
     }
 
     fn program(&self) -> Program {
         let ours = SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let mut program =
-            Program::new("PostgreSQL", self.cluster.installation.program("postgres"), &self.log)
-                .without_env_prefix("PG")
-                .env("LC_ALL", "C")
-                .directory(&self.cluster.data)
-                .user(self.cluster.user)
-                // The fast shutdown's checkpoint may take long; recovery at the next start makes up for it.
-                .death_signal(Signal::SIGQUIT)
-                .arg("-D")
-                .arg(&self.cluster.data)
-                .args(["-p", &self.port.to_string()]);
+        let mut program = Program::new(NAME, self.cluster.installation.program("postgres"), self.log())
+            .without_env_prefix("PG")
+            .env("LC_ALL", "C")
+            .directory(&self.cluster.data)
+            .user(self.cluster.user)
+            // The fast shutdown's checkpoint may take long; recovery at the next start makes up for it.
+            .death_signal(Signal::SIGQUIT)
+            .telling(|line| line.contains("FATAL:") || line.contains("PANIC:"))
+            .arg("-D")
+            .arg(&self.cluster.data)
+            .args(["-p", &self.port().to_string()]);
         if self.cluster.installation.has_library(STATEMENT_COUNTER) {
             program = program.arg("-c").arg(format!("shared_preload_libraries={STATEMENT_COUNTER}"));
         }
@@ -256,37 +229,6 @@ impl Postgres {
             backend.see_off(Duration::from_secs(5));
         }
     }
-
-    async fn wait_until_ready(&self, child: &Child) -> Result<()> {
-        let end = Instant::now() + self.options.deadline;
-        loop {
-            if !child.is_alive() {
-                return Err(self.why_it_ended(child));
-            }
-            match connect(&self.url("postgres")).await {
-                Ok(connection) => return create_database_if_missing(connection).await,
-                Err(error) if Instant::now() >= end || is_final(&error) => {
-                    return Err(if is_final(&error) {
-                        StackError::database("connect to the cluster that was just started")(error)
-                    } else {
-                        child.too_slow("was not ready", self.options.deadline)
-                    });
-                }
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        }
-    }
-
-    fn why_it_ended(&self, child: &Child) -> StackError {
-        let output = child.output();
-        if output.contains("Address already in use") {
-            return StackError::PortInUse { what: "PostgreSQL", port: self.port };
-        }
-        match output.lines().find(|line| line.contains("FATAL:") || line.contains("PANIC:")) {
-            Some(line) => child.ended_because(line),
-            None => child.ended(),
-        }
-    }
 }
 
 impl Drop for Postgres {
@@ -315,6 +257,17 @@ pub(crate) async fn connect(url: &str) -> sqlx::Result<PgConnection> {
     match tokio::time::timeout(Duration::from_secs(5), attempt).await {
         Ok(result) => result,
         Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+    }
+}
+
+/// Creates the database of a server that answers; `None` where it does not yet.
+async fn set_up(url: &str) -> Option<Result<()>> {
+    match connect(url).await {
+        Ok(connection) => Some(create_database_if_missing(connection).await),
+        Err(error) if is_final(&error) => {
+            Some(Err(StackError::database("connect to the cluster that was just started")(error)))
+        }
+        Err(_) => None,
     }
 }
 

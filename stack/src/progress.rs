@@ -24,25 +24,6 @@ impl Progress for Quiet {
     fn ended(&self, _step: &str, _took: Duration, _succeeded: bool) {}
 }
 
-/// Tells `tracing`, at level info.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Traced;
-
-impl Progress for Traced {
-    fn started(&self, step: &str) {
-        tracing::info!("{step}");
-    }
-
-    fn ended(&self, step: &str, took: Duration, succeeded: bool) {
-        let took_ms = took.as_millis();
-        if succeeded {
-            tracing::info!(took_ms, "{step}: done");
-        } else {
-            tracing::info!(took_ms, "{step}: failed");
-        }
-    }
-}
-
 /// Writes to standard error: spinners where that is a terminal, plain lines elsewhere.
 #[derive(Debug, Default)]
 pub struct Terminal {

@@ -1,11 +1,10 @@
 //! Directories for tests and measurements, which go when their process goes.
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use uuid::Uuid;
 
@@ -94,8 +93,8 @@ fn remove(path: &Path) {
 /// A shell script that runs when this process has ended, however it ended, or when the value is dropped.
 #[derive(Debug)]
 pub(crate) struct LastWill {
-    /// The shell reads from it until it is closed, by us or by the kernel.
-    _end: ChildStdin,
+    /// It reads from its standard input until we or the kernel close that.
+    _shell: Child,
 }
 
 impl LastWill {
@@ -113,13 +112,8 @@ impl LastWill {
             .stderr(Stdio::null())
             // Ctrl-C must not reach it.
             .process_group(0);
-        let mut shell = spawner::spawn(command).map_err(StackError::io("start", Path::new("/bin/sh")))?;
-        let mut end = shell.stdin.take().ok_or_else(|| StackError::Io {
-            doing: "keep a pipe to /bin/sh".into(),
-            source: std::io::ErrorKind::BrokenPipe.into(),
-        })?;
-        end.flush().map_err(StackError::io("write to", Path::new("/bin/sh")))?;
-        Ok(LastWill { _end: end })
+        let shell = spawner::spawn(command).map_err(StackError::io("start", Path::new("/bin/sh")))?;
+        Ok(LastWill { _shell: shell })
     }
 }
 

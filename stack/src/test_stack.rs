@@ -10,10 +10,10 @@ use std::thread;
 use tokio::sync::{OnceCell, oneshot};
 use uuid::Uuid;
 
-use crate::error::{Result, StackError};
+use crate::error::Result;
 use crate::postgres::{connect, create_database};
 use crate::scratch::Scratch;
-use crate::{Kafka, KafkaOptions, Postgres, PostgresOptions, Traced};
+use crate::{Kafka, KafkaOptions, Postgres, PostgresOptions, Quiet};
 
 /// PostgreSQL and Kafka for all the tests of one process. Each test takes a database and a topic prefix of its own.
 ///
@@ -28,13 +28,7 @@ pub struct TestStack {
     _keepers: [Keeper; 2],
 }
 
-/// One of the servers: where it is, and what has to live as long as it is used.
-#[derive(Debug)]
-struct Server {
-    address: String,
-    keeper: Keeper,
-}
-
+/// What has to live as long as a server is used.
 type Keeper = Option<Box<dyn Any + Send + Sync>>;
 
 impl TestStack {
@@ -64,15 +58,12 @@ impl TestStack {
         let (url, brokers) = (given("DATABASE_URL"), given("KAFKA_BROKERS"));
         let in_docker = (url.is_none() || brokers.is_none()) && docker::answers();
         let (postgres, kafka) = thread::scope(|scope| {
-            let postgres = scope.spawn(|| Server::given_or(url, || postgres(in_docker)));
-            let kafka = scope.spawn(|| Server::given_or(brokers, || kafka(in_docker)));
-            Ok::<_, StackError>((join(postgres)?, join(kafka)?))
-        })?;
-        Ok(TestStack {
-            database_url: postgres.address,
-            kafka_brokers: kafka.address,
-            _keepers: [postgres.keeper, kafka.keeper],
-        })
+            let postgres = scope.spawn(|| url.map_or_else(|| postgres(in_docker), |url| Ok((url, None))));
+            let kafka = scope.spawn(|| brokers.map_or_else(|| kafka(in_docker), |at| Ok((at, None))));
+            (join(postgres), join(kafka))
+        });
+        let ((database_url, postgres), (kafka_brokers, kafka)) = (postgres?, kafka?);
+        Ok(TestStack { database_url, kafka_brokers, _keepers: [postgres, kafka] })
     }
 
     /// Creates an empty database and returns its URL.
@@ -97,28 +88,24 @@ impl TestStack {
     }
 }
 
-impl Server {
-    fn given_or(address: Option<String>, start: impl FnOnce() -> Result<Server>) -> Result<Server> {
-        address.map_or_else(start, |address| Ok(Server { address, keeper: None }))
-    }
-}
-
-fn postgres(in_docker: bool) -> Result<Server> {
+/// PostgreSQL's address, and what keeps it.
+fn postgres(in_docker: bool) -> Result<(String, Keeper)> {
     if in_docker {
-        let (address, container) = docker::postgres()?;
-        return Ok(Server { address, keeper: Some(Box::new(container)) });
+        let (url, container) = docker::postgres()?;
+        return Ok((url, Some(Box::new(container))));
     }
     let postgres = Private::postgres()?;
-    Ok(Server { address: postgres.url("ordermill"), keeper: Some(Box::new(postgres)) })
+    Ok((postgres.url("ordermill"), Some(Box::new(postgres))))
 }
 
-fn kafka(in_docker: bool) -> Result<Server> {
+/// Kafka's address, and what keeps it.
+fn kafka(in_docker: bool) -> Result<(String, Keeper)> {
     if in_docker {
-        let (address, container) = docker::kafka()?;
-        return Ok(Server { address, keeper: Some(Box::new(container)) });
+        let (brokers, container) = docker::kafka()?;
+        return Ok((brokers, Some(Box::new(container))));
     }
     let kafka = Private::kafka()?;
-    Ok(Server { address: kafka.brokers(), keeper: Some(Box::new(kafka)) })
+    Ok((kafka.brokers(), Some(Box::new(kafka))))
 }
 
 /// A server that one test has for itself, to kill, stop or fill it; with its directory, which goes with it.
@@ -126,7 +113,7 @@ fn kafka(in_docker: bool) -> Result<Server> {
 pub struct Private<Server> {
     // The order of the fields is that of their dropping.
     server: Server,
-    scratch: Scratch,
+    _scratch: Scratch,
 }
 
 impl Private<Postgres> {
@@ -136,8 +123,8 @@ impl Private<Postgres> {
     /// As [`Postgres::start`].
     pub fn postgres() -> Result<Private<Postgres>> {
         let scratch = Scratch::new()?;
-        let server = Postgres::start(scratch.path(), PostgresOptions::default(), &Traced)?;
-        Ok(Private { server, scratch })
+        let server = Postgres::start(scratch.path(), PostgresOptions::default(), &Quiet)?;
+        Ok(Private { server, _scratch: scratch })
     }
 }
 
@@ -148,15 +135,8 @@ impl Private<Kafka> {
     /// As [`Kafka::start`].
     pub fn kafka() -> Result<Private<Kafka>> {
         let scratch = Scratch::new()?;
-        let server = Kafka::start(scratch.path(), KafkaOptions::default(), &Traced)?;
-        Ok(Private { server, scratch })
-    }
-}
-
-impl<Server> Private<Server> {
-    /// The data directory of the server.
-    pub fn scratch(&self) -> &Scratch {
-        &self.scratch
+        let server = Kafka::start(scratch.path(), KafkaOptions::default(), &Quiet)?;
+        Ok(Private { server, _scratch: scratch })
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ordermill::connections::Connections;
 use ordermill::services::{self, Services};
-use ordermill::verify::{self, Facts};
+use ordermill::verify;
 use ordermill_pipeline::clock::Clock;
 use ordermill_pipeline::kafka::KafkaConfig;
 use ordermill_pipeline::{database, relay, topics};
@@ -115,12 +115,7 @@ impl Shop {
         };
         let program = sibling_program("ordermill-gateway").unwrap();
         let gateway = Gateway::start(&program, scratch.path(), options, &Quiet).unwrap();
-        let connections = Connections {
-            database_url,
-            kafka,
-            gateway_url: Some(gateway.url()),
-            api_url: Some(format!("http://127.0.0.1:{api_port}")),
-        };
+        let connections = Connections { database_url, kafka, gateway_url: Some(gateway.url()) };
         let client = Client::builder().no_proxy().timeout(DEADLINE).build().unwrap();
         Shop { pool, connections, gateway, client, api_port, scratch }
     }
@@ -361,7 +356,7 @@ impl Shop {
 
     /// Whether everything adds up, with the report.
     pub(crate) async fn verify(&self) -> verify::Report {
-        verify::look(&Facts::of(&self.connections)).await.unwrap()
+        verify::look(&self.connections).await.unwrap()
     }
 
     pub(crate) async fn assert_verified(&self) {

@@ -37,18 +37,6 @@ impl Line {
         Ok(Line { address, connection: Some(connection) })
     }
 
-    /// So many of them.
-    ///
-    /// # Errors
-    /// Where nobody listens there.
-    pub(super) async fn open_all(address: SocketAddr, count: usize) -> Result<Vec<Line>> {
-        let mut lines = Vec::with_capacity(count);
-        for _ in 0..count {
-            lines.push(Line::open(address).await?);
-        }
-        Ok(lines)
-    }
-
     /// Places an order that was to be sent at `due`, now if it had no moment of its own, and tells the tally.
     pub(super) async fn place(&mut self, work: &Work, number: usize, due: Option<Instant>, tally: &Tally) {
         let sent = Instant::now();

@@ -6,10 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
-use tokio::task::JoinSet;
 
-use crate::load::held::Held;
-use crate::load::line::Line;
+use crate::load::lines::Lines;
 use crate::load::tally::Tally;
 use crate::load::work::{Work, is_held};
 
@@ -24,22 +22,17 @@ struct Due {
 }
 
 /// Places all orders, `rate` a second at even distances.
-pub(super) async fn run(work: Rc<Work>, connections: usize, rate: f64) -> Result<Rc<Tally>> {
+pub(super) async fn run(work: &Rc<Work>, tally: &Rc<Tally>, connections: usize, rate: f64) -> Result<()> {
     if !(rate.is_finite() && rate > 0.0) {
         bail!("{rate} orders a second can't be sent");
     }
-    let lines = Line::open_all(work.address, connections).await?;
-    let tally = Rc::new(Tally::new()?);
+    let lines = Lines::open(work, tally, connections).await?;
     let begin = Instant::now() + RUN_UP;
     let (held, answered): (Vec<Due>, Vec<Due>) =
         schedule(work.requests.len(), rate, begin).partition(|due| is_held(due.number));
-    let (held, answered) = tokio::join!(
-        hold(Held::new(work.clone(), tally.clone()), strike(held)),
-        dispatch(work, lines, strike(answered), tally.clone()),
-    );
-    held?;
-    answered?;
-    Ok(tally)
+    let (held, answered) =
+        tokio::join!(place(Lines::held(work, tally), strike(held)), place(lines, strike(answered)));
+    held.and(answered)
 }
 
 /// When each order is due.
@@ -62,41 +55,12 @@ fn strike(schedule: Vec<Due>) -> UnboundedReceiver<Due> {
     receiver
 }
 
-async fn hold(mut held: Held, mut orders: UnboundedReceiver<Due>) -> Result<()> {
+/// Places each order when it is due, or, where no connection is free, as soon as one is.
+async fn place(mut lines: Lines, mut orders: UnboundedReceiver<Due>) -> Result<()> {
     while let Some(due) = orders.recv().await {
-        held.place(due.number, Some(due.at)).await?;
+        lines.place(due.number, Some(due.at)).await?;
     }
-    held.finish().await
-}
-
-/// Sends each order on a connection that is free, and waits for one where none is.
-async fn dispatch(
-    work: Rc<Work>,
-    lines: Vec<Line>,
-    mut orders: UnboundedReceiver<Due>,
-    tally: Rc<Tally>,
-) -> Result<()> {
-    let (release, mut free) = mpsc::channel(lines.len().max(1));
-    for line in lines {
-        release.try_send(line)?;
-    }
-    let mut tasks = JoinSet::new();
-    while let Some(due) = orders.recv().await {
-        let Some(mut line) = free.recv().await else { break };
-        let (work, tally, release) = (work.clone(), tally.clone(), release.clone());
-        tasks.spawn_local(async move {
-            line.place(&work, due.number, Some(due.at), &tally).await;
-            // Nobody waits for a connection after the last order.
-            let _ = release.try_send(line);
-        });
-        while let Some(ended) = tasks.try_join_next() {
-            ended?;
-        }
-    }
-    while let Some(ended) = tasks.join_next().await {
-        ended?;
-    }
-    Ok(())
+    lines.finish().await
 }
 
 #[cfg(test)]

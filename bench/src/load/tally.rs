@@ -1,7 +1,6 @@
 //! What becomes of the orders, counted while they are placed.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -20,14 +19,12 @@ pub(super) struct Tally(RefCell<Counts>);
 
 #[derive(Debug)]
 struct Counts {
-    /// One moment on both clocks: the steady one measures, the other one compares with other processes.
-    origin: (Instant, Timestamp),
-    sent: u64,
-    accepted: u64,
-    errors: BTreeMap<String, u64>,
-    first_sent: Option<Instant>,
-    first_accepted: Option<Instant>,
-    last_accepted: Option<Instant>,
+    /// The steady clock measures; what the report says of this moment, in microseconds since 1970, compares with other
+    /// processes.
+    origin: Instant,
+    origin_us: i64,
+    /// Without the latencies.
+    report: LoadReport,
     accept: Latencies,
     settle: Latencies,
     delay: Latencies,
@@ -35,25 +32,24 @@ struct Counts {
 
 impl Tally {
     pub(super) fn new() -> Result<Tally> {
-        Ok(Tally(RefCell::new(Counts {
-            origin: (Instant::now(), Timestamp::now()),
-            sent: 0,
-            accepted: 0,
-            errors: BTreeMap::new(),
-            first_sent: None,
-            first_accepted: None,
-            last_accepted: None,
-            accept: Latencies::new()?,
-            settle: Latencies::new()?,
-            delay: Latencies::new()?,
-        })))
+        let (origin, us) = (Instant::now(), Timestamp::now().as_microsecond());
+        let times = LoadReport {
+            first_sent_us: us,
+            first_accepted_us: us,
+            last_accepted_us: us,
+            ..Default::default()
+        };
+        let (accept, settle, delay) = (Latencies::new()?, Latencies::new()?, Latencies::new()?);
+        Ok(Tally(RefCell::new(Counts { origin, origin_us: us, report: times, accept, settle, delay })))
     }
 
     /// An order is being sent that was due at that moment.
     pub(super) fn sent(&self, due: Instant, now: Instant) {
         let mut counts = self.0.borrow_mut();
-        counts.sent += 1;
-        counts.first_sent.get_or_insert(now);
+        if counts.report.sent == 0 {
+            counts.report.first_sent_us = counts.on_the_wall(now);
+        }
+        counts.report.sent += 1;
         counts.delay.record(now.saturating_duration_since(due));
     }
 
@@ -66,21 +62,18 @@ impl Tally {
     pub(super) fn answered(&self, due: Instant, held: bool, outcome: Result<(), Failure>) {
         let mut counts = self.0.borrow_mut();
         let now = Instant::now();
-        let accepted = match &outcome {
-            Ok(()) => true,
-            Err(failure) => failure.accepted,
-        };
-        if accepted {
-            counts.accepted += 1;
-            // An answer that was held says nothing about when the order was accepted.
-            if !held {
-                counts.first_accepted.get_or_insert(now);
-                counts.last_accepted = Some(now);
-            }
-        }
+        let accepted = outcome.as_ref().map_or_else(|failure| failure.accepted, |()| true);
+        counts.report.accepted += u64::from(accepted);
         match outcome {
+            // An answer that was held says nothing about when the order was accepted.
             Ok(()) if held => counts.settle.record(now - due),
-            Ok(()) => counts.accept.record(now - due),
+            Ok(()) => {
+                counts.report.last_accepted_us = counts.on_the_wall(now);
+                if counts.accept.is_empty() {
+                    counts.report.first_accepted_us = counts.report.last_accepted_us;
+                }
+                counts.accept.record(now - due);
+            }
             Err(failure) => counts.error(&failure.kind),
         }
     }
@@ -88,29 +81,20 @@ impl Tally {
     /// What became of the orders, and how late they were sent.
     pub(super) fn told(&self) -> (LoadReport, Lateness) {
         let counts = self.0.borrow();
-        let report = LoadReport {
-            sent: counts.sent,
-            accepted: counts.accepted,
-            first_sent_us: counts.on_the_wall(counts.first_sent),
-            first_accepted_us: counts.on_the_wall(counts.first_accepted),
-            last_accepted_us: counts.on_the_wall(counts.last_accepted),
-            accept: counts.accept.percentiles(),
-            settle: counts.settle.percentiles(),
-            errors: counts.errors.clone(),
-        };
+        let (accept, settle) = (counts.accept.percentiles(), counts.settle.percentiles());
+        let report = LoadReport { accept, settle, ..counts.report.clone() };
         (report, Lateness { delay: counts.delay.percentiles() })
     }
 }
 
 impl Counts {
     fn error(&mut self, kind: &str) {
-        *self.errors.entry(kind.to_owned()).or_default() += 1;
+        *self.report.errors.entry(kind.to_owned()).or_default() += 1;
     }
 
-    fn on_the_wall(&self, moment: Option<Instant>) -> i64 {
-        let (origin, wall) = self.origin;
-        let since = moment.map_or(0, |moment| moment.saturating_duration_since(origin).as_micros());
-        wall.as_microsecond() + i64::try_from(since).unwrap_or(i64::MAX)
+    fn on_the_wall(&self, moment: Instant) -> i64 {
+        let since = moment.saturating_duration_since(self.origin).as_micros();
+        self.origin_us + i64::try_from(since).unwrap_or(i64::MAX)
     }
 }
 

@@ -20,19 +20,55 @@ fn work() -> Work {
     Work { seconds: 10.0, parts: [(KAFKA, 4.0), (POSTGRESQL, 2.0), (OTHERS, 1.0), (IDLE, 3.0)].into() }
 }
 
+/// A loop of which only some figures matter.
+fn looped(per_order: Counts, accept: Percentiles, settle: Percentiles) -> Loop {
+    Loop {
+        rate_per_s: None,
+        lines: None,
+        orders: 400.0,
+        accepted_per_s: 0.0,
+        settled_per_s: 0.0,
+        accepted_per_t: 0.0,
+        settled_per_t: 0.0,
+        settled_in_s: 7.27,
+        settle_p50_ms: 98.0,
+        settle_p99_ms: 136.0,
+        accept_p50_ms: 4.0,
+        cores: 1.25,
+        statements_per_order: 133.0,
+        commits_per_order: 13.3,
+        wal_bytes_per_order: 133_000.0,
+        kafka_requests_per_order: 26.6,
+        per_order,
+        accept,
+        settle,
+        delay: percentiles(0.05),
+        batches: BTreeMap::new(),
+        work: work(),
+    }
+}
+
 fn report() -> Report {
     Report {
         ok: true,
         at: Timestamp::UNIX_EPOCH,
         parameters: Parameters {
-            orders: 20_000,
-            warm_up: 2_000,
-            partitions: 12,
-            connections: 64,
-            users: 500,
-            products: 1_000,
-            seed: 1,
-            pgbench_seconds: 10,
+            args: RunArgs {
+                orders: 20_000,
+                warm_up: 2_000,
+                long_orders: 1_000,
+                concurrency: 64,
+                seconds: 10,
+                rest_seconds: 10,
+                rate: None,
+                open_seconds: 20,
+                users: 500,
+                products: 1_000,
+                seed: 1,
+                partitions: Some(12),
+                json: None,
+                keep: false,
+            },
             pgbench_scale: 20,
             pgbench_clients: 8,
             pgbench_threads: 2,
@@ -53,53 +89,31 @@ fn report() -> Report {
             others_cores: [0.25, 0.5],
         },
         at_rest: AtRest { seconds: 10.0, per_s: counts(90.0), work: work() },
-        rates: vec![Rate {
-            rate_per_s: 20.0,
-            orders: 400.0,
-            settle_p50_ms: 98.0,
-            settle_p99_ms: 136.0,
-            accept_p50_ms: 4.0,
-            cores: 1.25,
-            statements_per_order: 133.0,
-            commits_per_order: 13.3,
-            wal_bytes_per_order: 133_000.0,
-            kafka_requests_per_order: 26.6,
-            per_order: counts(133.0),
-            accept: percentiles(4.0),
-            settle: percentiles(98.0),
-            delay: percentiles(0.05),
-            work: work(),
+        rates: vec![Loop {
+            rate_per_s: Some(20.0),
+            ..looped(counts(133.0), percentiles(4.0), percentiles(98.0))
         }],
         shares: Shares { postgres_share: 0.8, ordermill_share: 0.9, kafka_share: 0.3 },
         wal_bytes_per_order: 13_400.0,
-        long_orders: LongOrders {
-            lines: 50,
-            orders: 1_000.0,
+        long_orders: Loop {
+            lines: Some(50),
             accepted_per_s: 1_000.0,
             settled_per_s: 550.0,
-            accept: percentiles(40.0),
-            per_order: counts(5.0),
-            work: work(),
+            ..looped(counts(5.0), percentiles(40.0), percentiles(400.0))
         },
-        closed_loop: ClosedLoop {
+        closed_loop: Loop {
             accepted_per_s: 11_000.0,
             settled_per_s: 2_750.0,
             accepted_per_t: 2.0,
             settled_per_t: 0.5,
-            settled_in_s: 7.27,
-            accept: percentiles(5.0),
-            settle: percentiles(500.0),
-            per_order: counts(13.5),
             batches: [("stock".to_owned(), Batches { count: 80.0, size_mean: 500.0, ms_mean: Some(41.26) })]
                 .into(),
-            work: work(),
+            ..looped(counts(13.5), percentiles(5.0), percentiles(500.0))
         },
-        open_loop: OpenLoop {
-            rate_per_s: 825.0,
-            orders: 16_500,
-            accept: percentiles(1.25),
-            settle: percentiles(60.0),
-            delay: percentiles(0.05),
+        open_loop: Loop {
+            rate_per_s: Some(825.0),
+            orders: 16_500.0,
+            ..looped(counts(13.5), percentiles(1.25), percentiles(60.0))
         },
         replay: ReplayRates {
             events: 400_000,

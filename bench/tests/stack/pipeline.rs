@@ -71,12 +71,7 @@ impl Pipeline {
         keys::insert_admin(&pool, &ordermill_api::hash_key(ADMIN_KEY), Clock::system().now()).await.unwrap();
         let api_port = free_port().unwrap();
         let gateway = gateway(&scratch, api_port);
-        let connections = Connections {
-            database_url,
-            kafka,
-            gateway_url: Some(gateway.url()),
-            api_url: Some(format!("http://127.0.0.1:{api_port}")),
-        };
+        let connections = Connections { database_url, kafka, gateway_url: Some(gateway.url()) };
         let shutdown = CancellationToken::new();
         let services = Services::connect(&connections, shutdown.clone()).await.unwrap();
         let tasks = serve(services, api_port, &gateway.url()).await;

@@ -1,20 +1,18 @@
 //! `dlq discard`, `dlq halts` and `dlq resume`.
 
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use jiff::SignedDuration;
-use ordermill_api::dead_letters::{All, HaltView, ResumedView, WholeLetterView};
+use ordermill_api::dead_letters::{All, HaltView, ResumedView};
 use ordermill_pipeline::dead_letters::edits::{self, EditError, Waiting};
-use ordermill_pipeline::dead_letters::{halts, letters};
+use ordermill_pipeline::dead_letters::halts;
 use uuid::Uuid;
 
-use super::actor::actor;
-use super::desk::Desk;
-use super::text::{cell, print, print_json, table, time};
+use super::desk::{Desk, actor};
 use crate::database::explain;
+use crate::output::{cell, time};
 use crate::printable::printable;
 
 /// How long a reason may be, in characters.
@@ -47,7 +45,7 @@ fn reason(text: &str) -> Result<String, String> {
 }
 
 /// Discards a letter.
-pub(super) async fn discard(desk: &Desk, args: &DiscardArgs) -> Result<ExitCode> {
+pub(super) async fn discard(desk: &Desk, args: &DiscardArgs) -> Result<()> {
     let id = args.dead_letter_id;
     let waiting = match (args.release_waiting, args.discard_waiting) {
         (true, _) => Some(Waiting::Released),
@@ -56,16 +54,12 @@ pub(super) async fn discard(desk: &Desk, args: &DiscardArgs) -> Result<ExitCode>
     };
     let waited = edits::discard(&desk.pool, id, &args.reason, waiting, &actor(), desk.now()).await;
     let waited = waited.map_err(refused)?;
-    if desk.json {
-        return print_letter(desk, id).await;
-    }
     let rest = match (waited, waiting) {
         (0, _) | (_, None) => String::new(),
         (_, Some(Waiting::Released)) => format!("; {waited} that waited behind it are applied now, in order"),
         (_, Some(Waiting::Discarded)) => format!("; {waited} that waited behind it, too"),
     };
-    print(&format!("dead letter {id} is discarded{rest}"))?;
-    Ok(ExitCode::SUCCESS)
+    desk.changed(id, &format!("dead letter {id} is discarded{rest}")).await
 }
 
 /// Why a letter stays as it is, in words for this command.
@@ -81,28 +75,19 @@ pub(super) fn refused(error: EditError) -> anyhow::Error {
     }
 }
 
-/// Prints a letter as JSON, as it is now.
-pub(super) async fn print_letter(desk: &Desk, dead_letter_id: Uuid) -> Result<ExitCode> {
-    let letter = letters::get(&desk.pool, dead_letter_id).await.map_err(explain)?;
-    print_json(&letter.map(WholeLetterView::from))?;
-    Ok(ExitCode::SUCCESS)
-}
-
 /// Lists the groups that have stopped.
-pub(super) async fn halts(desk: &Desk) -> Result<ExitCode> {
+pub(super) async fn halts(desk: &Desk) -> Result<()> {
     let halts: All<HaltView> = All::of(halts::halted(&desk.pool).await.map_err(explain)?);
-    if desk.json {
-        print_json(&halts)?;
-    } else if halts.items.is_empty() {
-        print("no group has stopped")?;
-    } else {
-        let mut rows = table(["group", "since", "why"]);
-        for halt in &halts.items {
-            rows.add_row([cell(Some(&halt.group)), time(Some(halt.halted_at)), printable(&halt.reason)]);
-        }
-        print(&rows.to_string())?;
-    }
-    Ok(ExitCode::SUCCESS)
+    desk.list(
+        &halts,
+        &halts.items,
+        "no group has stopped",
+        &[
+            ("group", |halt| cell(Some(&halt.group))),
+            ("since", |halt| time(Some(halt.halted_at))),
+            ("why", |halt| printable(&halt.reason)),
+        ],
+    )
 }
 
 /// The flags of `dlq resume`.
@@ -124,18 +109,14 @@ fn unchecked(text: &str) -> Result<Duration> {
 }
 
 /// Has a group go on.
-pub(super) async fn resume(desk: &Desk, args: &ResumeArgs) -> Result<ExitCode> {
+pub(super) async fn resume(desk: &Desk, args: &ResumeArgs) -> Result<()> {
     let resumed = halts::resume(&desk.pool, &args.group, args.unchecked_for, &actor(), desk.now()).await;
     let resumed = resumed
         .map_err(explain)?
         .with_context(|| format!("no group {} has stopped: see `ordermill dlq halts`", args.group))?;
-    if desk.json {
-        print_json(&ResumedView::from(resumed))?;
-    } else {
-        let until = time(Some(resumed.unchecked_until));
-        print(&format!("{} goes on; until {until} no failure stops it", printable(&resumed.group)))?;
-    }
-    Ok(ExitCode::SUCCESS)
+    let until = time(Some(resumed.unchecked_until));
+    let text = format!("{} goes on; until {until} no failure stops it", printable(&resumed.group));
+    desk.show(&ResumedView::from(resumed), || text)
 }
 
 #[cfg(test)]

@@ -2,22 +2,20 @@
 
 use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use ordermill_pipeline::dead_letters::edits;
-use ordermill_pipeline::dead_letters::letters::{self, WholeLetter};
+use ordermill_pipeline::dead_letters::letters::WholeLetter;
+use ordermill_stack::write_private;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::actor::actor;
-use super::changes::{print_letter, refused};
-use super::desk::Desk;
-use super::text::print;
-use crate::database::explain;
+use super::changes::refused;
+use super::desk::{Desk, actor};
+use crate::output::print;
 use crate::printable::printable;
-use crate::stack_file::write_private;
 
 /// The flags of `dlq edit`.
 #[derive(Args, Clone, Debug)]
@@ -33,38 +31,26 @@ pub(super) struct EditArgs {
 }
 
 /// Edits a letter.
-pub(super) async fn edit(desk: &Desk, args: &EditArgs) -> Result<ExitCode> {
+pub(super) async fn edit(desk: &Desk, args: &EditArgs) -> Result<()> {
     let id = args.dead_letter_id;
-    let letter = find(desk, id).await?;
+    let letter = desk.letter(id).await?;
     let payload = match &args.file {
         Some(path) => std::fs::read(path).with_context(|| format!("can't read {}", path.display()))?,
         None if args.stdin => read_stdin()?,
         None => match in_editor(&letter)? {
             Some(payload) => payload,
-            None => {
-                print("nothing was changed")?;
-                return Ok(ExitCode::SUCCESS);
-            }
+            None => return print("nothing was changed"),
         },
     };
     edits::edit(&desk.pool, id, &payload, &actor(), desk.now()).await.map_err(refused)?;
-    if desk.json {
-        return print_letter(desk, id).await;
-    }
-    let shape = match find(desk, id).await?.mismatch {
+    let shape = match desk.letter(id).await?.mismatch {
         None => "it has the shape that the headers promise".to_owned(),
         Some(mismatch) => {
             format!("but it can't be applied so: {}: {}", mismatch.code.name(), printable(&mismatch.error))
         }
     };
-    print(&format!("dead letter {id} has a payload of {} bytes now; {shape}", payload.len()))?;
-    print(&format!("to apply it: ordermill dlq replay {id}"))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn find(desk: &Desk, id: Uuid) -> Result<WholeLetter> {
-    let letter = letters::get(&desk.pool, id).await.map_err(explain)?;
-    letter.with_context(|| format!("there is no dead letter {id}: see `ordermill dlq list`"))
+    let told = format!("dead letter {id} has a payload of {} bytes now; {shape}", payload.len());
+    desk.changed(id, &format!("{told}\nto apply it: ordermill dlq replay {id}")).await
 }
 
 fn read_stdin() -> Result<Vec<u8>> {

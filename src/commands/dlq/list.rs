@@ -1,7 +1,5 @@
 //! `dlq list` and `dlq groups`.
 
-use std::process::ExitCode;
-
 use anyhow::{Context as _, Result};
 use clap::Args;
 use ordermill_api::dead_letters::{All, GroupView, LetterView};
@@ -11,8 +9,8 @@ use ordermill_pipeline::dead_letters::letters::{self, Letter};
 
 use super::desk::Desk;
 use super::filter::FilterArgs;
-use super::text::{cell, note, print, print_json, table, time};
 use crate::database::explain;
+use crate::output::{cell, note, time};
 
 /// The flags of `dlq list`.
 #[derive(Args, Clone, Debug)]
@@ -34,106 +32,68 @@ pub(super) struct GroupsArgs {
     filter: FilterArgs,
 }
 
+/// What is said where there is none.
+const NONE: &str = "no dead letters";
+
 /// Lists letters.
-pub(super) async fn list(desk: &Desk, args: &ListArgs) -> Result<ExitCode> {
+pub(super) async fn list(desk: &Desk, args: &ListArgs) -> Result<()> {
     let filter = args.filter.filter(&desk.prefix)?;
     let none_of_ours = "--cursor must be the one that the list before ended with";
     let before =
         args.cursor.as_deref().map(|cursor| read_cursor(cursor).context(none_of_ours)).transpose()?;
-    let limit = usize::from(args.limit);
     // One more than is shown tells of more.
     let rows =
         letters::list(&desk.pool, &filter, before, i64::from(args.limit) + 1).await.map_err(explain)?;
-    let page = Items::of_rows(rows, limit, |letter: &Letter| letter.ordinal, LetterView::from);
-    if desk.json {
-        print_json(&page)?;
-        return Ok(ExitCode::SUCCESS);
+    let ordinal = |letter: &Letter| letter.ordinal;
+    let page = Items::of_rows(rows, usize::from(args.limit), ordinal, LetterView::from);
+    desk.list(
+        &page,
+        &page.items,
+        NONE,
+        &[
+            ("dead letter", |letter| letter.dead_letter_id.to_string()),
+            ("group", |letter| cell(Some(&letter.group))),
+            ("from", |l| cell(Some(&format!("{}/{}@{}", l.topic, l.partition, l.offset)))),
+            ("type", |letter| cell(letter.event_type.as_deref())),
+            ("key", |letter| cell(letter.key.as_deref().or(letter.key_base64.as_deref()))),
+            ("code", |letter| cell(letter.code.as_deref())),
+            ("state", |letter| letter.state.to_owned()),
+            ("tries", |letter| letter.attempts.to_string()),
+            ("last failed", |letter| time(letter.last_failed_at)),
+            ("behind", |letter| letter.waiting_behind.to_string()),
+            ("error", |letter| cell(letter.error.as_deref())),
+        ],
+    )?;
+    match page.next_cursor.filter(|_| !desk.json) {
+        Some(cursor) => note(&format!("there are more: add --cursor {cursor}")),
+        None => Ok(()),
     }
-    if page.items.is_empty() {
-        print("no dead letters")?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let header = [
-        "dead letter",
-        "group",
-        "from",
-        "type",
-        "key",
-        "code",
-        "state",
-        "tries",
-        "last failed",
-        "behind",
-        "error",
-    ];
-    let mut rows = table(header);
-    for letter in &page.items {
-        rows.add_row([
-            letter.dead_letter_id.to_string(),
-            cell(Some(&letter.group)),
-            cell(Some(&format!("{}/{}@{}", letter.topic, letter.partition, letter.offset))),
-            cell(letter.event_type.as_deref()),
-            cell(letter.key.as_deref().or(letter.key_base64.as_deref())),
-            cell(letter.code.as_deref()),
-            letter.state.to_owned(),
-            letter.attempts.to_string(),
-            time(letter.last_failed_at),
-            letter.waiting_behind.to_string(),
-            cell(letter.error.as_deref()),
-        ]);
-    }
-    print(&rows.to_string())?;
-    if let Some(cursor) = page.next_cursor {
-        note(&format!("there are more: add --cursor {cursor}"))?;
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Counts letters by cause.
-pub(super) async fn groups(desk: &Desk, args: &GroupsArgs) -> Result<ExitCode> {
+pub(super) async fn groups(desk: &Desk, args: &GroupsArgs) -> Result<()> {
     let filter = args.filter.filter(&desk.prefix)?;
     let groups: All<GroupView> = All::of(letters::counts(&desk.pool, &filter).await.map_err(explain)?);
-    if desk.json {
-        print_json(&groups)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    if groups.items.is_empty() {
-        print("no dead letters")?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let states = State::ALL.map(|state| state.name().to_lowercase());
-    let states = states.each_ref().map(String::as_str);
-    let [parked, waiting, replayed, resolved, discarded] = states;
-    let mut rows = table([
-        "topic",
-        "group",
-        "code",
-        "letters",
-        parked,
-        waiting,
-        replayed,
-        resolved,
-        discarded,
-        "last failed",
-        "newest error",
-    ]);
-    for group in &groups.items {
-        let [parked, waiting, replayed, resolved, discarded] =
-            State::ALL.map(|state| group.states.get(state.name()).copied().unwrap_or_default().to_string());
-        rows.add_row([
-            cell(Some(&group.topic)),
-            cell(Some(&group.group)),
-            cell(group.code.as_deref()),
-            group.count.to_string(),
-            parked,
-            waiting,
-            replayed,
-            resolved,
-            discarded,
-            time(group.last_failed_at),
-            cell(group.error.as_deref()),
-        ]);
-    }
-    print(&rows.to_string())?;
-    Ok(ExitCode::SUCCESS)
+    desk.list(
+        &groups,
+        &groups.items,
+        NONE,
+        &[
+            ("topic", |group| cell(Some(&group.topic))),
+            ("group", |group| cell(Some(&group.group))),
+            ("code", |group| cell(group.code.as_deref())),
+            ("letters", |group| group.count.to_string()),
+            ("parked", |group| in_state(group, State::Parked)),
+            ("waiting", |group| in_state(group, State::Waiting)),
+            ("replayed", |group| in_state(group, State::Replayed)),
+            ("resolved", |group| in_state(group, State::Resolved)),
+            ("discarded", |group| in_state(group, State::Discarded)),
+            ("last failed", |group| time(group.last_failed_at)),
+            ("newest error", |group| cell(group.error.as_deref())),
+        ],
+    )
+}
+
+fn in_state(group: &GroupView, state: State) -> String {
+    group.states.get(state.name()).copied().unwrap_or_default().to_string()
 }

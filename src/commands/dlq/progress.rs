@@ -1,17 +1,15 @@
 //! Watching a replay until it is done: a bar on a terminal, else a line now and then.
 
-use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use indicatif::{ProgressBar, ProgressStyle};
 use ordermill_pipeline::dead_letters::replays::{self, Progress, Replay};
 use ordermill_pipeline::heartbeat::silent_roles;
 use uuid::Uuid;
 
 use super::desk::Desk;
-use super::text::note;
 use crate::database::explain;
+use crate::progress::Bar;
 
 /// How often the replay is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -22,17 +20,20 @@ const LISTEN_EVERY: Duration = Duration::from_secs(2);
 
 /// Returns the replay once it is done.
 pub(super) async fn watch(desk: &Desk, replay_id: Uuid) -> Result<Replay> {
-    let mut shown = Shown::new();
+    let mut bar = Bar::new("{bar:40} {pos}/{len} {msg} ({per_sec}, {eta} left)", TELL_EVERY);
     let mut silence = Silence::default();
     loop {
         let replay = find(desk, replay_id).await?;
         if replay.progress == Progress::Done {
-            shown.end();
             return Ok(replay);
         }
-        shown.at(&replay)?;
+        let (failed, selected) = (replay.verdicts.failed_again, replay.selected);
+        let decided = selected - replay.verdicts.undecided;
+        let message = if failed > 0 { format!("{failed} failed again") } else { String::new() };
+        let line = || format!("{decided} of {selected} are decided");
+        bar.at(decided.unsigned_abs(), selected.unsigned_abs(), message, line);
         if let Some(warning) = silence.warning(desk, replay_id).await? {
-            shown.warn(&warning)?;
+            bar.warn(&warning);
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
@@ -42,50 +43,6 @@ pub(super) async fn watch(desk: &Desk, replay_id: Uuid) -> Result<Replay> {
 pub(super) async fn find(desk: &Desk, replay_id: Uuid) -> Result<Replay> {
     let replay = replays::get(&desk.pool, replay_id).await.map_err(explain)?;
     replay.with_context(|| format!("there is no replay {replay_id}: see `ordermill dlq replays`"))
-}
-
-/// What is shown of the replay while it runs.
-struct Shown {
-    bar: Option<ProgressBar>,
-    told_at: Instant,
-}
-
-impl Shown {
-    fn new() -> Shown {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg} ({per_sec}, {eta} left)");
-            ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-        });
-        Shown { bar, told_at: Instant::now() }
-    }
-
-    fn at(&mut self, replay: &Replay) -> Result<()> {
-        let decided = replay.selected - replay.verdicts.undecided;
-        if let Some(bar) = &self.bar {
-            bar.set_length(replay.selected.unsigned_abs());
-            bar.set_position(decided.unsigned_abs());
-            let failed = replay.verdicts.failed_again;
-            bar.set_message(if failed > 0 { format!("{failed} failed again") } else { String::new() });
-        } else if self.told_at.elapsed() >= TELL_EVERY {
-            self.told_at = Instant::now();
-            note(&format!("{decided} of {} are decided", replay.selected))?;
-        }
-        Ok(())
-    }
-
-    fn warn(&self, warning: &str) -> Result<()> {
-        match &self.bar {
-            Some(bar) => bar.println(warning),
-            None => note(warning)?,
-        }
-        Ok(())
-    }
-
-    fn end(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
 }
 
 /// The groups whose silence has been told.

@@ -1,10 +1,7 @@
 //! `dlq replay`, `dlq replays` and `dlq progress`.
 
-use std::process::ExitCode;
-
 use anyhow::{Result, bail};
 use clap::Args;
-use comfy_table::CellAlignment;
 use ordermill_api::Items;
 use ordermill_api::dead_letters::{CountsView, ItemView, ReplayView, RequestedView};
 use ordermill_pipeline::database;
@@ -12,12 +9,11 @@ use ordermill_pipeline::dead_letters::replays::{self, Options, Replay, Requested
 use ordermill_pipeline::dead_letters::{State, Verdict};
 use uuid::Uuid;
 
-use super::actor::actor;
-use super::desk::{Desk, NOT_APPLIED};
+use super::desk::{Desk, actor};
 use super::filter::FilterArgs;
 use super::progress;
-use super::text::{cell, note, print, print_json, table, time};
 use crate::database::explain;
+use crate::output::{Column, cell, note, table, time};
 use crate::printable::printable;
 
 /// Up to so many letters, each verdict is shown.
@@ -91,19 +87,16 @@ impl ReplayArgs {
     }
 }
 
-/// Asks for a replay and waits for its verdicts.
-pub(super) async fn replay(desk: &Desk, args: ReplayArgs) -> Result<ExitCode> {
+/// Asks for a replay and waits for its verdicts; answers whether all was applied.
+pub(super) async fn replay(desk: &Desk, args: ReplayArgs) -> Result<bool> {
     let selection = args.selection(&desk.prefix)?;
     let options = Options { dry_run: args.dry_run, rate_per_second: args.rate };
     let requested = request(desk, &selection, options).await?;
     let Requested { replay_id, selected } = requested;
     if args.no_wait {
-        if desk.json {
-            print_json(&RequestedView::from(requested))?;
-        } else {
-            print(&format!("replay {replay_id}: {selected} letters are selected"))?;
-        }
-        return Ok(ExitCode::SUCCESS);
+        let text = || format!("replay {replay_id}: {selected} letters are selected");
+        desk.show(&RequestedView::from(requested), text)?;
+        return Ok(true);
     }
     let kind = if args.dry_run { "dry run" } else { "replay" };
     note(&format!("{kind} {replay_id}: {selected} letters are selected"))?;
@@ -129,50 +122,33 @@ async fn request(desk: &Desk, selection: &Selection, options: Options) -> Result
 }
 
 /// Lists the latest replays.
-pub(super) async fn replays(desk: &Desk, args: &ReplaysArgs) -> Result<ExitCode> {
+pub(super) async fn replays(desk: &Desk, args: &ReplaysArgs) -> Result<()> {
     let limit = usize::from(args.limit);
     let rows = replays::list(&desk.pool, None, i64::from(args.limit) + 1).await.map_err(explain)?;
     let view = |replay| ReplayView::of(replay, None);
     let page = Items::of_rows(rows, limit, |replay: &Replay| replay.replay_id, view);
-    if desk.json {
-        print_json(&page)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let mut rows = table([
-        "replay",
-        "asked for",
-        "by",
-        "dry run",
-        "state",
-        "letters",
-        "applied",
-        "already",
-        "failed again",
-        "waiting",
-        "undecided",
-    ]);
-    for replay in page.items {
-        let CountsView { applied, already_applied, failed_again, waiting, undecided } = replay.counts;
-        rows.add_row([
-            replay.replay_id.to_string(),
-            time(Some(replay.requested_at)),
-            cell(Some(&replay.requested_by)),
-            if replay.dry_run { "yes" } else { "no" }.to_owned(),
-            replay.state.to_owned(),
-            replay.selected.to_string(),
-            applied.to_string(),
-            already_applied.to_string(),
-            failed_again.to_string(),
-            waiting.to_string(),
-            undecided.to_string(),
-        ]);
-    }
-    print(&rows.to_string())?;
-    Ok(ExitCode::SUCCESS)
+    desk.list(
+        &page,
+        &page.items,
+        "no replays",
+        &[
+            ("replay", |replay| replay.replay_id.to_string()),
+            ("asked for", |replay| time(Some(replay.requested_at))),
+            ("by", |replay| cell(Some(&replay.requested_by))),
+            ("dry run", |replay| if replay.dry_run { "yes" } else { "no" }.to_owned()),
+            ("state", |replay| replay.state.to_owned()),
+            ("letters", |replay| replay.selected.to_string()),
+            ("applied", |replay| replay.counts.applied.to_string()),
+            ("already", |replay| replay.counts.already_applied.to_string()),
+            ("failed again", |replay| replay.counts.failed_again.to_string()),
+            ("waiting", |replay| replay.counts.waiting.to_string()),
+            ("undecided", |replay| replay.counts.undecided.to_string()),
+        ],
+    )
 }
 
-/// Shows how far a replay is, until it is done.
-pub(super) async fn progress(desk: &Desk, args: &ProgressArgs) -> Result<ExitCode> {
+/// Shows how far a replay is, until it is done; answers whether all was applied.
+pub(super) async fn progress(desk: &Desk, args: &ProgressArgs) -> Result<bool> {
     let replay = if args.no_wait {
         progress::find(desk, args.replay_id).await?
     } else {
@@ -182,38 +158,29 @@ pub(super) async fn progress(desk: &Desk, args: &ProgressArgs) -> Result<ExitCod
 }
 
 /// Prints a replay; answers whether all was applied. A dry run has done what it was asked for when it has its verdicts.
-async fn show(desk: &Desk, replay: Replay, verbose: bool) -> Result<ExitCode> {
+async fn show(desk: &Desk, replay: Replay, verbose: bool) -> Result<bool> {
     let items = replays::items(&desk.pool, replay.replay_id).await.map_err(explain)?;
     let view = ReplayView::of(replay, Some(items));
-    let counts = view.counts;
-    if desk.json {
-        print_json(&view)?;
-    } else {
-        print(&counted(&view))?;
-        let items = view.items.as_deref().unwrap_or_default();
-        if let Some(verdicts) = verdicts(items, verbose) {
-            print(&format!("\n{verdicts}"))?;
-        }
-    }
-    let is_wrong = !view.dry_run && counts.failed_again + counts.waiting > 0;
-    Ok(if is_wrong { ExitCode::from(NOT_APPLIED) } else { ExitCode::SUCCESS })
+    desk.show(&view, || match verdicts(view.items.as_deref().unwrap_or_default(), verbose) {
+        Some(verdicts) => format!("{}\n\n{verdicts}", counted(&view)),
+        None => counted(&view),
+    })?;
+    Ok(view.dry_run || view.counts.failed_again + view.counts.waiting == 0)
 }
 
 /// The counts as a table.
 fn counted(view: &ReplayView) -> String {
     let CountsView { applied, already_applied, failed_again, waiting, undecided } = view.counts;
-    let mut rows = table([if view.dry_run { "would be" } else { "verdict" }, "letters"]);
-    if let Some(column) = rows.column_mut(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
     let counts = [applied, already_applied, failed_again, waiting];
-    for (verdict, count) in Verdict::ALL.into_iter().zip(counts) {
-        rows.add_row([verdict.name().to_owned(), count.to_string()]);
-    }
+    let mut rows: Vec<(&str, i64)> = Verdict::ALL.into_iter().map(Verdict::name).zip(counts).collect();
     if undecided > 0 {
-        rows.add_row(["(undecided)".to_owned(), undecided.to_string()]);
+        rows.push(("(undecided)", undecided));
     }
-    rows.to_string()
+    let title = if view.dry_run { "would be" } else { "verdict" };
+    table(
+        &rows,
+        &[(title, |(verdict, _)| (*verdict).to_owned()), ("letters", |(_, count)| count.to_string())],
+    )
 }
 
 /// The verdicts letter by letter: all where they are few or were asked for, else those that say that something is wrong.
@@ -221,28 +188,23 @@ fn verdicts(items: &[ItemView], verbose: bool) -> Option<String> {
     let applied = [Verdict::Applied.name(), Verdict::AlreadyApplied.name()];
     let is_wrong = |item: &ItemView| item.verdict.is_some_and(|verdict| !applied.contains(&verdict));
     let shows_all = verbose || items.len() <= SHOWN_ALWAYS;
-    let (mut wanted, mut unshown) = (Vec::new(), 0);
-    for item in items.iter().filter(|item| shows_all || is_wrong(item)) {
-        if shows_all || wanted.len() < WRONG_SHOWN_MAX {
-            wanted.push(item);
-        } else {
-            unshown += 1;
-        }
-    }
+    let wanted: Vec<&ItemView> = items.iter().filter(|item| shows_all || is_wrong(item)).collect();
     if wanted.is_empty() {
         return None;
     }
-    let mut rows = table(["dead letter", "group", "verdict", "why"]);
-    for item in wanted {
-        rows.add_row([
-            item.dead_letter_id.to_string(),
-            cell(Some(&item.group)),
-            item.verdict.unwrap_or("(undecided)").to_owned(),
-            printable(item.detail.as_deref().unwrap_or_default()),
-        ]);
-    }
-    let rest = if unshown > 0 { format!("\n… and {unshown} more: add --verbose") } else { String::new() };
-    Some(format!("{rows}{rest}"))
+    let shown_max = if shows_all { wanted.len() } else { wanted.len().min(WRONG_SHOWN_MAX) };
+    let (shown, unshown) = wanted.split_at(shown_max);
+    let columns: [Column<&ItemView>; 4] = [
+        ("dead letter", |item| item.dead_letter_id.to_string()),
+        ("group", |item| cell(Some(&item.group))),
+        ("verdict", |item| item.verdict.unwrap_or("(undecided)").to_owned()),
+        ("why", |item| printable(item.detail.as_deref().unwrap_or_default())),
+    ];
+    let rest = match unshown.len() {
+        0 => String::new(),
+        unshown => format!("\n… and {unshown} more: add --verbose"),
+    };
+    Some(format!("{}{rest}", table(shown, &columns)))
 }
 
 #[cfg(test)]

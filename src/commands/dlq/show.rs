@@ -1,9 +1,8 @@
 //! `dlq show`: one letter with everything.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 use ordermill_api::dead_letters::{AuditView, HeaderView, WholeLetterView};
 use ordermill_pipeline::dead_letters::letters;
@@ -11,8 +10,8 @@ use uuid::Uuid;
 
 use super::desk::Desk;
 use super::payload;
-use super::text::{note, print, print_json, time};
 use crate::database::explain;
+use crate::output::{note, print, time};
 use crate::printable::printable;
 
 /// How many of the letters that wait are named.
@@ -29,33 +28,24 @@ pub(super) struct ShowArgs {
 }
 
 /// Shows a letter.
-pub(super) async fn show(desk: &Desk, args: &ShowArgs) -> Result<ExitCode> {
-    let id = args.dead_letter_id;
-    let whole = letters::get(&desk.pool, id).await.map_err(explain)?;
-    let whole = whole.with_context(|| format!("there is no dead letter {id}: see `ordermill dlq list`"))?;
+pub(super) async fn show(desk: &Desk, args: &ShowArgs) -> Result<()> {
+    let whole = desk.letter(args.dead_letter_id).await?;
     if args.payload {
         return write_payload(whole.payload.as_deref().unwrap_or_default());
     }
     let waiting =
         letters::waiting_behind(&desk.pool, &whole.letter, WAITING_NAMED_MAX).await.map_err(explain)?;
     let view = WholeLetterView::from(whole);
-    if desk.json {
-        print_json(&view)?;
-    } else {
-        print(&text(&view, &waiting))?;
-    }
-    Ok(ExitCode::SUCCESS)
+    desk.show(&view, || text(&view, &waiting))
 }
 
-fn write_payload(payload: &[u8]) -> Result<ExitCode> {
+fn write_payload(payload: &[u8]) -> Result<()> {
     let mut out = std::io::stdout();
-    if out.is_terminal() {
-        writeln!(out, "{}", printable(&String::from_utf8_lossy(payload)))?;
-        note("what could change the terminal is shown as its number; write into a file to have each byte")?;
-    } else {
-        out.write_all(payload)?;
+    if !out.is_terminal() {
+        return Ok(out.write_all(payload)?);
     }
-    Ok(ExitCode::SUCCESS)
+    print(&printable(&String::from_utf8_lossy(payload)))?;
+    note("what could change the terminal is shown as its number; write into a file to have each byte")
 }
 
 /// The letter for people.
@@ -63,13 +53,8 @@ fn text(view: &WholeLetterView, waiting: &[Uuid]) -> String {
     let mut lines = head(view);
     lines.push("\nheaders".to_owned());
     lines.extend(view.headers.iter().map(header));
-    let bytes = |text: &Option<String>, encoded: &Option<String>| match (text, encoded) {
-        (Some(text), _) => Some(text.clone()),
-        (None, Some(encoded)) => Some(format!("(base64) {encoded}")),
-        (None, None) => None,
-    };
     lines.push(if view.letter.edited { "\npayload (edited)" } else { "\npayload" }.to_owned());
-    match bytes(&view.payload, &view.payload_base64) {
+    match bytes(view.payload.as_ref(), view.payload_base64.as_ref()) {
         Some(payload) => lines.extend(indented(payload::lines(&payload, &view.schema))),
         None => lines.push("  (none)".to_owned()),
     }
@@ -79,8 +64,7 @@ fn text(view: &WholeLetterView, waiting: &[Uuid]) -> String {
     }
     if view.letter.edited {
         lines.push("\npayload as it came".to_owned());
-        let original = bytes(&view.original_payload, &view.original_payload_base64);
-        let original = original.unwrap_or_else(|| "(none)".to_owned());
+        let original = or_none(bytes(view.original_payload.as_ref(), view.original_payload_base64.as_ref()));
         lines.extend(indented(original.lines().map(printable).collect()));
     }
     if !waiting.is_empty() {
@@ -101,7 +85,6 @@ fn text(view: &WholeLetterView, waiting: &[Uuid]) -> String {
 
 fn head(view: &WholeLetterView) -> Vec<String> {
     let letter = &view.letter;
-    let or_none = |text: Option<String>| text.unwrap_or_else(|| "(none)".to_owned());
     let state = match (letter.waits_for, letter.waiting_behind) {
         (Some(head), _) => format!("{}, behind {head}", letter.state),
         (None, 0) => letter.state.to_owned(),
@@ -113,13 +96,12 @@ fn head(view: &WholeLetterView) -> Vec<String> {
             format!("{attempts}, from {} to {}", time(letter.first_failed_at), time(letter.last_failed_at))
         }
     };
-    let key = letter.key.clone().or_else(|| letter.key_base64.as_ref().map(|key| format!("(base64) {key}")));
     let mut rows = vec![
         ("dead letter", letter.dead_letter_id.to_string()),
         ("state", state),
         ("group", letter.group.clone()),
         ("from", format!("{}, partition {}, offset {}", letter.topic, letter.partition, letter.offset)),
-        ("key", or_none(key)),
+        ("key", or_none(bytes(letter.key.as_ref(), letter.key_base64.as_ref()))),
         ("type", or_none(letter.event_type.clone())),
         ("order", or_none(letter.correlation_id.map(|id| id.to_string()))),
         ("code", or_none(letter.code.clone())),
@@ -132,12 +114,17 @@ fn head(view: &WholeLetterView) -> Vec<String> {
     rows.into_iter().map(|(name, value)| format!("{name:<12}{}", printable(&value))).collect()
 }
 
+/// Text, or what is none in base64.
+fn bytes(text: Option<&String>, encoded: Option<&String>) -> Option<String> {
+    text.cloned().or_else(|| encoded.map(|encoded| format!("(base64) {encoded}")))
+}
+
+fn or_none(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "(none)".to_owned())
+}
+
 fn header(header: &HeaderView) -> String {
-    let value = match (&header.value, &header.value_base64) {
-        (Some(value), _) => value.clone(),
-        (None, Some(encoded)) => format!("(base64) {encoded}"),
-        (None, None) => String::new(),
-    };
+    let value = bytes(header.value.as_ref(), header.value_base64.as_ref()).unwrap_or_default();
     format!("  {}: {}", printable(&header.name), printable(&value))
 }
 

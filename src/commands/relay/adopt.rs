@@ -1,7 +1,6 @@
 //! `ordermill relay adopt`.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 
 use anyhow::Result;
 use clap::Args;
@@ -9,6 +8,7 @@ use ordermill_pipeline::relay::{Adoption, Reason};
 
 use crate::connections::Connections;
 use crate::database::connect_pool;
+use crate::output::{note, print};
 
 /// The flags of `ordermill relay adopt`.
 #[derive(Args, Debug)]
@@ -32,20 +32,17 @@ pub(super) async fn run(connections: &Connections, args: AdoptArgs) -> Result<()
     let kafka = &connections.kafka;
     let groups = ordermill_workers::groups();
     let adoption = Adoption::look(&pool, kafka, &groups, args.era).await?;
-    let mut out = std::io::stdout();
-    writeln!(out, "{}", describe(&adoption, args.recreate_topics, &kafka.prefix))?;
+    print(&describe(&adoption, args.recreate_topics, &kafka.prefix))?;
     if args.dry_run {
         return Ok(());
     }
-    writeln!(std::io::stderr(), "looking for some seconds whether a relay or a worker is at work ...")?;
+    note("looking for some seconds whether a relay or a worker is at work ...")?;
     adoption.carry_out(&pool, kafka, args.recreate_topics, args.force).await?;
-    writeln!(
-        out,
+    print(&format!(
         "era {} has begun: start relays and workers; then see what the gateway holds for orders that are lost, \
          before customers are let in again: `ordermill payments reconcile`",
         adoption.era
-    )?;
-    Ok(())
+    ))
 }
 
 fn describe(adoption: &Adoption, recreate_topics: bool, prefix: &str) -> String {

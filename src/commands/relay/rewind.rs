@@ -1,16 +1,16 @@
 //! `ordermill relay rewind`.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use ordermill_pipeline::relay::{Rewind, RewindPlan};
 use ordermill_pipeline::topics;
 use sqlx::PgPool;
 
 use crate::database::connect_pool;
+use crate::output::print;
+use crate::progress::Bar;
 
 /// How often the relay is looked at while it publishes.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -41,19 +41,17 @@ pub(super) async fn run(database_url: &str, args: RewindArgs) -> Result<()> {
     let pool = connect_pool(database_url, "relay-rewind", 2).await?;
     let rewind = Rewind { after: args.to.unwrap_or(0), topics: args.topics };
     let plan = rewind.plan(&pool, &topics::names(&ordermill_workers::groups())).await?;
-    let mut out = std::io::stdout();
-    writeln!(out, "{}", describe(&rewind, &plan, args.dry_run))?;
+    print(&describe(&rewind, &plan, args.dry_run))?;
     if args.dry_run || plan.records == 0 {
         return Ok(());
     }
     rewind.request(&pool).await?;
     if !plan.is_led {
-        writeln!(out, "no relay leads now: it is done once one does (`ordermill relay`)")?;
-        return Ok(());
+        return print("no relay leads now: it is done once one does (`ordermill relay`)");
     }
     if !args.no_wait {
         wait(&pool, &rewind, &plan).await?;
-        writeln!(out, "done: the relay is past position {} again", plan.position)?;
+        print(&format!("done: the relay is past position {} again", plan.position))?;
     }
     Ok(())
 }
@@ -74,19 +72,16 @@ fn describe(rewind: &Rewind, plan: &RewindPlan, is_dry: bool) -> String {
 /// Waits until the relay is where it was, and shows how far it is where standard error is a terminal.
 async fn wait(pool: &PgPool, rewind: &Rewind, plan: &RewindPlan) -> Result<()> {
     let length = u64::try_from(plan.position - rewind.after)?;
-    let bar = ProgressBar::new(length)
-        .with_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} positions, {eta} left {msg}")?);
+    let mut bar = Bar::new("{wide_bar} {pos}/{len} positions, {eta} left {msg}", Duration::MAX);
     loop {
         let progress = rewind.progress(pool).await?;
         if !progress.is_pending && progress.position >= plan.position {
-            bar.finish_and_clear();
             return Ok(());
         }
         // Before the relay has gone back, it is still at the end.
-        if !progress.is_pending {
-            bar.set_position(u64::try_from(progress.position - rewind.after).unwrap_or(0));
-        }
-        bar.set_message(if progress.is_led { "" } else { "(no relay leads; waiting for one)" });
+        let done = if progress.is_pending { 0 } else { progress.position - rewind.after };
+        let message = if progress.is_led { "" } else { "(no relay leads; waiting for one)" };
+        bar.at(u64::try_from(done).unwrap_or(0), length, message, String::new);
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

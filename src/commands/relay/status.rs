@@ -1,13 +1,13 @@
 //! `ordermill relay status`.
 
 use std::fmt;
-use std::io::Write as _;
 
 use anyhow::Result;
 use clap::Args;
 use ordermill_pipeline::relay::{self, OpenTransaction, Status};
 
 use crate::database::connect_pool;
+use crate::output::show;
 
 /// The flags of `ordermill relay status`.
 #[derive(Args, Debug)]
@@ -20,9 +20,7 @@ pub(super) struct StatusArgs {
 pub(super) async fn run(database_url: &str, args: StatusArgs) -> Result<()> {
     let pool = connect_pool(database_url, "relay-status", 1).await?;
     let status = relay::status(&pool).await?;
-    let text = if args.json { serde_json::to_string_pretty(&status)? } else { Lines(&status).to_string() };
-    writeln!(std::io::stdout(), "{text}")?;
-    Ok(())
+    show(&status, args.json, || Lines(&status).to_string())
 }
 
 /// A status, a line for each fact.

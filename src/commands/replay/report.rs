@@ -2,14 +2,13 @@
 
 use std::fmt;
 
-use comfy_table::presets::ASCII_MARKDOWN;
-use comfy_table::{CellAlignment, Table};
 use jiff::Timestamp;
 use ordermill_store::replay::Difference;
 use ordermill_store::replay::shadow::TableSummary;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::output::{first_lines, table};
 use crate::replay::{Options, Rebuilt};
 
 /// What a replay brought.
@@ -69,21 +68,15 @@ impl Report {
 /// A table of the tables, the rate, then each difference on a line of its own.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new();
-        table.load_style(ASCII_MARKDOWN).set_header(["table", "rows", "by state", "sums"]);
-        if let Some(column) = table.column_mut(1) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        for summary in &self.tables {
-            let states = summary.by_state.iter().map(|(state, rows)| format!("{rows} {state}"));
-            let sums = summary.sums.iter().map(|(name, sum)| format!("{name} {sum}"));
-            table.add_row([
-                summary.table.to_owned(),
-                summary.rows.to_string(),
-                states.collect::<Vec<_>>().join(", "),
-                sums.collect::<Vec<_>>().join(", "),
-            ]);
-        }
+        let table = table(
+            &self.tables,
+            &[
+                ("table", |summary| summary.table.to_owned()),
+                ("rows", |summary| summary.rows.to_string()),
+                ("by state", |summary| listed(summary.by_state.iter().map(|(state, rows)| (rows, state)))),
+                ("sums", |summary| listed(&summary.sums)),
+            ],
+        );
         writeln!(f, "{table}\n")?;
         let Report { events, seconds, events_per_s, .. } = self;
         write!(f, "{events} events in {seconds:.1} s, {events_per_s:.0}/s")?;
@@ -92,29 +85,18 @@ impl fmt::Display for Report {
         }
         if let Some(Compared { rows, difference_count, differences }) = &self.compared {
             write!(f, "\n{rows} rows of the live tables compared, {difference_count} differ")?;
-            tell(f, differences.iter(), *difference_count)?;
+            f.write_str(&first_lines(differences.iter(), *difference_count))?;
         }
         if self.undecodable_count > 0 {
             write!(f, "\n{} events could not be read", self.undecodable_count)?;
-            tell(f, self.undecodable.iter(), self.undecodable_count)?;
+            f.write_str(&first_lines(self.undecodable.iter(), self.undecodable_count))?;
         }
         Ok(())
     }
 }
 
-fn tell(
-    f: &mut fmt::Formatter<'_>,
-    shown: impl ExactSizeIterator<Item = impl fmt::Display>,
-    count: u64,
-) -> fmt::Result {
-    let untold = count - shown.len() as u64;
-    for line in shown {
-        write!(f, "\n  {line}")?;
-    }
-    if untold > 0 {
-        write!(f, "\n  … and {untold} more")?;
-    }
-    Ok(())
+fn listed<A: fmt::Display, B: fmt::Display>(pairs: impl IntoIterator<Item = (A, B)>) -> String {
+    pairs.into_iter().map(|(a, b)| format!("{a} {b}")).collect::<Vec<_>>().join(", ")
 }
 
 /// One aggregate as it was.
@@ -127,12 +109,12 @@ pub(super) struct Shown {
 
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new();
-        table.load_style(ASCII_MARKDOWN).set_header(["member", "value"]);
-        for (member, value) in &self.state {
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            table.add_row([member.clone(), text]);
-        }
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let members: Vec<_> = self.state.iter().map(|(member, value)| (member, text(value))).collect();
+        let table = table(
+            &members,
+            &[("member", |(member, _)| (*member).clone()), ("value", |(_, value)| value.clone())],
+        );
         write!(f, "{} as of {}\n\n{table}", self.aggregate, self.at)
     }
 }

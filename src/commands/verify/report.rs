@@ -1,46 +1,26 @@
 //! What was found, as a table.
 
-use std::fmt;
-
-use comfy_table::presets::ASCII_MARKDOWN;
-use comfy_table::{CellAlignment, Table};
 use ordermill_pipeline::audit::Report;
 
-/// A report for people.
-pub(super) struct AsText<'a>(pub(super) &'a Report);
+use crate::output::{first_lines, table};
 
 /// A table of the checks, then each violation on a line of its own.
-impl fmt::Display for AsText<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new();
-        table.load_style(ASCII_MARKDOWN).set_header(["check", "ok", "checked", "violations", "note"]);
-        for column in [2, 3] {
-            if let Some(column) = table.column_mut(column) {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        }
-        for check in &self.0.checks {
-            table.add_row([
-                check.name.to_owned(),
-                if check.ok { "yes" } else { "NO" }.to_owned(),
-                check.checked.to_string(),
-                check.violation_count.to_string(),
-                check.note.clone().unwrap_or_default(),
-            ]);
-        }
-        write!(f, "{table}")?;
-        for check in self.0.checks.iter().filter(|check| !check.ok) {
-            write!(f, "\n\n{}:", check.name)?;
-            for violation in &check.violations {
-                write!(f, "\n  {violation}")?;
-            }
-            let untold = check.violation_count - check.violations.len() as u64;
-            if untold > 0 {
-                write!(f, "\n  … and {untold} more")?;
-            }
-        }
-        Ok(())
+pub(super) fn text(report: &Report) -> String {
+    let mut text = table(
+        &report.checks,
+        &[
+            ("check", |check| check.name.to_owned()),
+            ("ok", |check| if check.ok { "yes" } else { "NO" }.to_owned()),
+            ("checked", |check| check.checked.to_string()),
+            ("violations", |check| check.violation_count.to_string()),
+            ("note", |check| check.note.clone().unwrap_or_default()),
+        ],
+    );
+    for check in report.checks.iter().filter(|check| !check.ok) {
+        text +=
+            &format!("\n\n{}:{}", check.name, first_lines(check.violations.iter(), check.violation_count));
     }
+    text
 }
 
 #[cfg(test)]
@@ -64,7 +44,7 @@ mod tests {
 
     #[test]
     fn the_table_has_a_row_for_each_check_and_then_the_violations() {
-        let text = AsText(&report()).to_string();
+        let text = text(&report());
         let lines: Vec<&str> = text.lines().collect();
         let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
         assert_eq!(cells(lines[2]), ["", "balances", "yes", "7", "0", "", ""]);

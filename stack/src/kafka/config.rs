@@ -7,53 +7,10 @@ use std::path::Path;
 use crate::error::{Result, StackError};
 
 /// One node that is broker and controller, on the loopback address, with every internal topic unreplicated.
-const SERVER: &str = "\
-process.roles=broker,controller
-node.id=1
-controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-inter.broker.listener.name=PLAINTEXT
-auto.create.topics.enable=false
-num.partitions=12
-log.retention.hours=168
-group.initial.rebalance.delay.ms=0
-offsets.topic.num.partitions=4
-offsets.topic.replication.factor=1
-transaction.state.log.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-share.coordinator.state.topic.num.partitions=4
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-log.cleaner.dedupe.buffer.size=16777216
-# A broker that was killed may register again only when its last session is over.
-broker.session.timeout.ms=3000
-broker.heartbeat.interval.ms=500
-";
+const SERVER: &str = include_str!("server.properties");
 
 /// Everything goes to the log, errors to standard output too: from there comes the reason for an early end.
-const LOG4J: &str = "\
-status = WARN
-appender.file.type = RollingFile
-appender.file.name = FILE
-appender.file.fileName = ${sys:ordermill.kafka.log}
-appender.file.filePattern = ${sys:ordermill.kafka.log}.%i
-appender.file.layout.type = PatternLayout
-appender.file.layout.pattern = %d{ISO8601} %p %m (%c)%n%throwable
-appender.file.policies.type = Policies
-appender.file.policies.size.type = SizeBasedTriggeringPolicy
-appender.file.policies.size.size = 10MB
-appender.file.strategy.type = DefaultRolloverStrategy
-appender.file.strategy.max = 3
-appender.console.type = Console
-appender.console.name = CONSOLE
-appender.console.layout.type = PatternLayout
-appender.console.layout.pattern = %d{ISO8601} %p %m (%c)%n%throwable
-rootLogger.level = INFO
-rootLogger.appenderRef.file.ref = FILE
-rootLogger.appenderRef.console.ref = CONSOLE
-rootLogger.appenderRef.console.level = ERROR
-";
+const LOG4J: &str = include_str!("log4j2.properties");
 
 /// The ports of the one node.
 #[derive(Debug, Clone, Copy)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::Progress;
 use crate::child::Program;
 use crate::error::{Result, StackError};
+use crate::files::remove_if_there;
 use crate::{programs, progress};
 
 /// The version of Kafka that is fetched and run. It is the file `stack/kafka-version` at the time of the build.
@@ -16,6 +17,9 @@ pub const KAFKA_VERSION: &str = include_str!("../../kafka-version").trim_ascii()
 /// Kafka logs through slf4j; the implementation is in its releases, but not among its Maven dependencies. The version
 /// is that of the log4j that comes with Kafka.
 const LOG4J_VERSION: &str = "2.25.4";
+
+/// What Maven is to bring.
+const POM: &str = include_str!("pom.xml");
 
 /// With its version, since without it Maven asks for several plugins' latest ones, and hides why it can't reach them.
 const COPY_DEPENDENCIES: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
@@ -31,7 +35,7 @@ const DEADLINE: Duration = Duration::from_secs(15 * 60);
 ///
 /// # Errors
 /// If they are not there and Maven is missing or fails.
-pub fn fetch(progress: &dyn Progress) -> Result<PathBuf> {
+pub(crate) fn fetch(progress: &dyn Progress) -> Result<PathBuf> {
     let cache = cache_dir()?;
     let jars = cache.join(format!("kafka-{KAFKA_VERSION}"));
     if jars.is_dir() {
@@ -65,56 +69,24 @@ fn wait_for_turn(cache: &Path, progress: &dyn Progress) -> Result<File> {
 /// Under another name, then renamed: a directory with the right name is complete.
 fn fetch_into(jars: &Path, maven: &Path) -> Result<()> {
     let unfinished = jars.with_file_name("kafka.unfinished");
-    if unfinished.exists() {
-        fs::remove_dir_all(&unfinished).map_err(StackError::io("remove", &unfinished))?;
-    }
+    remove_if_there(&unfinished)?;
     fs::create_dir(&unfinished).map_err(StackError::io("create", &unfinished))?;
     let pom = jars.with_file_name("kafka.pom.xml");
-    fs::write(&pom, pom_xml()).map_err(StackError::io("write", &pom))?;
+    let text = POM.replace("{KAFKA_VERSION}", KAFKA_VERSION).replace("{LOG4J_VERSION}", LOG4J_VERSION);
+    fs::write(&pom, text).map_err(StackError::io("write", &pom))?;
     let log = jars.with_file_name("kafka.maven.log");
     let child = Program::new("Maven", maven, &log)
         .args(["--batch-mode", "--no-transfer-progress", "--file"])
         .arg(&pom)
         .args([COPY_DEPENDENCIES, "-DincludeScope=runtime"])
         .arg(format!("-DoutputDirectory={}", unfinished.display()))
+        .telling(|line| line.contains("[ERROR]"))
         .start()?;
     let core = unfinished.join(format!("kafka_2.13-{KAFKA_VERSION}.jar"));
-    match child.wait(DEADLINE) {
-        Some(status) if status.success() && core.is_file() => {
-            fs::rename(&unfinished, jars).map_err(StackError::io("rename", &unfinished))
-        }
-        Some(_) => {
-            let output = child.output();
-            let reason = output.lines().find(|line| line.contains("[ERROR]")).unwrap_or("it says nothing");
-            Err(StackError::Fetch { version: KAFKA_VERSION, reason: reason.to_owned(), log })
-        }
-        None => Err(child.too_slow("did not end", DEADLINE)),
-    }
-}
-
-fn pom_xml() -> String {
-    format!(
-        r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>ordermill</groupId>
-  <artifactId>kafka-jars</artifactId>
-  <version>1</version>
-  <packaging>pom</packaging>
-  <dependencies>
-    <dependency>
-      <groupId>org.apache.kafka</groupId>
-      <artifactId>kafka_2.13</artifactId>
-      <version>{KAFKA_VERSION}</version>
-    </dependency>
-    <dependency>
-      <groupId>org.apache.logging.log4j</groupId>
-      <artifactId>log4j-slf4j-impl</artifactId>
-      <version>{LOG4J_VERSION}</version>
-    </dependency>
-  </dependencies>
-</project>
-"#
-    )
+    let fetched =
+        child.finish(DEADLINE).and_then(|()| if core.is_file() { Ok(()) } else { Err(child.ended()) });
+    fetched.map_err(|error| StackError::Fetch { version: KAFKA_VERSION, source: Box::new(error) })?;
+    fs::rename(&unfinished, jars).map_err(StackError::io("rename", &unfinished))
 }
 
 fn cache_dir() -> Result<PathBuf> {

@@ -8,7 +8,6 @@ use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel}
 use rdkafka::error::KafkaError;
 use rdkafka::{ClientContext, Statistics};
 
-use super::config::Ports;
 use crate::child::Child;
 use crate::error::Result;
 use crate::wait;
@@ -23,20 +22,14 @@ impl ClientContext for Silent {
 }
 
 /// Waits until the child's broker has registered itself and says so to a client.
-pub(crate) fn wait_until_ready(child: &Child, ports: Ports, deadline: Duration) -> Result<()> {
+pub(crate) fn wait_until_ready(child: &Child, port: u16, deadline: Duration) -> Result<()> {
     // Connecting first keeps the client's growing pauses between its attempts out of the wait.
     wait::until(deadline, || {
-        let open = TcpStream::connect((Ipv4Addr::LOCALHOST, ports.broker)).is_ok();
+        let open = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
         (open || !child.is_alive()).then_some(())
     });
-    let client = client(&format!("127.0.0.1:{}", ports.broker))?;
-    let answered = wait::until(deadline, || {
-        if !child.is_alive() {
-            return Some(Err(super::why_it_ended(child, ports.broker)));
-        }
-        has_a_broker(&client).then_some(Ok(()))
-    });
-    answered.unwrap_or_else(|| Err(child.too_slow("was not ready", deadline)))
+    let client = client(&format!("127.0.0.1:{port}"))?;
+    child.wait_until_ready(deadline, || has_a_broker(&client).then_some(Ok(())))
 }
 
 /// Whether a broker there answers before the deadline.

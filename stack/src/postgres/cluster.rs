@@ -184,24 +184,16 @@ fn initdb(installation: &Installation, home: &Path, log: &Path, user: Option<(Ui
             .arg(home.join("password"))
             .args(["--username=ordermill", "--auth=scram-sha-256", "--encoding=UTF8", "--no-instructions"])
             .arg(format!("--locale={locale}"))
+            .telling(|line| line.contains("error:"))
             .start()
     };
     let mut child = with_locale("C.UTF-8")?;
-    let mut status = child.wait(INITDB_DEADLINE);
+    child.wait(INITDB_DEADLINE);
     if child.output().contains("invalid locale name") {
         // Not every system has C.UTF-8; C sorts alike, but folds the case of ASCII letters only.
         child = with_locale("C")?;
-        status = child.wait(INITDB_DEADLINE);
     }
-    match status {
-        Some(status) if status.success() => Ok(()),
-        Some(_) => {
-            let output = child.output();
-            let reason = output.lines().find(|line| line.contains("error:")).unwrap_or("see its log");
-            Err(child.ended_because(reason))
-        }
-        None => Err(child.too_slow("did not end", INITDB_DEADLINE)),
-    }
+    child.finish(INITDB_DEADLINE)
 }
 
 #[cfg(test)]

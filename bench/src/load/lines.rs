@@ -1,4 +1,4 @@
-//! The orders that the API holds until they rest, on connections of their own.
+//! The connections of one kind of orders: those that are answered at once, or those that the API holds until they rest.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -11,33 +11,52 @@ use crate::load::line::Line;
 use crate::load::tally::Tally;
 use crate::load::work::Work;
 
-/// How many are held at the same time at most; more than that wait for a connection. It takes a pipeline that is
+/// How many orders are held at the same time at most; more than that wait for a connection. It takes a pipeline that is
 /// thousands of orders behind.
 const HELD_MAX: usize = 512;
 
-/// Connections that are opened as they are needed.
+/// Connections, each with one order at a time.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct Lines {
     work: Rc<Work>,
     tally: Rc<Tally>,
     release: Sender<Line>,
     free: Receiver<Line>,
-    opened: usize,
+    /// How many more may be opened.
+    unopened: usize,
     tasks: JoinSet<()>,
 }
 
-impl Held {
-    pub(super) fn new(work: Rc<Work>, tally: Rc<Tally>) -> Held {
-        let (release, free) = mpsc::channel(HELD_MAX);
-        Held { work, tally, release, free, opened: 0, tasks: JoinSet::new() }
+impl Lines {
+    /// So many, all of them open.
+    ///
+    /// # Errors
+    /// Where nobody listens there.
+    pub(super) async fn open(work: &Rc<Work>, tally: &Rc<Tally>, count: usize) -> Result<Lines> {
+        let lines = Lines { unopened: 0, ..Lines::unopened(work, tally, count) };
+        for _ in 0..count {
+            lines.release.try_send(Line::open(work.address).await?)?;
+        }
+        Ok(lines)
+    }
+
+    /// Those of orders that are held. They are opened as they are needed.
+    pub(super) fn held(work: &Rc<Work>, tally: &Rc<Tally>) -> Lines {
+        Lines::unopened(work, tally, HELD_MAX)
+    }
+
+    fn unopened(work: &Rc<Work>, tally: &Rc<Tally>, count: usize) -> Lines {
+        let (release, free) = mpsc::channel(count);
+        let (work, tally) = (work.clone(), tally.clone());
+        Lines { work, tally, release, free, unopened: count, tasks: JoinSet::new() }
     }
 
     /// Places an order on a connection that is free, and does not wait for its answer.
     pub(super) async fn place(&mut self, number: usize, due: Option<Instant>) -> Result<()> {
         let mut line = match self.free.try_recv() {
             Ok(line) => line,
-            Err(_) if self.opened < HELD_MAX => {
-                self.opened += 1;
+            Err(_) if self.unopened > 0 => {
+                self.unopened -= 1;
                 Line::new(self.work.address)
             }
             // It never ends, since `self` can send.

@@ -1,0 +1,130 @@
+//! What commands print.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use comfy_table::presets::ASCII_MARKDOWN;
+use comfy_table::{CellAlignment, Table};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::printable::{is_harmful, printable};
+
+/// How much of a text a table shows.
+const CELL_LENGTH_MAX: usize = 70;
+
+/// A column of a table: its title, and what it shows of a row.
+pub(crate) type Column<T> = (&'static str, fn(&T) -> String);
+
+/// A table with a row for each item. Columns of numbers alone stand to the right.
+pub(crate) fn table<T>(items: &[T], columns: &[Column<T>]) -> String {
+    let mut table = Table::new();
+    table.load_style(ASCII_MARKDOWN).set_header(columns.iter().map(|(title, _)| *title));
+    for item in items {
+        table.add_row(columns.iter().map(|(_, show)| show(item)));
+    }
+    for (column, (_, show)) in table.column_iter_mut().zip(columns) {
+        if items.iter().all(|item| show(item).parse::<i64>().is_ok()) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.to_string()
+}
+
+/// The beginning of a text, for a table.
+pub(crate) fn cell(text: Option<&str>) -> String {
+    let text = text.unwrap_or_default();
+    let mut shown = printable(text);
+    if let Some((end, _)) = shown.char_indices().nth(CELL_LENGTH_MAX) {
+        shown.truncate(end);
+        shown.push('…');
+    }
+    shown
+}
+
+/// A time to the second.
+pub(crate) fn time(at: Option<Timestamp>) -> String {
+    at.map_or_else(String::new, |at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
+}
+
+/// The first of some lines, indented, and how many there are besides.
+pub(crate) fn first_lines(shown: impl ExactSizeIterator<Item = impl ToString>, count: u64) -> String {
+    let untold = count - shown.len() as u64;
+    let rest = (untold > 0).then(|| format!("… and {untold} more"));
+    shown.map(|line| line.to_string()).chain(rest).map(|line| format!("\n  {line}")).collect()
+}
+
+/// Prints what was found, as JSON or as text.
+pub(crate) fn show(found: &impl Serialize, json: bool, text: impl FnOnce() -> String) -> Result<()> {
+    if json { print_json(found) } else { print(&text()) }
+}
+
+/// What a process answers that was to look whether all is well: 0 where it is, else 1.
+pub(crate) fn answer(is_well: bool) -> ExitCode {
+    if is_well { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}
+
+/// Prints JSON. It says the same, though harmful characters are written as their numbers.
+fn print_json(view: &impl Serialize) -> Result<()> {
+    print(&harmless_json(&serde_json::to_string_pretty(view)?))
+}
+
+/// JSON holds such characters only inside of strings, where they may as well stand as escapes; those below U+0020 do
+/// already, and a line feed is its own.
+fn harmless_json(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character != '\n' && is_harmful(character) {
+            // None of them lies beyond U+FFFF.
+            shown.push_str(&format!("\\u{:04x}", u32::from(character)));
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// Prints lines to standard output.
+pub(crate) fn print(text: &str) -> Result<()> {
+    writeln!(std::io::stdout(), "{text}")?;
+    Ok(())
+}
+
+/// Prints a line to standard error, beside what programs read.
+pub(crate) fn note(text: &str) -> Result<()> {
+    writeln!(std::io::stderr(), "{text}")?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HARMFUL: &str = "a\u{1b}[2Jb\nc\u{9b}d\u{202e}e";
+
+    #[test]
+    fn json_says_the_same_without_harm() {
+        let json = harmless_json(&serde_json::to_string_pretty(&[HARMFUL]).unwrap());
+        assert!(!json.replace('\n', "").chars().any(is_harmful), "{json:?}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&json).unwrap(), [HARMFUL]);
+    }
+
+    #[test]
+    fn a_cell_shows_the_beginning_of_a_long_text() {
+        assert_eq!(cell(None), "");
+        assert_eq!(cell(Some("후추")), "후추");
+        let shown = cell(Some(&"추".repeat(500)));
+        assert!(shown.ends_with('…') && shown.chars().count() == CELL_LENGTH_MAX + 1, "{shown}");
+    }
+
+    #[test]
+    fn numbers_stand_to_the_right_and_texts_to_the_left() {
+        let shown = table(
+            &[(7, "a"), (100, "b")],
+            &[("n", |(n, _)| n.to_string()), ("of", |(_, of)| of.to_string())],
+        );
+        let rows: Vec<&str> = shown.lines().skip(2).collect();
+        assert_eq!(rows, ["|   7 | a  |", "| 100 | b  |"]);
+    }
+}
