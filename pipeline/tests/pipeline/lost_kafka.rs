@@ -47,11 +47,11 @@ async fn a_kafka_that_begins_to_count_its_leaders_anew_is_read_on() {
 async fn a_relay_that_waits_in_vain_begins_anew_and_publishes_under_the_same_labels() {
     let mut alone = Alone::start().await;
     alone.apply(1..=1).await;
-    alone.with(Kafka::pause).await;
+    alone.with(|kafka| kafka.pause()).await;
     alone.append(2..=3).await;
     until("the relay begins anew", async || alone.log.count("SELECT epoch FROM relay_cursor").await > 1)
         .await;
-    alone.with(Kafka::resume).await;
+    alone.with(|kafka| kafka.resume()).await;
     alone.stop_with_all_applied(3).await;
 }
 
