@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::behaviour::{Behaviour, Fate};
-use crate::book::{Book, Charge, Entry};
+use crate::book::{Book, Charge, Entry, Refusal};
 use crate::problem::Problem;
 use crate::requests::{ChargeId, ChargeQuery, ChargeRequest, JsonBody, RefundRequest};
 
@@ -79,7 +79,7 @@ async fn show_charge(
 ) -> Result<Json<Charge>, Problem> {
     let look = |book: &Book| book.find(&charge_id).cloned();
     let charge = app.ledger.read(look).await?;
-    charge.map(Json).ok_or_else(|| Problem::unknown_charge(&charge_id))
+    charge.map(Json).ok_or_else(|| Refusal::UnknownCharge(charge_id).into())
 }
 
 /// A list of charges, oldest first. The cursor is the position of the next charge in the ledger.
