@@ -156,12 +156,6 @@ impl Services {
         let _ = forget.await;
         Ok(())
     }
-
-    /// Serves the figures of this process until shutdown.
-    pub fn serve_metrics(&self, listener: TcpListener) {
-        let (registry, shutdown) = (Arc::clone(&self.registry), self.runtime.shutdown.clone());
-        tokio::spawn(metrics_endpoint::serve(listener, registry, shutdown));
-    }
 }
 
 /// Services that end when this process is told to; `metrics_listen` shows their figures.
@@ -175,7 +169,8 @@ pub(crate) async fn connect(
     let shutdown = shutdown_on_signal()?;
     let services = Services::connect(connections, shutdown).await?;
     if let Some(address) = metrics_listen {
-        services.serve_metrics(listen(address).await?);
+        let (registry, shutdown) = (Arc::clone(&services.registry), services.runtime.shutdown.clone());
+        tokio::spawn(metrics_endpoint::serve(listen(address).await?, registry, shutdown));
     }
     Ok(services)
 }

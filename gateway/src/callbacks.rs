@@ -12,12 +12,12 @@ use axum::body::Bytes;
 use axum::http::{StatusCode, header};
 use jiff::Timestamp;
 use reqwest::{Client, Url};
-use serde::Serialize;
+use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::book::{Charge, ChargeStatus, Id};
+use crate::book::Charge;
 use crate::signature::{SIGNATURE_HEADER, sign};
 
 const QUEUE_MAX: usize = 10_000;
@@ -25,7 +25,7 @@ const CONCURRENCY_MAX: usize = 32;
 const ATTEMPTS_MAX: u32 = 4;
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause after the first attempt; it doubles with every further one.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Where callbacks go, and what they are signed with.
 pub struct CallbackTarget {
@@ -71,20 +71,9 @@ impl CallbackTarget {
     }
 }
 
-/// The body of a callback. One that is sent twice has one `event_id`.
-#[derive(Serialize)]
-struct Callback {
-    event_id: Uuid,
-    charge_id: Id,
-    reference: Id,
-    status: ChargeStatus,
-    approved_amount: i64,
-    at: Timestamp,
-}
-
 /// The queue of callbacks.
 pub(crate) struct Callbacks {
-    queue: mpsc::Sender<Callback>,
+    queue: mpsc::Sender<Bytes>,
     lost: Arc<Lost>,
 }
 
@@ -93,11 +82,7 @@ impl Callbacks {
     ///
     /// # Errors
     /// If the HTTP client can't be built.
-    pub(crate) fn start(target: CallbackTarget, stop: CancellationToken) -> Result<Self, CallbackError> {
-        Self::start_with_pause(target, FIRST_PAUSE, stop)
-    }
-
-    fn start_with_pause(
+    pub(crate) fn start(
         target: CallbackTarget,
         first_pause: Duration,
         stop: CancellationToken,
@@ -117,17 +102,18 @@ impl Callbacks {
 
     /// Has a charge's decision sent `times` times. Never waits.
     pub(crate) fn announce(&self, charge: &Charge, times: u8) {
-        let event_id = Uuid::now_v7();
+        // One that is sent twice has one id.
+        let body = json!({
+            "event_id": Uuid::now_v7(),
+            "charge_id": charge.order.charge_id,
+            "reference": charge.order.reference,
+            "status": charge.status,
+            "approved_amount": charge.approved_amount,
+            "at": charge.created_at,
+        });
+        let body = Bytes::from(body.to_string());
         for _ in 0..times {
-            let callback = Callback {
-                event_id,
-                charge_id: charge.order.charge_id.clone(),
-                reference: charge.order.reference.clone(),
-                status: charge.status,
-                approved_amount: charge.approved_amount,
-                at: charge.created_at,
-            };
-            if self.queue.try_send(callback).is_err() {
+            if self.queue.try_send(body.clone()).is_err() {
                 self.lost.count("the queue is full or closed");
             }
         }
@@ -148,16 +134,16 @@ impl Lost {
     }
 }
 
-async fn dispatch(courier: Arc<Courier>, mut waiting: mpsc::Receiver<Callback>, stop: &CancellationToken) {
+async fn dispatch(courier: Arc<Courier>, mut waiting: mpsc::Receiver<Bytes>, stop: &CancellationToken) {
     let free = Arc::new(Semaphore::new(CONCURRENCY_MAX));
-    while let Some(callback) = waiting.recv().await {
+    while let Some(body) = waiting.recv().await {
         let Ok(permit) = free.clone().acquire_owned().await else {
             return;
         };
         let courier = courier.clone();
         let stop = stop.clone();
         tokio::spawn(async move {
-            stop.run_until_cancelled(courier.deliver(&callback)).await;
+            stop.run_until_cancelled(courier.deliver(body)).await;
             drop(permit);
         });
     }
@@ -172,11 +158,7 @@ struct Courier {
 }
 
 impl Courier {
-    async fn deliver(&self, callback: &Callback) {
-        let body = match serde_json::to_vec(callback) {
-            Ok(body) => Bytes::from(body),
-            Err(error) => return self.lost.count(&error.to_string()),
-        };
+    async fn deliver(&self, body: Bytes) {
         let mut pause = self.first_pause;
         for attempt in 1..=ATTEMPTS_MAX {
             let failure = match self.attempt(body.clone()).await {
@@ -224,11 +206,11 @@ mod tests {
     use axum::Router;
     use axum::http::HeaderMap;
     use axum::routing::post;
-    use serde_json::{Value, json};
+    use serde_json::Value;
     use tokio_util::sync::DropGuard;
 
     use super::*;
-    use crate::book::{ChargeOrder, Method};
+    use crate::book::{ChargeOrder, ChargeStatus, Method};
 
     const SECRET: &str = "a secret of the tests";
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -257,7 +239,7 @@ mod tests {
             let stop = CancellationToken::new();
             let target = CallbackTarget::new(&url, SECRET).unwrap();
             let pause = Duration::from_millis(1);
-            let callbacks = Callbacks::start_with_pause(target, pause, stop.clone()).unwrap();
+            let callbacks = Callbacks::start(target, pause, stop.clone()).unwrap();
             Self { callbacks, received, _stop: stop.drop_guard() }
         }
 

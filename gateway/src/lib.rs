@@ -35,7 +35,7 @@ pub use crate::journal::OpenError;
 pub use crate::signature::{SIGNATURE_HEADER, sign};
 
 use crate::app::App;
-use crate::callbacks::Callbacks;
+use crate::callbacks::{Callbacks, FIRST_PAUSE};
 use crate::journal::WriterEnd;
 use crate::ledger::Ledger;
 
@@ -92,7 +92,7 @@ impl Gateway {
         let stop = stop.child_token();
         let _stop_at_the_end = stop.clone().drop_guard();
 
-        let start = |target| Callbacks::start(target, stop.clone());
+        let start = |target| Callbacks::start(target, FIRST_PAUSE, stop.clone());
         let callbacks = self.callbacks.map(start).transpose()?;
         let app = Arc::new(App::new(self.ledger, callbacks));
         let mut writer_end = self.writer_end;

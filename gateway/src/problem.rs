@@ -57,10 +57,6 @@ impl Problem {
         if errors.is_empty() { Ok(()) } else { Err(Self::invalid_fields(errors)) }
     }
 
-    pub(crate) fn unknown_charge(charge_id: &str) -> Self {
-        Refusal::UnknownCharge(charge_id.into()).into()
-    }
-
     /// The fault `error` of the behaviour.
     pub(crate) fn injected() -> Self {
         let detail = "the behaviour asks for errors; nothing has happened";

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::behaviour::{Behaviour, Fate};
-use crate::book::{Book, Charge, Entry};
+use crate::book::{Book, Charge, Decision, Entry, Refusal};
 use crate::problem::Problem;
 use crate::requests::{ChargeId, ChargeQuery, ChargeRequest, JsonBody, RefundRequest};
 
@@ -56,20 +56,20 @@ async fn refund(
     JsonBody(request): JsonBody<RefundRequest>,
 ) -> Result<Response, Problem> {
     let order = request.check(charge_id)?;
-    let act = |app: Arc<App>, _| async move {
-        let decide = |book: &Book| book.refund(&order, Timestamp::now());
-        Ok(app.ledger.transact(decide).await?.answer)
-    };
-    Ok(app.under_faults(act).await)
+    Ok(decided(app, move |book| book.refund(&order, Timestamp::now())).await)
 }
 
 /// A void has no body; one that is sent is ignored.
 async fn void(State(app): State<Arc<App>>, ChargeId(charge_id): ChargeId) -> Response {
-    let act = |app: Arc<App>, _| async move {
-        let decide = |book: &Book| Ok(book.void(&charge_id, Timestamp::now()));
-        Ok(app.ledger.transact(decide).await?.answer)
-    };
-    app.under_faults(act).await
+    decided(app, move |book| Ok(book.void(&charge_id, Timestamp::now()))).await
+}
+
+/// Has the ledger decide, under the faults that are on.
+async fn decided<A: Serialize + Send>(
+    app: Arc<App>,
+    decide: impl FnOnce(&Book) -> Result<Decision<A>, Refusal> + Send + 'static,
+) -> Response {
+    app.under_faults(|app, _| async move { Ok(app.ledger.transact(decide).await?.answer) }).await
 }
 
 /// A charge that was only voided ahead isn't there: it has no amount and no reference yet.
@@ -79,7 +79,7 @@ async fn show_charge(
 ) -> Result<Json<Charge>, Problem> {
     let look = |book: &Book| book.find(&charge_id).cloned();
     let charge = app.ledger.read(look).await?;
-    charge.map(Json).ok_or_else(|| Problem::unknown_charge(&charge_id))
+    charge.map(Json).ok_or_else(|| Refusal::UnknownCharge(charge_id).into())
 }
 
 /// A list of charges, oldest first. The cursor is the position of the next charge in the ledger.

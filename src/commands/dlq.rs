@@ -44,7 +44,7 @@ enum DlqCommand {
     /// Lists dead letters, the newest first.
     List(list::ListArgs),
     /// Counts dead letters by topic, group and code.
-    Groups(list::GroupsArgs),
+    Groups(filter::FilterArgs),
     /// Shows one with headers, payload, the failing place, and what was done to it.
     Show(show::ShowArgs),
     /// Has the groups that failed apply dead letters, or with --dry-run say what would come of it.

@@ -45,18 +45,13 @@ pub(super) async fn check(pool: &PgPool, gateway_url: Option<&str>) -> Result<Ch
     comparison.run().await.with_context(|| format!("gateway {url}"))
 }
 
-/// A charge that looked wrong, and why.
-struct Suspect {
-    charge: Charge,
-    violation: String,
-}
-
 struct Comparison<'a> {
     pool: &'a PgPool,
     ledger: Ledger,
     /// How many of the charges that the gateway must know it has listed, by bucket.
     met: Vec<u32>,
-    suspects: Vec<Suspect>,
+    /// Charges that looked wrong, and why.
+    suspects: Vec<(Charge, String)>,
     check: Check,
 }
 
@@ -72,7 +67,7 @@ impl Comparison<'_> {
         self.look_for_lacking(&mut moment, &due).await?;
         moment.rollback().await?;
         self.look_again().await?;
-        for Suspect { violation, .. } in self.suspects {
+        for (_, violation) in self.suspects {
             self.check.violation(violation);
         }
         Ok(self.check)
@@ -96,7 +91,7 @@ impl Comparison<'_> {
         for charge in charges {
             let Some(violation) = charge.violation(rows.get(&charge.key())) else { continue };
             if self.suspects.len() < SUSPECTS_MAX {
-                self.suspects.push(Suspect { charge, violation });
+                self.suspects.push((charge, violation));
             } else {
                 self.check.violation(violation);
             }
@@ -138,12 +133,12 @@ impl Comparison<'_> {
         let started = Instant::now();
         while !self.suspects.is_empty() && started.elapsed() < SETTLE_WITHIN {
             tokio::time::sleep(LOOK_AGAIN_AFTER).await;
-            let rows = self.rows(self.suspects.iter().map(|suspect| &suspect.charge)).await?;
+            let rows = self.rows(self.suspects.iter().map(|(charge, _)| charge)).await?;
             let mut still = Vec::new();
             for mut suspect in std::mem::take(&mut self.suspects) {
-                if let Some(charge) = self.ledger.charge(&suspect.charge.charge_id).await? {
+                if let Some(charge) = self.ledger.charge(&suspect.0.charge_id).await? {
                     let Some(violation) = charge.violation(rows.get(&charge.key())) else { continue };
-                    suspect = Suspect { charge, violation };
+                    suspect = (charge, violation);
                 }
                 still.push(suspect);
             }

@@ -110,25 +110,16 @@ impl Noted {
 
     /// Reads what it can: a file cut short by a crash only means that less is known.
     fn parse(text: &str) -> Noted {
-        let mut noted = Noted::default();
-        for line in text.lines() {
-            let words: Vec<&str> = line.split_ascii_whitespace().collect();
-            match words.as_slice() {
-                ["owner", pid] => noted.owner = pid.parse().ok(),
-                ["child", pid, start] => {
-                    noted.child = pid
-                        .parse()
-                        .ok()
-                        .zip(start.parse().ok())
-                        .map(|(pid, started_at)| Identity { pid, started_at });
-                }
-                ["ports", ports @ ..] => {
-                    noted.ports = ports.iter().filter_map(|port| port.parse().ok()).collect();
-                }
-                _ => {}
-            }
-        }
-        noted
+        let words = |name| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap_or_default().split_ascii_whitespace()
+        };
+        let mut child = words("child ");
+        let child = child.next().zip(child.next()).and_then(|(pid, started_at)| {
+            Some(Identity { pid: pid.parse().ok()?, started_at: started_at.parse().ok()? })
+        });
+        let owner = words("owner ").next().and_then(|pid| pid.parse().ok());
+        Noted { owner, child, ports: words("ports ").filter_map(|port| port.parse().ok()).collect() }
     }
 }
 

@@ -19,7 +19,6 @@ use crate::error::{Result, StackError};
 use crate::files::remove_if_there;
 use crate::server::Server;
 use crate::{ports, programs, progress};
-use config::Ports;
 
 pub use jars::KAFKA_VERSION;
 #[cfg(feature = "testing")]
@@ -52,7 +51,8 @@ pub struct Kafka {
     java: PathBuf,
     jars: PathBuf,
     home: PathBuf,
-    ports: Ports,
+    /// Of the broker and of the controller.
+    ports: [u16; 2],
     options: KafkaOptions,
 }
 
@@ -77,12 +77,11 @@ impl Kafka {
         let home = dir.join("kafka");
         fs::create_dir_all(&home).map_err(StackError::io("create", &home))?;
         let last = claim.last_ports();
-        let ports = Ports {
-            broker: ports::choose(NAME, options.port, last.first().copied())?,
-            controller: ports::choose("Kafka's controller", None, last.get(1).copied())?,
-        };
-        let numbers = vec![ports.broker, ports.controller];
-        let server = Server::new(NAME, home.join("kafka.log"), numbers, SHUTDOWN, claim);
+        let ports = [
+            ports::choose(NAME, options.port, last.first().copied())?,
+            ports::choose("Kafka's controller", None, last.get(1).copied())?,
+        ];
+        let server = Server::new(NAME, home.join("kafka.log"), ports.to_vec(), SHUTDOWN, claim);
         let kafka = Kafka { server, java, jars, home, ports, options };
         progress::during(progress, "starting Kafka", || kafka.launch())?;
         Ok(kafka)
@@ -90,7 +89,7 @@ impl Kafka {
 
     /// The address for clients, `127.0.0.1:PORT`.
     pub fn brokers(&self) -> String {
-        format!("127.0.0.1:{}", self.ports.broker)
+        format!("127.0.0.1:{}", self.port())
     }
 
     /// Starts the broker again on the same ports, after stopping it if it still runs; returns when it answers. After a

@@ -25,13 +25,6 @@ pub(super) struct ListArgs {
     cursor: Option<String>,
 }
 
-/// The flags of `dlq groups`.
-#[derive(Args, Clone, Debug)]
-pub(super) struct GroupsArgs {
-    #[command(flatten)]
-    filter: FilterArgs,
-}
-
 /// What is said where there is none.
 const NONE: &str = "no dead letters";
 
@@ -71,8 +64,8 @@ pub(super) async fn list(desk: &Desk, args: &ListArgs) -> Result<()> {
 }
 
 /// Counts letters by cause.
-pub(super) async fn groups(desk: &Desk, args: &GroupsArgs) -> Result<()> {
-    let filter = args.filter.filter(&desk.prefix)?;
+pub(super) async fn groups(desk: &Desk, args: &FilterArgs) -> Result<()> {
+    let filter = args.filter(&desk.prefix)?;
     let groups: All<GroupView> = All::of(letters::counts(&desk.pool, &filter).await.map_err(explain)?);
     desk.list(
         &groups,

@@ -2,6 +2,7 @@
 
 use ordermill_api::dead_letters::SchemaView;
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::printable::printable;
 
@@ -11,12 +12,11 @@ const MARK: &str = "<-- here";
 /// The payload as lines that a terminal may show: JSON spread out, else as it is.
 pub(super) fn lines(payload: &str, schema: &SchemaView) -> Vec<String> {
     if let Ok(value) = serde_json::from_str::<Value>(payload) {
-        let mut spread = Vec::new();
-        spread_out(&value, String::new(), "", 0, &mut spread);
-        if let Some(place) = schema.place.as_deref() {
-            mark_member(&mut spread, place);
+        let mut lines: Vec<String> = format!("{value:#}").lines().map(printable).collect();
+        if let Some(line) = schema.place.as_deref().and_then(|place| lines.get_mut(line_of(value, place)?)) {
+            *line = format!("{line}  {MARK}");
         }
-        return spread.into_iter().map(|line| line.text).collect();
+        return lines;
     }
     let mut lines: Vec<String> = payload.lines().map(printable).collect();
     if let (Some(line), Some(column)) = (schema.line, schema.column) {
@@ -28,58 +28,20 @@ pub(super) fn lines(payload: &str, schema: &SchemaView) -> Vec<String> {
     lines
 }
 
-/// A line and the member that begins on it, named as errors name it; empty for the whole, none for a closing bracket.
-struct Line {
-    member: Option<String>,
-    text: String,
-}
-
-/// Writes a value from `lead` on, which is the name of the member, if it is one.
-fn spread_out(value: &Value, member: String, lead: &str, depth: usize, lines: &mut Vec<Line>) {
-    let indent = "  ".repeat(depth);
-    let (open, close, parts): (_, _, Vec<(String, String, &Value)>) = match value {
-        Value::Object(members) if !members.is_empty() => {
-            let dot = if member.is_empty() { "" } else { "." };
-            let part = |(name, value)| {
-                let lead = format!("{}: ", Value::from(name as &str));
-                (format!("{member}{dot}{name}"), lead, value)
-            };
-            ('{', '}', members.iter().map(|(name, value)| part((name.as_str(), value))).collect())
+/// The line on which a member begins when JSON is spread out, or where it is not there, the nearest that contains it.
+fn line_of(mut value: Value, place: &str) -> Option<usize> {
+    let mut member = &mut value;
+    for part in place.split(['.', '[', ']']).filter(|part| !part.is_empty()) {
+        let pointer = format!("/{part}");
+        if member.pointer(&pointer).is_none() {
+            break;
         }
-        Value::Array(items) if !items.is_empty() => {
-            let part = |(index, value)| (format!("{member}[{index}]"), String::new(), value);
-            ('[', ']', items.iter().enumerate().map(part).collect())
-        }
-        _ => {
-            let text = printable(&format!("{indent}{lead}{value}"));
-            lines.push(Line { member: Some(member), text });
-            return;
-        }
-    };
-    lines.push(Line { member: Some(member.clone()), text: printable(&format!("{indent}{lead}{open}")) });
-    let last = parts.len() - 1;
-    for (index, (member, lead, value)) in parts.into_iter().enumerate() {
-        spread_out(value, member, &lead, depth + 1, lines);
-        if let Some(line) = lines.last_mut().filter(|_| index < last) {
-            line.text.push(',');
-        }
+        member = member.pointer_mut(&pointer)?;
     }
-    lines.push(Line { member: None, text: format!("{indent}{close}") });
-}
-
-/// Marks the line of a member, or where it is not there, of the nearest that contains it.
-fn mark_member(lines: &mut [Line], place: &str) {
-    let mut wanted = if place == "." { "" } else { place };
-    loop {
-        if let Some(line) = lines.iter_mut().find(|line| line.member.as_deref() == Some(wanted)) {
-            line.text = format!("{}  {MARK}", line.text);
-            return;
-        }
-        if wanted.is_empty() {
-            return;
-        }
-        wanted = wanted.rfind(['.', '[']).map_or("", |end| &wanted[..end]);
-    }
+    // What stands before it stays, so the line does, too.
+    let sign = Uuid::new_v4().to_string();
+    *member = Value::from(sign.as_str());
+    format!("{value:#}").lines().position(|line| line.contains(&sign))
 }
 
 #[cfg(test)]

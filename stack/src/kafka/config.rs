@@ -12,21 +12,13 @@ const SERVER: &str = include_str!("server.properties");
 /// Everything goes to the log, errors to standard output too: from there comes the reason for an early end.
 const LOG4J: &str = include_str!("log4j2.properties");
 
-/// The ports of the one node.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Ports {
-    pub(crate) broker: u16,
-    pub(crate) controller: u16,
-}
-
-/// Writes `server.properties`, for data in `data`.
+/// Writes `server.properties`, for data in `data` and the ports of broker and controller.
 pub(crate) fn write_server(
     path: &Path,
     data: &Path,
-    ports: Ports,
+    [broker, controller]: [u16; 2],
     settings: &[(String, String)],
 ) -> Result<()> {
-    let Ports { broker, controller } = ports;
     let mut text = format!(
         "{SERVER}\
          controller.quorum.voters=1@127.0.0.1:{controller}\n\
@@ -60,8 +52,7 @@ mod tests {
     fn settings_of_the_caller_come_last_so_that_they_win() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("server.properties");
-        let ports = Ports { broker: 1, controller: 2 };
-        write_server(&path, Path::new("/data"), ports, &[("num.partitions".into(), "3".into())]).unwrap();
+        write_server(&path, Path::new("/data"), [1, 2], &[("num.partitions".into(), "3".into())]).unwrap();
         let text = fs::read_to_string(path).unwrap();
         assert_eq!(text.lines().rfind(|line| line.starts_with("num.partitions")), Some("num.partitions=3"));
         assert!(text.contains("controller.quorum.voters=1@127.0.0.1:2\n"));
