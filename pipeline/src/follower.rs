@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use ordermill_schemas::{Event, Topic};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use sqlx::PgPool;
@@ -245,16 +245,8 @@ fn read_into(
     topic: Topic,
     partitions: i16,
 ) -> Result<(), KafkaError> {
-    let mut client = config.client();
-    client
-        .set("group.id", config.full_name("follower"))
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .set("auto.offset.reset", "error")
-        .set("fetch.wait.max.ms", "100")
-        .set("fetch.error.backoff.ms", "50");
-    config.override_with_settings(&mut client);
-    let consumer: BaseConsumer = client.create()?;
+    let consumer =
+        config.reader("follower", [("fetch.wait.max.ms", "100"), ("fetch.error.backoff.ms", "50")])?;
     let name = config.full_name(topic.name());
     let mut ends = TopicPartitionList::new();
     for partition in 0..i32::from(partitions) {

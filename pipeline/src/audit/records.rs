@@ -36,23 +36,18 @@ pub(super) struct Bounds {
 
 /// A consumer that belongs to no group and remembers nothing.
 pub(super) fn consumer(kafka: &KafkaConfig) -> Result<Arc<BaseConsumer>, KafkaError> {
-    let mut config = kafka.client();
-    config
-        .set("group.id", kafka.full_name("audit"))
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .set("auto.offset.reset", "error")
-        .set("enable.partition.eof", "true")
+    let settings = [
+        ("enable.partition.eof", "true"),
         // A partition is fetched ahead of its reader by about this much, which bounds the memory. The size
         // does not count headers, which are the larger part of most records, hence the number as well.
-        .set("queued.min.messages", "500")
-        .set("queued.max.messages.kbytes", "256")
-        .set("max.partition.fetch.bytes", "65536")
+        ("queued.min.messages", "500"),
+        ("queued.max.messages.kbytes", "256"),
+        ("max.partition.fetch.bytes", "65536"),
         // The partition that is waited for must not wait for those that are ahead far enough or at their end.
-        .set("fetch.queue.backoff.ms", "5")
-        .set("fetch.wait.max.ms", "1");
-    kafka.override_with_settings(&mut config);
-    Ok(Arc::new(config.create()?))
+        ("fetch.queue.backoff.ms", "5"),
+        ("fetch.wait.max.ms", "1"),
+    ];
+    Ok(Arc::new(kafka.reader("audit", settings)?))
 }
 
 /// What a partition holds now. A partition that does not exist holds nothing.

@@ -125,23 +125,22 @@ impl<'a, H: Handler> Member<'a, H> {
         pulse: &'a Pulse,
         tokio: &'a Handle,
     ) -> Result<Member<'a, H>, String> {
-        let mut client = config.kafka.client();
-        client
-            .set("group.id", config.kafka.full_name(H::GROUP))
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            .set("auto.offset.reset", "error")
+        let client = config.kafka.client_with([
+            ("group.id", &config.kafka.full_name(H::GROUP)),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("auto.offset.reset", "error"),
             // Partition n of every topic goes to the same member, so one key's topics meet in one place.
-            .set("partition.assignment.strategy", "range")
-            .set("session.timeout.ms", config.session_timeout_ms.to_string())
-            .set("heartbeat.interval.ms", (config.session_timeout_ms / 4).to_string())
-            .set("max.poll.interval.ms", "300000")
-            .set("fetch.wait.max.ms", "100")
-            .set("fetch.error.backoff.ms", "50")
-            .set("topic.metadata.refresh.interval.ms", "5000")
-            .set(STATISTICS_INTERVAL.0, STATISTICS_INTERVAL.1)
-            .set("queued.min.messages", "10000");
-        config.kafka.override_with_settings(&mut client);
+            ("partition.assignment.strategy", "range"),
+            ("session.timeout.ms", &config.session_timeout_ms.to_string()),
+            ("heartbeat.interval.ms", &(config.session_timeout_ms / 4).to_string()),
+            ("max.poll.interval.ms", "300000"),
+            ("fetch.wait.max.ms", "100"),
+            ("fetch.error.backoff.ms", "50"),
+            ("topic.metadata.refresh.interval.ms", "5000"),
+            STATISTICS_INTERVAL,
+            ("queued.min.messages", "10000"),
+        ]);
         let assignment = Assignment {
             group: H::GROUP,
             prefix: config.kafka.prefix.clone(),

@@ -252,23 +252,22 @@ impl Publisher {
         usage: &KafkaUsage,
     ) -> Result<Publisher, RelayError> {
         let kafka = &config.kafka;
-        let mut client = kafka.client();
-        client
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
+        let client = kafka.client_with([
+            ("enable.idempotence", "true"),
+            ("acks", "all"),
             // After a failure nothing overtakes: the producer stops, and the next one begins at the cursor.
-            .set("enable.gapless.guarantee", "true")
-            .set("message.timeout.ms", "0")
+            ("enable.gapless.guarantee", "true"),
+            ("message.timeout.ms", "0"),
             // A topic that is gone shows after this long, and is made again.
-            .set("topic.metadata.propagation.max.ms", "5000")
-            .set("topic.metadata.refresh.interval.ms", "5000")
-            .set("linger.ms", "0.5")
-            .set("compression.type", "lz4")
-            .set("queue.buffering.max.messages", "100000")
-            .set("message.max.bytes", "1000000")
-            .set("partitioner", "murmur2_random")
-            .set(STATISTICS_INTERVAL.0, STATISTICS_INTERVAL.1);
-        kafka.override_with_settings(&mut client);
+            ("topic.metadata.propagation.max.ms", "5000"),
+            ("topic.metadata.refresh.interval.ms", "5000"),
+            ("linger.ms", "0.5"),
+            ("compression.type", "lz4"),
+            ("queue.buffering.max.messages", "100000"),
+            ("message.max.bytes", "1000000"),
+            ("partitioner", "murmur2_random"),
+            STATISTICS_INTERVAL,
+        ]);
         let mut ends = Ends::default();
         for tail in found {
             ends.met(&kafka.full_name(&tail.topic), i32::from(tail.partition), tail.high - 1);

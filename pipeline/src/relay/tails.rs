@@ -15,6 +15,8 @@ use super::RelayError;
 use crate::kafka::{self, KafkaConfig};
 use crate::label::Label;
 
+/// The name that the reading has at the broker.
+const READER: &str = "relay-tails";
 /// How long the broker has to hand out the ends.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// How many records before the end are looked at, in case the last ones are not ours.
@@ -44,7 +46,7 @@ pub(super) struct Last {
 
 /// Reads the end of every partition of `topics`, which are named without prefix. A topic that does not exist is empty.
 pub(super) fn read(kafka: &KafkaConfig, topics: &[String], partitions: i16) -> Result<Vec<Tail>, KafkaError> {
-    let consumer = consumer(kafka)?;
+    let consumer = kafka.reader(READER, [])?;
     let mut found = Vec::new();
     let mut ranges = Vec::new();
     for topic in topics {
@@ -76,19 +78,12 @@ pub(super) fn label_before(
     offset: i64,
     deadline: Duration,
 ) -> Option<Label> {
-    let consumer = consumer(kafka).ok()?;
+    let consumer = kafka.reader(READER, []).ok()?;
     let name = kafka.full_name(topic);
     let (low, _) = kafka::bounds(&consumer, &name, i32::from(partition), deadline).ok()?;
     let range = (name, i32::from(partition), (offset - LOOK_BACK).max(low), offset);
     let last = last_of(&consumer, &[range], deadline).ok()?;
     Some((*last.first()?)?.label)
-}
-
-fn consumer(kafka: &KafkaConfig) -> Result<BaseConsumer, KafkaError> {
-    let mut config = kafka.client();
-    config.set("group.id", kafka.full_name("relay-tails")).set("enable.auto.commit", "false");
-    kafka.override_with_settings(&mut config);
-    config.create()
 }
 
 /// A topic's full name, a partition, and the offsets to look at: from the first to before the second.
