@@ -19,6 +19,7 @@ use crate::dead_letters::parked_keys::ParkedKeys;
 use crate::dead_letters::{Code, Rejection};
 use crate::journal::{Keys, Load, Loaded, Lock, Shortfall, Statement, Unwritten, Writes};
 use crate::label::Label;
+use crate::log::Entry;
 
 /// A record that is to be applied, or only to be passed over.
 #[derive(Clone, Debug)]
@@ -184,7 +185,7 @@ impl<H: Handler> Batches<'_, H> {
             let batch = Batch { events: &sorted.events, now, partitions, tells_effects: false };
             writes = attempt::decide(self.handler, &loaded, &batch)?.writes;
         }
-        let appended = appended::<H>(&writes);
+        let appended = appended::<H>(&writes.entries);
         writes.entries.extend(aside::put(&mut transaction, H::GROUP, &sorted.asides).await?);
         self.write(&mut transaction, &writes, &progress(items), now).await?;
         transaction.commit().await?;
@@ -275,8 +276,8 @@ impl<H: Handler> Batches<'_, H> {
 }
 
 /// The events that the handler wants to see after the commit.
-pub(super) fn appended<H: Handler>(writes: &Writes) -> Vec<Appended> {
-    let follow_up = writes.entries.iter().filter(|entry| H::follows_up(entry));
+pub(super) fn appended<H: Handler>(entries: &[Entry]) -> Vec<Appended> {
+    let follow_up = entries.iter().filter(|entry| H::follows_up(entry));
     follow_up.map(|entry| Appended { event_id: entry.event_id, entry: entry.clone() }).collect()
 }
 

@@ -105,15 +105,13 @@ pub struct Halted {
 /// # Errors
 /// Where the database fails.
 pub async fn halted(pool: &PgPool) -> Result<Vec<Halted>, sqlx::Error> {
-    let rows = sqlx::query!(
-        "SELECT group_name, halted_at, reason FROM halted_group WHERE resumed_at IS NULL ORDER BY group_name"
-    );
-    let halted = rows.fetch_all(pool).await?.into_iter().map(|row| Halted {
-        group: row.group_name,
-        halted_at: row.halted_at.to_jiff(),
-        reason: row.reason,
-    });
-    Ok(halted.collect())
+    sqlx::query_as!(
+        Halted,
+        r#"SELECT group_name AS "group", halted_at, reason FROM halted_group
+           WHERE resumed_at IS NULL ORDER BY group_name"#
+    )
+    .fetch_all(pool)
+    .await
 }
 
 /// A group that goes on.

@@ -6,7 +6,6 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::letters::state_of;
 use super::{Code, State, Verdict, storable};
 use crate::consumer::Record;
 use crate::log::RecordPlace;
@@ -161,28 +160,27 @@ impl Letter {
     }
 }
 
-struct LetterRow {
-    dead_letter_id: Uuid,
-    topic: String,
-    partition: i16,
-    record_offset: i64,
-    record_key: Option<Vec<u8>>,
-    headers: Json<Vec<StoredHeader>>,
-    payload: Option<Vec<u8>>,
-    state: String,
-    resolved_at: Option<jiff_sqlx::Timestamp>,
-    resolved_by: Option<Uuid>,
-    had_effect: bool,
-    waits_for: Option<Uuid>,
-    releasing: bool,
-}
-
-impl From<LetterRow> for Letter {
-    fn from(row: LetterRow) -> Letter {
+/// These letters, in the order in which they were put aside.
+async fn letters(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Letter>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"SELECT d.dead_letter_id, d.topic, d.partition, d.record_offset,
+               coalesce(d.record_key, d.foreign_record_key) AS record_key,
+               d.headers AS "headers: Json<Vec<StoredHeader>>", d.payload, d.state AS "state: State", d.resolved_at,
+               d.resolved_by, coalesce(d.had_effect, false) AS "had_effect!",
+               p.dead_letter_id AS "waits_for?", coalesce(p.releasing, false) AS "releasing!"
+           FROM dead_letter d
+           LEFT JOIN parked_key p
+               ON p.group_name = d.group_name AND p.topic = d.topic AND p.record_key = d.record_key
+           WHERE d.dead_letter_id = ANY($1) ORDER BY d.ordinal"#,
+        ids,
+    )
+    .fetch_all(connection)
+    .await?;
+    let letters = rows.into_iter().map(|row| {
         let place = RecordPlace { topic: row.topic, partition: row.partition, offset: row.record_offset };
         Letter {
             dead_letter_id: row.dead_letter_id,
-            state: state_of(&row.state),
+            state: row.state,
             record: Record::stored(place, row.record_key, &row.headers.0, row.payload),
             resolved_at: row.resolved_at.map(|at| at.to_jiff()),
             resolved_by: row.resolved_by,
@@ -190,7 +188,8 @@ impl From<LetterRow> for Letter {
             waits_for: row.waits_for,
             releasing: row.releasing,
         }
-    }
+    });
+    Ok(letters.collect())
 }
 
 /// Locks the keys of a task's letters, where they are parked, and then the letters.
@@ -210,27 +209,14 @@ pub(crate) async fn lock(
     )
     .fetch_all(&mut *connection)
     .await?;
-    // What is read from here on is what the locks have waited for.
-    let rows = sqlx::query_as!(
-        LetterRow,
-        r#"WITH mine AS MATERIALIZED (
-               SELECT * FROM dead_letter WHERE dead_letter_id = ANY($2) ORDER BY dead_letter_id FOR UPDATE
-           )
-           SELECT d.dead_letter_id AS "dead_letter_id!", d.topic AS "topic!", d.partition AS "partition!",
-               d.record_offset AS "record_offset!", coalesce(d.record_key, d.foreign_record_key) AS record_key,
-               d.headers AS "headers!: Json<Vec<StoredHeader>>", d.payload, d.state AS "state!", d.resolved_at,
-               d.resolved_by, coalesce(d.had_effect, false) AS "had_effect!",
-               p.dead_letter_id AS "waits_for?", coalesce(p.releasing, false) AS "releasing!"
-           FROM mine d
-           LEFT JOIN parked_key p
-               ON p.group_name = $1 AND p.topic = d.topic AND p.record_key = d.record_key
-           ORDER BY d.ordinal"#,
-        group,
+    sqlx::query!(
+        "SELECT state FROM dead_letter WHERE dead_letter_id = ANY($1) ORDER BY dead_letter_id FOR UPDATE",
         &task.dead_letter_ids,
     )
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
-    Ok(rows.into_iter().map(Letter::from).collect())
+    // What is read from here on is what the locks have waited for.
+    letters(connection, &task.dead_letter_ids).await
 }
 
 /// Takes a key whose letter is done with, so that what waits can be applied. Keys that another member works at are
@@ -256,22 +242,28 @@ pub(crate) async fn waiting(
     key: &Key,
     limit: i64,
 ) -> Result<Vec<Letter>, sqlx::Error> {
-    let rows = sqlx::query_as!(
-        LetterRow,
-        r#"SELECT dead_letter_id, topic, partition, record_offset, record_key,
-               headers AS "headers: Json<Vec<StoredHeader>>", payload, state, resolved_at, resolved_by,
-               false AS "had_effect!", NULL::uuid AS waits_for, true AS "releasing!"
-           FROM dead_letter
-           WHERE group_name = $1 AND topic = $2 AND record_key = $3 AND state = 'WAITING'
-           ORDER BY ordinal LIMIT $4 FOR UPDATE"#,
+    let ids = waiting_ids(&mut *connection, group, key, limit).await?;
+    letters(connection, &ids).await
+}
+
+/// The ids of what waits for a key, in order, at most `limit`.
+pub(super) async fn waiting_ids(
+    connection: &mut PgConnection,
+    group: &str,
+    key: &Key,
+    limit: i64,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "SELECT dead_letter_id FROM dead_letter
+         WHERE group_name = $1 AND topic = $2 AND record_key = $3 AND state = 'WAITING'
+         ORDER BY ordinal LIMIT $4 FOR UPDATE",
         group,
         key.topic,
         key.record_key,
         limit,
     )
     .fetch_all(connection)
-    .await?;
-    Ok(rows.into_iter().map(Letter::from).collect())
+    .await
 }
 
 /// What would be applied before a letter that waits and with it: its key's letter, if the replay has that, and what waits
@@ -281,27 +273,23 @@ pub(crate) async fn up_to(
     task: &Task,
     letter: &Letter,
 ) -> Result<Vec<Letter>, sqlx::Error> {
-    let rows = sqlx::query_as!(
-        LetterRow,
-        r#"SELECT w.dead_letter_id, w.topic, w.partition, w.record_offset, w.record_key,
-               w.headers AS "headers: Json<Vec<StoredHeader>>", w.payload, w.state, w.resolved_at, w.resolved_by,
-               false AS "had_effect!", NULL::uuid AS waits_for, false AS "releasing!"
-           FROM dead_letter l
-           JOIN parked_key p
-               ON p.group_name = l.group_name AND p.topic = l.topic AND p.record_key = l.record_key
-           JOIN dead_letter_replay_item i ON i.replay_id = $1 AND i.dead_letter_id = p.dead_letter_id
-           JOIN dead_letter w
-               ON w.group_name = l.group_name AND w.topic = l.topic AND w.record_key = l.record_key
-                   AND w.ordinal <= l.ordinal
-                   AND (w.state = 'WAITING' OR w.dead_letter_id = p.dead_letter_id)
-           WHERE l.dead_letter_id = $2
-           ORDER BY w.ordinal"#,
+    let ids = sqlx::query_scalar!(
+        "SELECT w.dead_letter_id
+         FROM dead_letter l
+         JOIN parked_key p
+             ON p.group_name = l.group_name AND p.topic = l.topic AND p.record_key = l.record_key
+         JOIN dead_letter_replay_item i ON i.replay_id = $1 AND i.dead_letter_id = p.dead_letter_id
+         JOIN dead_letter w
+             ON w.group_name = l.group_name AND w.topic = l.topic AND w.record_key = l.record_key
+                 AND w.ordinal <= l.ordinal
+                 AND (w.state = 'WAITING' OR w.dead_letter_id = p.dead_letter_id)
+         WHERE l.dead_letter_id = $2",
         task.replay_id,
         letter.dead_letter_id,
     )
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
-    Ok(rows.into_iter().map(Letter::from).collect())
+    letters(connection, &ids).await
 }
 
 /// Notes that letters have been applied, by that replay or as ones that waited, and whether that changed anything.
@@ -330,12 +318,9 @@ pub(crate) async fn resolve(
 /// Notes that letters have failed, once more or for the first time, and parks them.
 pub(crate) async fn fail(
     connection: &mut PgConnection,
-    failures: &[(Uuid, Code, String)],
+    failures: &[(Uuid, Code, &str)],
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
-    if failures.is_empty() {
-        return Ok(());
-    }
     let ids: Vec<Uuid> = failures.iter().map(|(id, ..)| *id).collect();
     let codes: Vec<String> = failures.iter().map(|(_, code, _)| code.name().to_owned()).collect();
     let errors: Vec<String> = failures.iter().map(|(.., error)| storable(error)).collect();
@@ -360,9 +345,8 @@ pub(crate) async fn fail(
 pub(crate) async fn release(
     connection: &mut PgConnection,
     group: &str,
-    effects: &[(Uuid, bool)],
+    dead_letter_ids: &[Uuid],
 ) -> Result<(), sqlx::Error> {
-    let ids: Vec<Uuid> = effects.iter().map(|(id, _)| *id).collect();
     sqlx::query!(
         "WITH done AS (
              SELECT p.topic, p.record_key, EXISTS (
@@ -377,7 +361,7 @@ pub(crate) async fn release(
          DELETE FROM parked_key p USING done d
          WHERE NOT d.any_waits AND p.group_name = $1 AND p.topic = d.topic AND p.record_key = d.record_key",
         group,
-        &ids,
+        dead_letter_ids,
     )
     .execute(connection)
     .await?;
