@@ -12,7 +12,7 @@ use super::left_over::{Named, left_over};
 use super::{offsets, silence};
 use crate::kafka;
 use crate::label::Label;
-use crate::relay::{self, Published};
+use crate::relay::{Cursor, Published};
 
 /// How often the relay's cursor is compared with what was read.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -52,10 +52,14 @@ impl Lookout {
         if assignment.with_state(|state| silence::is_left_out(state, now)) {
             return Err("the group gives the member nothing to do, nor says that there is nothing".to_owned());
         }
-        let published = match assignment.runtime.block_on(relay::published(&assignment.pool)) {
-            Ok(published) => published,
-            Err(error) => {
-                tracing::debug!(group = assignment.group, %error, "cannot see what the relay has published");
+        let published = match assignment.runtime.block_on(Cursor::read(&assignment.pool)) {
+            Ok(Some(cursor)) => cursor.published(),
+            unknown => {
+                tracing::debug!(
+                    group = assignment.group,
+                    ?unknown,
+                    "cannot see what the relay has published"
+                );
                 return Ok(());
             }
         };

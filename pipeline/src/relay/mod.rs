@@ -22,7 +22,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ordermill_schemas::Topic;
-use rdkafka::error::KafkaError;
 use sqlx::PgPool;
 use thiserror::Error;
 use tokio::runtime::Handle;
@@ -38,8 +37,8 @@ use crate::wake::Wake;
 use crate::words::Words;
 
 pub use adopt::{AdoptError, Adoption, Reason};
+pub(crate) use cursor::Cursor;
 pub use cursor::{CursorError, install, partitions};
-pub(crate) use cursor::{Progress, progress, published};
 pub(crate) use fence::log_end;
 pub(crate) use published::Published;
 pub use repeat::request_repeat;
@@ -209,12 +208,8 @@ impl Relay {
     }
 
     fn pause(&self, delay: Duration) {
-        self.runtime.block_on(async {
-            tokio::select! {
-                () = self.shutdown.cancelled() => {}
-                () = tokio::time::sleep(delay) => {}
-            }
-        });
+        let sleep = async { tokio::time::sleep(delay).await };
+        self.runtime.block_on(self.shutdown.run_until_cancelled(sleep));
     }
 
     /// Waits for work that may take longer than the lease, which is kept meanwhile.
@@ -253,7 +248,8 @@ impl Relay {
             "the relay leads"
         );
         self.metrics.relay_leading.set(1);
-        let publisher = Publisher::new(&self.config, leadership.era, &found, &self.metrics.kafka_usage)?;
+        let usage = &self.metrics.kafka_usage;
+        let publisher = Publisher::new(&self.config, leadership.era, &found, &self.words, usage)?;
         let mut watch = Watch::new(&self.config.kafka, topics, self.config.look_every);
         let mut fences = Fences::default();
         let mut last_seen = Instant::now();
@@ -296,13 +292,9 @@ impl Relay {
         if final_position <= leadership.position {
             return Ok(false);
         }
-        let rows = self.runtime.block_on(publisher::read(
-            &self.pool,
-            &self.words,
-            leadership.position,
-            final_position,
-            BATCH_ROWS_MAX,
-        ))?;
+        let (position, words) = (leadership.position, &self.words);
+        let rows = publisher::read(&self.pool, words, position, final_position, BATCH_ROWS_MAX);
+        let rows = self.runtime.block_on(rows)?;
         let count = rows.len();
         // Fewer rows than asked for: all up to the cut were read, and the rest of the positions are holes
         // left by transactions that were rolled back.
@@ -338,9 +330,8 @@ impl Relay {
     /// Compares what Kafka holds with the cursor: sends again what is missing, refuses where Kafka knows more
     /// than the log.
     fn look_at_kafka(&self, leadership: &mut Leadership, topics: &[String]) -> Result<Vec<Tail>, RelayError> {
-        let (kafka, topics, partitions) = (self.config.kafka.clone(), topics.to_vec(), leadership.partitions);
-        let read = tokio::task::spawn_blocking(move || tails::read(&kafka, &topics, partitions));
-        let found = self.keeping(leadership, read)?.unwrap_or(Err(KafkaError::Canceled))?;
+        let look = tails::look(&self.config.kafka, topics.to_vec(), leadership.partitions);
+        let found = self.keeping(leadership, look)??;
         let foreign = self.runtime.block_on(tails::foreign(&self.pool, leadership.era, &found))?;
         if let Some((tail, label)) = foreign {
             let end = self.runtime.block_on(fence::log_end(&self.pool))?;

@@ -70,6 +70,17 @@ pub(super) fn read(kafka: &KafkaConfig, topics: &[String], partitions: i16) -> R
     Ok(found)
 }
 
+/// [`read`] for who must not block.
+pub(super) async fn look(
+    kafka: &KafkaConfig,
+    topics: Vec<String>,
+    partitions: i16,
+) -> Result<Vec<Tail>, KafkaError> {
+    let kafka = kafka.clone();
+    let read = tokio::task::spawn_blocking(move || read(&kafka, &topics, partitions));
+    read.await.unwrap_or(Err(KafkaError::Canceled))
+}
+
 /// The label of the record that lies before an offset; none where it is not to be had soon.
 pub(super) fn label_before(
     kafka: &KafkaConfig,
