@@ -24,6 +24,7 @@ macro_rules! named {
     ($(#[$about:meta])* $Enum:ident { $($(#[$says:meta])* $Variant:ident = $name:literal,)* }) => {
         $(#[$about])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, sqlx::Type)]
+        #[sqlx(type_name = "text")]
         pub enum $Enum {
             $($(#[$says])* #[serde(rename = $name)] #[sqlx(rename = $name)] $Variant,)*
         }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use ordermill_domain::aggregate::Aggregate as _;
 use ordermill_domain::coupons::{Coupons, UserCoupon};
 use ordermill_domain::orders::{Order, Orders};
-use ordermill_pipeline::consumer::{HandlerError, Runtime, derived_event_id};
+use ordermill_pipeline::consumer::{Runtime, derived_event_id};
 use ordermill_pipeline::heartbeat::{self, Pulse};
-use ordermill_pipeline::journal::{Journal, Keys};
+use ordermill_pipeline::journal::{Journal, JournalError, Keys};
 use ordermill_pipeline::log::Origin;
 use ordermill_pipeline::retry::Retry;
 use ordermill_pipeline::trace::TraceContext;
@@ -53,7 +53,7 @@ pub(crate) async fn run(runtime: Runtime, instance: String, metrics: WorkerMetri
     let _ = beat.await;
 }
 
-async fn look(journal: &Journal, metrics: &WorkerMetrics) -> Result<(), HandlerError> {
+async fn look(journal: &Journal, metrics: &WorkerMetrics) -> Result<(), JournalError> {
     let full = usize::try_from(BATCH_MAX).unwrap_or(usize::MAX);
     while give_up_some(journal).await? == full {}
     while expire_some(journal).await? == full {}
@@ -62,7 +62,7 @@ async fn look(journal: &Journal, metrics: &WorkerMetrics) -> Result<(), HandlerE
 }
 
 /// Gives up one batch of orders; how many were due.
-async fn give_up_some(journal: &Journal) -> Result<usize, HandlerError> {
+async fn give_up_some(journal: &Journal) -> Result<usize, JournalError> {
     let due = orders::expired(&journal.pool, journal.now(), BATCH_MAX).await?;
     let mut keys = Keys::default();
     keys.extend(Order::NOUN, due.iter().copied());
@@ -78,14 +78,14 @@ async fn give_up_some(journal: &Journal) -> Result<usize, HandlerError> {
                 written.push(Written::new(derived_event_id(NAME, *order_id, round), decided, origin()));
             }
         }
-        Ok::<_, HandlerError>(Decision::of(written, ()))
+        Ok::<_, JournalError>(Decision::of(written, ()))
     })
     .await?;
     Ok(due.len())
 }
 
 /// Ends one batch of users' coupons whose time is over; how many were due.
-async fn expire_some(journal: &Journal) -> Result<usize, HandlerError> {
+async fn expire_some(journal: &Journal) -> Result<usize, JournalError> {
     let due = coupons::expired(&journal.pool, journal.now(), BATCH_MAX).await?;
     let mut keys = Keys::default();
     keys.extend(UserCoupon::NOUN, due.iter().copied());
@@ -98,7 +98,7 @@ async fn expire_some(journal: &Journal) -> Result<usize, HandlerError> {
                 state.expire(*user_coupon_id).map(|decided| Written::new(event_id, decided, origin())),
             );
         }
-        Ok::<_, HandlerError>(Decision::of(written, ()))
+        Ok::<_, JournalError>(Decision::of(written, ()))
     })
     .await?;
     Ok(due.len())

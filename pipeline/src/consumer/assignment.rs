@@ -22,6 +22,9 @@ use crate::relay::request_repeat;
 /// How long the broker has to say what a partition holds.
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Why a member joins anew.
+pub(super) type Anew = Box<dyn std::error::Error>;
+
 /// A partition that this member owns.
 #[derive(Clone, Debug)]
 pub(super) struct Owned {
@@ -88,12 +91,12 @@ impl ConsumerContext for Assignment {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => self.revoke(consumer),
             other => {
                 let _ = self.revoke(consumer);
-                Err(format!("rebalance: {}", RDKafkaErrorCode::from(other)))
+                Err(format!("rebalance: {}", RDKafkaErrorCode::from(other)).into())
             }
         };
         if let Err(error) = outcome {
-            tracing::warn!(group = self.group, error, "the assignment failed; the member joins anew");
-            self.with_state(|state| state.failure = Some(error));
+            tracing::warn!(group = self.group, %error, "the assignment failed; the member joins anew");
+            self.with_state(|state| state.failure = Some(error.to_string()));
         }
     }
 }
@@ -114,7 +117,7 @@ impl Assignment {
         &self,
         consumer: &BaseConsumer<Assignment>,
         partitions: &mut TopicPartitionList,
-    ) -> Result<(), String> {
+    ) -> Result<(), Anew> {
         let slots: Vec<Slot> = partitions
             .elements()
             .iter()
@@ -124,21 +127,16 @@ impl Assignment {
             })
             .collect();
         let (topics, numbers): (Vec<String>, Vec<i16>) = slots.iter().cloned().unzip();
-        let claims = self
-            .runtime
-            .block_on(offsets::claim(&self.pool, self.group, &topics, &numbers))
-            .map_err(|error| error.to_string())?;
+        let claims = self.runtime.block_on(offsets::claim(&self.pool, self.group, &topics, &numbers))?;
         let mut owned = HashMap::with_capacity(claims.len());
         let mut positions = TopicPartitionList::new();
         for claim in claims {
-            let (offset, partition) = self.begin(consumer, &claim).map_err(|error| error.to_string())?;
-            positions
-                .add_partition_offset(
-                    &self.full_name(&claim.topic),
-                    i32::from(claim.partition),
-                    Offset::Offset(offset),
-                )
-                .map_err(|error| error.to_string())?;
+            let (offset, partition) = self.begin(consumer, &claim)?;
+            positions.add_partition_offset(
+                &self.full_name(&claim.topic),
+                i32::from(claim.partition),
+                Offset::Offset(offset),
+            )?;
             owned.insert((claim.topic, claim.partition), partition);
         }
         tracing::info!(group = self.group, partitions = owned.len(), "partitions assigned");
@@ -147,18 +145,18 @@ impl Assignment {
             state.unassigned_since = None;
             state.generation += 1;
         });
-        consumer.assign(&positions).map_err(|error| error.to_string())?;
+        consumer.assign(&positions)?;
         // The client goes on pausing what was paused before, also where it comes back as a new part.
-        consumer.resume(&positions).map_err(|error| error.to_string())
+        Ok(consumer.resume(&positions)?)
     }
 
-    fn revoke(&self, consumer: &BaseConsumer<Assignment>) -> Result<(), String> {
+    fn revoke(&self, consumer: &BaseConsumer<Assignment>) -> Result<(), Anew> {
         self.with_state(|state| {
             state.owned.clear();
             state.unassigned_since = Some(Instant::now());
             state.generation += 1;
         });
-        consumer.unassign().map_err(|error| error.to_string())
+        Ok(consumer.unassign()?)
     }
 
     fn begin(&self, consumer: &BaseConsumer<Assignment>, claim: &Claim) -> Result<(i64, Owned), KafkaError> {

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use sqlx::{Connection as _, PgConnection};
 
 use super::record::{Received, Record};
-use super::{Batch, Handled, Handler, HandlerError, Runtime};
+use super::{Batch, Handled, Handler, Runtime, rejection};
 use crate::dead_letters::Code;
-use crate::journal::{Keys, Loaded, Lock, Statement, load};
+use crate::journal::{JournalError, Keys, Loaded, Lock, Statement, load};
 use crate::log::Entry;
 
 /// Has the handler decide. A panic is an error like others: it must not end the consumer.
@@ -17,9 +17,9 @@ pub(super) fn decide<H: Handler>(
     handler: &H,
     loaded: &Loaded,
     batch: &Batch<'_>,
-) -> Result<Handled, HandlerError> {
+) -> Result<Handled, JournalError> {
     catch_unwind(AssertUnwindSafe(|| handler.decide(loaded, batch)))
-        .unwrap_or_else(|panic| Err(HandlerError::Panic(message_of(panic.as_ref()))))
+        .unwrap_or_else(|panic| Err(JournalError::Panic(message_of(panic.as_ref()))))
 }
 
 fn message_of(panic: &(dyn Any + Send)) -> String {
@@ -43,7 +43,7 @@ pub(super) async fn attempt<H: Handler>(
     records: &[&Record],
     of_one_key: bool,
     now: Timestamp,
-) -> Result<(Vec<Attempt>, Vec<Entry>), HandlerError> {
+) -> Result<(Vec<Attempt>, Vec<Entry>), JournalError> {
     let mut received: Vec<_> = records.iter().map(|record| record.receive()).collect();
     if let Some(first) = received.iter().position(Result::is_err).filter(|_| of_one_key) {
         received.truncate(first + 1);
@@ -79,7 +79,7 @@ async fn apply<H: Handler>(
     connection: &mut PgConnection,
     events: &[Received],
     now: Timestamp,
-) -> Result<Result<Handled, (Code, String)>, HandlerError> {
+) -> Result<Result<Handled, (Code, String)>, JournalError> {
     let mut savepoint = connection.begin().await?;
     match write(runtime, handler, &mut savepoint, events, now).await {
         Ok(handled) => {
@@ -87,7 +87,7 @@ async fn apply<H: Handler>(
             Ok(Ok(handled))
         }
         Err(error) => {
-            let Some(code) = error.rejection() else { return Err(error) };
+            let Some(code) = rejection(&error) else { return Err(error) };
             savepoint.rollback().await?;
             Ok(Err((code, error.to_string())))
         }
@@ -100,12 +100,12 @@ async fn write<H: Handler>(
     connection: &mut PgConnection,
     events: &[Received],
     now: Timestamp,
-) -> Result<Handled, HandlerError> {
+) -> Result<Handled, JournalError> {
     let loaded = load(&mut *connection, H::TABLES, &keys(handler, events), Lock::ForUpdate).await?;
     let batch = Batch { events, now, partitions: runtime.journal.partitions, tells_effects: true };
     let handled = decide(handler, &loaded, &batch)?;
     let mut statement = Statement::default();
-    runtime.journal.add(&mut statement, &handled.writes, now).await?;
+    runtime.journal.add(&mut statement, &handled.writes, now)?;
     statement.execute(connection).await?;
     Ok(handled)
 }
@@ -121,7 +121,7 @@ pub(super) async fn foresee<H: Handler>(
     connection: &mut PgConnection,
     records: &[&Record],
     now: Timestamp,
-) -> Result<Vec<Attempt>, HandlerError> {
+) -> Result<Vec<Attempt>, JournalError> {
     let received: Vec<_> = records.iter().map(|record| record.receive()).collect();
     let events: Vec<Received> = received.iter().flatten().cloned().collect();
     let loaded = load(connection, H::TABLES, &keys(handler, &events), Lock::None).await?;
@@ -131,7 +131,7 @@ pub(super) async fn foresee<H: Handler>(
     };
     match decide(&events) {
         Ok(handled) => return Ok(told(received, &handled.effects)),
-        Err(error) if error.rejection().is_none() => return Err(error),
+        Err(error) if rejection(&error).is_none() => return Err(error),
         Err(_) => {}
     }
     let mut applied = Vec::new();
@@ -141,7 +141,7 @@ pub(super) async fn foresee<H: Handler>(
             Ok(handled) => Ok(handled.effects.last() == Some(&true)),
             Err(error) => {
                 applied.pop();
-                Err((error.rejection().unwrap_or(Code::Bug), error.to_string()))
+                Err((rejection(&error).unwrap_or(Code::Bug), error.to_string()))
             }
         }
     });

@@ -10,14 +10,14 @@ use super::attempt;
 use super::offsets::{self, Progress};
 use super::record::{Received, Record};
 use super::search::Search;
-use super::{Appended, Batch, Handler, HandlerError, Runtime};
+use super::{Appended, Batch, Handler, Runtime, rejection};
 use crate::database;
 use crate::dead_letters::aside::{self, Aside};
 use crate::dead_letters::flood::FloodGuard;
 use crate::dead_letters::halts::{self, Standing};
 use crate::dead_letters::parked_keys::ParkedKeys;
 use crate::dead_letters::{Code, Rejection};
-use crate::journal::{Keys, Load, Loaded, Lock, Shortfall, Statement, Unwritten, Writes};
+use crate::journal::{JournalError, Keys, Load, Loaded, Lock, Shortfall, Statement, Unwritten, Writes};
 use crate::label::Label;
 use crate::log::Entry;
 
@@ -41,7 +41,7 @@ pub(super) struct Item {
 pub(super) enum BatchError {
     /// The same again, later.
     #[error("{0}")]
-    Retry(HandlerError),
+    Retry(JournalError),
     /// A partition has another owner: drop everything and join anew.
     #[error("another member owns a partition of this batch")]
     Fenced,
@@ -51,7 +51,7 @@ pub(super) enum BatchError {
         /// What the record is put aside for.
         code: Code,
         /// What is wrong.
-        error: HandlerError,
+        error: JournalError,
     },
     /// Kafka holds another history than the log: nothing of it is applied.
     #[error(
@@ -64,9 +64,9 @@ pub(super) enum BatchError {
     Halted,
 }
 
-impl From<HandlerError> for BatchError {
-    fn from(error: HandlerError) -> BatchError {
-        match error.rejection() {
+impl From<JournalError> for BatchError {
+    fn from(error: JournalError) -> BatchError {
+        match rejection(&error) {
             Some(code) => BatchError::Reject { code, error },
             None => BatchError::Retry(error),
         }
@@ -75,7 +75,7 @@ impl From<HandlerError> for BatchError {
 
 impl From<sqlx::Error> for BatchError {
     fn from(error: sqlx::Error) -> BatchError {
-        HandlerError::from(error).into()
+        JournalError::from(error).into()
     }
 }
 
@@ -123,14 +123,21 @@ impl<H: Handler> Batches<'_, H> {
     /// fails on the way. A record that can't be applied is found by halving and put aside.
     pub(super) async fn apply(&mut self, left: &mut &[Item], attempts: Attempts) -> Result<(), BatchError> {
         let (mut search, mut conflicts) = (Search::default(), 0);
+        // Why the next record is put aside, once it is known that it can't be applied.
+        let mut refusal: Option<(Code, String)> = None;
         while !left.is_empty() {
-            let (items, rest) = left.split_at(search.next(left.len()).min(left.len()));
-            match self.commit(items, attempts, None).await {
+            let count = if refusal.is_some() { 1 } else { search.next(left.len()).min(left.len()) };
+            let (items, rest) = left.split_at(count);
+            match self.commit(items, attempts, refusal.clone()).await {
                 Ok(()) => {
                     *left = rest;
-                    search.applied(items.len());
+                    if refusal.take().is_some() {
+                        search.put_aside();
+                    } else {
+                        search.applied(items.len());
+                    }
                 }
-                Err(BatchError::Reject { code, error }) if items.len() == 1 => {
+                Err(BatchError::Reject { code, error }) if items.len() == 1 && refusal.is_none() => {
                     let record = &items[0].record;
                     tracing::error!(
                         group = H::GROUP,
@@ -140,13 +147,14 @@ impl<H: Handler> Batches<'_, H> {
                         %error,
                         "dead letter"
                     );
-                    self.commit(items, attempts, Some((code, error.to_string()))).await?;
-                    *left = rest;
-                    search.put_aside();
+                    refusal = Some((code, error.to_string()));
                 }
-                Err(BatchError::Reject { .. }) => search.failed(items.len()),
-                Err(BatchError::Retry(HandlerError::Conflict(_))) if conflicts < CONFLICTS_MAX => {
-                    conflicts += 1
+                Err(BatchError::Reject { .. }) if refusal.is_none() => search.failed(items.len()),
+                Err(BatchError::Retry(error)) if error.is_conflict() && conflicts < CONFLICTS_MAX => {
+                    conflicts += 1;
+                }
+                Err(BatchError::Retry(JournalError::Unlearnt(words))) => {
+                    self.runtime.journal.learn(words.iter().map(String::as_str)).await?;
                 }
                 Err(error) => return Err(error),
             }
@@ -239,12 +247,12 @@ impl<H: Handler> Batches<'_, H> {
     ) -> Result<(), BatchError> {
         let mut statement = Statement::default();
         offsets::add(&mut statement, H::GROUP, progress, now);
-        self.runtime.journal.add(&mut statement, writes, now).await.map_err(HandlerError::from)?;
+        self.runtime.journal.add(&mut statement, writes, now)?;
         match statement.execute(transaction).await {
             Ok(()) => Ok(()),
             Err(Unwritten::Short { shortfall: Shortfall::Fenced, .. }) => Err(BatchError::Fenced),
             Err(Unwritten::Short { shortfall: Shortfall::NotInLog, .. }) => Err(BatchError::NotInLog),
-            Err(error) => Err(HandlerError::from(error).into()),
+            Err(error) => Err(JournalError::from(error).into()),
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ordermill_schemas::Topic;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
-use super::assignment::{Assignment, Slot};
+use super::assignment::{Anew, Assignment, Slot};
 use super::left_over::{Named, left_over};
 use super::{offsets, silence};
 use crate::kafka;
@@ -42,7 +42,7 @@ impl Lookout {
     ///
     /// # Errors
     /// What the member waits for in vain: it must join anew.
-    pub(super) fn turn(&mut self, consumer: &BaseConsumer<Assignment>) -> Result<(), String> {
+    pub(super) fn turn(&mut self, consumer: &BaseConsumer<Assignment>) -> Result<(), Anew> {
         let now = Instant::now();
         if now.duration_since(self.looked_at) < LOOK_EVERY {
             return Ok(());
@@ -50,7 +50,7 @@ impl Lookout {
         self.looked_at = now;
         let assignment = consumer.context();
         if assignment.with_state(|state| silence::is_left_out(state, now)) {
-            return Err("the group gives the member nothing to do, nor says that there is nothing".to_owned());
+            return Err("the group gives the member nothing to do, nor says that there is nothing".into());
         }
         let published = match assignment.runtime.block_on(Cursor::read(&assignment.pool)) {
             Ok(Some(cursor)) => cursor.published(),
@@ -75,7 +75,7 @@ impl Lookout {
         &mut self,
         consumer: &BaseConsumer<Assignment>,
         published: &Published,
-    ) -> Result<(), String> {
+    ) -> Result<(), Anew> {
         let assignment = consumer.context();
         let applied = match assignment.runtime.block_on(offsets::applied(&assignment.pool, assignment.group))
         {
@@ -101,7 +101,9 @@ impl Lookout {
         }
         match left_over(consumer, &assignment.full_name(assignment.group), still, ANSWER_TIMEOUT) {
             Ok(None) => Ok(()),
-            Ok(Some((topic, partition))) => Err(format!("no member of the group has {topic}[{partition}]")),
+            Ok(Some((topic, partition))) => {
+                Err(format!("no member of the group has {topic}[{partition}]").into())
+            }
             Err(error) => {
                 tracing::warn!(group = assignment.group, %error, "cannot see what other members have");
                 Ok(())
@@ -126,7 +128,7 @@ fn look_after_silence(
     consumer: &BaseConsumer<Assignment>,
     published: &Published,
     now: Instant,
-) -> Result<(), String> {
+) -> Result<(), Anew> {
     let assignment = consumer.context();
     let silent = assignment.with_state(|state| silence::silent(state, published, now));
     let Some(first) = silent.iter().min_by_key(|silent| silent.last) else { return Ok(()) };
@@ -136,5 +138,6 @@ fn look_after_silence(
     if bounds.is_ok_and(|(_, high)| high <= first.next_offset) {
         assignment.ask_for_repeat(&first.slot, first.last);
     }
-    Err(format!("nothing comes of {topic}[{partition}] after {}, though more was published", first.last))
+    Err(format!("nothing comes of {topic}[{partition}] after {}, though more was published", first.last)
+        .into())
 }

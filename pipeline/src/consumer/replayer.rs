@@ -14,10 +14,11 @@ use uuid::Uuid;
 
 use super::attempt::{Attempt, attempt, foresee};
 use super::batch::appended;
-use super::{Handler, HandlerError, Record, Runtime};
+use super::{Handler, Record, Runtime};
 use crate::database;
 use crate::dead_letters::working::{self, Decision, Key, Letter, Task};
 use crate::dead_letters::{Code, Rejection, State, Verdict, aside, halts};
+use crate::journal::{JournalError, Statement, Writes};
 use crate::log::Entry;
 use crate::metrics::GroupLabel;
 use crate::retry::Retry;
@@ -45,6 +46,11 @@ pub(super) async fn run<H: Handler>(runtime: Runtime, handler: Arc<H>) {
                 continue;
             }
             Ok(false) => replayer.until_due().await,
+            Err(JournalError::Unlearnt(words))
+                if runtime.journal.learn(words.iter().map(String::as_str)).await.is_ok() =>
+            {
+                continue;
+            }
             Err(error) => {
                 let delay = retry.next_delay();
                 let delay_ms = delay.as_millis();
@@ -73,7 +79,7 @@ struct Replayer<'a, H> {
 
 impl<H: Handler> Replayer<'_, H> {
     /// Does one thing, if there is one to do.
-    async fn turn(&mut self) -> Result<bool, HandlerError> {
+    async fn turn(&mut self) -> Result<bool, JournalError> {
         let any_work = working::any_work(&self.runtime.journal.pool, H::GROUP).await?;
         Ok(any_work && (self.release().await? || self.replay().await?))
     }
@@ -90,7 +96,7 @@ impl<H: Handler> Replayer<'_, H> {
     }
 
     /// Applies what waits for a key whose letter is done with.
-    async fn release(&self) -> Result<bool, HandlerError> {
+    async fn release(&self) -> Result<bool, JournalError> {
         let now = self.runtime.journal.now();
         let mut transaction = database::begin(&self.runtime.journal.pool).await?;
         let Some(key) = working::releasing_key(&mut transaction, H::GROUP).await? else { return Ok(false) };
@@ -121,7 +127,7 @@ impl<H: Handler> Replayer<'_, H> {
         key: &Key,
         waiting: &[Letter],
         now: Timestamp,
-    ) -> Result<(usize, Vec<Entry>), HandlerError> {
+    ) -> Result<(usize, Vec<Entry>), JournalError> {
         let records = records(waiting);
         let (attempts, mut entries) =
             attempt(self.runtime, self.handler, &mut *connection, &records, true, now).await?;
@@ -132,8 +138,11 @@ impl<H: Handler> Replayer<'_, H> {
         if let Some((letter, (code, error))) = failed {
             self.log_failure(letter, code, &error);
             let entry = letter_entry::<H>(letter, code, &error, now);
-            self.runtime.journal.append(&mut *connection, vec![entry.clone()], now).await?;
-            entries.push(entry);
+            let told = Writes { entries: vec![entry], ..Writes::default() };
+            let mut statement = Statement::default();
+            self.runtime.journal.add(&mut statement, &told, now)?;
+            statement.execute(&mut *connection).await?;
+            entries.extend(told.entries);
             working::fail(&mut *connection, &[(letter.dead_letter_id, code, &error)], now).await?;
             working::park_for(&mut *connection, H::GROUP, key, letter.dead_letter_id).await?;
         }
@@ -141,7 +150,7 @@ impl<H: Handler> Replayer<'_, H> {
     }
 
     /// Tries the next letters that a replay wants.
-    async fn replay(&mut self) -> Result<bool, HandlerError> {
+    async fn replay(&mut self) -> Result<bool, JournalError> {
         let now = self.runtime.journal.now();
         let mut transaction = database::begin(&self.runtime.journal.pool).await?;
         let Some(task) = working::next_task(&mut transaction, H::GROUP, LETTERS_MAX, now).await? else {
@@ -169,7 +178,7 @@ impl<H: Handler> Replayer<'_, H> {
         task: &Task,
         letters: Vec<Letter>,
         now: Timestamp,
-    ) -> Result<(Vec<Decision>, Vec<Entry>), HandlerError> {
+    ) -> Result<(Vec<Decision>, Vec<Entry>), JournalError> {
         let Sifted { mut decisions, tried, waiting } = sift(task, letters);
         let is_left = |letter: &&Letter| !is_among(&tried, letter.waits_for);
         decisions.extend(waiting.iter().filter(is_left).map(|letter| of(letter, Verdict::Waiting, None)));
@@ -196,7 +205,7 @@ impl<H: Handler> Replayer<'_, H> {
         task: &Task,
         letters: Vec<Letter>,
         now: Timestamp,
-    ) -> Result<Vec<Decision>, HandlerError> {
+    ) -> Result<Vec<Decision>, JournalError> {
         let Sifted { mut decisions, tried, waiting } = sift(task, letters);
         for letter in &waiting {
             decisions.push(self.would_release(&mut *connection, task, letter, now).await?);
@@ -214,7 +223,7 @@ impl<H: Handler> Replayer<'_, H> {
         task: &Task,
         letter: &Letter,
         now: Timestamp,
-    ) -> Result<Decision, HandlerError> {
+    ) -> Result<Decision, JournalError> {
         let upto = working::up_to(&mut *connection, task, letter).await?;
         let mut attempts = foresee(self.runtime, self.handler, connection, &records(&upto), now).await?;
         let own = attempts.pop().filter(|_| attempts.iter().all(Result::is_ok));

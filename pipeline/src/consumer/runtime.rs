@@ -9,7 +9,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 
-use super::assignment::{Assignment, Owned, Slot, State};
+use super::assignment::{Anew, Assignment, Owned, Slot, State};
 use super::batch::{Attempts, BatchError, Batches, Item};
 use super::lookout::Lookout;
 use super::record::Record;
@@ -82,16 +82,10 @@ fn consume<H: Handler>(
         });
         if let Err(error) = outcome {
             let delay = retry.next_delay();
-            tracing::warn!(group = H::GROUP, error, delay_ms = delay.as_millis(), "the member joins anew");
-            tokio.block_on(pause(runtime, delay));
+            tracing::warn!(group = H::GROUP, %error, delay_ms = delay.as_millis(), "the member joins anew");
+            let sleep = async { tokio::time::sleep(delay).await };
+            tokio.block_on(runtime.shutdown.run_until_cancelled(sleep));
         }
-    }
-}
-
-async fn pause(runtime: &Runtime, delay: Duration) {
-    tokio::select! {
-        () = runtime.shutdown.cancelled() => {}
-        () = tokio::time::sleep(delay) => {}
     }
 }
 
@@ -124,7 +118,7 @@ impl<'a, H: Handler> Member<'a, H> {
         handler: &'a H,
         pulse: &'a Pulse,
         tokio: &'a Handle,
-    ) -> Result<Member<'a, H>, String> {
+    ) -> Result<Member<'a, H>, Anew> {
         let client = config.kafka.client_with([
             ("group.id", &config.kafka.full_name(H::GROUP)),
             ("enable.auto.commit", "false"),
@@ -153,11 +147,10 @@ impl<'a, H: Handler> Member<'a, H> {
                 ..State::default()
             }),
         };
-        let consumer: BaseConsumer<Assignment> =
-            client.create_with_context(assignment).map_err(|error| error.to_string())?;
+        let consumer: BaseConsumer<Assignment> = client.create_with_context(assignment)?;
         let topics: Vec<String> = H::TOPICS.iter().map(|t| config.kafka.full_name(t.name())).collect();
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
-        consumer.subscribe(&topics).map_err(|error| error.to_string())?;
+        consumer.subscribe(&topics)?;
         Ok(Member {
             runtime,
             batches: Batches {
@@ -178,7 +171,7 @@ impl<'a, H: Handler> Member<'a, H> {
     }
 
     /// Applies batches until shutdown. An error means that the member must join anew.
-    fn work(&mut self, retry: &mut Retry) -> Result<(), String> {
+    fn work(&mut self, retry: &mut Retry) -> Result<(), Anew> {
         while !self.runtime.shutdown.is_cancelled() {
             // A member that has not been given its part yet is not at work.
             if self.assignment(|state| state.generation) > 0 {
@@ -186,7 +179,7 @@ impl<'a, H: Handler> Member<'a, H> {
             }
             let gathered = self.gather()?;
             if let Some(failure) = self.assignment(|state| state.failure.take()) {
-                return Err(failure);
+                return Err(failure.into());
             }
             if gathered.is_all {
                 self.lookout.turn(&self.consumer)?;
@@ -208,7 +201,7 @@ impl<'a, H: Handler> Member<'a, H> {
     }
 
     /// Waits for a first record, then takes what is there, up to a batch.
-    fn gather(&mut self) -> Result<Gathered, String> {
+    fn gather(&mut self) -> Result<Gathered, Anew> {
         let mut gathered = Gathered::default();
         let mut first_at = None;
         let mut wait = POLL_FIRST;
@@ -234,7 +227,7 @@ impl<'a, H: Handler> Member<'a, H> {
     }
 
     /// Judges one message and adds it to the batch.
-    fn take(&self, message: &BorrowedMessage<'_>, gathered: &mut Gathered) -> Result<(), String> {
+    fn take(&self, message: &BorrowedMessage<'_>, gathered: &mut Gathered) -> Result<(), Anew> {
         let Some(topic) = message.topic().strip_prefix(&self.prefix) else { return Ok(()) };
         let record = Record::copy(message, topic);
         let slot: Slot = (record.place.topic.clone(), record.place.partition);
@@ -269,20 +262,18 @@ impl<'a, H: Handler> Member<'a, H> {
                 low,
                 "not the log that was read before; reading from its start"
             );
-            self.consumer
-                .seek(message.topic(), message.partition(), Offset::Offset(low), LEAVE_TIMEOUT)
-                .map_err(|error| error.to_string())?;
+            self.consumer.seek(message.topic(), message.partition(), Offset::Offset(low), LEAVE_TIMEOUT)?;
         }
         Ok(())
     }
 
-    fn on_error(&mut self, error: KafkaError) -> Result<(), String> {
+    fn on_error(&mut self, error: KafkaError) -> Result<(), Anew> {
         match error.rdkafka_error_code() {
             // The stored offset is gone: join anew, and look at what Kafka holds.
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                Err(format!("an offset is gone: {error}"))
+                Err(format!("an offset is gone: {error}").into())
             }
-            Some(RDKafkaErrorCode::PollExceeded) => Err(error.to_string()),
+            Some(RDKafkaErrorCode::PollExceeded) => Err(error.into()),
             // Brokers come and go, topics are about to be made: the client tries again by itself, and says so many
             // times a second.
             _ => {
@@ -296,7 +287,7 @@ impl<'a, H: Handler> Member<'a, H> {
     }
 
     /// Applies a batch, again and again if need be, and keeps the membership meanwhile.
-    fn apply(&mut self, gathered: &Gathered, retry: &mut Retry) -> Result<(), String> {
+    fn apply(&mut self, gathered: &Gathered, retry: &mut Retry) -> Result<(), Anew> {
         let first_at = self.runtime.journal.now();
         let mut left = gathered.items.as_slice();
         loop {
@@ -307,7 +298,7 @@ impl<'a, H: Handler> Member<'a, H> {
                     retry.succeeded();
                     return Ok(());
                 }
-                Err(BatchError::Fenced) => return Err(BatchError::Fenced.to_string()),
+                Err(BatchError::Fenced) => return Err(BatchError::Fenced.into()),
                 // Not a failure of this batch: it is not counted, and nothing backs off.
                 Err(BatchError::Halted) => {
                     if !self.hold(LOOK_WHILE_HALTED, gathered.generation)? {
@@ -336,9 +327,9 @@ impl<'a, H: Handler> Member<'a, H> {
     /// Waits with all partitions paused, so that the member stays one and nothing overtakes the batch. Answers whether the
     /// batch is still this member's: after a rebalance it is read again by whoever has its partitions then. The member
     /// goes on with its new part; if it left and joined anew, it would drive out others who wait as it does.
-    fn hold(&mut self, delay: Duration, generation: u64) -> Result<bool, String> {
-        let paused = self.consumer.assignment().map_err(|error| error.to_string())?;
-        self.consumer.pause(&paused).map_err(|error| error.to_string())?;
+    fn hold(&mut self, delay: Duration, generation: u64) -> Result<bool, Anew> {
+        let paused = self.consumer.assignment()?;
+        self.consumer.pause(&paused)?;
         let until = Instant::now() + delay;
         while Instant::now() < until && !self.runtime.shutdown.is_cancelled() {
             self.pulse.beat();
@@ -347,13 +338,11 @@ impl<'a, H: Handler> Member<'a, H> {
                 None => {}
                 Some(Ok(message)) => {
                     if self.assignment(|state| state.generation) == generation {
-                        return Err("a record came while everything was paused".to_owned());
+                        return Err("a record came while everything was paused".into());
                     }
                     // The first of the new part; it is read again.
                     let offset = Offset::Offset(message.offset());
-                    self.consumer
-                        .seek(message.topic(), message.partition(), offset, LEAVE_TIMEOUT)
-                        .map_err(|error| error.to_string())?;
+                    self.consumer.seek(message.topic(), message.partition(), offset, LEAVE_TIMEOUT)?;
                 }
                 Some(Err(error)) => self.on_error(error)?,
             }
@@ -362,9 +351,9 @@ impl<'a, H: Handler> Member<'a, H> {
             }
         }
         if self.runtime.shutdown.is_cancelled() {
-            return Err("shutdown while a batch was tried again".to_owned());
+            return Err("shutdown while a batch was tried again".into());
         }
-        self.consumer.resume(&paused).map_err(|error| error.to_string())?;
+        self.consumer.resume(&paused)?;
         Ok(true)
     }
 

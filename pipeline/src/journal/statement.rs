@@ -72,6 +72,8 @@ pub struct Statement {
     bound: usize,
     failed: Option<BoxDynError>,
     parts: Vec<Part>,
+    /// Which of the entries are logged: a condition on the log's columns; all of them where there is none.
+    pub(crate) logged_where: Option<&'static str>,
 }
 
 impl Statement {
@@ -82,6 +84,17 @@ impl Statement {
         }
         self.bound += 1;
         format!("${}", self.bound)
+    }
+
+    /// Takes in rows, to be bound column by column.
+    pub fn rows<'s, 'r, R>(&'s mut self, rows: &'r [R]) -> Rows<'s, 'r, R> {
+        Rows { statement: self, rows, names: Vec::new(), values: Vec::new() }
+    }
+
+    /// Of the entries that are added from here on, only those are logged for which `condition` holds, which reads the log's
+    /// columns and other parts.
+    pub fn log_only(&mut self, condition: &'static str) {
+        self.logged_where = Some(condition);
     }
 
     /// Adds a part under a name: a statement that ends with `RETURNING 1`, or a SELECT that other parts read.
@@ -144,6 +157,35 @@ impl Statement {
             }
         }
         Ok(())
+    }
+}
+
+/// Rows that a statement takes in.
+pub struct Rows<'s, 'r, R> {
+    statement: &'s mut Statement,
+    rows: &'r [R],
+    names: Vec<&'static str>,
+    values: Vec<String>,
+}
+
+impl<'r, R> Rows<'_, 'r, R> {
+    /// Adds a column of that type.
+    #[must_use]
+    pub fn column<T>(mut self, name: &'static str, sql_type: &str, of: impl FnMut(&'r R) -> T) -> Self
+    where
+        Vec<T>: Encode<'r, Postgres> + Type<Postgres>,
+    {
+        let values: Vec<T> = self.rows.iter().map(of).collect();
+        self.values.push(format!("{}::{sql_type}[]", self.statement.bind(values)));
+        self.names.push(name);
+        self
+    }
+
+    /// What stands in a FROM clause for the rows: `name` with the columns, and with `ordinal`, which counts them from 1.
+    #[must_use]
+    pub fn relation(self, name: &str) -> String {
+        let (values, names) = (self.values.join(", "), self.names.join(", "));
+        format!("unnest({values}) WITH ORDINALITY AS {name} ({names}, ordinal)")
     }
 }
 
