@@ -20,8 +20,8 @@ use sqlx::PgPool;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::consumer::Record;
 use crate::kafka::{self, KafkaConfig};
+use crate::record::Record;
 use crate::relay::Cursor;
 use crate::retry::Retry;
 

@@ -3,17 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ordermill_schemas::headers;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use sha2::{Digest as _, Sha256};
 
 use super::partition::{Digest, Met, Published};
 use crate::kafka::{self, KafkaConfig};
-use crate::label::Label;
+use crate::record::Record;
 
 /// How long the broker has to say what a partition holds.
 const BOUNDS_DEADLINE: Duration = Duration::from_secs(10);
@@ -112,26 +111,12 @@ impl Records {
 }
 
 fn met(message: &BorrowedMessage<'_>) -> Met {
-    let (mut label, mut previous, mut event_id) = (None, None, None);
-    let (mut event_type, mut schema) = ("", "");
-    let all = kafka::headers(message);
-    for header in all.iter().flat_map(|all| all.iter()) {
-        let text = header.value.and_then(|value| std::str::from_utf8(value).ok());
-        match (header.key, text) {
-            (headers::LABEL, Some(text)) => label = text.parse::<Label>().ok(),
-            (headers::PREVIOUS, Some(text)) => previous = text.parse::<Label>().ok(),
-            (headers::ID, Some(text)) => event_id = text.parse().ok(),
-            (headers::TYPE, Some(text)) => event_type = text,
-            (headers::DATA_SCHEMA, Some(text)) => schema = text,
-            _ => {}
-        }
-    }
-    let previous = previous.unwrap_or(Label::START);
-    let Some(label) = label else { return Met::Foreign };
-    let version = schema.rsplit(':').next().unwrap_or_default();
-    let key = message.key().unwrap_or_default();
-    let digest = digest(event_type, version, key, message.payload().unwrap_or_default());
-    Met::Ours(Published { label, previous, event_id, digest })
+    let record = Record::copy(message, "");
+    let Some(label) = record.label() else { return Met::Foreign };
+    let (event_type, version) = (record.event_type().unwrap_or_default(), record.version_text());
+    let key = record.key.as_deref().unwrap_or_default();
+    let digest = digest(event_type, version, key, record.payload.as_deref().unwrap_or_default());
+    Met::Ours(Published { label, previous: record.previous(), event_id: record.event_id(), digest })
 }
 
 /// What a record says, in short. The length of the key stands before it, so that no byte of it can be taken for one

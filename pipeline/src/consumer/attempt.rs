@@ -6,11 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use jiff::Timestamp;
 use sqlx::{Connection as _, PgConnection};
 
-use super::record::{Received, Record};
 use super::{Batch, Handled, Handler, Runtime, rejection};
 use crate::dead_letters::Code;
 use crate::journal::{JournalError, Keys, Loaded, Lock, Statement, load};
 use crate::log::Entry;
+use crate::record::{Received, Record};
 
 /// Has the handler decide. A panic is an error like others: it must not end the consumer.
 pub(super) fn decide<H: Handler>(
@@ -30,128 +30,135 @@ fn message_of(panic: &(dyn Any + Send)) -> String {
 /// What came of an attempt at one message: whether it changed anything, or why it can't be applied.
 pub(super) type Attempt = Result<bool, (Code, String)>;
 
-/// Tries to apply messages inside the caller's transaction: together, or, where that can't be, one after the other. Of
-/// what can't be applied nothing is left in the transaction. Where they are `of_one_key`, nothing is applied behind such a
-/// message, and the answer ends with it. Answers what came of each, and what was appended because of all.
-///
-/// # Errors
-/// Where the same may work later.
-pub(super) async fn attempt<H: Handler>(
-    runtime: &Runtime,
-    handler: &H,
-    connection: &mut PgConnection,
-    records: &[&Record],
-    of_one_key: bool,
-    now: Timestamp,
-) -> Result<(Vec<Attempt>, Vec<Entry>), JournalError> {
-    let mut received: Vec<_> = records.iter().map(|record| record.receive()).collect();
-    if let Some(first) = received.iter().position(Result::is_err).filter(|_| of_one_key) {
-        received.truncate(first + 1);
-    }
-    let events: Vec<Received> = received.iter().flatten().cloned().collect();
-    if events.len() > 1
-        && let Ok(handled) = apply(runtime, handler, connection, &events, now).await?
-    {
-        return Ok((told(received, &handled.effects), handled.writes.entries));
-    }
-    let (mut attempts, mut entries) = (Vec::new(), Vec::new());
-    for received in received {
-        let applied = match received {
-            Ok(event) => apply(runtime, handler, connection, &[event], now).await?,
-            Err(why) => Err(why),
-        };
-        let ends = of_one_key && applied.is_err();
-        attempts.push(applied.map(|handled| {
-            entries.extend(handled.writes.entries);
-            handled.effects.first() == Some(&true)
-        }));
-        if ends {
-            break;
-        }
-    }
-    Ok((attempts, entries))
+/// Who tries messages, and the time that this happens at.
+pub(super) struct Attempter<'a, H> {
+    pub(super) runtime: &'a Runtime,
+    pub(super) handler: &'a H,
+    pub(super) now: Timestamp,
 }
 
-/// Applies events as one batch: all of it, or nothing of it is left in the transaction.
-async fn apply<H: Handler>(
-    runtime: &Runtime,
-    handler: &H,
-    connection: &mut PgConnection,
-    events: &[Received],
-    now: Timestamp,
-) -> Result<Result<Handled, (Code, String)>, JournalError> {
-    let mut savepoint = connection.begin().await?;
-    match write(runtime, handler, &mut savepoint, events, now).await {
-        Ok(handled) => {
-            savepoint.commit().await?;
-            Ok(Ok(handled))
+impl<H: Handler> Attempter<'_, H> {
+    /// Tries to apply messages inside the caller's transaction: together, or, where that can't be, one after the other. Of
+    /// what can't be applied nothing is left in the transaction. Where they are `of_one_key`, nothing is applied behind such
+    /// a message, and the answer ends with it. Answers what came of each, and what was appended because of all.
+    ///
+    /// # Errors
+    /// Where the same may work later.
+    pub(super) async fn attempt(
+        &self,
+        connection: &mut PgConnection,
+        records: impl Iterator<Item = &Record>,
+        of_one_key: bool,
+    ) -> Result<(Vec<Attempt>, Vec<Entry>), JournalError> {
+        let mut received: Vec<_> = records.map(Record::receive).collect();
+        if let Some(first) = received.iter().position(Result::is_err).filter(|_| of_one_key) {
+            received.truncate(first + 1);
         }
-        Err(error) => {
-            let Some(code) = rejection(&error) else { return Err(error) };
-            savepoint.rollback().await?;
-            Ok(Err((code, error.to_string())))
+        let events: Vec<Received> = received.iter().flatten().cloned().collect();
+        if events.len() > 1
+            && let Ok(handled) = self.apply(connection, &events).await?
+        {
+            return Ok((told(received, &handled.effects), handled.writes.entries));
         }
-    }
-}
-
-async fn write<H: Handler>(
-    runtime: &Runtime,
-    handler: &H,
-    connection: &mut PgConnection,
-    events: &[Received],
-    now: Timestamp,
-) -> Result<Handled, JournalError> {
-    let loaded = load(&mut *connection, H::TABLES, &keys(handler, events), Lock::ForUpdate).await?;
-    let batch = Batch { events, now, partitions: runtime.journal.partitions, tells_effects: true };
-    let handled = decide(handler, &loaded, &batch)?;
-    let mut statement = Statement::default();
-    runtime.journal.add(&mut statement, &handled.writes, now)?;
-    statement.execute(connection).await?;
-    Ok(handled)
-}
-
-/// What would come of messages, each after those before it that can be applied. Nothing is locked or written, so what only
-/// the database refuses is not foreseen.
-///
-/// # Errors
-/// Where the database fails.
-pub(super) async fn foresee<H: Handler>(
-    runtime: &Runtime,
-    handler: &H,
-    connection: &mut PgConnection,
-    records: &[&Record],
-    now: Timestamp,
-) -> Result<Vec<Attempt>, JournalError> {
-    let received: Vec<_> = records.iter().map(|record| record.receive()).collect();
-    let events: Vec<Received> = received.iter().flatten().cloned().collect();
-    let loaded = load(connection, H::TABLES, &keys(handler, &events), Lock::None).await?;
-    let decide = |events: &[Received]| {
-        let batch = Batch { events, now, partitions: runtime.journal.partitions, tells_effects: true };
-        decide(handler, &loaded, &batch)
-    };
-    match decide(&events) {
-        Ok(handled) => return Ok(told(received, &handled.effects)),
-        Err(error) if rejection(&error).is_none() => return Err(error),
-        Err(_) => {}
-    }
-    let mut applied = Vec::new();
-    let attempts = received.into_iter().map(|received| {
-        applied.push(received?);
-        match decide(&applied) {
-            Ok(handled) => Ok(handled.effects.last() == Some(&true)),
-            Err(error) => {
-                applied.pop();
-                Err((rejection(&error).unwrap_or(Code::Bug), error.to_string()))
+        let (mut attempts, mut entries) = (Vec::new(), Vec::new());
+        for received in received {
+            let applied = match received {
+                Ok(event) => self.apply(connection, &[event]).await?,
+                Err(why) => Err(why),
+            };
+            let ends = of_one_key && applied.is_err();
+            attempts.push(applied.map(|handled| {
+                entries.extend(handled.writes.entries);
+                handled.effects.first() == Some(&true)
+            }));
+            if ends {
+                break;
             }
         }
-    });
-    Ok(attempts.collect())
-}
+        Ok((attempts, entries))
+    }
 
-fn keys<H: Handler>(handler: &H, events: &[Received]) -> Keys {
-    let mut keys = Keys::default();
-    events.iter().for_each(|received| handler.keys(&received.event, &mut keys));
-    keys
+    /// Applies events as one batch: all of it, or nothing of it is left in the transaction.
+    async fn apply(
+        &self,
+        connection: &mut PgConnection,
+        events: &[Received],
+    ) -> Result<Result<Handled, (Code, String)>, JournalError> {
+        let mut savepoint = connection.begin().await?;
+        match self.write(&mut savepoint, events).await {
+            Ok(handled) => {
+                savepoint.commit().await?;
+                Ok(Ok(handled))
+            }
+            Err(error) => {
+                let Some(code) = rejection(&error) else { return Err(error) };
+                savepoint.rollback().await?;
+                Ok(Err((code, error.to_string())))
+            }
+        }
+    }
+
+    async fn write(
+        &self,
+        connection: &mut PgConnection,
+        events: &[Received],
+    ) -> Result<Handled, JournalError> {
+        let loaded = self.load(&mut *connection, events, Lock::ForUpdate).await?;
+        let handled = self.decide(&loaded, events)?;
+        let mut statement = Statement::default();
+        self.runtime.journal.add(&mut statement, &handled.writes, self.now)?;
+        statement.execute(connection).await?;
+        Ok(handled)
+    }
+
+    /// What would come of messages, each after those before it that can be applied. Nothing is locked or written, so what
+    /// only the database refuses is not foreseen.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub(super) async fn foresee(
+        &self,
+        connection: &mut PgConnection,
+        records: impl Iterator<Item = &Record>,
+    ) -> Result<Vec<Attempt>, JournalError> {
+        let received: Vec<_> = records.map(Record::receive).collect();
+        let events: Vec<Received> = received.iter().flatten().cloned().collect();
+        let loaded = self.load(connection, &events, Lock::None).await?;
+        match self.decide(&loaded, &events) {
+            Ok(handled) => return Ok(told(received, &handled.effects)),
+            Err(error) if rejection(&error).is_none() => return Err(error),
+            Err(_) => {}
+        }
+        let mut applied = Vec::new();
+        let attempts = received.into_iter().map(|received| {
+            applied.push(received?);
+            match self.decide(&loaded, &applied) {
+                Ok(handled) => Ok(handled.effects.last() == Some(&true)),
+                Err(error) => {
+                    applied.pop();
+                    Err((rejection(&error).unwrap_or(Code::Bug), error.to_string()))
+                }
+            }
+        });
+        Ok(attempts.collect())
+    }
+
+    async fn load(
+        &self,
+        connection: &mut PgConnection,
+        events: &[Received],
+        lock: Lock,
+    ) -> Result<Loaded, sqlx::Error> {
+        let mut keys = Keys::default();
+        events.iter().for_each(|received| self.handler.keys(&received.event, &mut keys));
+        load(connection, H::TABLES, &keys, lock).await
+    }
+
+    fn decide(&self, loaded: &Loaded, events: &[Received]) -> Result<Handled, JournalError> {
+        let partitions = self.runtime.journal.partitions;
+        let batch = Batch { events, now: self.now, partitions, tells_effects: true };
+        decide(self.handler, loaded, &batch)
+    }
 }
 
 /// What came of messages of which all that hold an event were applied together.

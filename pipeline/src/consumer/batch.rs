@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::{Postgres, Transaction};
 use thiserror::Error;
+use uuid::Uuid;
 
 use super::attempt;
 use super::offsets::{self, Progress};
-use super::record::{Received, Record};
 use super::search::Search;
 use super::{Appended, Batch, Handler, Runtime, rejection};
 use crate::database;
@@ -20,6 +20,7 @@ use crate::dead_letters::{Code, Rejection};
 use crate::journal::{JournalError, Keys, Load, Loaded, Lock, Shortfall, Statement, Unwritten, Writes};
 use crate::label::Label;
 use crate::log::Entry;
+use crate::record::{Received, Record};
 
 /// A record that is to be applied, or only to be passed over.
 #[derive(Clone, Debug)]
@@ -76,6 +77,16 @@ impl From<JournalError> for BatchError {
 impl From<sqlx::Error> for BatchError {
     fn from(error: sqlx::Error) -> BatchError {
         JournalError::from(error).into()
+    }
+}
+
+impl From<Unwritten> for BatchError {
+    fn from(error: Unwritten) -> BatchError {
+        match error {
+            Unwritten::Short { shortfall: Shortfall::Fenced, .. } => BatchError::Fenced,
+            Unwritten::Short { shortfall: Shortfall::NotInLog, .. } => BatchError::NotInLog,
+            error => JournalError::from(error).into(),
+        }
     }
 }
 
@@ -194,8 +205,11 @@ impl<H: Handler> Batches<'_, H> {
             writes = attempt::decide(self.handler, &loaded, &batch)?.writes;
         }
         let appended = appended::<H>(&writes.entries);
-        writes.entries.extend(aside::put(&mut transaction, H::GROUP, &sorted.asides).await?);
-        self.write(&mut transaction, &writes, &progress(items), now).await?;
+        let mut statement = Statement::default();
+        writes.entries.extend(aside::add(&mut statement, H::GROUP, &sorted.asides));
+        offsets::add(&mut statement, H::GROUP, &progress(items), now);
+        self.runtime.journal.add(&mut statement, &writes, now)?;
+        statement.execute(&mut transaction).await?;
         transaction.commit().await?;
         self.runtime.journal.committed(&writes.entries);
         self.count(&sorted, now);
@@ -217,13 +231,13 @@ impl<H: Handler> Batches<'_, H> {
         received.iter().flatten().for_each(|received| self.handler.keys(&received.event, &mut keys));
         loop {
             let mut transaction = database::begin(&self.runtime.journal.pool).await?;
-            let mut load = Load::new();
-            Standing::ask(&mut load, H::GROUP, self.runtime.journal.now())?;
+            let mut load = Load::default();
+            Standing::ask(&mut load, H::GROUP, self.runtime.journal.now());
             if self.any_parked {
                 let records = items.iter().filter(|item| !item.skip).map(|item| &item.record);
-                ParkedKeys::ask(&mut load, H::GROUP, records)?;
+                ParkedKeys::ask(&mut load, H::GROUP, records);
             }
-            load.state(H::TABLES, &keys, Lock::ForUpdate)?;
+            load.state(H::TABLES, &keys, Lock::ForUpdate);
             let (loaded, beside) = load.run(&mut transaction).await?;
             let standing = Standing::told(&beside);
             if standing.halted {
@@ -235,24 +249,6 @@ impl<H: Handler> Batches<'_, H> {
                 let parked = ParkedKeys::told(beside)?;
                 return Ok((transaction, Read { loaded, standing, parked }));
             }
-        }
-    }
-
-    async fn write(
-        &self,
-        transaction: &mut PgConnection,
-        writes: &Writes,
-        progress: &[Progress],
-        now: Timestamp,
-    ) -> Result<(), BatchError> {
-        let mut statement = Statement::default();
-        offsets::add(&mut statement, H::GROUP, progress, now);
-        self.runtime.journal.add(&mut statement, writes, now)?;
-        match statement.execute(transaction).await {
-            Ok(()) => Ok(()),
-            Err(Unwritten::Short { shortfall: Shortfall::Fenced, .. }) => Err(BatchError::Fenced),
-            Err(Unwritten::Short { shortfall: Shortfall::NotInLog, .. }) => Err(BatchError::NotInLog),
-            Err(error) => Err(JournalError::from(error).into()),
         }
     }
 
@@ -301,7 +297,7 @@ fn sort<'a>(
     for (record, received) in records.zip(received.drain(..)) {
         // What is not the relay's has no place in the key's history: nothing waits for it, and it waits for nothing.
         if record.label().is_some() && parked.holds(record) {
-            sorted.asides.push(Aside { record, rejection: None });
+            sorted.asides.push(Aside { dead_letter_id: Uuid::now_v7(), record, rejection: None });
             continue;
         }
         match received {
@@ -310,7 +306,8 @@ fn sort<'a>(
                 if why.0.parks_the_key() {
                     parked.park(record);
                 }
-                sorted.asides.push(Aside { record, rejection: Some(rejection(why)) });
+                let rejection = Some(rejection(why));
+                sorted.asides.push(Aside { dead_letter_id: Uuid::now_v7(), record, rejection });
             }
         }
     }

@@ -10,7 +10,6 @@ mod batch;
 mod left_over;
 mod lookout;
 mod offsets;
-mod record;
 mod replayer;
 mod runtime;
 mod search;
@@ -30,7 +29,7 @@ use crate::log::Entry;
 use crate::metrics::PipelineMetrics;
 
 pub use crate::dead_letters::flood::FloodLimit;
-pub use record::{Received, Record};
+pub use crate::record::{Received, Record};
 pub use runtime::run;
 pub(crate) use sequence_check::{Verdict, judge};
 

@@ -8,19 +8,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use sqlx::PgConnection;
 use tracing::Level;
 use uuid::Uuid;
 
-use super::attempt::{Attempt, attempt, foresee};
+use super::attempt::{Attempt, Attempter};
 use super::batch::appended;
-use super::{Handler, Record, Runtime};
-use crate::database;
-use crate::dead_letters::working::{self, Decision, Key, Letter, Task};
+use super::{Handler, Runtime};
+use crate::dead_letters::working::{self, Decision, Key, Letter, Task, Work};
 use crate::dead_letters::{Code, Rejection, State, Verdict, aside, halts};
 use crate::journal::{JournalError, Statement, Writes};
 use crate::log::Entry;
 use crate::metrics::GroupLabel;
+use crate::record::Record;
 use crate::retry::Retry;
 
 /// How often the rows are looked at while there is nothing to do.
@@ -95,20 +94,25 @@ impl<H: Handler> Replayer<'_, H> {
         wait.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or(LOOK_EVERY).min(LOOK_EVERY)
     }
 
+    async fn begin(&self) -> Result<(Work, Attempter<'_, H>), sqlx::Error> {
+        let now = self.runtime.journal.now();
+        let work = Work::begin(&self.runtime.journal.pool, H::GROUP, now).await?;
+        Ok((work, Attempter { runtime: self.runtime, handler: self.handler, now }))
+    }
+
     /// Applies what waits for a key whose letter is done with.
     async fn release(&self) -> Result<bool, JournalError> {
-        let now = self.runtime.journal.now();
-        let mut transaction = database::begin(&self.runtime.journal.pool).await?;
-        let Some(key) = working::releasing_key(&mut transaction, H::GROUP).await? else { return Ok(false) };
-        let waiting = working::waiting(&mut transaction, H::GROUP, &key, LETTERS_MAX).await?;
-        let (applied, appended) = self.apply_waiting(&mut transaction, &key, &waiting, now).await?;
+        let (mut work, attempts) = self.begin().await?;
+        let Some(key) = work.releasing_key().await? else { return Ok(false) };
+        let waiting = work.waiting(&key, LETTERS_MAX).await?;
+        let (applied, appended) = self.apply_waiting(&mut work, &attempts, &key, &waiting).await?;
         // The key's row is locked, so nothing comes to wait meanwhile.
         let all_applied =
             applied == waiting.len() && applied < usize::try_from(LETTERS_MAX).unwrap_or(usize::MAX);
         if all_applied {
-            working::unpark(&mut transaction, H::GROUP, &key).await?;
+            work.unpark(&key).await?;
         }
-        transaction.commit().await?;
+        work.transaction.commit().await?;
         tracing::info!(
             group = H::GROUP,
             applied,
@@ -123,111 +127,46 @@ impl<H: Handler> Replayer<'_, H> {
     /// were applied, and what was appended.
     async fn apply_waiting(
         &self,
-        connection: &mut PgConnection,
+        work: &mut Work,
+        attempts: &Attempter<'_, H>,
         key: &Key,
         waiting: &[Letter],
-        now: Timestamp,
     ) -> Result<(usize, Vec<Entry>), JournalError> {
-        let records = records(waiting);
-        let (attempts, mut entries) =
-            attempt(self.runtime, self.handler, &mut *connection, &records, true, now).await?;
-        let effects = effects(waiting, &attempts);
-        working::resolve(&mut *connection, &effects, None, now).await?;
+        let (outcomes, mut entries) = attempts.attempt(&mut work.transaction, records(waiting), true).await?;
+        let effects = effects(waiting, &outcomes);
+        work.resolve(&effects, None).await?;
         let failed =
-            waiting.iter().zip(attempts).find_map(|(letter, attempt)| Some((letter, attempt.err()?)));
+            waiting.iter().zip(outcomes).find_map(|(letter, outcome)| Some((letter, outcome.err()?)));
         if let Some((letter, (code, error))) = failed {
             self.log_failure(letter, code, &error);
-            let entry = letter_entry::<H>(letter, code, &error, now);
+            let entry = letter_entry::<H>(letter, code, &error, work.now);
             let told = Writes { entries: vec![entry], ..Writes::default() };
             let mut statement = Statement::default();
-            self.runtime.journal.add(&mut statement, &told, now)?;
-            statement.execute(&mut *connection).await?;
+            self.runtime.journal.add(&mut statement, &told, work.now)?;
+            statement.execute(&mut work.transaction).await?;
             entries.extend(told.entries);
-            working::fail(&mut *connection, &[(letter.dead_letter_id, code, &error)], now).await?;
-            working::park_for(&mut *connection, H::GROUP, key, letter.dead_letter_id).await?;
+            work.fail(&[(letter.dead_letter_id, code, &error)]).await?;
+            work.park_for(key, letter.dead_letter_id).await?;
         }
         Ok((effects.len(), entries))
     }
 
     /// Tries the next letters that a replay wants.
     async fn replay(&mut self) -> Result<bool, JournalError> {
-        let now = self.runtime.journal.now();
-        let mut transaction = database::begin(&self.runtime.journal.pool).await?;
-        let Some(task) = working::next_task(&mut transaction, H::GROUP, LETTERS_MAX, now).await? else {
-            return Ok(false);
-        };
-        self.has_rate = task.has_rate;
-        let letters = working::lock(&mut transaction, H::GROUP, &task).await?;
+        let (mut work, attempts) = self.begin().await?;
+        let Some(task) = work.next_task(LETTERS_MAX).await? else { return Ok(false) };
+        let letters = work.lock(&task).await?;
         let (decisions, appended) = if task.dry_run {
-            (self.foresee(&mut transaction, &task, letters, now).await?, Vec::new())
+            (foresee(&mut work, &attempts, &task, letters).await?, Vec::new())
         } else {
-            self.decide(&mut transaction, &task, letters, now).await?
+            decide(&mut work, &attempts, &task, letters).await?
         };
-        working::decide(&mut transaction, &task, &decisions, now).await?;
-        transaction.commit().await?;
+        work.decide(&task, &decisions).await?;
+        work.transaction.commit().await?;
+        self.has_rate = task.has_rate;
         self.log_decisions(&task, &decisions);
         self.announce(appended);
         Ok(true)
-    }
-
-    /// Applies letters, and says what came of each. What waits behind a letter that is being tried or released is left for
-    /// later.
-    async fn decide(
-        &self,
-        connection: &mut PgConnection,
-        task: &Task,
-        letters: Vec<Letter>,
-        now: Timestamp,
-    ) -> Result<(Vec<Decision>, Vec<Entry>), JournalError> {
-        let Sifted { mut decisions, tried, waiting } = sift(task, letters);
-        let is_left = |letter: &&Letter| !is_among(&tried, letter.waits_for);
-        decisions.extend(waiting.iter().filter(is_left).map(|letter| of(letter, Verdict::Waiting, None)));
-        let records = records(&tried);
-        let (attempts, entries) =
-            attempt(self.runtime, self.handler, &mut *connection, &records, false, now).await?;
-        let effects = effects(&tried, &attempts);
-        working::resolve(&mut *connection, &effects, Some(task.replay_id), now).await?;
-        let applied: Vec<Uuid> = effects.iter().map(|(dead_letter_id, _)| *dead_letter_id).collect();
-        working::release(&mut *connection, H::GROUP, &applied).await?;
-        let failed = tried.iter().zip(&attempts).filter_map(|(letter, attempt)| {
-            let (code, error) = attempt.as_ref().err()?;
-            Some((letter.dead_letter_id, *code, error.as_str()))
-        });
-        working::fail(connection, &failed.collect::<Vec<_>>(), now).await?;
-        decisions.extend(tried.iter().zip(attempts).map(verdict));
-        Ok((decisions, entries))
-    }
-
-    /// What would come of letters. Nothing is written.
-    async fn foresee(
-        &self,
-        connection: &mut PgConnection,
-        task: &Task,
-        letters: Vec<Letter>,
-        now: Timestamp,
-    ) -> Result<Vec<Decision>, JournalError> {
-        let Sifted { mut decisions, tried, waiting } = sift(task, letters);
-        for letter in &waiting {
-            decisions.push(self.would_release(&mut *connection, task, letter, now).await?);
-        }
-        let attempts = foresee(self.runtime, self.handler, connection, &records(&tried), now).await?;
-        decisions.extend(tried.iter().zip(attempts).map(verdict));
-        Ok(decisions)
-    }
-
-    /// What a replay would make of a letter that waits: it would be released by its key's letter, if the replay has that,
-    /// too, and everything before it can be applied.
-    async fn would_release(
-        &self,
-        connection: &mut PgConnection,
-        task: &Task,
-        letter: &Letter,
-        now: Timestamp,
-    ) -> Result<Decision, JournalError> {
-        let upto = working::up_to(&mut *connection, task, letter).await?;
-        let mut attempts = foresee(self.runtime, self.handler, connection, &records(&upto), now).await?;
-        let own = attempts.pop().filter(|_| attempts.iter().all(Result::is_ok));
-        Ok(own.map_or_else(|| of(letter, Verdict::Waiting, None), |own| verdict((letter, own))))
     }
 
     fn announce(&self, entries: Vec<Entry>) {
@@ -262,6 +201,50 @@ impl<H: Handler> Replayer<'_, H> {
         let count = decisions.len();
         tracing::info!(group = H::GROUP, replay_id = %task.replay_id, dry_run = task.dry_run, count, "letters replayed");
     }
+}
+
+/// Applies letters, and says what came of each. What waits behind a letter that is being tried or released is left for
+/// later.
+async fn decide<H: Handler>(
+    work: &mut Work,
+    attempts: &Attempter<'_, H>,
+    task: &Task,
+    letters: Vec<Letter>,
+) -> Result<(Vec<Decision>, Vec<Entry>), JournalError> {
+    let Sifted { mut decisions, tried, waiting } = sift(task, letters);
+    let is_left = |letter: &&Letter| !is_among(&tried, letter.waits_for);
+    decisions.extend(waiting.iter().filter(is_left).map(|letter| of(letter, Verdict::Waiting, None)));
+    let (outcomes, entries) = attempts.attempt(&mut work.transaction, records(&tried), false).await?;
+    let effects = effects(&tried, &outcomes);
+    work.resolve(&effects, Some(task.replay_id)).await?;
+    work.release(&effects.iter().map(|(dead_letter_id, _)| *dead_letter_id).collect::<Vec<_>>()).await?;
+    let failed = tried.iter().zip(&outcomes).filter_map(|(letter, outcome)| {
+        let (code, error) = outcome.as_ref().err()?;
+        Some((letter.dead_letter_id, *code, error.as_str()))
+    });
+    work.fail(&failed.collect::<Vec<_>>()).await?;
+    decisions.extend(tried.iter().zip(outcomes).map(verdict));
+    Ok((decisions, entries))
+}
+
+/// What would come of letters. Nothing is written.
+async fn foresee<H: Handler>(
+    work: &mut Work,
+    attempts: &Attempter<'_, H>,
+    task: &Task,
+    letters: Vec<Letter>,
+) -> Result<Vec<Decision>, JournalError> {
+    let Sifted { mut decisions, tried, waiting } = sift(task, letters);
+    for letter in &waiting {
+        // It would be released by its key's letter, if the replay has that, too, and everything before it can be applied.
+        let upto = work.up_to(task, letter).await?;
+        let mut outcomes = attempts.foresee(&mut work.transaction, records(&upto)).await?;
+        let own = outcomes.pop().filter(|_| outcomes.iter().all(Result::is_ok));
+        decisions.push(own.map_or_else(|| of(letter, Verdict::Waiting, None), |own| verdict((letter, own))));
+    }
+    let outcomes = attempts.foresee(&mut work.transaction, records(&tried)).await?;
+    decisions.extend(tried.iter().zip(outcomes).map(verdict));
+    Ok(decisions)
 }
 
 /// Letters by what is to be done with them.
@@ -302,8 +285,8 @@ fn verdict((letter, attempt): (&Letter, Attempt)) -> Decision {
     }
 }
 
-fn records(letters: &[Letter]) -> Vec<&Record> {
-    letters.iter().map(|letter| &letter.record).collect()
+fn records(letters: &[Letter]) -> impl Iterator<Item = &Record> {
+    letters.iter().map(|letter| &letter.record)
 }
 
 fn is_among(letters: &[Letter], dead_letter_id: Option<Uuid>) -> bool {

@@ -12,7 +12,6 @@ use tokio::runtime::Handle;
 use super::assignment::{Anew, Assignment, Owned, Slot, State};
 use super::batch::{Attempts, BatchError, Batches, Item};
 use super::lookout::Lookout;
-use super::record::Record;
 use super::sequence_check::{Verdict, judge};
 use super::silence;
 use super::{ConsumerConfig, Handler, Runtime, replayer};
@@ -21,6 +20,7 @@ use crate::heartbeat::{self, Pulse};
 use crate::kafka_usage::STATISTICS_INTERVAL;
 use crate::label::Label;
 use crate::metrics::GroupLabel;
+use crate::record::Record;
 use crate::retry::Retry;
 use crate::supervised;
 

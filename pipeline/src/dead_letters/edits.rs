@@ -9,7 +9,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use super::State;
-use super::working::{self, Key};
+use super::working::{Key, Work};
 use crate::database;
 
 /// How large a payload may be that is put into a letter: larger than any message that Kafka takes from the relay.
@@ -110,17 +110,13 @@ pub async fn discard(
     now: Timestamp,
 ) -> Result<u64, EditError> {
     let mut transaction = database::begin(pool).await?;
-    let letter = lock(&mut transaction, dead_letter_id).await?;
-    let state = letter.state;
+    let Locked { group, key, state, is_head } = lock(&mut transaction, dead_letter_id).await?;
     if !matches!(state, State::Parked | State::Waiting) {
         let allowed = "what is PARKED or WAITING can be discarded";
         return Err(EditError::State { dead_letter_id, state, allowed });
     }
-    let waited = if letter.is_head {
-        working::waiting_ids(&mut transaction, &letter.group, &letter.key, i64::MAX).await?
-    } else {
-        Vec::new()
-    };
+    let mut work = Work { transaction, group, now };
+    let waited = if is_head { work.waiting_ids(&key, i64::MAX).await? } else { Vec::new() };
     let waiting = match waiting {
         Some(waiting) => waiting,
         None if waited.is_empty() => Waiting::Released,
@@ -137,12 +133,12 @@ pub async fn discard(
         discarded.extend(&waited);
     }
     sqlx::query!("UPDATE dead_letter SET state = 'DISCARDED' WHERE dead_letter_id = ANY($1)", &discarded)
-        .execute(&mut *transaction)
+        .execute(&mut *work.transaction)
         .await?;
     // Where anything waits, a worker of the group applies it; until then later messages go on waiting behind it.
-    working::release(&mut transaction, &letter.group, &[dead_letter_id]).await?;
-    audit::write(&mut transaction, actor, now, entries).await?;
-    transaction.commit().await?;
+    work.release(&[dead_letter_id]).await?;
+    audit::write(&mut work.transaction, actor, now, entries).await?;
+    work.transaction.commit().await?;
     Ok(waited.len() as u64)
 }
 

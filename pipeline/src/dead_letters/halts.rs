@@ -28,8 +28,8 @@ const STANDING: i16 = 1;
 
 impl Standing {
     /// Adds to a load how the group stands.
-    pub(crate) fn ask(load: &mut Load, group: &str, now: Timestamp) -> Result<(), sqlx::Error> {
-        let (group, now) = (load.bind(group.to_owned())?, load.bind(now.to_sqlx())?);
+    pub(crate) fn ask(load: &mut Load, group: &str, now: Timestamp) {
+        let (group, now) = (load.statement.bind(group.to_owned()), load.statement.bind(now.to_sqlx()));
         load.beside(
             STANDING,
             &format!(
@@ -40,7 +40,6 @@ impl Standing {
                       FROM halted_group WHERE group_name = {group})), NULL::text"
             ),
         );
-        Ok(())
     }
 
     /// What the load has answered.

@@ -11,8 +11,8 @@ use uuid::Uuid;
 use super::State;
 use super::edits::audit;
 use crate::audit::snapshot;
-use crate::consumer::Record;
 use crate::log::RecordPlace;
+use crate::record::Record;
 use crate::stored_header::StoredHeader;
 
 pub use mismatch::{Mismatch, Place};

@@ -4,10 +4,11 @@
 //! many rows each has written, and whoever sent it rolls back where one has written fewer. The count is not part of a
 //! join or a condition: there it would commit where one side happens to be empty.
 
+use sqlx::decode::Decode;
 use sqlx::encode::Encode;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::{Arguments as _, AssertSqlSafe, FromRow, PgConnection, PgExecutor, Postgres, Type};
+use sqlx::{Arguments as _, AssertSqlSafe, PgConnection, PgExecutor, Postgres, Row as _, Type};
 use thiserror::Error;
 
 /// What it means that a part has not written all its rows.
@@ -120,16 +121,9 @@ impl Statement {
     /// Where the database fails.
     pub async fn query<T>(self, select: &str, executor: impl PgExecutor<'_>) -> Result<Vec<T>, sqlx::Error>
     where
-        T: Send + Unpin,
-        (T,): for<'r> FromRow<'r, PgRow>,
+        T: for<'r> Decode<'r, Postgres> + Type<Postgres>,
     {
-        match self.failed {
-            Some(error) => Err(sqlx::Error::Encode(error)),
-            None => {
-                let sql = with(&self.parts, select);
-                sqlx::query_scalar_with(AssertSqlSafe(sql), self.arguments).fetch_all(executor).await
-            }
-        }
+        self.fetch(select, executor).await?.iter().map(|row| row.try_get(0)).collect()
     }
 
     /// Sends the statement. Where it answers an error, the transaction must be rolled back.
@@ -140,23 +134,32 @@ impl Statement {
         if self.is_empty() {
             return Ok(());
         }
-        let counted: Vec<&Part> = self.parts.iter().filter(|part| part.must.is_some()).collect();
+        let musts: Vec<_> =
+            self.parts.iter().filter_map(|part| Some((part.name.clone(), part.must?))).collect();
         let counts: Vec<String> =
-            counted.iter().map(|part| format!("(SELECT count(*) FROM {})", part.name)).collect();
-        let select = format!("SELECT ARRAY[{}]::bigint[]", counts.join(", "));
-        let written: Vec<i64> = match self.failed {
-            Some(error) => return Err(sqlx::Error::Encode(error).into()),
-            None => {
-                let sql = with(&self.parts, &select);
-                sqlx::query_scalar_with(AssertSqlSafe(sql), self.arguments).fetch_one(connection).await?
-            }
-        };
-        for (part, written) in counted.into_iter().zip(written) {
-            if let Some((rows, shortfall)) = part.must.filter(|(rows, _)| *rows != written) {
-                return Err(Unwritten::Short { part: part.name.clone(), rows, written, shortfall });
+            musts.iter().map(|(part, _)| format!("(SELECT count(*) FROM {part})")).collect();
+        let select = format!("SELECT unnest(ARRAY[{}]::bigint[])", counts.join(", "));
+        let all_written: Vec<i64> = self.query(&select, connection).await?;
+        for ((part, (rows, shortfall)), written) in musts.into_iter().zip(all_written) {
+            if rows != written {
+                return Err(Unwritten::Short { part, rows, written, shortfall });
             }
         }
         Ok(())
+    }
+
+    /// Sends the statement; answers the rows that `select` makes of its parts.
+    pub(super) async fn fetch(
+        self,
+        select: &str,
+        executor: impl PgExecutor<'_>,
+    ) -> Result<Vec<PgRow>, sqlx::Error> {
+        if let Some(error) = self.failed {
+            return Err(sqlx::Error::Encode(error));
+        }
+        let part = |part: &Part| format!("{} AS MATERIALIZED ({})", part.name, part.sql);
+        let sql = format!("WITH {} {select}", self.parts.iter().map(part).collect::<Vec<_>>().join(", "));
+        sqlx::query_with(AssertSqlSafe(sql), self.arguments).fetch_all(executor).await
     }
 }
 
@@ -187,9 +190,4 @@ impl<'r, R> Rows<'_, 'r, R> {
         let (values, names) = (self.values.join(", "), self.names.join(", "));
         format!("unnest({values}) WITH ORDINALITY AS {name} ({names}, ordinal)")
     }
-}
-
-fn with(parts: &[Part], select: &str) -> String {
-    let ctes: Vec<String> = parts.iter().map(|part| format!("{} AS ({})", part.name, part.sql)).collect();
-    format!("WITH {} {select}", ctes.join(", "))
 }

@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use ordermill_schemas::headers;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -14,6 +13,7 @@ use uuid::Uuid;
 use super::RelayError;
 use crate::kafka::{self, KafkaConfig};
 use crate::label::Label;
+use crate::record::Record;
 
 /// The name that the reading has at the broker.
 const READER: &str = "relay-tails";
@@ -136,13 +136,8 @@ fn last_of(
 }
 
 fn met(message: &BorrowedMessage<'_>) -> Option<Last> {
-    let headers = kafka::headers(message)?;
-    let text = |name: &str| {
-        let header = headers.iter().find(|header| header.key == name)?;
-        std::str::from_utf8(header.value?).ok()
-    };
-    let event_id = text(headers::ID).and_then(|id| id.parse().ok());
-    Some(Last { label: text(headers::LABEL)?.parse().ok()?, event_id })
+    let record = Record::copy(message, "");
+    Some(Last { label: record.label()?, event_id: record.event_id() })
 }
 
 /// The first of the tails, if there is one, whose last record is not this log's: of a later era, or not the event that

@@ -145,6 +145,16 @@ impl Record {
         self.header(headers::SEQUENCE)?.parse().ok()
     }
 
+    /// The version of the payload's schema, as the headers say it.
+    pub(crate) fn version(&self) -> Option<i16> {
+        self.version_text().parse().ok()
+    }
+
+    /// The same as it stands there; empty where it does not.
+    pub(crate) fn version_text(&self) -> &str {
+        self.header(headers::DATA_SCHEMA).and_then(|schema| schema.rsplit(':').next()).unwrap_or_default()
+    }
+
     /// The event in it with what came along, or why it can't be applied.
     pub(crate) fn receive(&self) -> Result<Received, (Code, String)> {
         let foreign = |what: &str| (Code::Foreign, format!("not published by the relay: {what}"));
@@ -154,10 +164,7 @@ impl Record {
         let event_id = self.event_id().ok_or_else(|| foreign("no ce_id header"))?;
         let at = self.time().ok_or_else(|| foreign("no ce_time header"))?;
         let name = self.event_type().ok_or_else(|| foreign("no ce_type header"))?;
-        let version = self
-            .header(headers::DATA_SCHEMA)
-            .and_then(|schema| schema.rsplit(':').next()?.parse().ok())
-            .ok_or_else(|| foreign("no ce_dataschema header"))?;
+        let version = self.version().ok_or_else(|| foreign("no ce_dataschema header"))?;
         let payload = self.payload.as_deref().unwrap_or_default();
         let event = Event::decode(name, version, payload).map_err(|error| {
             let code = match error {
