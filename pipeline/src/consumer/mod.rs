@@ -7,14 +7,13 @@
 mod assignment;
 mod attempt;
 mod batch;
-mod left_over;
-mod lookout;
 mod offsets;
 mod replayer;
 mod runtime;
 mod search;
 mod sequence_check;
-mod silence;
+mod unassigned;
+mod watchdog;
 
 use jiff::Timestamp;
 use ordermill_schemas::{Event, Topic};

@@ -11,9 +11,8 @@ use tokio::runtime::Handle;
 
 use super::assignment::{Anew, Assignment, Owned, Slot, State};
 use super::batch::{Attempts, BatchError, Batches, Item};
-use super::lookout::Lookout;
 use super::sequence_check::{Verdict, judge};
-use super::silence;
+use super::watchdog::{self, Watchdog};
 use super::{ConsumerConfig, Handler, Runtime, replayer};
 use crate::dead_letters::flood::FloodGuard;
 use crate::heartbeat::{self, Pulse};
@@ -97,7 +96,7 @@ struct Member<'a, H> {
     consumer: BaseConsumer<Assignment>,
     prefix: String,
     batch_records_max: usize,
-    lookout: Lookout,
+    watchdog: Watchdog,
     told_kafka_at: Instant,
     complained_at: Option<Instant>,
 }
@@ -164,7 +163,7 @@ impl<'a, H: Handler> Member<'a, H> {
             consumer,
             prefix: config.kafka.prefix.clone(),
             batch_records_max: config.batch_records_max,
-            lookout: Lookout::new(H::TOPICS, runtime.journal.partitions),
+            watchdog: Watchdog::new(H::TOPICS, runtime.journal.partitions),
             told_kafka_at: Instant::now(),
             complained_at: None,
         })
@@ -182,7 +181,7 @@ impl<'a, H: Handler> Member<'a, H> {
                 return Err(failure.into());
             }
             if gathered.is_all {
-                self.lookout.turn(&self.consumer)?;
+                self.watchdog.turn(&self.consumer)?;
             }
             if gathered.items.is_empty() {
                 self.look_after_gaps();
@@ -190,7 +189,7 @@ impl<'a, H: Handler> Member<'a, H> {
             }
             let began = Instant::now();
             self.apply(&gathered, retry)?;
-            self.assignment(|state| silence::worked(state, began.elapsed()));
+            self.assignment(|state| watchdog::worked(state, began.elapsed()));
             self.tell_kafka();
         }
         Ok(())

@@ -21,7 +21,7 @@ pub(super) type Named = (String, i32);
 ///
 /// # Errors
 /// Where the brokers do not answer within `timeout`.
-pub(super) fn left_over<C: ConsumerContext>(
+pub(super) fn unassigned<C: ConsumerContext>(
     consumer: &impl Consumer<C>,
     group: &str,
     wanted: Vec<Named>,
