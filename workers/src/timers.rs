@@ -8,7 +8,7 @@ use ordermill_domain::aggregate::Aggregate as _;
 use ordermill_domain::coupons::{Coupons, UserCoupon};
 use ordermill_domain::orders::{Order, Orders};
 use ordermill_pipeline::consumer::{Runtime, derived_event_id};
-use ordermill_pipeline::heartbeat::{self, Pulse};
+use ordermill_pipeline::heartbeat;
 use ordermill_pipeline::journal::{Journal, JournalError, Keys};
 use ordermill_pipeline::log::Origin;
 use ordermill_pipeline::retry::Retry;
@@ -26,14 +26,8 @@ const BATCH_MAX: i64 = 500;
 
 /// Gives up what is overdue, until shutdown. Several side by side share the work.
 pub(crate) async fn run(runtime: Runtime, instance: String, metrics: WorkerMetrics) {
-    let pulse = Pulse::default();
-    let beat = tokio::spawn(heartbeat::run(
-        runtime.journal.pool.clone(),
-        format!("worker:{NAME}"),
-        instance,
-        pulse.clone(),
-        runtime.shutdown.clone(),
-    ));
+    let role = format!("worker:{NAME}");
+    let (pulse, beat) = heartbeat::start(&runtime.journal.pool, &role, &instance, &runtime.shutdown);
     let mut retry = Retry::forever(Duration::from_millis(100), Duration::from_secs(5));
     let shutdown = runtime.shutdown.clone();
     while !shutdown.is_cancelled() {

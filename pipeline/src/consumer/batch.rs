@@ -120,10 +120,16 @@ impl Sorted<'_> {
     fn failures(&self) -> u64 {
         self.asides.iter().filter(|aside| aside.rejection.is_some()).count() as u64
     }
+
+    /// Those that were tried.
+    fn tried(&self) -> u64 {
+        self.events.len() as u64 + self.failures()
+    }
 }
 
-/// What was read for a batch.
+/// What was read for a batch, in its transaction.
 struct Read {
+    transaction: Transaction<'static, Postgres>,
     loaded: Loaded,
     standing: Standing,
     parked: ParkedKeys,
@@ -182,15 +188,12 @@ impl<H: Handler> Batches<'_, H> {
         refusal: Option<(Code, String)>,
     ) -> Result<(), BatchError> {
         let started = std::time::Instant::now();
-        let mut received: Vec<Result<Received, (Code, String)>> = items
-            .iter()
-            .filter(|item| !item.skip)
-            .map(|item| refusal.clone().map_or_else(|| item.record.receive(), Err))
-            .collect();
-        let (mut transaction, read) = self.load(items, &received).await?;
-        let Read { loaded, standing, mut parked } = read;
+        let records: Vec<&Record> = items.iter().filter(|item| !item.skip).map(|item| &item.record).collect();
+        let receive = |record: &&Record| refusal.clone().map_or_else(|| record.receive(), Err);
+        let received: Vec<_> = records.iter().map(receive).collect();
+        let Read { mut transaction, loaded, standing, parked } = self.load(&records, &received).await?;
         let now = self.runtime.journal.now();
-        let sorted = sort(items, &mut received, &mut parked, |(code, error)| Rejection {
+        let sorted = sort(&records, received, parked, |(code, error)| Rejection {
             code,
             error,
             attempts: i32::try_from(attempts.count).unwrap_or(i32::MAX),
@@ -212,7 +215,7 @@ impl<H: Handler> Batches<'_, H> {
         statement.execute(&mut transaction).await?;
         transaction.commit().await?;
         self.runtime.journal.committed(&writes.entries);
-        self.count(&sorted, now);
+        self.flood.count(now, sorted.tried(), sorted.failures());
         measure::<H>(self.runtime, items, &sorted, started.elapsed().as_secs_f64());
         if !appended.is_empty() {
             self.handler.committed(appended);
@@ -224,9 +227,9 @@ impl<H: Handler> Batches<'_, H> {
     /// latter is looked for only where some key of the group is.
     async fn load(
         &mut self,
-        items: &[Item],
+        records: &[&Record],
         received: &[Result<Received, (Code, String)>],
-    ) -> Result<(Transaction<'static, Postgres>, Read), BatchError> {
+    ) -> Result<Read, BatchError> {
         let mut keys = Keys::default();
         received.iter().flatten().for_each(|received| self.handler.keys(&received.event, &mut keys));
         loop {
@@ -234,7 +237,6 @@ impl<H: Handler> Batches<'_, H> {
             let mut load = Load::default();
             Standing::ask(&mut load, H::GROUP, self.runtime.journal.now());
             if self.any_parked {
-                let records = items.iter().filter(|item| !item.skip).map(|item| &item.record);
                 ParkedKeys::ask(&mut load, H::GROUP, records);
             }
             load.state(H::TABLES, &keys, Lock::ForUpdate);
@@ -246,8 +248,7 @@ impl<H: Handler> Batches<'_, H> {
             let is_known = self.any_parked || !standing.any_parked;
             self.any_parked = standing.any_parked;
             if is_known {
-                let parked = ParkedKeys::told(beside)?;
-                return Ok((transaction, Read { loaded, standing, parked }));
+                return Ok(Read { transaction, loaded, standing, parked: ParkedKeys::told(beside)? });
             }
         }
     }
@@ -263,19 +264,13 @@ impl<H: Handler> Batches<'_, H> {
             self.flood.reset();
             return Ok(());
         }
-        let failures = sorted.failures();
-        let Some(reason) = self.flood.refuses(now, sorted.events.len() as u64 + failures, failures) else {
+        let Some(reason) = self.flood.refuses(now, sorted.tried(), sorted.failures()) else {
             return Ok(());
         };
         tracing::error!(group = H::GROUP, reason, "the group stops");
         halts::halt(&self.runtime.journal.pool, H::GROUP, &reason, now).await?;
         self.flood.reset();
         Err(BatchError::Halted)
-    }
-
-    fn count(&mut self, sorted: &Sorted<'_>, now: Timestamp) {
-        let failures = sorted.failures();
-        self.flood.count(now, sorted.events.len() as u64 + failures, failures);
     }
 }
 
@@ -287,14 +282,13 @@ pub(super) fn appended<H: Handler>(entries: &[Entry]) -> Vec<Appended> {
 
 /// What can be applied, what can't, and what waits behind that.
 fn sort<'a>(
-    items: &'a [Item],
-    received: &mut Vec<Result<Received, (Code, String)>>,
-    parked: &mut ParkedKeys,
+    records: &[&'a Record],
+    received: Vec<Result<Received, (Code, String)>>,
+    mut parked: ParkedKeys,
     rejection: impl Fn((Code, String)) -> Rejection,
 ) -> Sorted<'a> {
     let mut sorted = Sorted::default();
-    let records = items.iter().filter(|item| !item.skip).map(|item| &item.record);
-    for (record, received) in records.zip(received.drain(..)) {
+    for (record, received) in records.iter().copied().zip(received) {
         // What is not the relay's has no place in the key's history: nothing waits for it, and it waits for nothing.
         if record.label().is_some() && parked.holds(record) {
             sorted.asides.push(Aside { dead_letter_id: Uuid::now_v7(), record, rejection: None });

@@ -41,14 +41,8 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs one member of the handler's group until shutdown. Never gives up.
 pub async fn run<H: Handler>(runtime: Runtime, config: ConsumerConfig, handler: Arc<H>) {
-    let pulse = Pulse::default();
-    let beat = tokio::spawn(heartbeat::run(
-        runtime.journal.pool.clone(),
-        format!("worker:{}", H::GROUP),
-        config.instance.clone(),
-        pulse.clone(),
-        runtime.shutdown.clone(),
-    ));
+    let role = format!("worker:{}", H::GROUP);
+    let (pulse, beat) = heartbeat::start(&runtime.journal.pool, &role, &config.instance, &runtime.shutdown);
     let (consumer, replayer) = (format!("consumer of {}", H::GROUP), format!("replayer of {}", H::GROUP));
     let tokio = Handle::current();
     let consumer = supervised::run(&consumer, &runtime.shutdown, || {

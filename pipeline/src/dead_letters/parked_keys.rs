@@ -18,9 +18,9 @@ const PARKED: i16 = 2;
 impl ParkedKeys {
     /// Adds to a load that those of the records' keys that are parked are locked, before anything else, so that nothing is
     /// decided about them meanwhile.
-    pub(crate) fn ask<'a>(load: &mut Load, group: &str, records: impl Iterator<Item = &'a Record>) {
+    pub(crate) fn ask(load: &mut Load, group: &str, records: &[&Record]) {
         let keys: HashSet<(&str, &[u8])> =
-            records.map(|record| (record.place.topic.as_str(), record.parking_key())).collect();
+            records.iter().map(|record| (record.place.topic.as_str(), record.parking_key())).collect();
         let (topics, keys): (Vec<&str>, Vec<&[u8]>) = keys.into_iter().unzip();
         let group = load.statement.bind(group.to_owned());
         let (topics, keys) = (load.statement.bind(topics), load.statement.bind(keys));

@@ -167,6 +167,7 @@ pub(super) struct Leadership {
     pub(super) only: Option<Only>,
     /// Counts how often the cursor was moved back.
     pub(super) rewinds: u64,
+    pool: PgPool,
     lease: Duration,
     kept_at: Instant,
 }
@@ -203,15 +204,16 @@ impl Leadership {
             published_after: row.published_after,
             only: None,
             rewinds: 0,
+            pool: pool.clone(),
             lease,
             kept_at,
         };
         if row.adopting {
-            leadership.release(pool).await?;
+            leadership.release().await?;
             return Err(CursorError::Adopting.into());
         }
         if row.system_identifier != row.here {
-            leadership.release(pool).await?;
+            leadership.release().await?;
             let (expected, found) = (row.system_identifier, row.here);
             return Err(CursorError::OtherDatabase { expected, found }.into());
         }
@@ -224,7 +226,7 @@ impl Leadership {
     }
 
     /// Keeps the lease if it is getting old, and answers what is asked to be published again.
-    pub(super) async fn keep(&mut self, pool: &PgPool) -> Result<Option<Repeat>, RelayError> {
+    pub(super) async fn keep(&mut self) -> Result<Option<Repeat>, RelayError> {
         if self.kept_at.elapsed() < self.lease / 6 {
             return Ok(None);
         }
@@ -235,7 +237,7 @@ impl Leadership {
             self.epoch,
             self.lease.as_secs_f64(),
         )
-        .fetch_optional(pool)
+        .fetch_optional(&self.pool)
         .await?;
         self.kept_at = kept_at;
         let row = row.ok_or(CursorError::Lost)?;
@@ -248,7 +250,6 @@ impl Leadership {
     /// The commit is not waited for: a cursor that falls back after a power cut only repeats.
     pub(super) async fn advance(
         &mut self,
-        pool: &PgPool,
         position: i64,
         tails: Tails,
     ) -> Result<Option<Repeat>, RelayError> {
@@ -264,7 +265,7 @@ impl Leadership {
             Json(&tails) as _,
             self.lease.as_secs_f64(),
         )
-        .fetch_optional(pool)
+        .fetch_optional(&self.pool)
         .await?;
         let row = row.ok_or(CursorError::Lost)?;
         (self.position, self.tails, self.kept_at) = (position, tails, kept_at);
@@ -273,12 +274,7 @@ impl Leadership {
     }
 
     /// Moves the cursor back, so that what is asked for is published again.
-    pub(super) async fn rewind(
-        &mut self,
-        pool: &PgPool,
-        repeat: Repeat,
-        tails: Tails,
-    ) -> Result<(), RelayError> {
+    pub(super) async fn rewind(&mut self, repeat: Repeat, tails: Tails) -> Result<(), RelayError> {
         // A request that asks for more than this one has come meanwhile, and stays.
         let row = sqlx::query!(
             "UPDATE relay_cursor SET position = $2, tails = $3, published_after = LEAST(published_after, $2),
@@ -292,7 +288,7 @@ impl Leadership {
             Json(&tails) as _,
             repeat.topics.as_deref() as _,
         )
-        .fetch_optional(pool)
+        .fetch_optional(&self.pool)
         .await?;
         let row = row.ok_or(CursorError::Lost)?;
         self.only = Only::next(self.only.take(), &repeat, self.published_after, self.position);
@@ -302,7 +298,7 @@ impl Leadership {
     }
 
     /// Takes in a request for what lies above the cursor, and so is published anyway, and forgets it.
-    pub(super) async fn take_in(&mut self, pool: &PgPool, repeat: &Repeat) -> Result<(), RelayError> {
+    pub(super) async fn take_in(&mut self, repeat: &Repeat) -> Result<(), RelayError> {
         sqlx::query!(
             "UPDATE relay_cursor SET repeat_after = NULL, repeat_topics = NULL
              WHERE epoch = $1 AND repeat_after = $2 AND repeat_topics IS NOT DISTINCT FROM $3",
@@ -310,19 +306,19 @@ impl Leadership {
             repeat.after,
             repeat.topics.as_deref() as _,
         )
-        .execute(pool)
+        .execute(&self.pool)
         .await?;
         self.only = self.only.take().and_then(|only| only.with(repeat));
         Ok(())
     }
 
     /// Gives the lease back, so that another can lead at once.
-    pub(super) async fn release(&self, pool: &PgPool) -> Result<(), RelayError> {
+    pub(super) async fn release(&self) -> Result<(), RelayError> {
         sqlx::query!(
             "UPDATE relay_cursor SET lease_until = '-infinity', leader = NULL WHERE epoch = $1",
             self.epoch,
         )
-        .execute(pool)
+        .execute(&self.pool)
         .await?;
         Ok(())
     }

@@ -133,14 +133,7 @@ pub async fn run(
     metrics: PipelineMetrics,
     shutdown: CancellationToken,
 ) {
-    let pulse = Pulse::default();
-    let beat = tokio::spawn(heartbeat::run(
-        pool.clone(),
-        "relay".to_owned(),
-        config.instance.clone(),
-        pulse.clone(),
-        shutdown.clone(),
-    ));
+    let (pulse, beat) = heartbeat::start(&pool, "relay", &config.instance, &shutdown);
     let runtime = Handle::current();
     let relay = Arc::new(Relay {
         pool,
@@ -186,7 +179,7 @@ impl Relay {
                 Ok(Some(mut leadership)) => {
                     let outcome = self.lead(&mut leadership, &mut retry);
                     // Another may lead at once; where this fails, too, the lease runs out.
-                    let _ = self.runtime.block_on(leadership.release(&self.pool));
+                    let _ = self.runtime.block_on(leadership.release());
                     outcome
                 }
                 Ok(None) => {
@@ -226,7 +219,7 @@ impl Relay {
                     () = tokio::time::sleep(self.config.lease / 6) => {
                         self.pulse.beat();
                         // What is asked for meanwhile is asked for again at the next turn.
-                        leadership.keep(&self.pool).await?;
+                        leadership.keep().await?;
                     }
                 }
             }
@@ -265,7 +258,7 @@ impl Relay {
                 self.pause(TURN_MIN.saturating_sub(began.elapsed()));
                 continue;
             }
-            if let Some(repeat) = self.runtime.block_on(leadership.keep(&self.pool))? {
+            if let Some(repeat) = self.runtime.block_on(leadership.keep())? {
                 self.repeat(leadership, repeat)?;
                 continue;
             }
@@ -310,15 +303,15 @@ impl Relay {
             if self.shutdown.is_cancelled() {
                 return Err(RelayError::ShutDown);
             }
-            self.runtime.block_on(leadership.keep(&self.pool)).map(|_| ())
+            self.runtime.block_on(leadership.keep()).map(|_| ())
         })?;
         self.metrics.relay_records.inc_by(published as u64);
-        let repeat = self.runtime.block_on(leadership.advance(&self.pool, reached, tails))?;
+        let repeat = self.runtime.block_on(leadership.advance(reached, tails))?;
         let mut losses = Vec::new();
         for set_back in publisher.set_back() {
             losses.push(self.loss(leadership, set_back));
             // What is asked for meanwhile is asked for again at the next turn.
-            self.runtime.block_on(leadership.keep(&self.pool))?;
+            self.runtime.block_on(leadership.keep())?;
         }
         self.repeat_losses(leadership, losses)?;
         if let Some(repeat) = repeat {
@@ -373,9 +366,9 @@ impl Relay {
             self.metrics.relay_repeats.inc();
             let tails = cursor::tails_at(&self.pool, *after, leadership.partitions);
             let tails = self.keeping(leadership, tails)??;
-            self.runtime.block_on(leadership.rewind(&self.pool, repeat, tails))?;
+            self.runtime.block_on(leadership.rewind(repeat, tails))?;
         } else {
-            self.runtime.block_on(leadership.take_in(&self.pool, &repeat))?;
+            self.runtime.block_on(leadership.take_in(&repeat))?;
         }
         Ok(())
     }
