@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 
 use super::offsets::{self, Claim};
 use super::sequence_check::start;
-use crate::kafka;
+use crate::kafka::{self, KafkaConfig};
 use crate::kafka_usage::ClientUsage;
 use crate::label::Label;
 use crate::metrics::{GroupLabel, PipelineMetrics};
@@ -61,7 +61,7 @@ pub(super) struct State {
 /// The callbacks of the Kafka client.
 pub(super) struct Assignment {
     pub(super) group: &'static str,
-    pub(super) prefix: String,
+    pub(super) kafka: KafkaConfig,
     pub(super) pool: sqlx::PgPool,
     pub(super) runtime: Handle,
     pub(super) metrics: PipelineMetrics,
@@ -107,33 +107,25 @@ impl Assignment {
         change(&mut self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
-    /// The name that a topic or a group has in Kafka.
-    pub(super) fn full_name(&self, name: &str) -> String {
-        format!("{}{name}", self.prefix)
-    }
-
     /// Takes the partitions over in the database, then begins to read each at the right place.
     fn assign(
         &self,
         consumer: &BaseConsumer<Assignment>,
         partitions: &mut TopicPartitionList,
     ) -> Result<(), Anew> {
-        let slots: Vec<Slot> = partitions
-            .elements()
-            .iter()
-            .filter_map(|element| {
-                let topic = element.topic().strip_prefix(&self.prefix)?.to_owned();
-                Some((topic, i16::try_from(element.partition()).ok()?))
-            })
-            .collect();
-        let (topics, numbers): (Vec<String>, Vec<i16>) = slots.iter().cloned().unzip();
+        let elements = partitions.elements();
+        let slots = elements.iter().filter_map(|element| {
+            let topic = element.topic().strip_prefix(&self.kafka.prefix)?.to_owned();
+            Some((topic, i16::try_from(element.partition()).ok()?))
+        });
+        let (topics, numbers): (Vec<String>, Vec<i16>) = slots.unzip();
         let claims = self.runtime.block_on(offsets::claim(&self.pool, self.group, &topics, &numbers))?;
         let mut owned = HashMap::with_capacity(claims.len());
         let mut positions = TopicPartitionList::new();
         for claim in claims {
             let (offset, partition) = self.begin(consumer, &claim)?;
             positions.add_partition_offset(
-                &self.full_name(&claim.topic),
+                &self.kafka.full_name(&claim.topic),
                 i32::from(claim.partition),
                 Offset::Offset(offset),
             )?;
@@ -160,7 +152,7 @@ impl Assignment {
     }
 
     fn begin(&self, consumer: &BaseConsumer<Assignment>, claim: &Claim) -> Result<(i64, Owned), KafkaError> {
-        let name = self.full_name(&claim.topic);
+        let name = self.kafka.full_name(&claim.topic);
         // Where the topic is not there yet, it is read from its beginning once it is: labels tell what was applied.
         let (low, high) = kafka::bounds(consumer, &name, i32::from(claim.partition), WATERMARK_TIMEOUT)?;
         let start = start(claim.next_offset, low, high);

@@ -88,7 +88,6 @@ struct Member<'a, H> {
     pulse: &'a Pulse,
     tokio: &'a Handle,
     consumer: BaseConsumer<Assignment>,
-    prefix: String,
     batch_records_max: usize,
     watchdog: Watchdog,
     told_kafka_at: Instant,
@@ -130,7 +129,7 @@ impl<'a, H: Handler> Member<'a, H> {
         ]);
         let assignment = Assignment {
             group: H::GROUP,
-            prefix: config.kafka.prefix.clone(),
+            kafka: config.kafka.clone(),
             pool: runtime.journal.pool.clone(),
             runtime: tokio.clone(),
             metrics: runtime.metrics.clone(),
@@ -155,7 +154,6 @@ impl<'a, H: Handler> Member<'a, H> {
             pulse,
             tokio,
             consumer,
-            prefix: config.kafka.prefix.clone(),
             batch_records_max: config.batch_records_max,
             watchdog: Watchdog::new(H::TOPICS, runtime.journal.partitions),
             told_kafka_at: Instant::now(),
@@ -221,7 +219,8 @@ impl<'a, H: Handler> Member<'a, H> {
 
     /// Judges one message and adds it to the batch.
     fn take(&self, message: &BorrowedMessage<'_>, gathered: &mut Gathered) -> Result<(), Anew> {
-        let Some(topic) = message.topic().strip_prefix(&self.prefix) else { return Ok(()) };
+        let prefix = &self.consumer.context().kafka.prefix;
+        let Some(topic) = message.topic().strip_prefix(prefix) else { return Ok(()) };
         let record = Record::copy(message, topic);
         let slot: Slot = (record.place.topic.clone(), record.place.partition);
         let mut restart_at = None;
@@ -376,9 +375,10 @@ impl<'a, H: Handler> Member<'a, H> {
         }
         self.told_kafka_at = Instant::now();
         let mut offsets = TopicPartitionList::new();
+        let kafka = &self.consumer.context().kafka;
         self.assignment(|state| {
             for ((topic, partition), owned) in &state.owned {
-                let name = format!("{}{topic}", self.prefix);
+                let name = kafka.full_name(topic);
                 let offset = Offset::Offset(owned.next_offset);
                 let _ = offsets.add_partition_offset(&name, i32::from(*partition), offset);
             }

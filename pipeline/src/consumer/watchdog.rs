@@ -81,7 +81,7 @@ impl Watchdog {
         let Some(published) = cursor.map(Cursor::published) else { return Ok(None) };
         if let Some((slot, owned)) = assignment.with_state(|state| silent(state, &published, now)) {
             let (topic, partition) = &slot;
-            let name = assignment.full_name(topic);
+            let name = assignment.kafka.full_name(topic);
             let bounds = kafka::bounds(consumer, &name, i32::from(*partition), ANSWER_TIMEOUT);
             // What Kafka does not hold either, the relay is asked for.
             if bounds.is_ok_and(|(_, high)| high <= owned.next_offset) {
@@ -115,12 +115,12 @@ impl Watchdog {
         let before = std::mem::replace(&mut self.behind, behind(of_others, &applied, published));
         let still = self.behind.iter().filter(|(slot, label)| before.get(*slot) == Some(*label));
         let still: Vec<Named> = still
-            .map(|((topic, partition), _)| (assignment.full_name(topic), i32::from(*partition)))
+            .map(|((topic, partition), _)| (assignment.kafka.full_name(topic), i32::from(*partition)))
             .collect();
         if still.is_empty() {
             return Ok(None);
         }
-        Ok(unassigned(consumer, &assignment.full_name(assignment.group), still, ANSWER_TIMEOUT)?)
+        Ok(unassigned(consumer, &assignment.kafka.full_name(assignment.group), still, ANSWER_TIMEOUT)?)
     }
 }
 

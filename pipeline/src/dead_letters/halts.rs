@@ -149,13 +149,7 @@ pub async fn resume(
     .await?;
     let Some(halted_because) = halted_because else { return Ok(None) };
     let detail = json!({"halted_because": halted_because, "unchecked_seconds": unchecked.as_secs()});
-    let entry = audit::Entry {
-        action: audit::Action::Resumed,
-        letter: None,
-        replay: None,
-        group: Some(group),
-        detail,
-    };
+    let entry = audit::Entry { group: Some(group), ..audit::Entry::of(audit::Action::Resumed, detail) };
     audit::write(&mut transaction, actor, now, vec![entry]).await?;
     transaction.commit().await?;
     Ok(Some(Resumed { group: group.to_owned(), resumed_at: now, unchecked_until: until }))

@@ -113,8 +113,8 @@ pub async fn request(
     .await?;
     let detail =
         json!({"selected": count, "dry_run": options.dry_run, "rate_per_second": options.rate_per_second});
-    let action = audit::Action::ReplayRequested;
-    let entry = audit::Entry { action, letter: None, replay: Some(replay_id), group: None, detail };
+    let requested = audit::Entry::of(audit::Action::ReplayRequested, detail);
+    let entry = audit::Entry { replay: Some(replay_id), ..requested };
     audit::write(connection, actor, now, vec![entry]).await?;
     Ok(Requested { replay_id, selected: count })
 }

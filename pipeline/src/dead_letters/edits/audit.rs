@@ -33,8 +33,12 @@ pub(crate) struct Entry<'a> {
 }
 
 impl Entry<'_> {
+    pub(crate) fn of(action: Action, detail: Value) -> Entry<'static> {
+        Entry { action, letter: None, replay: None, group: None, detail }
+    }
+
     pub(crate) fn of_letter(action: Action, dead_letter_id: Uuid, detail: Value) -> Entry<'static> {
-        Entry { action, letter: Some(dead_letter_id), replay: None, group: None, detail }
+        Entry { letter: Some(dead_letter_id), ..Entry::of(action, detail) }
     }
 }
 
