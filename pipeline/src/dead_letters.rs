@@ -18,59 +18,58 @@ pub(crate) mod parked_keys;
 pub(crate) mod working;
 
 use jiff::Timestamp;
-use serde::Serialize;
 
-/// Why a message was not applied. The names are public and stable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Code {
-    /// It does not carry our headers, so it was not published by the relay. It parks no key, and is never applied.
-    Foreign,
-    /// Its type or version is not known.
-    UnknownType,
-    /// Its payload is not JSON.
-    Undecodable,
-    /// Its payload does not have the shape that its type promises.
-    Schema,
-    /// Its key is not the one that its payload says.
-    KeyMismatch,
-    /// It breaks a rule, of the shop or of the database.
-    Rule,
-    /// The program fails over it.
-    Bug,
+/// An enum whose variants have names that are public and stable.
+macro_rules! named {
+    ($(#[$about:meta])* $Enum:ident { $($(#[$says:meta])* $Variant:ident = $name:literal,)* }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, sqlx::Type)]
+        #[sqlx(type_name = "text")]
+        pub enum $Enum {
+            $($(#[$says])* #[serde(rename = $name)] #[sqlx(rename = $name)] $Variant,)*
+        }
+
+        impl $Enum {
+            /// All there are.
+            pub const ALL: [$Enum; [$($name),*].len()] = [$($Enum::$Variant),*];
+
+            /// The public name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $($Enum::$Variant => $name,)* }
+            }
+
+            /// The one of that name, if there is one.
+            #[must_use]
+            pub fn from_name(name: &str) -> Option<$Enum> {
+                $Enum::ALL.into_iter().find(|known| known.name() == name)
+            }
+        }
+    };
+}
+pub(crate) use named;
+
+named! {
+    /// Why a message was not applied.
+    Code {
+        /// It does not carry our headers, so it was not published by the relay. It parks no key, and is never applied.
+        Foreign = "FOREIGN",
+        /// Its type or version is not known.
+        UnknownType = "UNKNOWN_TYPE",
+        /// Its payload is not JSON.
+        Undecodable = "UNDECODABLE",
+        /// Its payload does not have the shape that its type promises.
+        Schema = "SCHEMA",
+        /// Its key is not the one that its payload says.
+        KeyMismatch = "KEY_MISMATCH",
+        /// It breaks a rule, of the shop or of the database.
+        Rule = "RULE",
+        /// The program fails over it.
+        Bug = "BUG",
+    }
 }
 
 impl Code {
-    /// Every code.
-    pub const ALL: [Code; 7] = [
-        Code::Foreign,
-        Code::UnknownType,
-        Code::Undecodable,
-        Code::Schema,
-        Code::KeyMismatch,
-        Code::Rule,
-        Code::Bug,
-    ];
-
-    /// The public name.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Code::Foreign => "FOREIGN",
-            Code::UnknownType => "UNKNOWN_TYPE",
-            Code::Undecodable => "UNDECODABLE",
-            Code::Schema => "SCHEMA",
-            Code::KeyMismatch => "KEY_MISMATCH",
-            Code::Rule => "RULE",
-            Code::Bug => "BUG",
-        }
-    }
-
-    /// The code of that name, if there is one.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Code> {
-        Code::ALL.into_iter().find(|code| code.name() == name)
-    }
-
     /// Whether later messages of the key wait. What is not ours has no place in a key's history.
     #[must_use]
     pub const fn parks_the_key(self) -> bool {
@@ -78,82 +77,37 @@ impl Code {
     }
 }
 
-/// What has become of a message that was put aside. The names are public and stable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum State {
-    /// It failed, and somebody must decide.
-    Parked,
-    /// It has not been tried: a letter of its key is before it.
-    Waiting,
-    /// A replay has selected it, and has not come to it yet.
-    Replayed,
-    /// It has been applied.
-    Resolved,
-    /// Somebody has decided that it is not applied.
-    Discarded,
-}
-
-impl State {
-    /// Every state.
-    pub const ALL: [State; 5] =
-        [State::Parked, State::Waiting, State::Replayed, State::Resolved, State::Discarded];
-
-    /// The public name.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            State::Parked => "PARKED",
-            State::Waiting => "WAITING",
-            State::Replayed => "REPLAYED",
-            State::Resolved => "RESOLVED",
-            State::Discarded => "DISCARDED",
-        }
-    }
-
-    /// The state of that name, if there is one.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<State> {
-        State::ALL.into_iter().find(|state| state.name() == name)
+named! {
+    /// What has become of a message that was put aside.
+    State {
+        /// It failed, and somebody must decide.
+        Parked = "PARKED",
+        /// It has not been tried: a letter of its key is before it.
+        Waiting = "WAITING",
+        /// A replay has selected it, and has not come to it yet.
+        Replayed = "REPLAYED",
+        /// It has been applied.
+        Resolved = "RESOLVED",
+        /// Somebody has decided that it is not applied.
+        Discarded = "DISCARDED",
     }
 }
 
-/// What a replay made of a message. The names are public and stable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Verdict {
-    /// It has been applied, and changed something.
-    Applied,
-    /// Everything it asks for had been done before.
-    AlreadyApplied,
-    /// It failed again and is parked again, or has been discarded meanwhile.
-    FailedAgain,
-    /// It waits behind a letter that is not done with.
-    Waiting,
+named! {
+    /// What a replay made of a message.
+    Verdict {
+        /// It has been applied, and changed something.
+        Applied = "APPLIED",
+        /// Everything it asks for had been done before.
+        AlreadyApplied = "ALREADY_APPLIED",
+        /// It failed again and is parked again, or has been discarded meanwhile.
+        FailedAgain = "FAILED_AGAIN",
+        /// It waits behind a letter that is not done with.
+        Waiting = "WAITING",
+    }
 }
 
 impl Verdict {
-    /// Every verdict.
-    pub const ALL: [Verdict; 4] =
-        [Verdict::Applied, Verdict::AlreadyApplied, Verdict::FailedAgain, Verdict::Waiting];
-
-    /// The public name.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Verdict::Applied => "APPLIED",
-            Verdict::AlreadyApplied => "ALREADY_APPLIED",
-            Verdict::FailedAgain => "FAILED_AGAIN",
-            Verdict::Waiting => "WAITING",
-        }
-    }
-
-    /// The verdict of that name, if there is one.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Verdict> {
-        Verdict::ALL.into_iter().find(|verdict| verdict.name() == name)
-    }
-
     /// Of a message that was applied: whether that changed anything.
     #[must_use]
     pub(crate) const fn of_effect(had_effect: bool) -> Verdict {

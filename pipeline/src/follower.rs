@@ -13,16 +13,16 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use ordermill_schemas::{Event, Topic};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use sqlx::PgPool;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::consumer::Record;
 use crate::kafka::{self, KafkaConfig};
-use crate::relay::{Progress, progress};
+use crate::record::Record;
+use crate::relay::Cursor;
 use crate::retry::Retry;
 
 /// How often the log and the relay's cursor are looked at.
@@ -107,6 +107,24 @@ struct Awaited {
     since: Instant,
 }
 
+/// How far log and relay were at one moment.
+struct Progress {
+    era: i32,
+    /// The highest position that was committed.
+    log_end: i64,
+    /// Everything up to here was acknowledged by Kafka.
+    position: i64,
+    /// The last position of that in each partition of the topic; empty where nothing was published to it.
+    tails: Vec<i64>,
+}
+
+impl Progress {
+    fn of(cursor: &Cursor, topic: Topic) -> Progress {
+        let Cursor { era, log_end, position, .. } = *cursor;
+        Progress { era, log_end, position, tails: cursor.tails_of(topic.name()) }
+    }
+}
+
 impl<'a, F: Follower> Following<'a, F> {
     fn new(follower: &'a F, partitions: i16) -> Following<'a, F> {
         let seen = vec![0; usize::from(partitions.unsigned_abs())];
@@ -140,14 +158,13 @@ impl<'a, F: Follower> Following<'a, F> {
     /// Looks how far log and relay are.
     async fn look(&mut self, pool: &PgPool) -> Result<(), String> {
         let now = Instant::now();
-        let progress = match progress(pool, F::TOPIC).await {
-            Ok(progress) => progress,
-            Err(error) => {
-                tracing::debug!(%error, "cannot see how far the relay is");
-                return Ok(());
+        match Cursor::read(pool).await {
+            Ok(Some(cursor)) => self.looked(now, Progress::of(&cursor, F::TOPIC)),
+            unknown => {
+                tracing::debug!(?unknown, "cannot see how far the relay is");
+                Ok(())
             }
-        };
-        self.looked(now, progress)
+        }
     }
 
     fn looked(&mut self, now: Instant, progress: Progress) -> Result<(), String> {
@@ -245,16 +262,8 @@ fn read_into(
     topic: Topic,
     partitions: i16,
 ) -> Result<(), KafkaError> {
-    let mut client = config.client();
-    client
-        .set("group.id", config.full_name("follower"))
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .set("auto.offset.reset", "error")
-        .set("fetch.wait.max.ms", "100")
-        .set("fetch.error.backoff.ms", "50");
-    config.override_with_settings(&mut client);
-    let consumer: BaseConsumer = client.create()?;
+    let consumer =
+        config.reader("follower", [("fetch.wait.max.ms", "100"), ("fetch.error.backoff.ms", "50")])?;
     let name = config.full_name(topic.name());
     let mut ends = TopicPartitionList::new();
     for partition in 0..i32::from(partitions) {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// How often a sign of life is written.
@@ -35,7 +36,19 @@ impl Pulse {
 }
 
 /// Writes a sign of life for `role` every second until `shutdown`, as long as the pulse beats.
-pub async fn run(pool: PgPool, role: String, instance: String, pulse: Pulse, shutdown: CancellationToken) {
+pub fn start(
+    pool: &PgPool,
+    role: &str,
+    instance: &str,
+    shutdown: &CancellationToken,
+) -> (Pulse, JoinHandle<()>) {
+    let pulse = Pulse::default();
+    let (role, instance) = (role.to_owned(), instance.to_owned());
+    let beat = tokio::spawn(run(pool.clone(), role, instance, pulse.clone(), shutdown.clone()));
+    (pulse, beat)
+}
+
+async fn run(pool: PgPool, role: String, instance: String, pulse: Pulse, shutdown: CancellationToken) {
     let mut ticks = tokio::time::interval(INTERVAL);
     loop {
         tokio::select! {

@@ -12,7 +12,7 @@ pub(crate) mod statement;
 mod write;
 
 use jiff::Timestamp;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgPool;
 use thiserror::Error;
 
 use crate::clock::Clock;
@@ -23,7 +23,7 @@ use crate::words::Words;
 
 pub(crate) use load::{Beside, Load};
 pub use load::{Keys, Loaded, Lock, StoredDocument, Table, load};
-pub use statement::{Shortfall, Statement, Unwritten};
+pub use statement::{Rows, Shortfall, Statement, Unwritten};
 pub use write::{Change, Projection};
 
 /// How often a decision is made anew before a conflict is told: it is another one each time.
@@ -81,6 +81,12 @@ pub enum JournalError {
     /// An event could not be written as JSON.
     #[error("encoding: {0}")]
     Encode(#[from] serde_json::Error),
+    /// What decides panicked.
+    #[error("panic: {0}")]
+    Panic(String),
+    /// The log has no codes for these words yet. They are to be learnt without an open transaction, and then the same again.
+    #[error("the log has no codes for {}", .0.join(", "))]
+    Unlearnt(Vec<String>),
 }
 
 impl Journal {
@@ -118,31 +124,47 @@ impl Journal {
                 return Ok(answer);
             }
             let mut statement = Statement::default();
-            self.add(&mut statement, &writes, now).await?;
-            match statement.execute(&mut transaction).await {
+            let outcome = match self.add(&mut statement, &writes, now) {
+                Ok(()) => statement.execute(&mut transaction).await.map_err(JournalError::from),
+                Err(error) => Err(error),
+            };
+            match outcome {
                 Ok(()) => {
                     transaction.commit().await.map_err(JournalError::from)?;
                     self.committed(&writes.entries);
                     return Ok(answer);
+                }
+                Err(JournalError::Unlearnt(_)) => {
+                    transaction.rollback().await.map_err(JournalError::from)?;
+                    self.learn_words_of(&writes.entries).await.map_err(JournalError::from)?;
                 }
                 Err(error) if error.is_conflict() && conflicts < CONFLICTS_MAX => {
                     conflicts += 1;
                     tracing::debug!(%error, conflicts, "decided anew");
                     transaction.rollback().await.map_err(JournalError::from)?;
                 }
-                Err(error) => return Err(JournalError::from(error).into()),
+                Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// Gives codes to words that will be written. Words that nobody has told of before are learnt when they are met, on a
-    /// connection of their own; whoever starts tells of all that it knows.
+    /// Gives codes to words that will be written. Whoever starts tells of all that it knows; a word that nobody has told of is
+    /// learnt when it is met, but never while a transaction is open: who waits for a second connection while it holds one
+    /// may wait for ever.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn learn<'a>(&self, words: impl Iterator<Item = &'a str>) -> Result<(), sqlx::Error> {
         self.words.read_all(&self.pool).await?;
         self.words.learn(&self.pool, words).await
+    }
+
+    /// The same for the words of entries that will be written.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn learn_words_of(&self, entries: &[Entry]) -> Result<(), sqlx::Error> {
+        self.words.learn(&self.pool, log::words(entries)).await
     }
 
     /// Where a relay in this process hears of commits.
@@ -162,46 +184,21 @@ impl Journal {
     /// Adds what is to be written to a statement.
     ///
     /// # Errors
-    /// Where the log's words can't be given codes.
-    pub async fn add(
+    /// [`JournalError::Unlearnt`].
+    pub fn add(
         &self,
         statement: &mut Statement,
         writes: &Writes,
         now: Timestamp,
     ) -> Result<(), JournalError> {
+        let unknown = self.words.unknown(log::words(&writes.entries));
+        if !unknown.is_empty() {
+            return Err(JournalError::Unlearnt(unknown));
+        }
         write::add_changes(statement, &writes.changes);
-        log::add(statement, &self.pool, &self.words, &writes.entries, now, "").await?;
+        log::add(statement, &self.words, &writes.entries, now);
         writes.projections.iter().for_each(|projection| projection.add(statement));
         Ok(())
-    }
-
-    /// Adds entries for which `condition` holds, a WHERE clause over the log's columns, to a statement of the caller's.
-    ///
-    /// # Errors
-    /// Where the log's words can't be given codes.
-    pub async fn add_entries(
-        &self,
-        statement: &mut Statement,
-        entries: &[Entry],
-        now: Timestamp,
-        condition: &str,
-    ) -> Result<(), sqlx::Error> {
-        log::add(statement, &self.pool, &self.words, entries, now, condition).await
-    }
-
-    /// Appends entries in the caller's transaction, and nothing else.
-    ///
-    /// # Errors
-    /// [`JournalError`].
-    pub async fn append(
-        &self,
-        connection: &mut PgConnection,
-        entries: Vec<Entry>,
-        now: Timestamp,
-    ) -> Result<(), JournalError> {
-        let mut statement = Statement::default();
-        self.add(&mut statement, &Writes { entries, ..Writes::default() }, now).await?;
-        Ok(statement.execute(connection).await?)
     }
 
     /// Something was committed: a relay in this process looks at once.
@@ -219,17 +216,24 @@ impl JournalError {
         matches!(self, JournalError::Unwritten(Unwritten::Short { shortfall: Shortfall::Repeated, .. }))
     }
 
+    /// Whether somebody else was there first, so that the same may be decided anew.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, JournalError::Unwritten(error) if error.is_conflict())
+    }
+
     /// What to do next.
     #[must_use]
     pub fn next(&self) -> Next {
         match self {
-            JournalError::Unwritten(error) if error.is_conflict() => Next::Retry,
+            error if error.is_conflict() => Next::Retry,
+            JournalError::Unlearnt(_) => Next::Retry,
             JournalError::Unwritten(Unwritten::Short { .. }) => Next::Bug,
             JournalError::Unwritten(Unwritten::Database(error)) | JournalError::Database(error) => {
                 database::next_after(error)
             }
             JournalError::Rule(_) => Next::Reject,
-            JournalError::Corrupt(_) | JournalError::Encode(_) => Next::Bug,
+            JournalError::Corrupt(_) | JournalError::Encode(_) | JournalError::Panic(_) => Next::Bug,
         }
     }
 }

@@ -36,25 +36,39 @@ impl KafkaConfig {
         format!("{}{name}", self.prefix)
     }
 
-    /// What every client is made from.
+    /// What a client is made from that needs nothing of its own.
     #[must_use]
     pub fn client(&self) -> ClientConfig {
-        let mut client = ClientConfig::new();
-        client
-            .set("bootstrap.servers", &self.brokers)
-            .set("client.id", "ordermill")
-            .set("socket.keepalive.enable", "true")
-            .set("broker.address.family", "v4")
-            .set("reconnect.backoff.ms", "50")
-            .set("reconnect.backoff.max.ms", "1000");
-        client
+        self.client_with([])
     }
 
-    /// Lets the settings that were given win.
-    pub(crate) fn override_with_settings(&self, client: &mut ClientConfig) {
-        for (name, value) in &self.settings {
-            client.set(name, value);
-        }
+    /// What a client is made from that is set up by `ours`; the settings that were given win.
+    pub(crate) fn client_with<const N: usize>(&self, ours: [(&str, &str); N]) -> ClientConfig {
+        let all = [
+            ("bootstrap.servers", self.brokers.as_str()),
+            ("client.id", "ordermill"),
+            ("socket.keepalive.enable", "true"),
+            ("broker.address.family", "v4"),
+            ("reconnect.backoff.ms", "50"),
+            ("reconnect.backoff.max.ms", "1000"),
+        ];
+        let given = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let all = all.into_iter().chain(ours).chain(given);
+        all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    /// A consumer that shares nothing with others, whatever its group's `name`, and remembers nothing.
+    pub(crate) fn reader<const N: usize>(
+        &self,
+        name: &str,
+        ours: [(&str, &str); N],
+    ) -> Result<BaseConsumer, KafkaError> {
+        self.client_with(ours)
+            .set("group.id", self.full_name(name))
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "error")
+            .create()
     }
 }
 

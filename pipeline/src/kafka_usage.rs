@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 use rdkafka::Statistics;
 
 /// How often a client tells, in librdkafka's words.
@@ -42,19 +42,26 @@ pub struct KafkaUsage {
 
 impl KafkaUsage {
     pub(crate) fn register(registry: &mut Registry) -> KafkaUsage {
-        let usage = KafkaUsage::default();
-        let u = usage.clone();
-        registry.register("kafka_requests", "Requests sent to Kafka", u.requests);
-        registry.register("kafka_records_sent", "Records sent to Kafka, repeats included", u.records_sent);
-        registry.register("kafka_records_received", "Records that Kafka delivered", u.records_received);
-        registry.register("kafka_client_reports", "Times that the client told its figures", u.reports);
-        usage
+        let r = registry;
+        KafkaUsage {
+            requests: registered(r, "kafka_requests", "Requests sent to Kafka"),
+            records_sent: registered(r, "kafka_records_sent", "Records sent to Kafka, repeats included"),
+            records_received: registered(r, "kafka_records_received", "Records that Kafka delivered"),
+            reports: registered(r, "kafka_client_reports", "Times that the client told its figures"),
+        }
     }
 
     /// What counts the figures of one client, from its beginning on.
     pub(crate) fn of(&self, client: &str) -> ClientUsage {
         ClientUsage { client: client.to_owned(), usage: self.clone(), last: Mutex::default() }
     }
+}
+
+/// A figure that is shown under that name.
+pub(crate) fn registered<F: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> F {
+    let figure = F::default();
+    registry.register(name, help, figure.clone());
+    figure
 }
 
 /// Totals of a client since it was made.

@@ -18,6 +18,7 @@ pub mod label;
 pub mod log;
 pub mod metrics;
 pub mod partition;
+pub mod record;
 pub mod relay;
 pub mod retry;
 pub mod stored_header;

@@ -6,7 +6,6 @@
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use ordermill_schemas::Event;
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::journal::statement::{Shortfall, Statement};
@@ -137,7 +136,7 @@ fn actor_of(actor: &str) -> (&str, Option<Uuid>) {
 }
 
 /// The words of entries.
-fn words(entries: &[Entry]) -> impl Iterator<Item = &str> {
+pub(crate) fn words(entries: &[Entry]) -> impl Iterator<Item = &str> {
     entries.iter().flat_map(|entry| {
         let met = entry.cause.as_ref().and_then(|cause| cause.met_at.as_ref());
         [entry.topic.as_str(), entry.event_type.as_str(), actor_of(&entry.actor).0]
@@ -146,25 +145,41 @@ fn words(entries: &[Entry]) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Adds entries to a statement that is being put together, in their order: those for which `condition` holds, a WHERE clause or
-/// nothing.
-///
-/// # Errors
-/// Where their words can't be given codes.
-pub(crate) async fn add(
-    statement: &mut Statement,
-    pool: &PgPool,
-    known: &Words,
-    entries: &[Entry],
-    at: Timestamp,
-    condition: &str,
-) -> Result<(), sqlx::Error> {
+/// Adds entries to a statement that is being put together, in their order. Their words must be known.
+pub(crate) fn add(statement: &mut Statement, known: &Words, entries: &[Entry], at: Timestamp) {
     if entries.is_empty() {
-        return Ok(());
+        return;
     }
-    known.learn(pool, words(entries)).await?;
-    let rows = rows(statement, known, entries);
+    let code = |word: &str| known.code(word).unwrap_or_default();
+    let cause = |entry: &Entry| entry.cause.as_ref().map(|cause| cause.event_id);
+    let met = |entry: &Entry| entry.cause.as_ref().and_then(|cause| cause.met_at.clone());
+    let request = |entry: &Entry| entry.request.clone();
+    let rows = statement
+        .rows(entries)
+        .column("event_id", "uuid", |e| e.event_id)
+        .column("aggregate_id", "uuid", |e| e.aggregate_id)
+        .column("sequence", "integer", |e| e.sequence)
+        .column("topic", "smallint", |e| code(&e.topic))
+        .column("type", "smallint", |e| code(&e.event_type))
+        .column("version", "smallint", |e| e.version)
+        .column("partition", "smallint", |e| e.partition)
+        .column("key", "uuid", |e| (e.key != e.aggregate_id).then_some(e.key))
+        .column("correlation_id", "uuid", |e| e.correlation_id)
+        .column("cause_id", "uuid", cause)
+        .column("cause_topic", "smallint", |e| met(e).map(|place| code(&place.topic)))
+        .column("cause_partition", "smallint", |e| met(e).map(|place| place.partition))
+        .column("cause_offset", "bigint", |e| met(e).map(|place| place.offset))
+        .column("actor", "smallint", |e| code(actor_of(&e.actor).0))
+        .column("actor_id", "uuid", |e| actor_of(&e.actor).1)
+        .column("request_id", "uuid", |e| request(e).map(|request| request.id))
+        .column("idempotency_key", "text", |e| request(e).and_then(|request| request.idempotency_key))
+        .column("trace", "bytea", |e| e.trace.to_bytes().to_vec())
+        .column("data", "bytea", |e| e.data.as_slice())
+        .column("record_key", "bytea", |e| e.record_key.as_deref())
+        .column("headers", "jsonb", |e| e.headers.as_ref())
+        .relation("entry");
     let at = statement.bind(at.to_sqlx());
+    let condition = statement.logged_where.map_or_else(String::new, |condition| format!("WHERE {condition}"));
     statement.must(
         "logged",
         format!(
@@ -179,45 +194,6 @@ pub(crate) async fn add(
         entries.len(),
         Shortfall::Conflict,
     );
-    Ok(())
-}
-
-/// The entries as a relation, in the columns of the log. The words must have been learnt.
-fn rows(statement: &mut Statement, words: &Words, entries: &[Entry]) -> String {
-    let code = |word: &str| words.code(word).unwrap_or_default();
-    let cause = |entry: &Entry| entry.cause.as_ref().map(|cause| cause.event_id);
-    let met = |entry: &Entry| entry.cause.as_ref().and_then(|cause| cause.met_at.clone());
-    let request = |entry: &Entry| entry.request.clone();
-    let mut columns: Vec<(&str, String)> = Vec::new();
-    macro_rules! column {
-        ($name:literal, $type:literal, $of:expr) => {
-            let values: Vec<_> = entries.iter().map($of).collect();
-            columns.push(($name, format!(concat!("{}::", $type, "[]"), statement.bind(values))));
-        };
-    }
-    column!("event_id", "uuid", |e| e.event_id);
-    column!("aggregate_id", "uuid", |e| e.aggregate_id);
-    column!("sequence", "integer", |e| e.sequence);
-    column!("topic", "smallint", |e| code(&e.topic));
-    column!("type", "smallint", |e| code(&e.event_type));
-    column!("version", "smallint", |e| e.version);
-    column!("partition", "smallint", |e| e.partition);
-    column!("key", "uuid", |e| (e.key != e.aggregate_id).then_some(e.key));
-    column!("correlation_id", "uuid", |e| e.correlation_id);
-    column!("cause_id", "uuid", cause);
-    column!("cause_topic", "smallint", |e| met(e).map(|place| code(&place.topic)));
-    column!("cause_partition", "smallint", |e| met(e).map(|place| place.partition));
-    column!("cause_offset", "bigint", |e| met(e).map(|place| place.offset));
-    column!("actor", "smallint", |e| code(actor_of(&e.actor).0));
-    column!("actor_id", "uuid", |e| actor_of(&e.actor).1);
-    column!("request_id", "uuid", |e| request(e).map(|request| request.id));
-    column!("idempotency_key", "text", |e| request(e).and_then(|request| request.idempotency_key));
-    column!("trace", "bytea", |e| e.trace.to_bytes().to_vec());
-    column!("data", "bytea", |e| e.data.as_slice());
-    column!("record_key", "bytea", |e| e.record_key.as_deref());
-    column!("headers", "jsonb", |e| e.headers.as_ref());
-    let (names, values): (Vec<&str>, Vec<String>) = columns.into_iter().unzip();
-    format!("unnest({}) WITH ORDINALITY AS entry ({}, ordinal)", values.join(", "), names.join(", "))
 }
 
 #[cfg(test)]

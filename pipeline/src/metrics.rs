@@ -7,7 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::kafka_usage::KafkaUsage;
+use crate::kafka_usage::{KafkaUsage, registered};
 
 /// The consumer group that a figure is of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -52,38 +52,28 @@ pub struct PipelineMetrics {
 impl PipelineMetrics {
     /// Registers the figures under `ordermill_`.
     pub fn register(registry: &mut Registry) -> PipelineMetrics {
-        let metrics = PipelineMetrics {
-            relay_records: Counter::default(),
-            relay_lag_positions: Gauge::default(),
-            relay_fence_wait_ms: Gauge::default(),
-            relay_leading: Gauge::default(),
-            relay_repeats: Counter::default(),
-            batch_records: Family::new_with_constructor(|| Histogram::new(exponential_buckets(1.0, 2.0, 11))),
-            batch_seconds: Family::new_with_constructor(|| {
-                Histogram::new(exponential_buckets(0.000_5, 2.0, 15))
-            }),
-            retries: Family::default(),
-            dead_letters: Family::default(),
-            dead_letters_open: Family::default(),
-            halted: Family::default(),
-            skipped: Family::default(),
-            group_lag_records: Family::default(),
-            kafka_usage: KafkaUsage::register(registry),
-        };
-        let m = metrics.clone();
-        registry.register("relay_records", "Records acknowledged by Kafka", m.relay_records);
-        registry.register("relay_lag_positions", "Final positions not published yet", m.relay_lag_positions);
-        registry.register("relay_fence_wait_ms", "Wait for open transactions", m.relay_fence_wait_ms);
-        registry.register("relay_leading", "1 while this process publishes", m.relay_leading);
-        registry.register("relay_repeats", "Times that records were published again", m.relay_repeats);
-        registry.register("batch_records", "Records in a committed batch", m.batch_records);
-        registry.register("batch_seconds", "Time of a batch to its commit", m.batch_seconds);
-        registry.register("batch_retries", "Batches that failed and were put off", m.retries);
-        registry.register("dead_letters", "Records sent to a dead-letter topic", m.dead_letters);
-        registry.register("dead_letters_open", "Messages put aside and not done with", m.dead_letters_open);
-        registry.register("group_halted", "1 while the group stands still", m.halted);
-        registry.register("records_skipped", "Records applied before", m.skipped);
-        registry.register("group_lag_records", "Records not applied yet", m.group_lag_records);
-        metrics
+        let r = registry;
+        let records: Family<GroupLabel, Histogram> =
+            Family::new_with_constructor(|| Histogram::new(exponential_buckets(1.0, 2.0, 11)));
+        let seconds: Family<GroupLabel, Histogram> =
+            Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_5, 2.0, 15)));
+        r.register("batch_records", "Records in a committed batch", records.clone());
+        r.register("batch_seconds", "Time of a batch to its commit", seconds.clone());
+        PipelineMetrics {
+            relay_records: registered(r, "relay_records", "Records acknowledged by Kafka"),
+            relay_lag_positions: registered(r, "relay_lag_positions", "Final positions not published yet"),
+            relay_fence_wait_ms: registered(r, "relay_fence_wait_ms", "Wait for open transactions"),
+            relay_leading: registered(r, "relay_leading", "1 while this process publishes"),
+            relay_repeats: registered(r, "relay_repeats", "Times that records were published again"),
+            batch_records: records,
+            batch_seconds: seconds,
+            retries: registered(r, "batch_retries", "Batches that failed and were put off"),
+            dead_letters: registered(r, "dead_letters", "Records sent to a dead-letter topic"),
+            dead_letters_open: registered(r, "dead_letters_open", "Messages put aside and not done with"),
+            halted: registered(r, "group_halted", "1 while the group stands still"),
+            skipped: registered(r, "records_skipped", "Records applied before"),
+            group_lag_records: registered(r, "group_lag_records", "Records not applied yet"),
+            kafka_usage: KafkaUsage::register(r),
+        }
     }
 }

@@ -101,9 +101,23 @@ pub(crate) async fn ensure_named(
     names: &[String],
 ) -> Result<Vec<String>, TopicsError> {
     let names: Vec<String> = names.iter().map(|name| kafka.full_name(name)).collect();
-    create_missing(kafka, partitions, &names).await?;
-    check_partitions(kafka, partitions, &names).await?;
-    Ok(names)
+    // -1 takes the broker's own default of replicas.
+    let new = |name| NewTopic::new(name, i32::from(partitions), TopicReplication::Fixed(-1));
+    let topics: Vec<NewTopic<'_>> =
+        names.iter().map(|name| new(name).set("retention.ms", RETENTION_MS)).collect();
+    let admin: AdminClient<DefaultClientContext> = kafka.client().create()?;
+    for result in admin.create_topics(&topics, &options()).await? {
+        match result {
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((topic, code)) => return Err(TopicsError::NotCreated { topic, code }),
+        }
+    }
+    let expected = usize::from(partitions.unsigned_abs());
+    // A topic that was just made can be unknown for a moment.
+    match wait(kafka, &names, |found| found != 0, move |found| found == expected).await? {
+        Some((topic, found)) => Err(TopicsError::PartitionCount { topic, found, expected: partitions }),
+        None => Ok(names),
+    }
 }
 
 /// Deletes these topics, named without prefix, with all they hold; those that do not exist are passed over. Returns
@@ -111,79 +125,49 @@ pub(crate) async fn ensure_named(
 pub(crate) async fn delete(kafka: &KafkaConfig, names: &[String]) -> Result<(), TopicsError> {
     let names: Vec<String> = names.iter().map(|name| kafka.full_name(name)).collect();
     let listed: Vec<&str> = names.iter().map(String::as_str).collect();
-    let (admin, options) = admin(kafka)?;
-    for result in admin.delete_topics(&listed, &options).await? {
+    let admin: AdminClient<DefaultClientContext> = kafka.client().create()?;
+    for result in admin.delete_topics(&listed, &options()).await? {
         match result {
             Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
             Err((topic, code)) => return Err(TopicsError::NotDeleted { topic, code }),
         }
     }
-    let mut config = kafka.client();
-    kafka.override_with_settings(&mut config);
-    let wait = move || {
-        let consumer: BaseConsumer = config.create()?;
-        let started = Instant::now();
-        for topic in names {
-            while partitions_of(&consumer, &topic)? > 0 {
-                if started.elapsed() >= BROKER_TIMEOUT {
-                    return Err(TopicsError::NotDeleted { topic, code: RDKafkaErrorCode::OperationTimedOut });
-                }
-                std::thread::sleep(LOOK_AGAIN_AFTER);
-            }
-        }
-        Ok(())
-    };
-    tokio::task::spawn_blocking(wait).await.unwrap_or(Err(TopicsError::Kafka(KafkaError::Canceled)))
-}
-
-fn admin(kafka: &KafkaConfig) -> Result<(AdminClient<DefaultClientContext>, AdminOptions), KafkaError> {
-    let mut config = kafka.client();
-    kafka.override_with_settings(&mut config);
-    let options =
-        AdminOptions::new().request_timeout(Some(BROKER_TIMEOUT)).operation_timeout(Some(BROKER_TIMEOUT));
-    Ok((config.create()?, options))
-}
-
-async fn create_missing(kafka: &KafkaConfig, partitions: i16, names: &[String]) -> Result<(), TopicsError> {
-    let (admin, options) = admin(kafka)?;
-    let topics: Vec<NewTopic<'_>> = names
-        .iter()
-        .map(|name| {
-            // -1 takes the broker's own default of replicas.
-            NewTopic::new(name, i32::from(partitions), TopicReplication::Fixed(-1))
-                .set("retention.ms", RETENTION_MS)
-        })
-        .collect();
-    for result in admin.create_topics(&topics, &options).await? {
-        match result {
-            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-            Err((topic, code)) => return Err(TopicsError::NotCreated { topic, code }),
-        }
+    let is_gone = |found| found == 0;
+    match wait(kafka, &names, is_gone, is_gone).await? {
+        Some((topic, _)) => Err(TopicsError::NotDeleted { topic, code: RDKafkaErrorCode::OperationTimedOut }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
-async fn check_partitions(kafka: &KafkaConfig, expected: i16, names: &[String]) -> Result<(), TopicsError> {
-    let mut config = kafka.client();
-    kafka.override_with_settings(&mut config);
-    let names = names.to_vec();
-    let check = move || {
-        let consumer: BaseConsumer = config.create()?;
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(BROKER_TIMEOUT)).operation_timeout(Some(BROKER_TIMEOUT))
+}
+
+/// Waits, for each topic for a while, until its number of partitions is settled. Answers the first topic of which it is
+/// not as it should be, and the number.
+async fn wait(
+    kafka: &KafkaConfig,
+    names: &[String],
+    is_settled: impl Fn(usize) -> bool + Send + 'static,
+    is_right: impl Fn(usize) -> bool + Send + 'static,
+) -> Result<Option<(String, usize)>, KafkaError> {
+    let (client, names) = (kafka.client(), names.to_vec());
+    let look = move || {
+        let consumer: BaseConsumer = client.create()?;
         for topic in names {
             let started = Instant::now();
             let mut found = partitions_of(&consumer, &topic)?;
-            // A topic that was just made can be unknown for a moment.
-            while found == 0 && started.elapsed() < BROKER_TIMEOUT {
+            while !is_settled(found) && started.elapsed() < BROKER_TIMEOUT {
                 std::thread::sleep(LOOK_AGAIN_AFTER);
                 found = partitions_of(&consumer, &topic)?;
             }
-            if found != usize::from(expected.unsigned_abs()) {
-                return Err(TopicsError::PartitionCount { topic, found, expected });
+            if !is_right(found) {
+                return Ok(Some((topic, found)));
             }
         }
-        Ok(())
+        Ok(None)
     };
-    tokio::task::spawn_blocking(check).await.unwrap_or(Err(TopicsError::Kafka(KafkaError::Canceled)))
+    tokio::task::spawn_blocking(look).await.unwrap_or(Err(KafkaError::Canceled))
 }
 
 fn partitions_of(consumer: &BaseConsumer, topic: &str) -> Result<usize, KafkaError> {

@@ -76,22 +76,16 @@ impl FromStr for TraceContext {
     type Err = NotATraceContext;
 
     fn from_str(text: &str) -> Result<TraceContext, NotATraceContext> {
-        let mut parts = text.split('-');
-        let mut part = |length: usize| match parts.next() {
-            Some(part) if part.len() == length => Ok(part),
-            _ => Err(NotATraceContext),
-        };
-        let (version, trace_id, span_id, flags) = (part(2)?, part(32)?, part(16)?, part(2)?);
-        let lower_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte) || byte == b'-';
-        if version != "00" || text.len() != 55 || !text.bytes().all(lower_hex) {
-            return Err(NotATraceContext);
-        }
+        let parts: Vec<&str> = text.split('-').collect();
+        let ["00", trace_id, span_id, flags] = parts[..] else { return Err(NotATraceContext) };
         let context = TraceContext {
             trace_id: u128::from_str_radix(trace_id, 16).map_err(|_| NotATraceContext)?,
             span_id: u64::from_str_radix(span_id, 16).map_err(|_| NotATraceContext)?,
             flags: u8::from_str_radix(flags, 16).map_err(|_| NotATraceContext)?,
         };
-        if context.trace_id == 0 || context.span_id == 0 { Err(NotATraceContext) } else { Ok(context) }
+        // Capitals, signs and other lengths are not those of the format.
+        let is_valid = context.trace_id != 0 && context.span_id != 0 && context.to_string() == text;
+        is_valid.then_some(context).ok_or(NotATraceContext)
     }
 }
 

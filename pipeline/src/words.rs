@@ -1,7 +1,7 @@
 //! The words of the log and their codes. A row of the log is written for every step of every order, so it has codes of two
 //! bytes where it would have words.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use sqlx::PgPool;
@@ -29,19 +29,22 @@ impl Words {
         self.0.read().unwrap_or_else(PoisonError::into_inner).words.get(&code).cloned()
     }
 
+    /// Those of the words that are not known here, each once.
+    pub(crate) fn unknown<'a>(&self, words: impl Iterator<Item = &'a str>) -> Vec<String> {
+        let unknown: BTreeSet<&str> = words.filter(|word| self.code(word).is_none()).collect();
+        unknown.into_iter().map(str::to_owned).collect()
+    }
+
     /// Gives codes to those words that have none. In a statement of its own: a code must outlive the transaction that first needs
     /// it.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn learn(&self, pool: &PgPool, words: impl Iterator<Item = &str>) -> Result<(), sqlx::Error> {
-        let mut unknown: Vec<String> =
-            words.filter(|word| self.code(word).is_none()).map(str::to_owned).collect();
+        let unknown = self.unknown(words);
         if unknown.is_empty() {
             return Ok(());
         }
-        unknown.sort_unstable();
-        unknown.dedup();
         // Looked at before it is inserted: each attempt at an insert draws a number, and there are few.
         sqlx::query!(
             "INSERT INTO log_word (word)

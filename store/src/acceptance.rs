@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use ordermill_domain::aggregate::{self, Document};
 use ordermill_domain::orders::Order;
-use ordermill_pipeline::journal::{Journal, Statement};
+use ordermill_pipeline::journal::{Journal, Statement, Writes};
 use ordermill_pipeline::log::Entry;
 use ordermill_schemas::Money;
 use sqlx::PgExecutor;
@@ -95,27 +95,24 @@ pub async fn accept(
     let documents: Result<Vec<Document>, _> =
         submissions.iter().map(|s| aggregate::write(s.order.purchase.order_id, &s.order, None)).collect();
     let documents = documents.map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+    let entries = submissions.iter().map(|s| s.entry.clone()).collect();
+    let placed = Writes { entries, ..Writes::default() };
+    journal.learn_words_of(&placed.entries).await?;
     let mut statement = Statement::default();
-    let request =
-        |of: fn(&Request) -> &str| submissions.iter().map(|s| of(&s.request)).collect::<Vec<&str>>();
-    let callers = statement.bind(request(|request| &request.caller));
-    let routes = statement.bind(request(|request| &request.route));
-    let keys = statement.bind(request(|request| &request.key));
-    let hashes =
-        statement.bind(submissions.iter().map(|s| s.request.body_hash.as_slice()).collect::<Vec<_>>());
-    let locations = statement.bind(submissions.iter().map(|s| s.location.as_str()).collect::<Vec<_>>());
-    let ids = statement.bind(documents.iter().map(|document| document.key).collect::<Vec<_>>());
-    let states = statement.bind(documents.iter().map(|document| document.state.as_str()).collect::<Vec<_>>());
-    let bulks = statement.bind(documents.iter().map(|document| document.bulk.as_deref()).collect::<Vec<_>>());
+    let rows: Vec<(&Submission, &Document)> = submissions.iter().zip(&documents).collect();
+    let input = statement
+        .rows(&rows)
+        .column("caller", "text", |(s, _)| s.request.caller.as_str())
+        .column("route", "text", |(s, _)| s.request.route.as_str())
+        .column("key", "text", |(s, _)| s.request.key.as_str())
+        .column("body_hash", "bytea", |(s, _)| s.request.body_hash.as_slice())
+        .column("location", "text", |(s, _)| s.location.as_str())
+        .column("order_id", "uuid", |(_, document)| document.key)
+        .column("state", "text", |(_, document)| document.state.as_str())
+        .column("bulk", "text", |(_, document)| document.bulk.as_deref())
+        .relation("input");
     let at = statement.bind(now.to_sqlx());
-    statement.part(
-        "input",
-        format!(
-            "SELECT * FROM unnest({callers}::text[], {routes}::text[], {keys}::text[], {hashes}::bytea[],
-                 {locations}::text[], {ids}::uuid[], {states}::text[], {bulks}::text[])
-                 AS input (caller, route, key, body_hash, location, order_id, state, bulk)"
-        ),
-    );
+    statement.part("input", format!("SELECT * FROM {input}"));
     // Keys are inserted in one order by all, so that two batches can't wait for each other in a circle.
     statement.part(
         "won",
@@ -133,10 +130,9 @@ pub async fn accept(
          WHERE order_id = ANY(ARRAY(SELECT order_id FROM won))"
             .to_owned(),
     );
-    let entries: Vec<Entry> = submissions.iter().map(|s| s.entry.clone()).collect();
-    let is_won = "WHERE aggregate_id = ANY(ARRAY(SELECT order_id FROM won))";
-    journal.add_entries(&mut statement, &entries, now, is_won).await?;
+    statement.log_only("aggregate_id = ANY(ARRAY(SELECT order_id FROM won))");
+    journal.add(&mut statement, &placed, now).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
     let accepted = statement.query::<Uuid>("SELECT order_id FROM won", &journal.pool).await?;
-    journal.committed(&entries);
+    journal.committed(&placed.entries);
     Ok(accepted.into_iter().collect())
 }

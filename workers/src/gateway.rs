@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use ordermill_domain::aggregate::Aggregate as _;
 use ordermill_domain::payments::{GatewayTask, Outcome, Payment, Payments};
-use ordermill_pipeline::consumer::{HandlerError, Runtime, derived_event_id};
+use ordermill_pipeline::consumer::{Runtime, derived_event_id};
 use ordermill_pipeline::database::Next;
-use ordermill_pipeline::journal::{Journal, Keys};
+use ordermill_pipeline::journal::{Journal, JournalError, Keys};
 use ordermill_pipeline::log::{Cause, Origin};
 use ordermill_pipeline::retry::Retry;
 use ordermill_pipeline::trace::TraceContext;
@@ -242,7 +242,7 @@ async fn settle_batch(runtime: &Runtime, batch: &[Answered]) {
     }
 }
 
-async fn settle(journal: &Journal, batch: &[Answered]) -> Result<(), HandlerError> {
+async fn settle(journal: &Journal, batch: &[Answered]) -> Result<(), JournalError> {
     let mut keys = Keys::default();
     keys.extend(Payment::NOUN, batch.iter().map(|answered| answered.intent.order_id));
     decide(journal, &keys, |state: &mut Payments| {

@@ -1,8 +1,8 @@
 //! What every worker does with a batch: say which rows it needs, and decide event by event in memory.
 
 use ordermill_domain::capability::Reacts;
-use ordermill_pipeline::consumer::{Appended, Batch, Handled, Handler, HandlerError, derived_event_id};
-use ordermill_pipeline::journal::{Keys, Loaded, Table};
+use ordermill_pipeline::consumer::{Appended, Batch, Handled, Handler, derived_event_id};
+use ordermill_pipeline::journal::{JournalError, Keys, Loaded, Table};
 use ordermill_pipeline::log::Entry;
 use ordermill_schemas::{Event, Topic};
 use ordermill_store::{TABLES, Written, state, writes};
@@ -40,7 +40,7 @@ impl<P: Participant> Handler for Adapter<P> {
         P::keys(event, keys);
     }
 
-    fn decide(&self, loaded: &Loaded, batch: &Batch<'_>) -> Result<Handled, HandlerError> {
+    fn decide(&self, loaded: &Loaded, batch: &Batch<'_>) -> Result<Handled, JournalError> {
         let before: P::State = state(loaded, batch.now)?;
         let mut after = before.clone();
         let mut written = Vec::with_capacity(batch.events.len());

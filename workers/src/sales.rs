@@ -2,8 +2,8 @@
 //! decides nothing and appends nothing.
 
 use ordermill_domain::sales::Sums;
-use ordermill_pipeline::consumer::{Batch, Handled, Handler, HandlerError};
-use ordermill_pipeline::journal::{Loaded, Writes};
+use ordermill_pipeline::consumer::{Batch, Handled, Handler};
+use ordermill_pipeline::journal::{JournalError, Loaded, Writes};
 use ordermill_schemas::Topic;
 use ordermill_store::sales::Additions;
 
@@ -14,7 +14,7 @@ impl Handler for SalesWorker {
     const GROUP: &'static str = "sales";
     const TOPICS: &'static [Topic] = &[Topic::Orders];
 
-    fn decide(&self, _loaded: &Loaded, batch: &Batch<'_>) -> Result<Handled, HandlerError> {
+    fn decide(&self, _loaded: &Loaded, batch: &Batch<'_>) -> Result<Handled, JournalError> {
         let mut sums = Sums::default();
         let mut effects = Vec::new();
         for received in batch.events {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use ordermill_domain::aggregate::Aggregate as _;
 use ordermill_domain::coupons::{Coupons, UserCoupon};
 use ordermill_domain::orders::{Order, Orders};
-use ordermill_pipeline::consumer::{HandlerError, Runtime, derived_event_id};
-use ordermill_pipeline::heartbeat::{self, Pulse};
-use ordermill_pipeline::journal::{Journal, Keys};
+use ordermill_pipeline::consumer::{Runtime, derived_event_id};
+use ordermill_pipeline::heartbeat;
+use ordermill_pipeline::journal::{Journal, JournalError, Keys};
 use ordermill_pipeline::log::Origin;
 use ordermill_pipeline::retry::Retry;
 use ordermill_pipeline::trace::TraceContext;
@@ -26,14 +26,8 @@ const BATCH_MAX: i64 = 500;
 
 /// Gives up what is overdue, until shutdown. Several side by side share the work.
 pub(crate) async fn run(runtime: Runtime, instance: String, metrics: WorkerMetrics) {
-    let pulse = Pulse::default();
-    let beat = tokio::spawn(heartbeat::run(
-        runtime.journal.pool.clone(),
-        format!("worker:{NAME}"),
-        instance,
-        pulse.clone(),
-        runtime.shutdown.clone(),
-    ));
+    let role = format!("worker:{NAME}");
+    let (pulse, beat) = heartbeat::start(&runtime.journal.pool, &role, &instance, &runtime.shutdown);
     let mut retry = Retry::forever(Duration::from_millis(100), Duration::from_secs(5));
     let shutdown = runtime.shutdown.clone();
     while !shutdown.is_cancelled() {
@@ -53,7 +47,7 @@ pub(crate) async fn run(runtime: Runtime, instance: String, metrics: WorkerMetri
     let _ = beat.await;
 }
 
-async fn look(journal: &Journal, metrics: &WorkerMetrics) -> Result<(), HandlerError> {
+async fn look(journal: &Journal, metrics: &WorkerMetrics) -> Result<(), JournalError> {
     let full = usize::try_from(BATCH_MAX).unwrap_or(usize::MAX);
     while give_up_some(journal).await? == full {}
     while expire_some(journal).await? == full {}
@@ -62,7 +56,7 @@ async fn look(journal: &Journal, metrics: &WorkerMetrics) -> Result<(), HandlerE
 }
 
 /// Gives up one batch of orders; how many were due.
-async fn give_up_some(journal: &Journal) -> Result<usize, HandlerError> {
+async fn give_up_some(journal: &Journal) -> Result<usize, JournalError> {
     let due = orders::expired(&journal.pool, journal.now(), BATCH_MAX).await?;
     let mut keys = Keys::default();
     keys.extend(Order::NOUN, due.iter().copied());
@@ -78,14 +72,14 @@ async fn give_up_some(journal: &Journal) -> Result<usize, HandlerError> {
                 written.push(Written::new(derived_event_id(NAME, *order_id, round), decided, origin()));
             }
         }
-        Ok::<_, HandlerError>(Decision::of(written, ()))
+        Ok::<_, JournalError>(Decision::of(written, ()))
     })
     .await?;
     Ok(due.len())
 }
 
 /// Ends one batch of users' coupons whose time is over; how many were due.
-async fn expire_some(journal: &Journal) -> Result<usize, HandlerError> {
+async fn expire_some(journal: &Journal) -> Result<usize, JournalError> {
     let due = coupons::expired(&journal.pool, journal.now(), BATCH_MAX).await?;
     let mut keys = Keys::default();
     keys.extend(UserCoupon::NOUN, due.iter().copied());
@@ -98,7 +92,7 @@ async fn expire_some(journal: &Journal) -> Result<usize, HandlerError> {
                 state.expire(*user_coupon_id).map(|decided| Written::new(event_id, decided, origin())),
             );
         }
-        Ok::<_, HandlerError>(Decision::of(written, ()))
+        Ok::<_, JournalError>(Decision::of(written, ()))
     })
     .await?;
     Ok(due.len())

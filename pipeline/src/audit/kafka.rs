@@ -15,7 +15,7 @@ use super::partition::{Comparison, Digest, Figures, Met, Row};
 use super::records::{self, Records};
 use crate::kafka::KafkaConfig;
 use crate::label::Label;
-use crate::relay::{CursorError, log_end};
+use crate::relay::{Cursor, CursorError, log_end};
 
 /// How many rows of the log are read at once.
 const PAGE_ROWS: i64 = 20_000;
@@ -54,27 +54,6 @@ pub async fn log_against_kafka(pool: &PgPool, kafka: &KafkaConfig) -> Result<Che
     // The Kafka client blocks, so the comparison has a thread of its own.
     let compare = move || Audit::begin(pool, &kafka, runtime, broken_off)?.run();
     tokio::task::spawn_blocking(compare).await.unwrap_or(Err(AuditError::BrokenOff))
-}
-
-/// Where the relay is.
-struct Cursor {
-    era: i32,
-    partitions: i16,
-    position: i64,
-    /// Nothing up to here has been published in this era.
-    published_after: i64,
-    topics: Vec<String>,
-}
-
-async fn cursor(pool: &PgPool) -> Result<Cursor, AuditError> {
-    let cursor = sqlx::query_as!(
-        Cursor,
-        r#"SELECT era, partitions, position, published_after, ARRAY(SELECT jsonb_object_keys(tails)) AS "topics!"
-           FROM relay_cursor"#,
-    )
-    .fetch_optional(pool)
-    .await?;
-    Ok(cursor.ok_or(CursorError::NotInstalled)?)
 }
 
 struct LogRow {
@@ -128,10 +107,10 @@ impl Audit {
         runtime: Handle,
         broken_off: CancellationToken,
     ) -> Result<Audit, AuditError> {
-        let cursor = runtime.block_on(cursor(&pool))?;
+        let cursor = runtime.block_on(Cursor::read(&pool))?.ok_or(CursorError::NotInstalled)?;
         let upto = Label { era: cursor.era, position: cursor.position };
-        let topics: BTreeSet<String> =
-            Topic::ALL.iter().copied().map(|topic| topic.name().to_owned()).chain(cursor.topics).collect();
+        let ours = Topic::ALL.iter().map(|topic| topic.name().to_owned());
+        let topics: BTreeSet<String> = ours.chain(cursor.topics().cloned()).collect();
         let consumer = records::consumer(kafka)?;
         let (mut bounds, mut comparisons) = (Vec::new(), Vec::new());
         for topic in &topics {

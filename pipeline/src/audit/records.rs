@@ -3,17 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ordermill_schemas::headers;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use sha2::{Digest as _, Sha256};
 
 use super::partition::{Digest, Met, Published};
 use crate::kafka::{self, KafkaConfig};
-use crate::label::Label;
+use crate::record::Record;
 
 /// How long the broker has to say what a partition holds.
 const BOUNDS_DEADLINE: Duration = Duration::from_secs(10);
@@ -36,23 +35,18 @@ pub(super) struct Bounds {
 
 /// A consumer that belongs to no group and remembers nothing.
 pub(super) fn consumer(kafka: &KafkaConfig) -> Result<Arc<BaseConsumer>, KafkaError> {
-    let mut config = kafka.client();
-    config
-        .set("group.id", kafka.full_name("audit"))
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .set("auto.offset.reset", "error")
-        .set("enable.partition.eof", "true")
+    let settings = [
+        ("enable.partition.eof", "true"),
         // A partition is fetched ahead of its reader by about this much, which bounds the memory. The size
         // does not count headers, which are the larger part of most records, hence the number as well.
-        .set("queued.min.messages", "500")
-        .set("queued.max.messages.kbytes", "256")
-        .set("max.partition.fetch.bytes", "65536")
+        ("queued.min.messages", "500"),
+        ("queued.max.messages.kbytes", "256"),
+        ("max.partition.fetch.bytes", "65536"),
         // The partition that is waited for must not wait for those that are ahead far enough or at their end.
-        .set("fetch.queue.backoff.ms", "5")
-        .set("fetch.wait.max.ms", "1");
-    kafka.override_with_settings(&mut config);
-    Ok(Arc::new(config.create()?))
+        ("fetch.queue.backoff.ms", "5"),
+        ("fetch.wait.max.ms", "1"),
+    ];
+    Ok(Arc::new(kafka.reader("audit", settings)?))
 }
 
 /// What a partition holds now. A partition that does not exist holds nothing.
@@ -117,26 +111,12 @@ impl Records {
 }
 
 fn met(message: &BorrowedMessage<'_>) -> Met {
-    let (mut label, mut previous, mut event_id) = (None, None, None);
-    let (mut event_type, mut schema) = ("", "");
-    let all = kafka::headers(message);
-    for header in all.iter().flat_map(|all| all.iter()) {
-        let text = header.value.and_then(|value| std::str::from_utf8(value).ok());
-        match (header.key, text) {
-            (headers::LABEL, Some(text)) => label = text.parse::<Label>().ok(),
-            (headers::PREVIOUS, Some(text)) => previous = text.parse::<Label>().ok(),
-            (headers::ID, Some(text)) => event_id = text.parse().ok(),
-            (headers::TYPE, Some(text)) => event_type = text,
-            (headers::DATA_SCHEMA, Some(text)) => schema = text,
-            _ => {}
-        }
-    }
-    let previous = previous.unwrap_or(Label::START);
-    let Some(label) = label else { return Met::Foreign };
-    let version = schema.rsplit(':').next().unwrap_or_default();
-    let key = message.key().unwrap_or_default();
-    let digest = digest(event_type, version, key, message.payload().unwrap_or_default());
-    Met::Ours(Published { label, previous, event_id, digest })
+    let record = Record::copy(message, "");
+    let Some(label) = record.label() else { return Met::Foreign };
+    let (event_type, version) = (record.event_type().unwrap_or_default(), record.version_text());
+    let key = record.key.as_deref().unwrap_or_default();
+    let digest = digest(event_type, version, key, record.payload.as_deref().unwrap_or_default());
+    Met::Ours(Published { label, previous: record.previous(), event_id: record.event_id(), digest })
 }
 
 /// What a record says, in short. The length of the key stands before it, so that no byte of it can be taken for one

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 
 use super::offsets::{self, Claim};
 use super::sequence_check::start;
-use crate::kafka;
+use crate::kafka::{self, KafkaConfig};
 use crate::kafka_usage::ClientUsage;
 use crate::label::Label;
 use crate::metrics::{GroupLabel, PipelineMetrics};
@@ -21,6 +21,9 @@ use crate::relay::request_repeat;
 
 /// How long the broker has to say what a partition holds.
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a member joins anew.
+pub(super) type Anew = Box<dyn std::error::Error>;
 
 /// A partition that this member owns.
 #[derive(Clone, Debug)]
@@ -58,7 +61,7 @@ pub(super) struct State {
 /// The callbacks of the Kafka client.
 pub(super) struct Assignment {
     pub(super) group: &'static str,
-    pub(super) prefix: String,
+    pub(super) kafka: KafkaConfig,
     pub(super) pool: sqlx::PgPool,
     pub(super) runtime: Handle,
     pub(super) metrics: PipelineMetrics,
@@ -88,12 +91,12 @@ impl ConsumerContext for Assignment {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => self.revoke(consumer),
             other => {
                 let _ = self.revoke(consumer);
-                Err(format!("rebalance: {}", RDKafkaErrorCode::from(other)))
+                Err(format!("rebalance: {}", RDKafkaErrorCode::from(other)).into())
             }
         };
         if let Err(error) = outcome {
-            tracing::warn!(group = self.group, error, "the assignment failed; the member joins anew");
-            self.with_state(|state| state.failure = Some(error));
+            tracing::warn!(group = self.group, %error, "the assignment failed; the member joins anew");
+            self.with_state(|state| state.failure = Some(error.to_string()));
         }
     }
 }
@@ -104,41 +107,28 @@ impl Assignment {
         change(&mut self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
-    /// The name that a topic or a group has in Kafka.
-    pub(super) fn full_name(&self, name: &str) -> String {
-        format!("{}{name}", self.prefix)
-    }
-
     /// Takes the partitions over in the database, then begins to read each at the right place.
     fn assign(
         &self,
         consumer: &BaseConsumer<Assignment>,
         partitions: &mut TopicPartitionList,
-    ) -> Result<(), String> {
-        let slots: Vec<Slot> = partitions
-            .elements()
-            .iter()
-            .filter_map(|element| {
-                let topic = element.topic().strip_prefix(&self.prefix)?.to_owned();
-                Some((topic, i16::try_from(element.partition()).ok()?))
-            })
-            .collect();
-        let (topics, numbers): (Vec<String>, Vec<i16>) = slots.iter().cloned().unzip();
-        let claims = self
-            .runtime
-            .block_on(offsets::claim(&self.pool, self.group, &topics, &numbers))
-            .map_err(|error| error.to_string())?;
+    ) -> Result<(), Anew> {
+        let elements = partitions.elements();
+        let slots = elements.iter().filter_map(|element| {
+            let topic = element.topic().strip_prefix(&self.kafka.prefix)?.to_owned();
+            Some((topic, i16::try_from(element.partition()).ok()?))
+        });
+        let (topics, numbers): (Vec<String>, Vec<i16>) = slots.unzip();
+        let claims = self.runtime.block_on(offsets::claim(&self.pool, self.group, &topics, &numbers))?;
         let mut owned = HashMap::with_capacity(claims.len());
         let mut positions = TopicPartitionList::new();
         for claim in claims {
-            let (offset, partition) = self.begin(consumer, &claim).map_err(|error| error.to_string())?;
-            positions
-                .add_partition_offset(
-                    &self.full_name(&claim.topic),
-                    i32::from(claim.partition),
-                    Offset::Offset(offset),
-                )
-                .map_err(|error| error.to_string())?;
+            let (offset, partition) = self.begin(consumer, &claim)?;
+            positions.add_partition_offset(
+                &self.kafka.full_name(&claim.topic),
+                i32::from(claim.partition),
+                Offset::Offset(offset),
+            )?;
             owned.insert((claim.topic, claim.partition), partition);
         }
         tracing::info!(group = self.group, partitions = owned.len(), "partitions assigned");
@@ -147,22 +137,22 @@ impl Assignment {
             state.unassigned_since = None;
             state.generation += 1;
         });
-        consumer.assign(&positions).map_err(|error| error.to_string())?;
+        consumer.assign(&positions)?;
         // The client goes on pausing what was paused before, also where it comes back as a new part.
-        consumer.resume(&positions).map_err(|error| error.to_string())
+        Ok(consumer.resume(&positions)?)
     }
 
-    fn revoke(&self, consumer: &BaseConsumer<Assignment>) -> Result<(), String> {
+    fn revoke(&self, consumer: &BaseConsumer<Assignment>) -> Result<(), Anew> {
         self.with_state(|state| {
             state.owned.clear();
             state.unassigned_since = Some(Instant::now());
             state.generation += 1;
         });
-        consumer.unassign().map_err(|error| error.to_string())
+        Ok(consumer.unassign()?)
     }
 
     fn begin(&self, consumer: &BaseConsumer<Assignment>, claim: &Claim) -> Result<(i64, Owned), KafkaError> {
-        let name = self.full_name(&claim.topic);
+        let name = self.kafka.full_name(&claim.topic);
         // Where the topic is not there yet, it is read from its beginning once it is: labels tell what was applied.
         let (low, high) = kafka::bounds(consumer, &name, i32::from(claim.partition), WATERMARK_TIMEOUT)?;
         let start = start(claim.next_offset, low, high);

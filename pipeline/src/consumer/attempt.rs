@@ -6,19 +6,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use jiff::Timestamp;
 use sqlx::{Connection as _, PgConnection};
 
-use super::record::{Received, Record};
-use super::{Batch, Handled, Handler, HandlerError, Runtime};
+use super::{Batch, Handled, Handler, Runtime, rejection};
 use crate::dead_letters::Code;
-use crate::journal::{Keys, Lock, Statement, Writes, load};
+use crate::journal::{JournalError, Keys, Loaded, Lock, Statement, load};
+use crate::log::Entry;
+use crate::record::{Received, Record};
 
 /// Has the handler decide. A panic is an error like others: it must not end the consumer.
 pub(super) fn decide<H: Handler>(
     handler: &H,
-    loaded: &crate::journal::Loaded,
+    loaded: &Loaded,
     batch: &Batch<'_>,
-) -> Result<Handled, HandlerError> {
+) -> Result<Handled, JournalError> {
     catch_unwind(AssertUnwindSafe(|| handler.decide(loaded, batch)))
-        .unwrap_or_else(|panic| Err(HandlerError::Panic(message_of(panic.as_ref()))))
+        .unwrap_or_else(|panic| Err(JournalError::Panic(message_of(panic.as_ref()))))
 }
 
 fn message_of(panic: &(dyn Any + Send)) -> String {
@@ -26,145 +27,142 @@ fn message_of(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".to_owned())
 }
 
-/// What came of an attempt at one message.
-#[derive(Clone, Debug)]
-pub(super) enum Attempt {
-    /// It was applied, in the caller's transaction; whether that changed anything.
-    Applied { had_effect: bool },
-    /// It can't be applied, and nothing of it is left in the transaction.
-    Failed(Code, String),
+/// What came of an attempt at one message: whether it changed anything, or why it can't be applied.
+pub(super) type Attempt = Result<bool, (Code, String)>;
+
+/// Who tries messages, and the time that this happens at.
+pub(super) struct Attempter<'a, H> {
+    pub(super) runtime: &'a Runtime,
+    pub(super) handler: &'a H,
+    pub(super) now: Timestamp,
 }
 
-/// What came of attempts at several messages.
-pub(super) enum Attempted {
-    /// Of each message, with what was written because of all.
-    Each(Vec<Attempt>, Writes),
-    /// One of several can't be applied, and nothing of any is left in the transaction: try them one by one.
-    OneByOne,
-}
-
-/// Tries to apply messages inside the caller's transaction, as one batch.
-///
-/// # Errors
-/// Where the same may work later.
-pub(super) async fn attempt<H: Handler>(
-    runtime: &Runtime,
-    handler: &H,
-    connection: &mut PgConnection,
-    records: &[&Record],
-    now: Timestamp,
-) -> Result<Attempted, HandlerError> {
-    let (mut attempts, events) = receive(records);
-    if events.is_empty() {
-        return Ok(Attempted::Each(attempts, Writes::default()));
-    }
-    let mut savepoint = connection.begin().await?;
-    match write(runtime, handler, &mut savepoint, &events, now).await {
-        Ok(Handled { writes, effects }) => {
-            savepoint.commit().await?;
-            tell(&mut attempts, &effects);
-            Ok(Attempted::Each(attempts, writes))
+impl<H: Handler> Attempter<'_, H> {
+    /// Tries to apply messages inside the caller's transaction: together, or, where that can't be, one after the other. Of
+    /// what can't be applied nothing is left in the transaction. Where they are `of_one_key`, nothing is applied behind such
+    /// a message, and the answer ends with it. Answers what came of each, and what was appended because of all.
+    ///
+    /// # Errors
+    /// Where the same may work later.
+    pub(super) async fn attempt(
+        &self,
+        connection: &mut PgConnection,
+        records: impl Iterator<Item = &Record>,
+        of_one_key: bool,
+    ) -> Result<(Vec<Attempt>, Vec<Entry>), JournalError> {
+        let mut received: Vec<_> = records.map(Record::receive).collect();
+        if let Some(first) = received.iter().position(Result::is_err).filter(|_| of_one_key) {
+            received.truncate(first + 1);
         }
-        Err(error) => {
-            let Some(code) = error.rejection() else { return Err(error) };
-            savepoint.rollback().await?;
-            if events.len() > 1 {
-                return Ok(Attempted::OneByOne);
+        let events: Vec<Received> = received.iter().flatten().cloned().collect();
+        if events.len() > 1
+            && let Ok(handled) = self.apply(connection, &events).await?
+        {
+            return Ok((told(received, &handled.effects), handled.writes.entries));
+        }
+        let (mut attempts, mut entries) = (Vec::new(), Vec::new());
+        for received in received {
+            let applied = match received {
+                Ok(event) => self.apply(connection, &[event]).await?,
+                Err(why) => Err(why),
+            };
+            let ends = of_one_key && applied.is_err();
+            attempts.push(applied.map(|handled| {
+                entries.extend(handled.writes.entries);
+                handled.effects.first() == Some(&true)
+            }));
+            if ends {
+                break;
             }
-            fail(&mut attempts, code, &error);
-            Ok(Attempted::Each(attempts, Writes::default()))
+        }
+        Ok((attempts, entries))
+    }
+
+    /// Applies events as one batch: all of it, or nothing of it is left in the transaction.
+    async fn apply(
+        &self,
+        connection: &mut PgConnection,
+        events: &[Received],
+    ) -> Result<Result<Handled, (Code, String)>, JournalError> {
+        let mut savepoint = connection.begin().await?;
+        match self.write(&mut savepoint, events).await {
+            Ok(handled) => {
+                savepoint.commit().await?;
+                Ok(Ok(handled))
+            }
+            Err(error) => {
+                let Some(code) = rejection(&error) else { return Err(error) };
+                savepoint.rollback().await?;
+                Ok(Err((code, error.to_string())))
+            }
         }
     }
-}
 
-async fn write<H: Handler>(
-    runtime: &Runtime,
-    handler: &H,
-    connection: &mut PgConnection,
-    events: &[Received],
-    now: Timestamp,
-) -> Result<Handled, HandlerError> {
-    let loaded = load(&mut *connection, H::TABLES, &keys(handler, events), Lock::ForUpdate).await?;
-    let batch = Batch { events, now, partitions: runtime.journal.partitions, tells_effects: true };
-    let handled = decide(handler, &loaded, &batch)?;
-    let mut statement = Statement::default();
-    runtime.journal.add(&mut statement, &handled.writes, now).await?;
-    statement.execute(connection).await?;
-    Ok(handled)
-}
+    async fn write(
+        &self,
+        connection: &mut PgConnection,
+        events: &[Received],
+    ) -> Result<Handled, JournalError> {
+        let loaded = self.load(&mut *connection, events, Lock::ForUpdate).await?;
+        let handled = self.decide(&loaded, events)?;
+        let mut statement = Statement::default();
+        self.runtime.journal.add(&mut statement, &handled.writes, self.now)?;
+        statement.execute(connection).await?;
+        Ok(handled)
+    }
 
-/// What would come of messages that are applied one after the other, up to the first that can't be. Nothing is locked or
-/// written, so what only the database refuses is not foreseen.
-///
-/// # Errors
-/// Where the database fails.
-pub(super) async fn foresee<H: Handler>(
-    runtime: &Runtime,
-    handler: &H,
-    connection: &mut PgConnection,
-    records: &[&Record],
-    now: Timestamp,
-) -> Result<Vec<Attempt>, HandlerError> {
-    let (mut attempts, events) = receive(records);
-    let loaded = load(connection, H::TABLES, &keys(handler, &events), Lock::None).await?;
-    let decide = |events: &[Received]| {
-        let batch = Batch { events, now, partitions: runtime.journal.partitions, tells_effects: true };
-        decide(handler, &loaded, &batch)
-    };
-    match decide(&events) {
-        Ok(handled) => tell(&mut attempts, &handled.effects),
-        Err(error) => {
-            if error.rejection().is_none() {
-                return Err(error);
-            }
-            // Each together with those before it, that can be applied.
-            let (mut applied, mut events) = (Vec::new(), events.into_iter());
-            for attempt in attempts.iter_mut().filter(|attempt| matches!(attempt, Attempt::Applied { .. })) {
-                applied.extend(events.next());
-                match decide(&applied) {
-                    Ok(handled) => {
-                        *attempt = Attempt::Applied { had_effect: handled.effects.last() == Some(&true) }
-                    }
-                    Err(error) => {
-                        applied.pop();
-                        let code = error.rejection().unwrap_or(Code::Bug);
-                        *attempt = Attempt::Failed(code, error.to_string());
-                    }
+    /// What would come of messages, each after those before it that can be applied. Nothing is locked or written, so what
+    /// only the database refuses is not foreseen.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub(super) async fn foresee(
+        &self,
+        connection: &mut PgConnection,
+        records: impl Iterator<Item = &Record>,
+    ) -> Result<Vec<Attempt>, JournalError> {
+        let received: Vec<_> = records.map(Record::receive).collect();
+        let events: Vec<Received> = received.iter().flatten().cloned().collect();
+        let loaded = self.load(connection, &events, Lock::None).await?;
+        match self.decide(&loaded, &events) {
+            Ok(handled) => return Ok(told(received, &handled.effects)),
+            Err(error) if rejection(&error).is_none() => return Err(error),
+            Err(_) => {}
+        }
+        let mut applied = Vec::new();
+        let attempts = received.into_iter().map(|received| {
+            applied.push(received?);
+            match self.decide(&loaded, &applied) {
+                Ok(handled) => Ok(handled.effects.last() == Some(&true)),
+                Err(error) => {
+                    applied.pop();
+                    Err((rejection(&error).unwrap_or(Code::Bug), error.to_string()))
                 }
             }
-        }
+        });
+        Ok(attempts.collect())
     }
-    Ok(attempts)
-}
 
-fn keys<H: Handler>(handler: &H, events: &[Received]) -> Keys {
-    let mut keys = Keys::default();
-    events.iter().for_each(|received| handler.keys(&received.event, &mut keys));
-    keys
-}
+    async fn load(
+        &self,
+        connection: &mut PgConnection,
+        events: &[Received],
+        lock: Lock,
+    ) -> Result<Loaded, sqlx::Error> {
+        let mut keys = Keys::default();
+        events.iter().for_each(|received| self.handler.keys(&received.event, &mut keys));
+        load(connection, H::TABLES, &keys, lock).await
+    }
 
-/// The events in messages, and what came of those that have none.
-fn receive(records: &[&Record]) -> (Vec<Attempt>, Vec<Received>) {
-    let mut events = Vec::with_capacity(records.len());
-    let attempt = |record: &&Record| match record.receive() {
-        Ok(received) => {
-            events.push(received);
-            Attempt::Applied { had_effect: false }
-        }
-        Err((code, error)) => Attempt::Failed(code, error),
-    };
-    (records.iter().map(attempt).collect(), events)
-}
-
-fn tell(attempts: &mut [Attempt], effects: &[bool]) {
-    let applied = attempts.iter_mut().filter(|attempt| matches!(attempt, Attempt::Applied { .. }));
-    for (attempt, had_effect) in applied.zip(effects) {
-        *attempt = Attempt::Applied { had_effect: *had_effect };
+    fn decide(&self, loaded: &Loaded, events: &[Received]) -> Result<Handled, JournalError> {
+        let partitions = self.runtime.journal.partitions;
+        let batch = Batch { events, now: self.now, partitions, tells_effects: true };
+        decide(self.handler, loaded, &batch)
     }
 }
 
-fn fail(attempts: &mut [Attempt], code: Code, error: &HandlerError) {
-    for attempt in attempts.iter_mut().filter(|attempt| matches!(attempt, Attempt::Applied { .. })) {
-        *attempt = Attempt::Failed(code, error.to_string());
-    }
+/// What came of messages of which all that hold an event were applied together.
+fn told(received: Vec<Result<Received, (Code, String)>>, effects: &[bool]) -> Vec<Attempt> {
+    let mut effects = effects.iter();
+    received.into_iter().map(|received| received.map(|_| effects.next() == Some(&true))).collect()
 }

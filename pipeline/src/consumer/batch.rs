@@ -3,22 +3,24 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::{Postgres, Transaction};
 use thiserror::Error;
+use uuid::Uuid;
 
 use super::attempt;
 use super::offsets::{self, Progress};
-use super::record::{Received, Record};
 use super::search::Search;
-use super::{Appended, Batch, Handler, HandlerError, Runtime};
+use super::{Appended, Batch, Handler, Runtime, rejection};
 use crate::database;
 use crate::dead_letters::aside::{self, Aside};
 use crate::dead_letters::flood::FloodGuard;
 use crate::dead_letters::halts::{self, Standing};
 use crate::dead_letters::parked_keys::ParkedKeys;
 use crate::dead_letters::{Code, Rejection};
-use crate::journal::{Keys, Load, Loaded, Lock, Shortfall, Statement, Unwritten, Writes};
+use crate::journal::{JournalError, Keys, Load, Loaded, Lock, Shortfall, Statement, Unwritten, Writes};
 use crate::label::Label;
+use crate::log::Entry;
+use crate::record::{Received, Record};
 
 /// A record that is to be applied, or only to be passed over.
 #[derive(Clone, Debug)]
@@ -40,7 +42,7 @@ pub(super) struct Item {
 pub(super) enum BatchError {
     /// The same again, later.
     #[error("{0}")]
-    Retry(HandlerError),
+    Retry(JournalError),
     /// A partition has another owner: drop everything and join anew.
     #[error("another member owns a partition of this batch")]
     Fenced,
@@ -50,7 +52,7 @@ pub(super) enum BatchError {
         /// What the record is put aside for.
         code: Code,
         /// What is wrong.
-        error: HandlerError,
+        error: JournalError,
     },
     /// Kafka holds another history than the log: nothing of it is applied.
     #[error(
@@ -63,9 +65,9 @@ pub(super) enum BatchError {
     Halted,
 }
 
-impl From<HandlerError> for BatchError {
-    fn from(error: HandlerError) -> BatchError {
-        match error.rejection() {
+impl From<JournalError> for BatchError {
+    fn from(error: JournalError) -> BatchError {
+        match rejection(&error) {
             Some(code) => BatchError::Reject { code, error },
             None => BatchError::Retry(error),
         }
@@ -74,7 +76,17 @@ impl From<HandlerError> for BatchError {
 
 impl From<sqlx::Error> for BatchError {
     fn from(error: sqlx::Error) -> BatchError {
-        HandlerError::from(error).into()
+        JournalError::from(error).into()
+    }
+}
+
+impl From<Unwritten> for BatchError {
+    fn from(error: Unwritten) -> BatchError {
+        match error {
+            Unwritten::Short { shortfall: Shortfall::Fenced, .. } => BatchError::Fenced,
+            Unwritten::Short { shortfall: Shortfall::NotInLog, .. } => BatchError::NotInLog,
+            error => JournalError::from(error).into(),
+        }
     }
 }
 
@@ -108,10 +120,16 @@ impl Sorted<'_> {
     fn failures(&self) -> u64 {
         self.asides.iter().filter(|aside| aside.rejection.is_some()).count() as u64
     }
+
+    /// Those that were tried.
+    fn tried(&self) -> u64 {
+        self.events.len() as u64 + self.failures()
+    }
 }
 
-/// What was read for a batch.
+/// What was read for a batch, in its transaction.
 struct Read {
+    transaction: Transaction<'static, Postgres>,
     loaded: Loaded,
     standing: Standing,
     parked: ParkedKeys,
@@ -122,14 +140,21 @@ impl<H: Handler> Batches<'_, H> {
     /// fails on the way. A record that can't be applied is found by halving and put aside.
     pub(super) async fn apply(&mut self, left: &mut &[Item], attempts: Attempts) -> Result<(), BatchError> {
         let (mut search, mut conflicts) = (Search::default(), 0);
+        // Why the next record is put aside, once it is known that it can't be applied.
+        let mut refusal: Option<(Code, String)> = None;
         while !left.is_empty() {
-            let (items, rest) = left.split_at(search.next(left.len()).min(left.len()));
-            match self.commit(items, attempts, None).await {
+            let count = if refusal.is_some() { 1 } else { search.next(left.len()).min(left.len()) };
+            let (items, rest) = left.split_at(count);
+            match self.commit(items, attempts, refusal.clone()).await {
                 Ok(()) => {
                     *left = rest;
-                    search.applied(items.len());
+                    if refusal.take().is_some() {
+                        search.put_aside();
+                    } else {
+                        search.applied(items.len());
+                    }
                 }
-                Err(BatchError::Reject { code, error }) if items.len() == 1 => {
+                Err(BatchError::Reject { code, error }) if items.len() == 1 && refusal.is_none() => {
                     let record = &items[0].record;
                     tracing::error!(
                         group = H::GROUP,
@@ -139,13 +164,14 @@ impl<H: Handler> Batches<'_, H> {
                         %error,
                         "dead letter"
                     );
-                    self.commit(items, attempts, Some((code, error.to_string()))).await?;
-                    *left = rest;
-                    search.put_aside();
+                    refusal = Some((code, error.to_string()));
                 }
-                Err(BatchError::Reject { .. }) => search.failed(items.len()),
-                Err(BatchError::Retry(HandlerError::Conflict(_))) if conflicts < CONFLICTS_MAX => {
-                    conflicts += 1
+                Err(BatchError::Reject { .. }) if refusal.is_none() => search.failed(items.len()),
+                Err(BatchError::Retry(error)) if error.is_conflict() && conflicts < CONFLICTS_MAX => {
+                    conflicts += 1;
+                }
+                Err(BatchError::Retry(JournalError::Unlearnt(words))) => {
+                    self.runtime.journal.learn(words.iter().map(String::as_str)).await?;
                 }
                 Err(error) => return Err(error),
             }
@@ -162,15 +188,12 @@ impl<H: Handler> Batches<'_, H> {
         refusal: Option<(Code, String)>,
     ) -> Result<(), BatchError> {
         let started = std::time::Instant::now();
-        let mut received: Vec<Result<Received, (Code, String)>> = items
-            .iter()
-            .filter(|item| !item.skip)
-            .map(|item| refusal.clone().map_or_else(|| item.record.receive(), Err))
-            .collect();
-        let (mut transaction, read) = self.load(items, &received).await?;
-        let Read { loaded, standing, mut parked } = read;
+        let records: Vec<&Record> = items.iter().filter(|item| !item.skip).map(|item| &item.record).collect();
+        let receive = |record: &&Record| refusal.clone().map_or_else(|| record.receive(), Err);
+        let received: Vec<_> = records.iter().map(receive).collect();
+        let Read { mut transaction, loaded, standing, parked } = self.load(&records, &received).await?;
         let now = self.runtime.journal.now();
-        let sorted = sort(items, &mut received, &mut parked, |(code, error)| Rejection {
+        let sorted = sort(&records, received, parked, |(code, error)| Rejection {
             code,
             error,
             attempts: i32::try_from(attempts.count).unwrap_or(i32::MAX),
@@ -184,12 +207,15 @@ impl<H: Handler> Batches<'_, H> {
             let batch = Batch { events: &sorted.events, now, partitions, tells_effects: false };
             writes = attempt::decide(self.handler, &loaded, &batch)?.writes;
         }
-        let appended = appended::<H>(&writes);
-        writes.entries.extend(aside::put(&mut transaction, H::GROUP, &sorted.asides).await?);
-        self.write(&mut transaction, &writes, &progress(items), now).await?;
+        let appended = appended::<H>(&writes.entries);
+        let mut statement = Statement::default();
+        writes.entries.extend(aside::add(&mut statement, H::GROUP, &sorted.asides));
+        offsets::add(&mut statement, H::GROUP, &progress(items), now);
+        self.runtime.journal.add(&mut statement, &writes, now)?;
+        statement.execute(&mut transaction).await?;
         transaction.commit().await?;
         self.runtime.journal.committed(&writes.entries);
-        self.count(&sorted, now);
+        self.flood.count(now, sorted.tried(), sorted.failures());
         measure::<H>(self.runtime, items, &sorted, started.elapsed().as_secs_f64());
         if !appended.is_empty() {
             self.handler.committed(appended);
@@ -201,20 +227,19 @@ impl<H: Handler> Batches<'_, H> {
     /// latter is looked for only where some key of the group is.
     async fn load(
         &mut self,
-        items: &[Item],
+        records: &[&Record],
         received: &[Result<Received, (Code, String)>],
-    ) -> Result<(Transaction<'static, Postgres>, Read), BatchError> {
+    ) -> Result<Read, BatchError> {
         let mut keys = Keys::default();
         received.iter().flatten().for_each(|received| self.handler.keys(&received.event, &mut keys));
         loop {
             let mut transaction = database::begin(&self.runtime.journal.pool).await?;
-            let mut load = Load::new();
-            Standing::ask(&mut load, H::GROUP, self.runtime.journal.now())?;
+            let mut load = Load::default();
+            Standing::ask(&mut load, H::GROUP, self.runtime.journal.now());
             if self.any_parked {
-                let records = items.iter().filter(|item| !item.skip).map(|item| &item.record);
-                ParkedKeys::ask(&mut load, H::GROUP, records)?;
+                ParkedKeys::ask(&mut load, H::GROUP, records);
             }
-            load.state(H::TABLES, &keys, Lock::ForUpdate)?;
+            load.state(H::TABLES, &keys, Lock::ForUpdate);
             let (loaded, beside) = load.run(&mut transaction).await?;
             let standing = Standing::told(&beside);
             if standing.halted {
@@ -223,27 +248,8 @@ impl<H: Handler> Batches<'_, H> {
             let is_known = self.any_parked || !standing.any_parked;
             self.any_parked = standing.any_parked;
             if is_known {
-                let parked = ParkedKeys::told(beside)?;
-                return Ok((transaction, Read { loaded, standing, parked }));
+                return Ok(Read { transaction, loaded, standing, parked: ParkedKeys::told(beside)? });
             }
-        }
-    }
-
-    async fn write(
-        &self,
-        transaction: &mut PgConnection,
-        writes: &Writes,
-        progress: &[Progress],
-        now: Timestamp,
-    ) -> Result<(), BatchError> {
-        let mut statement = Statement::default();
-        offsets::add(&mut statement, H::GROUP, progress, now);
-        self.runtime.journal.add(&mut statement, writes, now).await.map_err(HandlerError::from)?;
-        match statement.execute(transaction).await {
-            Ok(()) => Ok(()),
-            Err(Unwritten::Short { shortfall: Shortfall::Fenced, .. }) => Err(BatchError::Fenced),
-            Err(Unwritten::Short { shortfall: Shortfall::NotInLog, .. }) => Err(BatchError::NotInLog),
-            Err(error) => Err(HandlerError::from(error).into()),
         }
     }
 
@@ -258,8 +264,7 @@ impl<H: Handler> Batches<'_, H> {
             self.flood.reset();
             return Ok(());
         }
-        let failures = sorted.failures();
-        let Some(reason) = self.flood.refuses(now, sorted.events.len() as u64 + failures, failures) else {
+        let Some(reason) = self.flood.refuses(now, sorted.tried(), sorted.failures()) else {
             return Ok(());
         };
         tracing::error!(group = H::GROUP, reason, "the group stops");
@@ -267,32 +272,26 @@ impl<H: Handler> Batches<'_, H> {
         self.flood.reset();
         Err(BatchError::Halted)
     }
-
-    fn count(&mut self, sorted: &Sorted<'_>, now: Timestamp) {
-        let failures = sorted.failures();
-        self.flood.count(now, sorted.events.len() as u64 + failures, failures);
-    }
 }
 
 /// The events that the handler wants to see after the commit.
-pub(super) fn appended<H: Handler>(writes: &Writes) -> Vec<Appended> {
-    let follow_up = writes.entries.iter().filter(|entry| H::follows_up(entry));
+pub(super) fn appended<H: Handler>(entries: &[Entry]) -> Vec<Appended> {
+    let follow_up = entries.iter().filter(|entry| H::follows_up(entry));
     follow_up.map(|entry| Appended { event_id: entry.event_id, entry: entry.clone() }).collect()
 }
 
 /// What can be applied, what can't, and what waits behind that.
 fn sort<'a>(
-    items: &'a [Item],
-    received: &mut Vec<Result<Received, (Code, String)>>,
-    parked: &mut ParkedKeys,
+    records: &[&'a Record],
+    received: Vec<Result<Received, (Code, String)>>,
+    mut parked: ParkedKeys,
     rejection: impl Fn((Code, String)) -> Rejection,
 ) -> Sorted<'a> {
     let mut sorted = Sorted::default();
-    let records = items.iter().filter(|item| !item.skip).map(|item| &item.record);
-    for (record, received) in records.zip(received.drain(..)) {
+    for (record, received) in records.iter().copied().zip(received) {
         // What is not the relay's has no place in the key's history: nothing waits for it, and it waits for nothing.
         if record.label().is_some() && parked.holds(record) {
-            sorted.asides.push(Aside { record, rejection: None });
+            sorted.asides.push(Aside { dead_letter_id: Uuid::now_v7(), record, rejection: None });
             continue;
         }
         match received {
@@ -301,7 +300,8 @@ fn sort<'a>(
                 if why.0.parks_the_key() {
                     parked.park(record);
                 }
-                sorted.asides.push(Aside { record, rejection: Some(rejection(why)) });
+                let rejection = Some(rejection(why));
+                sorted.asides.push(Aside { dead_letter_id: Uuid::now_v7(), record, rejection });
             }
         }
     }

@@ -7,19 +7,16 @@
 mod assignment;
 mod attempt;
 mod batch;
-mod left_over;
-mod lookout;
 mod offsets;
-mod record;
 mod replayer;
 mod runtime;
 mod search;
 mod sequence_check;
-mod silence;
+mod unassigned;
+mod watchdog;
 
 use jiff::Timestamp;
 use ordermill_schemas::{Event, Topic};
-use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -31,7 +28,7 @@ use crate::log::Entry;
 use crate::metrics::PipelineMetrics;
 
 pub use crate::dead_letters::flood::FloodLimit;
-pub use record::{Received, Record};
+pub use crate::record::{Received, Record};
 pub use runtime::run;
 pub(crate) use sequence_check::{Verdict, judge};
 
@@ -91,7 +88,7 @@ pub trait Handler: Send + Sync + 'static {
     ///
     /// # Errors
     /// Where what was loaded can't be read, or what was decided may not be.
-    fn decide(&self, loaded: &Loaded, batch: &Batch<'_>) -> Result<Handled, HandlerError>;
+    fn decide(&self, loaded: &Loaded, batch: &Batch<'_>) -> Result<Handled, JournalError>;
 
     /// Called when a batch has been committed, with the events that were appended. What is done here may be lost
     /// when the process dies, so it must be found again from the tables.
@@ -122,82 +119,21 @@ pub struct Appended {
     pub entry: Entry,
 }
 
-/// Why a batch was not applied.
-#[derive(Debug, Error)]
-pub enum HandlerError {
-    /// The database refused or failed.
-    #[error("database: {0}")]
-    Database(#[from] sqlx::Error),
-    /// Somebody else was there first: the same is decided anew.
-    #[error("conflict: {0}")]
-    Conflict(String),
-    /// An event could not be written as JSON.
-    #[error("encoding: {0}")]
-    Encode(#[from] serde_json::Error),
-    /// What was read from the tables is not what the program wrote there.
-    #[error("corrupt row: {0}")]
-    Corrupt(String),
-    /// What was decided breaks a rule.
-    #[error("rule: {0}")]
-    Rule(String),
-    /// The handler panicked.
-    #[error("panic: {0}")]
-    Panic(String),
-}
-
-impl From<Unwritten> for HandlerError {
-    fn from(error: Unwritten) -> HandlerError {
-        match error {
-            conflict if conflict.is_conflict() => HandlerError::Conflict(conflict.to_string()),
-            Unwritten::Database(error) => HandlerError::Database(error),
-            short @ Unwritten::Short { .. } => HandlerError::Conflict(short.to_string()),
-        }
-    }
-}
-
-impl From<JournalError> for HandlerError {
-    fn from(error: JournalError) -> HandlerError {
-        match error {
-            JournalError::Unwritten(error) => error.into(),
-            JournalError::Database(error) => error.into(),
-            JournalError::Corrupt(text) => HandlerError::Corrupt(text),
-            JournalError::Rule(text) => HandlerError::Rule(text),
-            JournalError::Encode(error) => error.into(),
-        }
-    }
-}
-
-impl HandlerError {
-    /// What to do next.
-    #[must_use]
-    pub fn next(&self) -> Next {
-        match self {
-            HandlerError::Database(error) => database::next_after(error),
-            HandlerError::Conflict(_) => Next::Retry,
-            HandlerError::Rule(_) => Next::Reject,
-            HandlerError::Encode(_) | HandlerError::Corrupt(_) | HandlerError::Panic(_) => Next::Bug,
-        }
-    }
-
-    /// Why a message that this happens with is put aside; none where the same may work later.
-    ///
-    /// What is wrong with the set-up, like a missing table, is wrong with every message: nothing is put aside for it. The
-    /// worker stays where it is, says so, and goes on once it is mended.
-    #[must_use]
-    pub fn rejection(&self) -> Option<Code> {
-        match self {
-            HandlerError::Encode(_) | HandlerError::Corrupt(_) | HandlerError::Panic(_) => Some(Code::Bug),
-            HandlerError::Rule(_) => Some(Code::Rule),
-            HandlerError::Conflict(_) => None,
+/// Why a message that this happens with is put aside; none where the same may work later.
+///
+/// What is wrong with the set-up, like a missing table, is wrong with every message: nothing is put aside for it. The
+/// worker stays where it is, says so, and goes on once it is mended.
+fn rejection(error: &JournalError) -> Option<Code> {
+    match error {
+        JournalError::Encode(_) | JournalError::Corrupt(_) | JournalError::Panic(_) => Some(Code::Bug),
+        JournalError::Rule(_) => Some(Code::Rule),
+        JournalError::Unlearnt(_) | JournalError::Unwritten(Unwritten::Short { .. }) => None,
+        error if error.is_conflict() => None,
+        JournalError::Unwritten(Unwritten::Database(error)) | JournalError::Database(error) => match error {
             // A row that the program can't read.
-            HandlerError::Database(sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => {
-                Some(Code::Bug)
-            }
-            HandlerError::Database(error) => match database::next_after(error) {
-                Next::Reject => Some(Code::Rule),
-                Next::Retry | Next::Bug => None,
-            },
-        }
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Some(Code::Bug),
+            error => (database::next_after(error) == Next::Reject).then_some(Code::Rule),
+        },
     }
 }
 

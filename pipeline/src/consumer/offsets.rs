@@ -92,34 +92,22 @@ pub(super) struct Progress {
 /// restored from an older copy, or Kafka is that of another one. Two histories part at one place, so the last record
 /// tells of all.
 pub(super) fn add(statement: &mut Statement, group: &str, progress: &[Progress], now: Timestamp) {
-    let (before_eras, before_positions) = columns(progress.iter().map(|p| p.before));
-    let (eras, positions) = columns(progress.iter().map(|p| p.label));
-    let columns = [
-        ("topic", statement.bind(progress.iter().map(|p| p.topic.as_str()).collect::<Vec<_>>()), "text"),
-        ("partition", statement.bind(progress.iter().map(|p| p.partition).collect::<Vec<_>>()), "smallint"),
-        ("epoch", statement.bind(progress.iter().map(|p| p.epoch).collect::<Vec<_>>()), "bigint"),
-        ("before_era", statement.bind(before_eras), "integer"),
-        ("before_position", statement.bind(before_positions), "bigint"),
-        ("next_offset", statement.bind(progress.iter().map(|p| p.next_offset).collect::<Vec<_>>()), "bigint"),
-        ("label_era", statement.bind(eras), "integer"),
-        ("label_position", statement.bind(positions), "bigint"),
-        (
-            "tip_era",
-            statement.bind(progress.iter().map(|p| p.tip.map(|tip| tip.era)).collect::<Vec<_>>()),
-            "integer",
-        ),
-        (
-            "tip_position",
-            statement.bind(progress.iter().map(|p| p.tip.map(|tip| tip.position)).collect::<Vec<_>>()),
-            "bigint",
-        ),
-        ("event_id", statement.bind(progress.iter().map(|p| p.event_id).collect::<Vec<_>>()), "uuid"),
-    ];
-    let names: Vec<&str> = columns.iter().map(|(name, ..)| *name).collect();
-    let values: Vec<String> = columns.iter().map(|(_, bound, kind)| format!("{bound}::{kind}[]")).collect();
+    let rows = statement
+        .rows(progress)
+        .column("topic", "text", |p| p.topic.as_str())
+        .column("partition", "smallint", |p| p.partition)
+        .column("epoch", "bigint", |p| p.epoch)
+        .column("before_era", "integer", |p| p.before.era)
+        .column("before_position", "bigint", |p| p.before.position)
+        .column("next_offset", "bigint", |p| p.next_offset)
+        .column("label_era", "integer", |p| p.label.era)
+        .column("label_position", "bigint", |p| p.label.position)
+        .column("tip_era", "integer", |p| p.tip.map(|tip| tip.era))
+        .column("tip_position", "bigint", |p| p.tip.map(|tip| tip.position))
+        .column("event_id", "uuid", |p| p.event_id)
+        .relation("p");
     let (group, now) = (statement.bind(group.to_owned()), statement.bind(now.to_sqlx()));
-    statement
-        .part("progress", format!("SELECT * FROM unnest({}) AS p ({})", values.join(", "), names.join(", ")));
+    statement.part("progress", format!("SELECT * FROM {rows}"));
     statement.part(
         "mine",
         format!(
@@ -150,8 +138,4 @@ pub(super) fn add(statement: &mut Statement, group: &str, progress: &[Progress],
         progress.iter().filter(|p| p.event_id.is_some()).count(),
         Shortfall::NotInLog,
     );
-}
-
-fn columns(labels: impl Iterator<Item = Label>) -> (Vec<i32>, Vec<i64>) {
-    labels.map(|label| (label.era, label.position)).unzip()
 }

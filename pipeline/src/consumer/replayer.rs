@@ -8,19 +8,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use sqlx::PgConnection;
 use tracing::Level;
 use uuid::Uuid;
 
-use super::attempt::{Attempt, Attempted, attempt, foresee};
+use super::attempt::{Attempt, Attempter};
 use super::batch::appended;
-use super::{Handler, HandlerError, Record, Runtime};
-use crate::database;
-use crate::dead_letters::working::{self, Decision, Key, Letter, Task};
+use super::{Handler, Runtime};
+use crate::dead_letters::working::{self, Decision, Key, Letter, Task, Work};
 use crate::dead_letters::{Code, Rejection, State, Verdict, aside, halts};
-use crate::journal::Writes;
+use crate::journal::{JournalError, Statement, Writes};
 use crate::log::Entry;
 use crate::metrics::GroupLabel;
+use crate::record::Record;
 use crate::retry::Retry;
 
 /// How often the rows are looked at while there is nothing to do.
@@ -32,8 +31,7 @@ const LETTERS_MAX: i64 = 100;
 
 /// Works until shutdown. Never gives up.
 pub(super) async fn run<H: Handler>(runtime: Runtime, handler: Arc<H>) {
-    let mut replayer =
-        Replayer { runtime: &runtime, handler: handler.as_ref(), one_by_one: 0, has_rate: false };
+    let mut replayer = Replayer { runtime: &runtime, handler: handler.as_ref(), has_rate: false };
     let mut retry = Retry::forever(LOOK_EVERY, Duration::from_secs(5));
     let mut counted_at: Option<Instant> = None;
     while !runtime.shutdown.is_cancelled() {
@@ -47,6 +45,11 @@ pub(super) async fn run<H: Handler>(runtime: Runtime, handler: Arc<H>) {
                 continue;
             }
             Ok(false) => replayer.until_due().await,
+            Err(JournalError::Unlearnt(words))
+                if runtime.journal.learn(words.iter().map(String::as_str)).await.is_ok() =>
+            {
+                continue;
+            }
             Err(error) => {
                 let delay = retry.next_delay();
                 let delay_ms = delay.as_millis();
@@ -54,10 +57,7 @@ pub(super) async fn run<H: Handler>(runtime: Runtime, handler: Arc<H>) {
                 delay
             }
         };
-        tokio::select! {
-            () = runtime.shutdown.cancelled() => {}
-            () = tokio::time::sleep(pause) => {}
-        }
+        runtime.shutdown.run_until_cancelled(tokio::time::sleep(pause)).await;
     }
 }
 
@@ -72,15 +72,13 @@ async fn count<H: Handler>(runtime: &Runtime) {
 struct Replayer<'a, H> {
     runtime: &'a Runtime,
     handler: &'a H,
-    /// So many letters are taken alone: one of them can't be applied.
-    one_by_one: i64,
     /// What was replayed last takes only so many letters a second.
     has_rate: bool,
 }
 
 impl<H: Handler> Replayer<'_, H> {
     /// Does one thing, if there is one to do.
-    async fn turn(&mut self) -> Result<bool, HandlerError> {
+    async fn turn(&mut self) -> Result<bool, JournalError> {
         let any_work = working::any_work(&self.runtime.journal.pool, H::GROUP).await?;
         Ok(any_work && (self.release().await? || self.replay().await?))
     }
@@ -96,20 +94,25 @@ impl<H: Handler> Replayer<'_, H> {
         wait.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or(LOOK_EVERY).min(LOOK_EVERY)
     }
 
-    /// Applies what waits for a key whose letter is done with.
-    async fn release(&self) -> Result<bool, HandlerError> {
+    async fn begin(&self) -> Result<(Work, Attempter<'_, H>), sqlx::Error> {
         let now = self.runtime.journal.now();
-        let mut transaction = database::begin(&self.runtime.journal.pool).await?;
-        let Some(key) = working::releasing_key(&mut transaction, H::GROUP).await? else { return Ok(false) };
-        let waiting = working::waiting(&mut transaction, H::GROUP, &key, LETTERS_MAX).await?;
-        let (applied, appended) = self.apply_waiting(&mut transaction, &key, &waiting, now).await?;
+        let work = Work::begin(&self.runtime.journal.pool, H::GROUP, now).await?;
+        Ok((work, Attempter { runtime: self.runtime, handler: self.handler, now }))
+    }
+
+    /// Applies what waits for a key whose letter is done with.
+    async fn release(&self) -> Result<bool, JournalError> {
+        let (mut work, attempts) = self.begin().await?;
+        let Some(key) = work.releasing_key().await? else { return Ok(false) };
+        let waiting = work.waiting(&key, LETTERS_MAX).await?;
+        let (applied, appended) = self.apply_waiting(&mut work, &attempts, &key, &waiting).await?;
         // The key's row is locked, so nothing comes to wait meanwhile.
         let all_applied =
             applied == waiting.len() && applied < usize::try_from(LETTERS_MAX).unwrap_or(usize::MAX);
         if all_applied {
-            working::unpark(&mut transaction, H::GROUP, &key).await?;
+            work.unpark(&key).await?;
         }
-        transaction.commit().await?;
+        work.transaction.commit().await?;
         tracing::info!(
             group = H::GROUP,
             applied,
@@ -124,149 +127,51 @@ impl<H: Handler> Replayer<'_, H> {
     /// were applied, and what was appended.
     async fn apply_waiting(
         &self,
-        connection: &mut PgConnection,
+        work: &mut Work,
+        attempts: &Attempter<'_, H>,
         key: &Key,
         waiting: &[Letter],
-        now: Timestamp,
-    ) -> Result<(usize, Vec<Entry>), HandlerError> {
-        let mut entries = Vec::new();
-        // What is behind an unreadable message must not be applied, so that is a case for the careful way, too.
-        let together = waiting.iter().all(|letter| letter.record.receive().is_ok());
-        let chunks: Vec<&[Letter]> = if together { vec![waiting] } else { waiting.chunks(1).collect() };
-        let mut applied = 0;
-        let mut next = chunks.into_iter().filter(|chunk| !chunk.is_empty()).collect::<Vec<_>>();
-        next.reverse();
-        while let Some(chunk) = next.pop() {
-            match self.attempt(&mut *connection, chunk, now).await? {
-                Attempted::OneByOne => next.extend(chunk.chunks(1).rev()),
-                Attempted::Each(attempts, writes) => {
-                    entries.extend(writes.entries);
-                    let outcomes: Vec<(&Letter, Attempt)> = chunk.iter().zip(attempts).collect();
-                    working::resolve(&mut *connection, &effects_of(&outcomes), None, now).await?;
-                    let Some((letter, code, error)) = failures_of(&outcomes).into_iter().next() else {
-                        applied += chunk.len();
-                        continue;
-                    };
-                    self.log_failure(letter, code, &error);
-                    let entry = letter_entry::<H>(letter, code, &error, now);
-                    self.runtime.journal.append(&mut *connection, vec![entry.clone()], now).await?;
-                    entries.push(entry);
-                    working::fail(&mut *connection, &[(letter.dead_letter_id, code, error)], now).await?;
-                    working::park_for(&mut *connection, H::GROUP, key, letter.dead_letter_id).await?;
-                    return Ok((applied, entries));
-                }
-            }
+    ) -> Result<(usize, Vec<Entry>), JournalError> {
+        let (outcomes, mut entries) = attempts.attempt(&mut work.transaction, records(waiting), true).await?;
+        let effects = effects(waiting, &outcomes);
+        work.resolve(&effects, None).await?;
+        let failed =
+            waiting.iter().zip(outcomes).find_map(|(letter, outcome)| Some((letter, outcome.err()?)));
+        if let Some((letter, (code, error))) = failed {
+            self.log_failure(letter, code, &error);
+            let entry = letter_entry::<H>(letter, code, &error, work.now);
+            let told = Writes { entries: vec![entry], ..Writes::default() };
+            let mut statement = Statement::default();
+            self.runtime.journal.add(&mut statement, &told, work.now)?;
+            statement.execute(&mut work.transaction).await?;
+            entries.extend(told.entries);
+            work.fail(&[(letter.dead_letter_id, code, &error)]).await?;
+            work.park_for(key, letter.dead_letter_id).await?;
         }
-        Ok((applied, entries))
-    }
-
-    async fn attempt(
-        &self,
-        connection: &mut PgConnection,
-        letters: &[Letter],
-        now: Timestamp,
-    ) -> Result<Attempted, HandlerError> {
-        let records: Vec<&Record> = letters.iter().map(|letter| &letter.record).collect();
-        attempt(self.runtime, self.handler, connection, &records, now).await
+        Ok((effects.len(), entries))
     }
 
     /// Tries the next letters that a replay wants.
-    async fn replay(&mut self) -> Result<bool, HandlerError> {
-        let now = self.runtime.journal.now();
-        let limit = if self.one_by_one > 0 { 1 } else { LETTERS_MAX };
-        let mut transaction = database::begin(&self.runtime.journal.pool).await?;
-        let Some(task) = working::next_task(&mut transaction, H::GROUP, limit, now).await? else {
-            self.one_by_one = 0;
-            return Ok(false);
-        };
-        self.has_rate = task.has_rate;
-        let letters = working::lock(&mut transaction, H::GROUP, &task).await?;
-        let outcome = if task.dry_run {
-            Some((self.foresee(&mut transaction, &task, letters, now).await?, Vec::new()))
+    async fn replay(&mut self) -> Result<bool, JournalError> {
+        let (mut work, attempts) = self.begin().await?;
+        let Some(task) = work.next_task(LETTERS_MAX).await? else { return Ok(false) };
+        let letters = work.lock(&task).await?;
+        let (decisions, appended) = if task.dry_run {
+            (foresee(&mut work, &attempts, &task, letters).await?, Vec::new())
         } else {
-            self.decide(&mut transaction, &task, letters, now).await?
+            decide(&mut work, &attempts, &task, letters).await?
         };
-        let Some((decisions, appended)) = outcome else {
-            // The transaction is rolled back, so the same letters come again.
-            self.one_by_one = i64::try_from(task.dead_letter_ids.len()).unwrap_or(LETTERS_MAX);
-            return Ok(true);
-        };
-        self.one_by_one = (self.one_by_one - 1).max(0);
-        working::decide(&mut transaction, &task, &decisions, now).await?;
-        transaction.commit().await?;
+        work.decide(&task, &decisions).await?;
+        work.transaction.commit().await?;
+        self.has_rate = task.has_rate;
         self.log_decisions(&task, &decisions);
         self.announce(appended);
         Ok(true)
     }
 
-    /// Applies letters, and says what came of each. `None` where they must be tried one by one. What waits behind a letter
-    /// that is being tried or released is left for later.
-    async fn decide(
-        &self,
-        connection: &mut PgConnection,
-        task: &Task,
-        letters: Vec<Letter>,
-        now: Timestamp,
-    ) -> Result<Option<(Vec<Decision>, Vec<Entry>)>, HandlerError> {
-        let Sifted { mut decisions, tried, waiting } = sift(task, letters);
-        let is_left = |letter: &&Letter| !is_among(&tried, letter.waits_for);
-        decisions.extend(waiting.iter().filter(is_left).map(|letter| of(letter, Verdict::Waiting, None)));
-        let Attempted::Each(attempts, writes) = self.attempt(&mut *connection, &tried, now).await? else {
-            return Ok(None);
-        };
-        let outcomes: Vec<(&Letter, Attempt)> = tried.iter().zip(attempts).collect();
-        let effects = effects_of(&outcomes);
-        working::resolve(&mut *connection, &effects, Some(task.replay_id), now).await?;
-        working::release(&mut *connection, H::GROUP, &effects).await?;
-        let failures = failures_of(&outcomes);
-        let failures: Vec<(Uuid, Code, String)> =
-            failures.into_iter().map(|(letter, code, error)| (letter.dead_letter_id, code, error)).collect();
-        working::fail(connection, &failures, now).await?;
-        decisions.extend(verdicts(outcomes));
-        Ok(Some((decisions, writes.entries)))
-    }
-
-    /// What would come of letters. Nothing is written.
-    async fn foresee(
-        &self,
-        connection: &mut PgConnection,
-        task: &Task,
-        letters: Vec<Letter>,
-        now: Timestamp,
-    ) -> Result<Vec<Decision>, HandlerError> {
-        let Sifted { mut decisions, tried, waiting } = sift(task, letters);
-        for letter in &waiting {
-            decisions.push(self.would_release(&mut *connection, task, letter, now).await?);
-        }
-        let records: Vec<&Record> = tried.iter().map(|letter| &letter.record).collect();
-        let attempts = foresee(self.runtime, self.handler, connection, &records, now).await?;
-        decisions.extend(verdicts(tried.iter().zip(attempts).collect()));
-        Ok(decisions)
-    }
-
-    /// What a replay would make of a letter that waits: it would be released by its key's letter, if the replay has that,
-    /// too, and everything before it can be applied.
-    async fn would_release(
-        &self,
-        connection: &mut PgConnection,
-        task: &Task,
-        letter: &Letter,
-        now: Timestamp,
-    ) -> Result<Decision, HandlerError> {
-        let before = working::up_to(&mut *connection, task, letter).await?;
-        let records: Vec<&Record> = before.iter().map(|letter| &letter.record).collect();
-        let mut attempts = foresee(self.runtime, self.handler, connection, &records, now).await?;
-        let own = attempts
-            .pop()
-            .filter(|_| before.last().is_some_and(|last| last.dead_letter_id == letter.dead_letter_id));
-        let is_reached = attempts.iter().all(|attempt| matches!(attempt, Attempt::Applied { .. }));
-        let own = own.filter(|_| is_reached).map(|attempt| vec![(letter, attempt)]);
-        Ok(own.and_then(|own| verdicts(own).pop()).unwrap_or_else(|| of(letter, Verdict::Waiting, None)))
-    }
-
     fn announce(&self, entries: Vec<Entry>) {
         self.runtime.journal.committed(&entries);
-        let appended = appended::<H>(&Writes { entries, ..Writes::default() });
+        let appended = appended::<H>(&entries);
         if !appended.is_empty() {
             self.handler.committed(appended);
         }
@@ -296,6 +201,50 @@ impl<H: Handler> Replayer<'_, H> {
         let count = decisions.len();
         tracing::info!(group = H::GROUP, replay_id = %task.replay_id, dry_run = task.dry_run, count, "letters replayed");
     }
+}
+
+/// Applies letters, and says what came of each. What waits behind a letter that is being tried or released is left for
+/// later.
+async fn decide<H: Handler>(
+    work: &mut Work,
+    attempts: &Attempter<'_, H>,
+    task: &Task,
+    letters: Vec<Letter>,
+) -> Result<(Vec<Decision>, Vec<Entry>), JournalError> {
+    let Sifted { mut decisions, tried, waiting } = sift(task, letters);
+    let is_left = |letter: &&Letter| !is_among(&tried, letter.waits_for);
+    decisions.extend(waiting.iter().filter(is_left).map(|letter| of(letter, Verdict::Waiting, None)));
+    let (outcomes, entries) = attempts.attempt(&mut work.transaction, records(&tried), false).await?;
+    let effects = effects(&tried, &outcomes);
+    work.resolve(&effects, Some(task.replay_id)).await?;
+    work.release(&effects.iter().map(|(dead_letter_id, _)| *dead_letter_id).collect::<Vec<_>>()).await?;
+    let failed = tried.iter().zip(&outcomes).filter_map(|(letter, outcome)| {
+        let (code, error) = outcome.as_ref().err()?;
+        Some((letter.dead_letter_id, *code, error.as_str()))
+    });
+    work.fail(&failed.collect::<Vec<_>>()).await?;
+    decisions.extend(tried.iter().zip(outcomes).map(verdict));
+    Ok((decisions, entries))
+}
+
+/// What would come of letters. Nothing is written.
+async fn foresee<H: Handler>(
+    work: &mut Work,
+    attempts: &Attempter<'_, H>,
+    task: &Task,
+    letters: Vec<Letter>,
+) -> Result<Vec<Decision>, JournalError> {
+    let Sifted { mut decisions, tried, waiting } = sift(task, letters);
+    for letter in &waiting {
+        // It would be released by its key's letter, if the replay has that, too, and everything before it can be applied.
+        let upto = work.up_to(task, letter).await?;
+        let mut outcomes = attempts.foresee(&mut work.transaction, records(&upto)).await?;
+        let own = outcomes.pop().filter(|_| outcomes.iter().all(Result::is_ok));
+        decisions.push(own.map_or_else(|| of(letter, Verdict::Waiting, None), |own| verdict((letter, own))));
+    }
+    let outcomes = attempts.foresee(&mut work.transaction, records(&tried)).await?;
+    decisions.extend(tried.iter().zip(outcomes).map(verdict));
+    Ok(decisions)
 }
 
 /// Letters by what is to be done with them.
@@ -329,14 +278,15 @@ fn of(letter: &Letter, verdict: Verdict, detail: Option<String>) -> Decision {
     Decision { dead_letter_id: letter.dead_letter_id, verdict, detail }
 }
 
-fn verdicts(outcomes: Vec<(&Letter, Attempt)>) -> Vec<Decision> {
-    let verdict = |(letter, attempt): (&Letter, Attempt)| match attempt {
-        Attempt::Applied { had_effect } => of(letter, Verdict::of_effect(had_effect), None),
-        Attempt::Failed(code, error) => {
-            of(letter, Verdict::FailedAgain, Some(format!("{}: {error}", code.name())))
-        }
-    };
-    outcomes.into_iter().map(verdict).collect()
+fn verdict((letter, attempt): (&Letter, Attempt)) -> Decision {
+    match attempt {
+        Ok(had_effect) => of(letter, Verdict::of_effect(had_effect), None),
+        Err((code, error)) => of(letter, Verdict::FailedAgain, Some(format!("{}: {error}", code.name()))),
+    }
+}
+
+fn records(letters: &[Letter]) -> impl Iterator<Item = &Record> {
+    letters.iter().map(|letter| &letter.record)
 }
 
 fn is_among(letters: &[Letter], dead_letter_id: Option<Uuid>) -> bool {
@@ -344,21 +294,10 @@ fn is_among(letters: &[Letter], dead_letter_id: Option<Uuid>) -> bool {
 }
 
 /// Those that were applied, and whether that changed anything.
-fn effects_of(outcomes: &[(&Letter, Attempt)]) -> Vec<(Uuid, bool)> {
-    let applied = outcomes.iter().filter_map(|(letter, attempt)| match attempt {
-        Attempt::Applied { had_effect } => Some((letter.dead_letter_id, *had_effect)),
-        Attempt::Failed(..) => None,
-    });
-    applied.collect()
-}
-
-/// Those that can't be applied, and why.
-fn failures_of<'a>(outcomes: &[(&'a Letter, Attempt)]) -> Vec<(&'a Letter, Code, String)> {
-    let failed = outcomes.iter().filter_map(|(letter, attempt)| match attempt {
-        Attempt::Applied { .. } => None,
-        Attempt::Failed(code, error) => Some((*letter, *code, error.clone())),
-    });
-    failed.collect()
+fn effects(letters: &[Letter], attempts: &[Attempt]) -> Vec<(Uuid, bool)> {
+    let effect =
+        |(letter, attempt): (&Letter, &Attempt)| Some((letter.dead_letter_id, *attempt.as_ref().ok()?));
+    letters.iter().zip(attempts).filter_map(effect).collect()
 }
 
 /// What the dead-letter topic is told of a message that waited and has failed now.

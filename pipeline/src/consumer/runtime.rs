@@ -9,18 +9,17 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 
-use super::assignment::{Assignment, Owned, Slot, State};
+use super::assignment::{Anew, Assignment, Owned, Slot, State};
 use super::batch::{Attempts, BatchError, Batches, Item};
-use super::lookout::Lookout;
-use super::record::Record;
 use super::sequence_check::{Verdict, judge};
-use super::silence;
+use super::watchdog::{self, Watchdog};
 use super::{ConsumerConfig, Handler, Runtime, replayer};
 use crate::dead_letters::flood::FloodGuard;
 use crate::heartbeat::{self, Pulse};
 use crate::kafka_usage::STATISTICS_INTERVAL;
 use crate::label::Label;
 use crate::metrics::GroupLabel;
+use crate::record::Record;
 use crate::retry::Retry;
 use crate::supervised;
 
@@ -42,14 +41,8 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs one member of the handler's group until shutdown. Never gives up.
 pub async fn run<H: Handler>(runtime: Runtime, config: ConsumerConfig, handler: Arc<H>) {
-    let pulse = Pulse::default();
-    let beat = tokio::spawn(heartbeat::run(
-        runtime.journal.pool.clone(),
-        format!("worker:{}", H::GROUP),
-        config.instance.clone(),
-        pulse.clone(),
-        runtime.shutdown.clone(),
-    ));
+    let role = format!("worker:{}", H::GROUP);
+    let (pulse, beat) = heartbeat::start(&runtime.journal.pool, &role, &config.instance, &runtime.shutdown);
     let (consumer, replayer) = (format!("consumer of {}", H::GROUP), format!("replayer of {}", H::GROUP));
     let tokio = Handle::current();
     let consumer = supervised::run(&consumer, &runtime.shutdown, || {
@@ -82,16 +75,10 @@ fn consume<H: Handler>(
         });
         if let Err(error) = outcome {
             let delay = retry.next_delay();
-            tracing::warn!(group = H::GROUP, error, delay_ms = delay.as_millis(), "the member joins anew");
-            tokio.block_on(pause(runtime, delay));
+            tracing::warn!(group = H::GROUP, %error, delay_ms = delay.as_millis(), "the member joins anew");
+            let sleep = async { tokio::time::sleep(delay).await };
+            tokio.block_on(runtime.shutdown.run_until_cancelled(sleep));
         }
-    }
-}
-
-async fn pause(runtime: &Runtime, delay: Duration) {
-    tokio::select! {
-        () = runtime.shutdown.cancelled() => {}
-        () = tokio::time::sleep(delay) => {}
     }
 }
 
@@ -101,9 +88,8 @@ struct Member<'a, H> {
     pulse: &'a Pulse,
     tokio: &'a Handle,
     consumer: BaseConsumer<Assignment>,
-    prefix: String,
     batch_records_max: usize,
-    lookout: Lookout,
+    watchdog: Watchdog,
     told_kafka_at: Instant,
     complained_at: Option<Instant>,
 }
@@ -124,27 +110,26 @@ impl<'a, H: Handler> Member<'a, H> {
         handler: &'a H,
         pulse: &'a Pulse,
         tokio: &'a Handle,
-    ) -> Result<Member<'a, H>, String> {
-        let mut client = config.kafka.client();
-        client
-            .set("group.id", config.kafka.full_name(H::GROUP))
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            .set("auto.offset.reset", "error")
+    ) -> Result<Member<'a, H>, Anew> {
+        let client = config.kafka.client_with([
+            ("group.id", &config.kafka.full_name(H::GROUP)),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("auto.offset.reset", "error"),
             // Partition n of every topic goes to the same member, so one key's topics meet in one place.
-            .set("partition.assignment.strategy", "range")
-            .set("session.timeout.ms", config.session_timeout_ms.to_string())
-            .set("heartbeat.interval.ms", (config.session_timeout_ms / 4).to_string())
-            .set("max.poll.interval.ms", "300000")
-            .set("fetch.wait.max.ms", "100")
-            .set("fetch.error.backoff.ms", "50")
-            .set("topic.metadata.refresh.interval.ms", "5000")
-            .set(STATISTICS_INTERVAL.0, STATISTICS_INTERVAL.1)
-            .set("queued.min.messages", "10000");
-        config.kafka.override_with_settings(&mut client);
+            ("partition.assignment.strategy", "range"),
+            ("session.timeout.ms", &config.session_timeout_ms.to_string()),
+            ("heartbeat.interval.ms", &(config.session_timeout_ms / 4).to_string()),
+            ("max.poll.interval.ms", "300000"),
+            ("fetch.wait.max.ms", "100"),
+            ("fetch.error.backoff.ms", "50"),
+            ("topic.metadata.refresh.interval.ms", "5000"),
+            STATISTICS_INTERVAL,
+            ("queued.min.messages", "10000"),
+        ]);
         let assignment = Assignment {
             group: H::GROUP,
-            prefix: config.kafka.prefix.clone(),
+            kafka: config.kafka.clone(),
             pool: runtime.journal.pool.clone(),
             runtime: tokio.clone(),
             metrics: runtime.metrics.clone(),
@@ -154,11 +139,10 @@ impl<'a, H: Handler> Member<'a, H> {
                 ..State::default()
             }),
         };
-        let consumer: BaseConsumer<Assignment> =
-            client.create_with_context(assignment).map_err(|error| error.to_string())?;
+        let consumer: BaseConsumer<Assignment> = client.create_with_context(assignment)?;
         let topics: Vec<String> = H::TOPICS.iter().map(|t| config.kafka.full_name(t.name())).collect();
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
-        consumer.subscribe(&topics).map_err(|error| error.to_string())?;
+        consumer.subscribe(&topics)?;
         Ok(Member {
             runtime,
             batches: Batches {
@@ -170,16 +154,15 @@ impl<'a, H: Handler> Member<'a, H> {
             pulse,
             tokio,
             consumer,
-            prefix: config.kafka.prefix.clone(),
             batch_records_max: config.batch_records_max,
-            lookout: Lookout::new(H::TOPICS, runtime.journal.partitions),
+            watchdog: Watchdog::new(H::TOPICS, runtime.journal.partitions),
             told_kafka_at: Instant::now(),
             complained_at: None,
         })
     }
 
     /// Applies batches until shutdown. An error means that the member must join anew.
-    fn work(&mut self, retry: &mut Retry) -> Result<(), String> {
+    fn work(&mut self, retry: &mut Retry) -> Result<(), Anew> {
         while !self.runtime.shutdown.is_cancelled() {
             // A member that has not been given its part yet is not at work.
             if self.assignment(|state| state.generation) > 0 {
@@ -187,10 +170,10 @@ impl<'a, H: Handler> Member<'a, H> {
             }
             let gathered = self.gather()?;
             if let Some(failure) = self.assignment(|state| state.failure.take()) {
-                return Err(failure);
+                return Err(failure.into());
             }
             if gathered.is_all {
-                self.lookout.turn(&self.consumer)?;
+                self.watchdog.turn(&self.consumer)?;
             }
             if gathered.items.is_empty() {
                 self.look_after_gaps();
@@ -198,7 +181,7 @@ impl<'a, H: Handler> Member<'a, H> {
             }
             let began = Instant::now();
             self.apply(&gathered, retry)?;
-            self.assignment(|state| silence::worked(state, began.elapsed()));
+            self.assignment(|state| watchdog::worked(state, began.elapsed()));
             self.tell_kafka();
         }
         Ok(())
@@ -209,7 +192,7 @@ impl<'a, H: Handler> Member<'a, H> {
     }
 
     /// Waits for a first record, then takes what is there, up to a batch.
-    fn gather(&mut self) -> Result<Gathered, String> {
+    fn gather(&mut self) -> Result<Gathered, Anew> {
         let mut gathered = Gathered::default();
         let mut first_at = None;
         let mut wait = POLL_FIRST;
@@ -235,8 +218,9 @@ impl<'a, H: Handler> Member<'a, H> {
     }
 
     /// Judges one message and adds it to the batch.
-    fn take(&self, message: &BorrowedMessage<'_>, gathered: &mut Gathered) -> Result<(), String> {
-        let Some(topic) = message.topic().strip_prefix(&self.prefix) else { return Ok(()) };
+    fn take(&self, message: &BorrowedMessage<'_>, gathered: &mut Gathered) -> Result<(), Anew> {
+        let prefix = &self.consumer.context().kafka.prefix;
+        let Some(topic) = message.topic().strip_prefix(prefix) else { return Ok(()) };
         let record = Record::copy(message, topic);
         let slot: Slot = (record.place.topic.clone(), record.place.partition);
         let mut restart_at = None;
@@ -270,20 +254,18 @@ impl<'a, H: Handler> Member<'a, H> {
                 low,
                 "not the log that was read before; reading from its start"
             );
-            self.consumer
-                .seek(message.topic(), message.partition(), Offset::Offset(low), LEAVE_TIMEOUT)
-                .map_err(|error| error.to_string())?;
+            self.consumer.seek(message.topic(), message.partition(), Offset::Offset(low), LEAVE_TIMEOUT)?;
         }
         Ok(())
     }
 
-    fn on_error(&mut self, error: KafkaError) -> Result<(), String> {
+    fn on_error(&mut self, error: KafkaError) -> Result<(), Anew> {
         match error.rdkafka_error_code() {
             // The stored offset is gone: join anew, and look at what Kafka holds.
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                Err(format!("an offset is gone: {error}"))
+                Err(format!("an offset is gone: {error}").into())
             }
-            Some(RDKafkaErrorCode::PollExceeded) => Err(error.to_string()),
+            Some(RDKafkaErrorCode::PollExceeded) => Err(error.into()),
             // Brokers come and go, topics are about to be made: the client tries again by itself, and says so many
             // times a second.
             _ => {
@@ -297,7 +279,7 @@ impl<'a, H: Handler> Member<'a, H> {
     }
 
     /// Applies a batch, again and again if need be, and keeps the membership meanwhile.
-    fn apply(&mut self, gathered: &Gathered, retry: &mut Retry) -> Result<(), String> {
+    fn apply(&mut self, gathered: &Gathered, retry: &mut Retry) -> Result<(), Anew> {
         let first_at = self.runtime.journal.now();
         let mut left = gathered.items.as_slice();
         loop {
@@ -308,7 +290,7 @@ impl<'a, H: Handler> Member<'a, H> {
                     retry.succeeded();
                     return Ok(());
                 }
-                Err(BatchError::Fenced) => return Err(BatchError::Fenced.to_string()),
+                Err(BatchError::Fenced) => return Err(BatchError::Fenced.into()),
                 // Not a failure of this batch: it is not counted, and nothing backs off.
                 Err(BatchError::Halted) => {
                     if !self.hold(LOOK_WHILE_HALTED, gathered.generation)? {
@@ -337,9 +319,9 @@ impl<'a, H: Handler> Member<'a, H> {
     /// Waits with all partitions paused, so that the member stays one and nothing overtakes the batch. Answers whether the
     /// batch is still this member's: after a rebalance it is read again by whoever has its partitions then. The member
     /// goes on with its new part; if it left and joined anew, it would drive out others who wait as it does.
-    fn hold(&mut self, delay: Duration, generation: u64) -> Result<bool, String> {
-        let paused = self.consumer.assignment().map_err(|error| error.to_string())?;
-        self.consumer.pause(&paused).map_err(|error| error.to_string())?;
+    fn hold(&mut self, delay: Duration, generation: u64) -> Result<bool, Anew> {
+        let paused = self.consumer.assignment()?;
+        self.consumer.pause(&paused)?;
         let until = Instant::now() + delay;
         while Instant::now() < until && !self.runtime.shutdown.is_cancelled() {
             self.pulse.beat();
@@ -348,13 +330,11 @@ impl<'a, H: Handler> Member<'a, H> {
                 None => {}
                 Some(Ok(message)) => {
                     if self.assignment(|state| state.generation) == generation {
-                        return Err("a record came while everything was paused".to_owned());
+                        return Err("a record came while everything was paused".into());
                     }
                     // The first of the new part; it is read again.
                     let offset = Offset::Offset(message.offset());
-                    self.consumer
-                        .seek(message.topic(), message.partition(), offset, LEAVE_TIMEOUT)
-                        .map_err(|error| error.to_string())?;
+                    self.consumer.seek(message.topic(), message.partition(), offset, LEAVE_TIMEOUT)?;
                 }
                 Some(Err(error)) => self.on_error(error)?,
             }
@@ -363,9 +343,9 @@ impl<'a, H: Handler> Member<'a, H> {
             }
         }
         if self.runtime.shutdown.is_cancelled() {
-            return Err("shutdown while a batch was tried again".to_owned());
+            return Err("shutdown while a batch was tried again".into());
         }
-        self.consumer.resume(&paused).map_err(|error| error.to_string())?;
+        self.consumer.resume(&paused)?;
         Ok(true)
     }
 
@@ -395,9 +375,10 @@ impl<'a, H: Handler> Member<'a, H> {
         }
         self.told_kafka_at = Instant::now();
         let mut offsets = TopicPartitionList::new();
+        let kafka = &self.consumer.context().kafka;
         self.assignment(|state| {
             for ((topic, partition), owned) in &state.owned {
-                let name = format!("{}{topic}", self.prefix);
+                let name = kafka.full_name(topic);
                 let offset = Offset::Offset(owned.next_offset);
                 let _ = offsets.add_partition_offset(&name, i32::from(*partition), offset);
             }

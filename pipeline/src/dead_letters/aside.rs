@@ -2,12 +2,12 @@
 
 use jiff_sqlx::ToSqlx as _;
 use serde_json::Value;
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Rejection, State, storable};
-use crate::consumer::Record;
+use crate::journal::Statement;
 use crate::log::{Cause, Entry, RecordPlace};
+use crate::record::Record;
 use crate::stored_header::StoredHeader;
 use crate::topics::dead_letter_topic;
 use crate::trace::TraceContext;
@@ -21,140 +21,86 @@ const TEXT_MAX: usize = 8 * 1024;
 
 /// A message that is put aside.
 pub(crate) struct Aside<'a> {
+    /// The letter that it becomes.
+    pub(crate) dead_letter_id: Uuid,
     /// The message.
     pub(crate) record: &'a Record,
     /// Why it failed; none where it only waits behind a letter of its key.
     pub(crate) rejection: Option<Rejection>,
 }
 
-/// Writes the rows, in their order, and parks the keys. Answers the log entries that tell the dead-letter topics.
-///
-/// # Errors
-/// Where the database fails.
-pub(crate) async fn put(
-    connection: &mut PgConnection,
-    group: &str,
-    asides: &[Aside<'_>],
-) -> Result<Vec<Entry>, sqlx::Error> {
+impl Aside<'_> {
+    /// What comes after it waits by its key.
+    fn parks(&self) -> bool {
+        self.rejection.as_ref().is_some_and(|rejection| rejection.code.parks_the_key())
+    }
+
+    /// What waits by its key has one, if only an empty one, so that what waits is found by it.
+    fn key(&self) -> Option<&[u8]> {
+        (self.parks() || self.rejection.is_none()).then(|| self.record.parking_key())
+    }
+
+    /// The key of a message that is not ours, as long as it may be.
+    fn foreign_key(&self) -> Option<&[u8]> {
+        self.record.key.as_deref().filter(|_| self.key().is_none())
+    }
+
+    fn rejection<T>(&self, of: impl FnOnce(&Rejection) -> T) -> Option<T> {
+        self.rejection.as_ref().map(of)
+    }
+}
+
+/// Adds to a statement that messages are put aside, in their order, and that their keys are parked. Answers the log entries
+/// that tell the dead-letter topics.
+pub(crate) fn add(statement: &mut Statement, group: &str, asides: &[Aside<'_>]) -> Vec<Entry> {
     if asides.is_empty() {
-        return Ok(Vec::new());
+        return Vec::new();
     }
-    let ids: Vec<Uuid> = asides.iter().map(|_| Uuid::now_v7()).collect();
-    insert_rows(&mut *connection, group, asides, &ids).await?;
-    park(connection, group, asides, &ids).await?;
-    let letters =
-        asides.iter().zip(&ids).filter_map(|(aside, id)| Some((aside, *id, aside.rejection.as_ref()?)));
-    Ok(letters.map(|(aside, id, rejection)| entry(id, group, aside.record, rejection)).collect())
-}
-
-async fn insert_rows(
-    connection: &mut PgConnection,
-    group: &str,
-    asides: &[Aside<'_>],
-    ids: &[Uuid],
-) -> Result<(), sqlx::Error> {
-    let places = || asides.iter().map(|aside| &aside.record.place);
-    let topics: Vec<String> = places().map(|place| place.topic.clone()).collect();
-    let partitions: Vec<i16> = places().map(|place| place.partition).collect();
-    let offsets: Vec<i64> = places().map(|place| place.offset).collect();
-    let records = || asides.iter().map(|aside| aside.record);
-    let keys: Vec<Option<Vec<u8>>> = asides.iter().map(key_of).collect();
-    let foreign_keys: Vec<Option<Vec<u8>>> = asides.iter().map(foreign_key_of).collect();
-    let headers: Vec<Value> = records().map(headers_of).collect();
-    let payloads: Vec<Option<Vec<u8>>> = records().map(|record| record.payload.clone()).collect();
-    let types: Vec<Option<String>> = records().map(|record| record.event_type().map(storable)).collect();
-    let event_ids: Vec<Option<Uuid>> = records().map(Record::event_id).collect();
-    let correlation_ids: Vec<Option<Uuid>> = records().map(Record::correlation_id).collect();
-    let rejections = || asides.iter().map(|aside| aside.rejection.as_ref());
-    let codes: Vec<Option<String>> = rejections().map(|r| r.map(|r| r.code.name().to_owned())).collect();
-    let errors: Vec<Option<String>> = rejections().map(|r| r.map(|r| storable(&r.error))).collect();
-    let attempts: Vec<i32> = rejections().map(|r| r.map_or(0, |r| r.attempts)).collect();
-    let first_failed_at: Vec<_> = rejections().map(|r| r.map(|r| r.first_failed_at.to_sqlx())).collect();
-    let last_failed_at: Vec<_> = rejections().map(|r| r.map(|r| r.last_failed_at.to_sqlx())).collect();
-    let states: Vec<String> = rejections()
-        .map(|r| if r.is_some() { State::Parked } else { State::Waiting }.name().to_owned())
-        .collect();
-    sqlx::query!(
-        "INSERT INTO dead_letter (dead_letter_id, group_name, topic, partition, record_offset, record_key, headers,
-             payload, event_type, event_id, correlation_id, code, error, attempts, first_failed_at,
-             last_failed_at, state, foreign_record_key)
-         SELECT dead_letter_id, $1, topic, partition, record_offset, record_key, headers,
-             payload, event_type, event_id, correlation_id, code, error, attempts, first_failed_at,
-             last_failed_at, state, foreign_record_key
-         FROM unnest($2::uuid[], $3::text[], $4::smallint[], $5::bigint[], $6::bytea[], $7::jsonb[], $8::bytea[],
-                 $9::text[], $10::uuid[], $11::text[], $12::text[], $13::int[], $14::timestamptz[],
-                 $15::timestamptz[], $16::text[], $17::uuid[], $18::bytea[])
-             WITH ORDINALITY AS aside (dead_letter_id, topic, partition, record_offset, record_key, headers,
-                 payload, event_type, correlation_id, code, error, attempts, first_failed_at, last_failed_at,
-                 state, event_id, foreign_record_key, place)
-         ORDER BY place",
-        group,
-        ids,
-        &topics,
-        &partitions,
-        &offsets,
-        keys as _,
-        &headers,
-        payloads as _,
-        types as _,
-        correlation_ids as _,
-        codes as _,
-        errors as _,
-        &attempts,
-        first_failed_at as _,
-        last_failed_at as _,
-        &states,
-        event_ids as _,
-        foreign_keys as _,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-fn waits_by_key(aside: &Aside<'_>) -> bool {
-    aside.rejection.as_ref().is_none_or(|rejection| rejection.code.parks_the_key())
-}
-
-/// What waits by its key has one, if only an empty one, so that what waits is found by it.
-fn key_of(aside: &Aside<'_>) -> Option<Vec<u8>> {
-    waits_by_key(aside).then(|| aside.record.parking_key().to_vec())
-}
-
-/// The key of a message that is not ours, as long as it may be.
-fn foreign_key_of(aside: &Aside<'_>) -> Option<Vec<u8>> {
-    aside.record.key.clone().filter(|_| !waits_by_key(aside))
-}
-
-async fn park(
-    connection: &mut PgConnection,
-    group: &str,
-    asides: &[Aside<'_>],
-    ids: &[Uuid],
-) -> Result<(), sqlx::Error> {
-    let parking = |aside: &Aside<'_>| aside.rejection.as_ref().is_some_and(|r| r.code.parks_the_key());
-    let (mut topics, mut keys, mut letters) = (Vec::new(), Vec::new(), Vec::new());
-    for (aside, id) in asides.iter().zip(ids).filter(|(aside, _)| parking(aside)) {
-        topics.push(aside.record.place.topic.clone());
-        keys.push(aside.record.parking_key().to_vec());
-        letters.push(*id);
-    }
-    if letters.is_empty() {
-        return Ok(());
-    }
-    sqlx::query!(
-        "INSERT INTO parked_key (group_name, topic, record_key, dead_letter_id)
-         SELECT $1, topic, record_key, dead_letter_id
-         FROM unnest($2::text[], $3::bytea[], $4::uuid[]) AS parked (topic, record_key, dead_letter_id)
-         ORDER BY topic, record_key",
-        group,
-        &topics,
-        &keys,
-        &letters,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
+    let state = |aside: &Aside<'_>| aside.rejection(|_| State::Parked).unwrap_or(State::Waiting).name();
+    let rows = statement
+        .rows(asides)
+        .column("dead_letter_id", "uuid", |a| a.dead_letter_id)
+        .column("topic", "text", |a| a.record.place.topic.as_str())
+        .column("partition", "smallint", |a| a.record.place.partition)
+        .column("record_offset", "bigint", |a| a.record.place.offset)
+        .column("record_key", "bytea", Aside::key)
+        .column("foreign_record_key", "bytea", Aside::foreign_key)
+        .column("headers", "jsonb", |a| headers_of(a.record))
+        .column("payload", "bytea", |a| a.record.payload.as_deref())
+        .column("event_type", "text", |a| a.record.event_type().map(storable))
+        .column("event_id", "uuid", |a| a.record.event_id())
+        .column("correlation_id", "uuid", |a| a.record.correlation_id())
+        .column("code", "text", |a| a.rejection(|r| r.code.name()))
+        .column("error", "text", |a| a.rejection(|r| storable(&r.error)))
+        .column("attempts", "integer", |a| a.rejection(|r| r.attempts).unwrap_or(0))
+        .column("first_failed_at", "timestamptz", |a| a.rejection(|r| r.first_failed_at.to_sqlx()))
+        .column("last_failed_at", "timestamptz", |a| a.rejection(|r| r.last_failed_at.to_sqlx()))
+        .column("state", "text", state)
+        .column("parks", "boolean", Aside::parks)
+        .relation("aside");
+    let group_name = statement.bind(group.to_owned());
+    statement.part("aside", format!("SELECT * FROM {rows}"));
+    statement.part(
+        "put_aside",
+        format!(
+            "INSERT INTO dead_letter (dead_letter_id, group_name, topic, partition, record_offset, record_key,
+                 foreign_record_key, headers, payload, event_type, event_id, correlation_id, code, error, attempts,
+                 first_failed_at, last_failed_at, state)
+             SELECT dead_letter_id, {group_name}, topic, partition, record_offset, record_key,
+                 foreign_record_key, headers, payload, event_type, event_id, correlation_id, code, error, attempts,
+                 first_failed_at, last_failed_at, state
+             FROM aside ORDER BY ordinal"
+        ),
+    );
+    statement.part(
+        "parked",
+        format!(
+            "INSERT INTO parked_key (group_name, topic, record_key, dead_letter_id)
+             SELECT {group_name}, topic, record_key, dead_letter_id FROM aside WHERE parks ORDER BY topic, record_key"
+        ),
+    );
+    let tell = |aside: &Aside<'_>| aside.rejection(|r| entry(aside.dead_letter_id, group, aside.record, r));
+    asides.iter().filter_map(tell).collect()
 }
 
 fn headers_of(record: &Record) -> Value {

@@ -9,7 +9,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use super::State;
-use super::letters::state_of;
+use super::working::{Key, Work};
 use crate::database;
 
 /// How large a payload may be that is put into a letter: larger than any message that Kafka takes from the relay.
@@ -110,42 +110,42 @@ pub async fn discard(
     now: Timestamp,
 ) -> Result<u64, EditError> {
     let mut transaction = database::begin(pool).await?;
-    let letter = lock(&mut transaction, dead_letter_id).await?;
-    let state = letter.state;
+    let Locked { group, key, state, is_head } = lock(&mut transaction, dead_letter_id).await?;
     if !matches!(state, State::Parked | State::Waiting) {
         let allowed = "what is PARKED or WAITING can be discarded";
         return Err(EditError::State { dead_letter_id, state, allowed });
     }
-    let waited = if letter.is_head { letter.waiting(&mut transaction).await? } else { Vec::new() };
+    let mut work = Work { transaction, group, now };
+    let waited = if is_head { work.waiting_ids(&key, i64::MAX).await? } else { Vec::new() };
     let waiting = match waiting {
         Some(waiting) => waiting,
         None if waited.is_empty() => Waiting::Released,
         None => return Err(EditError::SomethingWaits { dead_letter_id, waiting: waited.len() as u64 }),
     };
-    sqlx::query!("UPDATE dead_letter SET state = 'DISCARDED' WHERE dead_letter_id = $1", dead_letter_id)
-        .execute(&mut *transaction)
-        .await?;
-    if letter.is_head {
-        letter.unpark(&mut transaction, waiting, !waited.is_empty()).await?;
-    }
     let released = waiting == Waiting::Released;
     let detail = json!({"reason": reason, "release_waiting": released, "waiting": waited.len()});
     let mut entries = vec![audit::Entry::of_letter(audit::Action::Discarded, dead_letter_id, detail)];
+    let mut discarded = vec![dead_letter_id];
     if !released {
         let detail = json!({"reason": reason, "with": dead_letter_id});
         let with = |id: &Uuid| audit::Entry::of_letter(audit::Action::Discarded, *id, detail.clone());
         entries.extend(waited.iter().map(with));
+        discarded.extend(&waited);
     }
-    audit::write(&mut transaction, actor, now, entries).await?;
-    transaction.commit().await?;
+    sqlx::query!("UPDATE dead_letter SET state = 'DISCARDED' WHERE dead_letter_id = ANY($1)", &discarded)
+        .execute(&mut *work.transaction)
+        .await?;
+    // Where anything waits, a worker of the group applies it; until then later messages go on waiting behind it.
+    work.release(&[dead_letter_id]).await?;
+    audit::write(&mut work.transaction, actor, now, entries).await?;
+    work.transaction.commit().await?;
     Ok(waited.len() as u64)
 }
 
 /// A letter whose key and row are locked.
 struct Locked {
     group: String,
-    topic: String,
-    key: Vec<u8>,
+    key: Key,
     state: State,
     /// The key is parked because of it.
     is_head: bool,
@@ -169,64 +169,11 @@ async fn lock(connection: &mut PgConnection, dead_letter_id: Uuid) -> Result<Loc
     .fetch_optional(&mut *connection)
     .await?;
     let state = sqlx::query_scalar!(
-        "SELECT state FROM dead_letter WHERE dead_letter_id = $1 FOR UPDATE",
+        r#"SELECT state AS "state: State" FROM dead_letter WHERE dead_letter_id = $1 FOR UPDATE"#,
         dead_letter_id
     )
     .fetch_one(connection)
     .await?;
-    Ok(Locked {
-        group: letter.group_name,
-        topic: letter.topic,
-        key: letter.key,
-        state: state_of(&state),
-        is_head: head == Some(dead_letter_id),
-    })
-}
-
-impl Locked {
-    async fn waiting(&self, connection: &mut PgConnection) -> Result<Vec<Uuid>, sqlx::Error> {
-        sqlx::query_scalar!(
-            "SELECT dead_letter_id FROM dead_letter
-             WHERE group_name = $1 AND topic = $2 AND record_key = $3 AND state = 'WAITING' ORDER BY ordinal",
-            self.group,
-            self.topic,
-            self.key,
-        )
-        .fetch_all(connection)
-        .await
-    }
-
-    /// The key's letter is done with.
-    async fn unpark(
-        &self,
-        connection: &mut PgConnection,
-        waiting: Waiting,
-        any_waits: bool,
-    ) -> Result<(), sqlx::Error> {
-        if waiting == Waiting::Released && any_waits {
-            // A worker of the group applies what waits; until then later messages go on waiting behind it.
-            sqlx::query!(
-                "UPDATE parked_key SET releasing = true WHERE group_name = $1 AND topic = $2 AND record_key = $3",
-                self.group,
-                self.topic,
-                self.key,
-            )
-            .execute(connection)
-            .await?;
-            return Ok(());
-        }
-        sqlx::query!(
-            "WITH discarded AS (
-                 UPDATE dead_letter SET state = 'DISCARDED'
-                 WHERE group_name = $1 AND topic = $2 AND record_key = $3 AND state = 'WAITING'
-             )
-             DELETE FROM parked_key WHERE group_name = $1 AND topic = $2 AND record_key = $3",
-            self.group,
-            self.topic,
-            self.key,
-        )
-        .execute(connection)
-        .await?;
-        Ok(())
-    }
+    let key = Key { topic: letter.topic, record_key: letter.key };
+    Ok(Locked { group: letter.group_name, key, state, is_head: head == Some(dead_letter_id) })
 }

@@ -28,8 +28,8 @@ const STANDING: i16 = 1;
 
 impl Standing {
     /// Adds to a load how the group stands.
-    pub(crate) fn ask(load: &mut Load, group: &str, now: Timestamp) -> Result<(), sqlx::Error> {
-        let (group, now) = (load.bind(group.to_owned())?, load.bind(now.to_sqlx())?);
+    pub(crate) fn ask(load: &mut Load, group: &str, now: Timestamp) {
+        let (group, now) = (load.statement.bind(group.to_owned()), load.statement.bind(now.to_sqlx()));
         load.beside(
             STANDING,
             &format!(
@@ -40,7 +40,6 @@ impl Standing {
                       FROM halted_group WHERE group_name = {group})), NULL::text"
             ),
         );
-        Ok(())
     }
 
     /// What the load has answered.
@@ -105,15 +104,13 @@ pub struct Halted {
 /// # Errors
 /// Where the database fails.
 pub async fn halted(pool: &PgPool) -> Result<Vec<Halted>, sqlx::Error> {
-    let rows = sqlx::query!(
-        "SELECT group_name, halted_at, reason FROM halted_group WHERE resumed_at IS NULL ORDER BY group_name"
-    );
-    let halted = rows.fetch_all(pool).await?.into_iter().map(|row| Halted {
-        group: row.group_name,
-        halted_at: row.halted_at.to_jiff(),
-        reason: row.reason,
-    });
-    Ok(halted.collect())
+    sqlx::query_as!(
+        Halted,
+        r#"SELECT group_name AS "group", halted_at, reason FROM halted_group
+           WHERE resumed_at IS NULL ORDER BY group_name"#
+    )
+    .fetch_all(pool)
+    .await
 }
 
 /// A group that goes on.
@@ -152,13 +149,7 @@ pub async fn resume(
     .await?;
     let Some(halted_because) = halted_because else { return Ok(None) };
     let detail = json!({"halted_because": halted_because, "unchecked_seconds": unchecked.as_secs()});
-    let entry = audit::Entry {
-        action: audit::Action::Resumed,
-        letter: None,
-        replay: None,
-        group: Some(group),
-        detail,
-    };
+    let entry = audit::Entry { group: Some(group), ..audit::Entry::of(audit::Action::Resumed, detail) };
     audit::write(&mut transaction, actor, now, vec![entry]).await?;
     transaction.commit().await?;
     Ok(Some(Resumed { group: group.to_owned(), resumed_at: now, unchecked_until: until }))

@@ -4,15 +4,15 @@ mod mismatch;
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
-use sqlx::PgPool;
 use sqlx::types::Json;
+use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
 
 use super::State;
 use super::edits::audit;
 use crate::audit::snapshot;
-use crate::consumer::Record;
 use crate::log::RecordPlace;
+use crate::record::Record;
 use crate::stored_header::StoredHeader;
 
 pub use mismatch::{Mismatch, Place};
@@ -136,73 +136,21 @@ pub struct Count {
     pub error: Option<String>,
 }
 
-struct Row {
-    dead_letter_id: Uuid,
-    ordinal: i64,
-    topic: String,
-    partition: i16,
-    record_offset: i64,
-    record_key: Option<Vec<u8>>,
-    group_name: String,
-    event_type: Option<String>,
-    correlation_id: Option<Uuid>,
-    code: Option<String>,
-    error: Option<String>,
-    attempts: i32,
-    first_failed_at: Option<jiff_sqlx::Timestamp>,
-    last_failed_at: Option<jiff_sqlx::Timestamp>,
-    state: String,
-    resolved_at: Option<jiff_sqlx::Timestamp>,
-    waiting_behind: i64,
-    waits_for: Option<Uuid>,
-    edited: bool,
-}
-
-impl From<Row> for Letter {
-    fn from(row: Row) -> Letter {
-        Letter {
-            dead_letter_id: row.dead_letter_id,
-            ordinal: row.ordinal,
-            place: RecordPlace { topic: row.topic, partition: row.partition, offset: row.record_offset },
-            key: row.record_key,
-            group: row.group_name,
-            event_type: row.event_type,
-            correlation_id: row.correlation_id,
-            code: row.code,
-            error: row.error,
-            attempts: row.attempts,
-            first_failed_at: row.first_failed_at.map(|at| at.to_jiff()),
-            last_failed_at: row.last_failed_at.map(|at| at.to_jiff()),
-            state: state_of(&row.state),
-            resolved_at: row.resolved_at.map(|at| at.to_jiff()),
-            waiting_behind: row.waiting_behind,
-            waits_for: row.waits_for,
-            edited: row.edited,
-        }
-    }
-}
-
-/// The table's own rule allows no other word.
-pub(super) fn state_of(word: &str) -> State {
-    State::from_name(word).unwrap_or(State::Parked)
-}
-
 /// The letters that are meant, newest first, at most `limit`, of those before the ordinal `before`.
 ///
 /// # Errors
 /// Where the database fails.
 pub async fn list(
-    pool: &PgPool,
+    executor: impl PgExecutor<'_>,
     filter: &Filter,
     before: Option<i64>,
     limit: i64,
 ) -> Result<Vec<Letter>, sqlx::Error> {
-    let rows = sqlx::query_as!(
-        Row,
+    let rows = sqlx::query!(
         r#"SELECT d.dead_letter_id, d.ordinal, d.topic, d.partition, d.record_offset,
                coalesce(d.record_key, d.foreign_record_key) AS record_key, d.group_name,
                d.event_type, d.correlation_id, d.code, d.error, d.attempts, d.first_failed_at, d.last_failed_at,
-               d.state, d.resolved_at, d.edited,
+               d.state AS "state: State", d.resolved_at, d.edited,
                CASE WHEN p.dead_letter_id = d.dead_letter_id THEN (
                    SELECT count(*) FROM dead_letter w
                    WHERE w.group_name = d.group_name AND w.topic = d.topic AND w.record_key = d.record_key
@@ -226,9 +174,28 @@ pub async fn list(
         before.unwrap_or(i64::MAX),
         limit,
     )
-    .fetch_all(pool)
+    .fetch_all(executor)
     .await?;
-    Ok(rows.into_iter().map(Letter::from).collect())
+    let letters = rows.into_iter().map(|row| Letter {
+        dead_letter_id: row.dead_letter_id,
+        ordinal: row.ordinal,
+        place: RecordPlace { topic: row.topic, partition: row.partition, offset: row.record_offset },
+        key: row.record_key,
+        group: row.group_name,
+        event_type: row.event_type,
+        correlation_id: row.correlation_id,
+        code: row.code,
+        error: row.error,
+        attempts: row.attempts,
+        first_failed_at: row.first_failed_at.map(|at| at.to_jiff()),
+        last_failed_at: row.last_failed_at.map(|at| at.to_jiff()),
+        state: row.state,
+        resolved_at: row.resolved_at.map(|at| at.to_jiff()),
+        waiting_behind: row.waiting_behind,
+        waits_for: row.waits_for,
+        edited: row.edited,
+    });
+    Ok(letters.collect())
 }
 
 /// One letter with everything, if there is one, as of one moment.
@@ -237,39 +204,21 @@ pub async fn list(
 /// Where the database fails.
 pub async fn get(pool: &PgPool, dead_letter_id: Uuid) -> Result<Option<WholeLetter>, sqlx::Error> {
     let mut moment = snapshot(pool).await?;
-    let row = sqlx::query_as!(
-        Row,
-        r#"SELECT d.dead_letter_id, d.ordinal, d.topic, d.partition, d.record_offset,
-               coalesce(d.record_key, d.foreign_record_key) AS record_key, d.group_name,
-               d.event_type, d.correlation_id, d.code, d.error, d.attempts, d.first_failed_at, d.last_failed_at,
-               d.state, d.resolved_at, d.edited,
-               CASE WHEN p.dead_letter_id = d.dead_letter_id THEN (
-                   SELECT count(*) FROM dead_letter w
-                   WHERE w.group_name = d.group_name AND w.topic = d.topic AND w.record_key = d.record_key
-                       AND w.state = 'WAITING') ELSE 0 END AS "waiting_behind!",
-               CASE WHEN d.state = 'WAITING' THEN p.dead_letter_id END AS waits_for
-           FROM dead_letter d
-           LEFT JOIN parked_key p
-               ON p.group_name = d.group_name AND p.topic = d.topic AND p.record_key = d.record_key
-           WHERE d.dead_letter_id = $1"#,
+    let whole = sqlx::query!(
+        r#"SELECT ordinal, headers AS "headers: Json<Vec<StoredHeader>>", payload, original_payload
+           FROM dead_letter WHERE dead_letter_id = $1"#,
         dead_letter_id,
     )
     .fetch_optional(&mut *moment)
     .await?;
-    let Some(letter) = row.map(Letter::from) else { return Ok(None) };
-    let bytes = sqlx::query!(
-        r#"SELECT headers AS "headers: Json<Vec<StoredHeader>>", payload, original_payload FROM dead_letter
-           WHERE dead_letter_id = $1"#,
-        dead_letter_id,
-    )
-    .fetch_one(&mut *moment)
-    .await?;
+    let Some(whole) = whole else { return Ok(None) };
+    let letters = list(&mut *moment, &Filter::default(), Some(whole.ordinal + 1), 1).await?;
+    let Some(letter) = letters.into_iter().next() else { return Ok(None) };
     let audit = audit::of_letter(&mut moment, dead_letter_id).await?;
     moment.rollback().await?;
-    let headers = bytes.headers.0;
-    let record = Record::stored(letter.place.clone(), letter.key.clone(), &headers, bytes.payload.clone());
-    let mismatch = Mismatch::of(&record);
-    let (payload, original_payload) = (bytes.payload, bytes.original_payload);
+    let (headers, payload) = (whole.headers.0, whole.payload);
+    let record = Record::stored(letter.place.clone(), letter.key.clone(), &headers, payload.clone());
+    let (mismatch, original_payload) = (Mismatch::of(&record), whole.original_payload);
     Ok(Some(WholeLetter { letter, headers, payload, original_payload, mismatch, audit }))
 }
 

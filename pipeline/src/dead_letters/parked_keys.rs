@@ -5,8 +5,8 @@
 
 use std::collections::HashSet;
 
-use crate::consumer::Record;
 use crate::journal::{Beside, Load};
+use crate::record::Record;
 
 /// Parked keys of some records: topic and key.
 #[derive(Debug, Default)]
@@ -18,15 +18,12 @@ const PARKED: i16 = 2;
 impl ParkedKeys {
     /// Adds to a load that those of the records' keys that are parked are locked, before anything else, so that nothing is
     /// decided about them meanwhile.
-    pub(crate) fn ask<'a>(
-        load: &mut Load,
-        group: &str,
-        records: impl Iterator<Item = &'a Record>,
-    ) -> Result<(), sqlx::Error> {
+    pub(crate) fn ask(load: &mut Load, group: &str, records: &[&Record]) {
         let keys: HashSet<(&str, &[u8])> =
-            records.map(|record| (record.place.topic.as_str(), record.parking_key())).collect();
+            records.iter().map(|record| (record.place.topic.as_str(), record.parking_key())).collect();
         let (topics, keys): (Vec<&str>, Vec<&[u8]>) = keys.into_iter().unzip();
-        let (group, topics, keys) = (load.bind(group.to_owned())?, load.bind(topics)?, load.bind(keys)?);
+        let group = load.statement.bind(group.to_owned());
+        let (topics, keys) = (load.statement.bind(topics), load.statement.bind(keys));
         load.beside(
             PARKED,
             &format!(
@@ -37,7 +34,6 @@ impl ParkedKeys {
                  ORDER BY p.topic, p.record_key FOR UPDATE OF p"
             ),
         );
-        Ok(())
     }
 
     /// What the load has answered.

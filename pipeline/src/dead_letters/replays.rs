@@ -12,7 +12,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use super::edits::audit;
-use super::letters::{Filter, state_of};
+use super::letters::Filter;
 use super::{State, Verdict};
 
 /// How many letters a replay selects at most.
@@ -113,8 +113,8 @@ pub async fn request(
     .await?;
     let detail =
         json!({"selected": count, "dry_run": options.dry_run, "rate_per_second": options.rate_per_second});
-    let action = audit::Action::ReplayRequested;
-    let entry = audit::Entry { action, letter: None, replay: Some(replay_id), group: None, detail };
+    let requested = audit::Entry::of(audit::Action::ReplayRequested, detail);
+    let entry = audit::Entry { replay: Some(replay_id), ..requested };
     audit::write(connection, actor, now, vec![entry]).await?;
     Ok(Requested { replay_id, selected: count })
 }
@@ -125,13 +125,13 @@ async fn select(connection: &mut PgConnection, selection: &Selection) -> Result<
             let ids: BTreeSet<Uuid> = ids.iter().copied().collect();
             let ids: Vec<Uuid> = ids.into_iter().collect();
             let known = sqlx::query!(
-                "SELECT dead_letter_id, state FROM dead_letter WHERE dead_letter_id = ANY($1)",
+                r#"SELECT dead_letter_id, state AS "state: State" FROM dead_letter WHERE dead_letter_id = ANY($1)"#,
                 &ids,
             )
             .fetch_all(connection)
             .await?;
             let states: HashMap<Uuid, State> =
-                known.into_iter().map(|row| (row.dead_letter_id, state_of(&row.state))).collect();
+                known.into_iter().map(|row| (row.dead_letter_id, row.state)).collect();
             let of_state = |wanted: Option<State>| -> Vec<Uuid> {
                 ids.iter().filter(|id| states.get(id).copied() == wanted).copied().collect()
             };
@@ -228,61 +228,13 @@ pub struct Item {
     pub decided_at: Option<Timestamp>,
 }
 
-struct Row {
-    replay_id: Uuid,
-    dry_run: bool,
-    rate_per_second: Option<i32>,
-    selected: i32,
-    requested_by: String,
-    requested_at: jiff_sqlx::Timestamp,
-    applied: i64,
-    already_applied: i64,
-    failed_again: i64,
-    waiting: i64,
-    undecided: i64,
-}
-
-impl From<Row> for Replay {
-    fn from(row: Row) -> Replay {
-        Replay {
-            replay_id: row.replay_id,
-            dry_run: row.dry_run,
-            rate_per_second: row.rate_per_second,
-            selected: row.selected.into(),
-            requested_by: row.requested_by,
-            requested_at: row.requested_at.to_jiff(),
-            progress: if row.undecided == 0 { Progress::Done } else { Progress::Running },
-            verdicts: Verdicts {
-                applied: row.applied,
-                already_applied: row.already_applied,
-                failed_again: row.failed_again,
-                waiting: row.waiting,
-                undecided: row.undecided,
-            },
-        }
-    }
-}
-
 /// A replay as it stands, if there is one.
 ///
 /// # Errors
 /// Where the database fails.
 pub async fn get(pool: &PgPool, replay_id: Uuid) -> Result<Option<Replay>, sqlx::Error> {
-    let row = sqlx::query_as!(
-        Row,
-        r#"SELECT r.replay_id, r.dry_run, r.rate_per_second, r.selected, r.requested_by, r.requested_at,
-               count(*) FILTER (WHERE i.verdict = 'APPLIED') AS "applied!",
-               count(*) FILTER (WHERE i.verdict = 'ALREADY_APPLIED') AS "already_applied!",
-               count(*) FILTER (WHERE i.verdict = 'FAILED_AGAIN') AS "failed_again!",
-               count(*) FILTER (WHERE i.verdict = 'WAITING') AS "waiting!",
-               count(*) FILTER (WHERE i.verdict IS NULL AND i.ordinal IS NOT NULL) AS "undecided!"
-           FROM dead_letter_replay r LEFT JOIN dead_letter_replay_item i USING (replay_id)
-           WHERE r.replay_id = $1 GROUP BY r.replay_id"#,
-        replay_id,
-    )
-    .fetch_optional(pool)
-    .await?;
-    Ok(row.map(Replay::from))
+    let newest = upto(pool, replay_id, 1).await?.into_iter().next();
+    Ok(newest.filter(|replay| replay.replay_id == replay_id))
 }
 
 /// Replays, newest first, at most `limit`, of those asked for before the replay `before`.
@@ -290,8 +242,13 @@ pub async fn get(pool: &PgPool, replay_id: Uuid) -> Result<Option<Replay>, sqlx:
 /// # Errors
 /// Where the database fails.
 pub async fn list(pool: &PgPool, before: Option<Uuid>, limit: i64) -> Result<Vec<Replay>, sqlx::Error> {
-    let rows = sqlx::query_as!(
-        Row,
+    let last = before.map_or(Uuid::max(), |before| Uuid::from_u128(before.as_u128().saturating_sub(1)));
+    upto(pool, last, limit).await
+}
+
+/// Replays, newest first, at most `limit`, from the replay `last` on.
+async fn upto(pool: &PgPool, last: Uuid, limit: i64) -> Result<Vec<Replay>, sqlx::Error> {
+    let rows = sqlx::query!(
         r#"SELECT r.replay_id, r.dry_run, r.rate_per_second, r.selected, r.requested_by, r.requested_at,
                count(*) FILTER (WHERE i.verdict = 'APPLIED') AS "applied!",
                count(*) FILTER (WHERE i.verdict = 'ALREADY_APPLIED') AS "already_applied!",
@@ -299,17 +256,32 @@ pub async fn list(pool: &PgPool, before: Option<Uuid>, limit: i64) -> Result<Vec
                count(*) FILTER (WHERE i.verdict = 'WAITING') AS "waiting!",
                count(*) FILTER (WHERE i.verdict IS NULL AND i.ordinal IS NOT NULL) AS "undecided!"
            FROM (
-               SELECT * FROM dead_letter_replay WHERE $1::uuid IS NULL OR replay_id < $1
-               ORDER BY replay_id DESC LIMIT $2) r
+               SELECT * FROM dead_letter_replay WHERE replay_id <= $1 ORDER BY replay_id DESC LIMIT $2) r
            LEFT JOIN dead_letter_replay_item i USING (replay_id)
            GROUP BY r.replay_id, r.dry_run, r.rate_per_second, r.selected, r.requested_by, r.requested_at
            ORDER BY r.replay_id DESC"#,
-        before,
+        last,
         limit,
     )
     .fetch_all(pool)
     .await?;
-    Ok(rows.into_iter().map(Replay::from).collect())
+    let replays = rows.into_iter().map(|row| Replay {
+        replay_id: row.replay_id,
+        dry_run: row.dry_run,
+        rate_per_second: row.rate_per_second,
+        selected: row.selected.into(),
+        requested_by: row.requested_by,
+        requested_at: row.requested_at.to_jiff(),
+        progress: if row.undecided == 0 { Progress::Done } else { Progress::Running },
+        verdicts: Verdicts {
+            applied: row.applied,
+            already_applied: row.already_applied,
+            failed_again: row.failed_again,
+            waiting: row.waiting,
+            undecided: row.undecided,
+        },
+    });
+    Ok(replays.collect())
 }
 
 /// Those of the replays of which every letter has its verdict.
@@ -347,8 +319,8 @@ pub async fn groups_at_work(pool: &PgPool, replay_id: Uuid) -> Result<Vec<String
 /// Where the database fails.
 pub async fn items(pool: &PgPool, replay_id: Uuid) -> Result<Vec<Item>, sqlx::Error> {
     let rows = sqlx::query!(
-        "SELECT dead_letter_id, group_name, verdict, detail, decided_at FROM dead_letter_replay_item
-         WHERE replay_id = $1 ORDER BY ordinal",
+        r#"SELECT dead_letter_id, group_name, verdict AS "verdict: Verdict", detail, decided_at
+           FROM dead_letter_replay_item WHERE replay_id = $1 ORDER BY ordinal"#,
         replay_id,
     )
     .fetch_all(pool)
@@ -356,7 +328,7 @@ pub async fn items(pool: &PgPool, replay_id: Uuid) -> Result<Vec<Item>, sqlx::Er
     let items = rows.into_iter().map(|row| Item {
         dead_letter_id: row.dead_letter_id,
         group: row.group_name,
-        verdict: row.verdict.as_deref().and_then(Verdict::from_name),
+        verdict: row.verdict,
         detail: row.detail,
         decided_at: row.decided_at.map(|at| at.to_jiff()),
     });

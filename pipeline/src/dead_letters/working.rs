@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use sqlx::types::Json;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::letters::state_of;
 use super::{Code, State, Verdict, storable};
-use crate::consumer::Record;
+use crate::database;
 use crate::log::RecordPlace;
+use crate::record::Record;
 use crate::stored_header::StoredHeader;
 
 /// Letters of one replay that have no verdict yet; their items are locked.
@@ -34,57 +34,6 @@ pub(crate) async fn any_work(pool: &PgPool, group: &str) -> Result<bool, sqlx::E
     .await
 }
 
-/// Takes the next letters that a replay wants from this group, `limit` at most. Where the replay has a rate, those of 50 ms, or
-/// one. Those that another member works at are passed over.
-pub(crate) async fn next_task(
-    connection: &mut PgConnection,
-    group: &str,
-    limit: i64,
-    now: Timestamp,
-) -> Result<Option<Task>, sqlx::Error> {
-    let items = sqlx::query!(
-        r#"WITH next AS (
-               SELECT r.replay_id, r.dry_run, r.requested_at, r.rate_per_second FROM dead_letter_replay r
-               WHERE r.next_at <= $3 AND r.replay_id IN (
-                   SELECT i.replay_id FROM dead_letter_replay_item i
-                   WHERE i.group_name = $1 AND i.verdict IS NULL)
-               ORDER BY r.replay_id LIMIT 1
-           )
-           SELECT n.replay_id, n.dry_run, n.requested_at, n.rate_per_second, i.dead_letter_id
-           FROM next n CROSS JOIN LATERAL (
-               SELECT i.dead_letter_id, i.ordinal FROM dead_letter_replay_item i
-               WHERE i.group_name = $1 AND i.replay_id = n.replay_id AND i.verdict IS NULL
-               ORDER BY i.ordinal LIMIT LEAST($2::bigint, GREATEST(n.rate_per_second / 20, 1))
-               FOR UPDATE SKIP LOCKED
-           ) i ORDER BY i.ordinal"#,
-        group,
-        limit,
-        now.to_sqlx() as _,
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    let Some(first) = items.first() else { return Ok(None) };
-    let task = Task {
-        replay_id: first.replay_id,
-        dry_run: first.dry_run,
-        requested_at: first.requested_at.to_jiff(),
-        has_rate: first.rate_per_second.is_some(),
-        dead_letter_ids: items.iter().map(|item| item.dead_letter_id).collect(),
-    };
-    let Some(rate) = first.rate_per_second else { return Ok(Some(task)) };
-    // One row for all groups and members: whoever moves it may take letters, and the next one must wait.
-    let taken = sqlx::query!(
-        "UPDATE dead_letter_replay SET next_at = $2::timestamptz + make_interval(secs => $3)
-         WHERE replay_id = $1 AND next_at <= $2",
-        task.replay_id,
-        now.to_sqlx() as _,
-        items.len() as f64 / f64::from(rate),
-    )
-    .execute(connection)
-    .await?;
-    Ok((taken.rows_affected() == 1).then_some(task))
-}
-
 /// When the next letter of this group may be taken, where all that is to be replayed has a rate and must wait.
 pub(crate) async fn next_due(pool: &PgPool, group: &str) -> Result<Option<Timestamp>, sqlx::Error> {
     let due = sqlx::query_scalar!(
@@ -103,31 +52,6 @@ pub(crate) struct Decision {
     pub(crate) dead_letter_id: Uuid,
     pub(crate) verdict: Verdict,
     pub(crate) detail: Option<String>,
-}
-
-/// Writes the verdicts of a replay.
-pub(crate) async fn decide(
-    connection: &mut PgConnection,
-    task: &Task,
-    decisions: &[Decision],
-    now: Timestamp,
-) -> Result<(), sqlx::Error> {
-    let ids: Vec<Uuid> = decisions.iter().map(|decision| decision.dead_letter_id).collect();
-    let verdicts: Vec<String> = decisions.iter().map(|decision| decision.verdict.name().to_owned()).collect();
-    let details: Vec<Option<String>> = decisions.iter().map(|d| d.detail.as_deref().map(storable)).collect();
-    sqlx::query!(
-        "UPDATE dead_letter_replay_item i SET verdict = d.verdict, detail = d.detail, decided_at = $5
-         FROM unnest($2::uuid[], $3::text[], $4::text[]) AS d (dead_letter_id, verdict, detail)
-         WHERE i.replay_id = $1 AND i.dead_letter_id = d.dead_letter_id AND i.verdict IS NULL",
-        task.replay_id,
-        &ids,
-        &verdicts,
-        details as _,
-        now.to_sqlx() as _,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 /// A parked key.
@@ -161,258 +85,289 @@ impl Letter {
     }
 }
 
-struct LetterRow {
-    dead_letter_id: Uuid,
-    topic: String,
-    partition: i16,
-    record_offset: i64,
-    record_key: Option<Vec<u8>>,
-    headers: Json<Vec<StoredHeader>>,
-    payload: Option<Vec<u8>>,
-    state: String,
-    resolved_at: Option<jiff_sqlx::Timestamp>,
-    resolved_by: Option<Uuid>,
-    had_effect: bool,
-    waits_for: Option<Uuid>,
-    releasing: bool,
+/// A transaction in which letters of a group are worked at.
+pub(crate) struct Work {
+    pub(crate) transaction: Transaction<'static, Postgres>,
+    pub(crate) group: String,
+    pub(crate) now: Timestamp,
 }
 
-impl From<LetterRow> for Letter {
-    fn from(row: LetterRow) -> Letter {
-        let place = RecordPlace { topic: row.topic, partition: row.partition, offset: row.record_offset };
-        Letter {
-            dead_letter_id: row.dead_letter_id,
-            state: state_of(&row.state),
-            record: Record::stored(place, row.record_key, &row.headers.0, row.payload),
-            resolved_at: row.resolved_at.map(|at| at.to_jiff()),
-            resolved_by: row.resolved_by,
-            had_effect: row.had_effect,
-            waits_for: row.waits_for,
-            releasing: row.releasing,
-        }
+impl Work {
+    pub(crate) async fn begin(pool: &PgPool, group: &str, now: Timestamp) -> Result<Work, sqlx::Error> {
+        Ok(Work { transaction: database::begin(pool).await?, group: group.to_owned(), now })
     }
-}
 
-/// Locks the keys of a task's letters, where they are parked, and then the letters.
-pub(crate) async fn lock(
-    connection: &mut PgConnection,
-    group: &str,
-    task: &Task,
-) -> Result<Vec<Letter>, sqlx::Error> {
-    sqlx::query!(
-        "SELECT p.topic FROM parked_key p
-         JOIN (SELECT DISTINCT topic, record_key FROM dead_letter WHERE dead_letter_id = ANY($2)) d
-             ON p.topic = d.topic AND p.record_key = d.record_key
-         WHERE p.group_name = $1
-         ORDER BY p.topic, p.record_key FOR UPDATE OF p",
-        group,
-        &task.dead_letter_ids,
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    // What is read from here on is what the locks have waited for.
-    let rows = sqlx::query_as!(
-        LetterRow,
-        r#"WITH mine AS MATERIALIZED (
-               SELECT * FROM dead_letter WHERE dead_letter_id = ANY($2) ORDER BY dead_letter_id FOR UPDATE
-           )
-           SELECT d.dead_letter_id AS "dead_letter_id!", d.topic AS "topic!", d.partition AS "partition!",
-               d.record_offset AS "record_offset!", coalesce(d.record_key, d.foreign_record_key) AS record_key,
-               d.headers AS "headers!: Json<Vec<StoredHeader>>", d.payload, d.state AS "state!", d.resolved_at,
-               d.resolved_by, coalesce(d.had_effect, false) AS "had_effect!",
-               p.dead_letter_id AS "waits_for?", coalesce(p.releasing, false) AS "releasing!"
-           FROM mine d
-           LEFT JOIN parked_key p
-               ON p.group_name = $1 AND p.topic = d.topic AND p.record_key = d.record_key
-           ORDER BY d.ordinal"#,
-        group,
-        &task.dead_letter_ids,
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(rows.into_iter().map(Letter::from).collect())
-}
-
-/// Takes a key whose letter is done with, so that what waits can be applied. Keys that another member works at are
-/// passed over.
-pub(crate) async fn releasing_key(
-    connection: &mut PgConnection,
-    group: &str,
-) -> Result<Option<Key>, sqlx::Error> {
-    sqlx::query_as!(
-        Key,
-        "SELECT topic, record_key FROM parked_key WHERE group_name = $1 AND releasing
-         ORDER BY topic, record_key LIMIT 1 FOR UPDATE SKIP LOCKED",
-        group,
-    )
-    .fetch_optional(connection)
-    .await
-}
-
-/// What waits for a key, in order, at most `limit`.
-pub(crate) async fn waiting(
-    connection: &mut PgConnection,
-    group: &str,
-    key: &Key,
-    limit: i64,
-) -> Result<Vec<Letter>, sqlx::Error> {
-    let rows = sqlx::query_as!(
-        LetterRow,
-        r#"SELECT dead_letter_id, topic, partition, record_offset, record_key,
-               headers AS "headers: Json<Vec<StoredHeader>>", payload, state, resolved_at, resolved_by,
-               false AS "had_effect!", NULL::uuid AS waits_for, true AS "releasing!"
-           FROM dead_letter
-           WHERE group_name = $1 AND topic = $2 AND record_key = $3 AND state = 'WAITING'
-           ORDER BY ordinal LIMIT $4 FOR UPDATE"#,
-        group,
-        key.topic,
-        key.record_key,
-        limit,
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(rows.into_iter().map(Letter::from).collect())
-}
-
-/// What would be applied before a letter that waits and with it: its key's letter, if the replay has that, and what waits
-/// up to the letter, in order. Nothing where the replay does not have it.
-pub(crate) async fn up_to(
-    connection: &mut PgConnection,
-    task: &Task,
-    letter: &Letter,
-) -> Result<Vec<Letter>, sqlx::Error> {
-    let rows = sqlx::query_as!(
-        LetterRow,
-        r#"SELECT w.dead_letter_id, w.topic, w.partition, w.record_offset, w.record_key,
-               w.headers AS "headers: Json<Vec<StoredHeader>>", w.payload, w.state, w.resolved_at, w.resolved_by,
-               false AS "had_effect!", NULL::uuid AS waits_for, false AS "releasing!"
-           FROM dead_letter l
-           JOIN parked_key p
-               ON p.group_name = l.group_name AND p.topic = l.topic AND p.record_key = l.record_key
-           JOIN dead_letter_replay_item i ON i.replay_id = $1 AND i.dead_letter_id = p.dead_letter_id
-           JOIN dead_letter w
-               ON w.group_name = l.group_name AND w.topic = l.topic AND w.record_key = l.record_key
-                   AND w.ordinal <= l.ordinal
-                   AND (w.state = 'WAITING' OR w.dead_letter_id = p.dead_letter_id)
-           WHERE l.dead_letter_id = $2
-           ORDER BY w.ordinal"#,
-        task.replay_id,
-        letter.dead_letter_id,
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(rows.into_iter().map(Letter::from).collect())
-}
-
-/// Notes that letters have been applied, by that replay or as ones that waited, and whether that changed anything.
-pub(crate) async fn resolve(
-    connection: &mut PgConnection,
-    effects: &[(Uuid, bool)],
-    replay_id: Option<Uuid>,
-    now: Timestamp,
-) -> Result<(), sqlx::Error> {
-    let (ids, effects): (Vec<Uuid>, Vec<bool>) = effects.iter().copied().unzip();
-    sqlx::query!(
-        "UPDATE dead_letter d
-         SET state = 'RESOLVED', resolved_at = $3, resolved_by = $4, had_effect = e.had_effect
-         FROM unnest($1::uuid[], $2::boolean[]) AS e (dead_letter_id, had_effect)
-         WHERE d.dead_letter_id = e.dead_letter_id",
-        &ids,
-        &effects,
-        now.to_sqlx() as _,
-        replay_id,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Notes that letters have failed, once more or for the first time, and parks them.
-pub(crate) async fn fail(
-    connection: &mut PgConnection,
-    failures: &[(Uuid, Code, String)],
-    now: Timestamp,
-) -> Result<(), sqlx::Error> {
-    if failures.is_empty() {
-        return Ok(());
+    /// Takes the next letters that a replay wants from this group, `limit` at most. Where the replay has a rate, those of 50 ms, or
+    /// one. Those that another member works at are passed over.
+    pub(crate) async fn next_task(&mut self, limit: i64) -> Result<Option<Task>, sqlx::Error> {
+        let items = sqlx::query!(
+            r#"WITH next AS (
+                   SELECT r.replay_id, r.dry_run, r.requested_at, r.rate_per_second FROM dead_letter_replay r
+                   WHERE r.next_at <= $3 AND r.replay_id IN (
+                       SELECT i.replay_id FROM dead_letter_replay_item i
+                       WHERE i.group_name = $1 AND i.verdict IS NULL)
+                   ORDER BY r.replay_id LIMIT 1
+               )
+               SELECT n.replay_id, n.dry_run, n.requested_at, n.rate_per_second, i.dead_letter_id
+               FROM next n CROSS JOIN LATERAL (
+                   SELECT i.dead_letter_id, i.ordinal FROM dead_letter_replay_item i
+                   WHERE i.group_name = $1 AND i.replay_id = n.replay_id AND i.verdict IS NULL
+                   ORDER BY i.ordinal LIMIT LEAST($2::bigint, GREATEST(n.rate_per_second / 20, 1))
+                   FOR UPDATE SKIP LOCKED
+               ) i ORDER BY i.ordinal"#,
+            self.group,
+            limit,
+            self.now.to_sqlx() as _,
+        )
+        .fetch_all(&mut *self.transaction)
+        .await?;
+        let Some(first) = items.first() else { return Ok(None) };
+        let task = Task {
+            replay_id: first.replay_id,
+            dry_run: first.dry_run,
+            requested_at: first.requested_at.to_jiff(),
+            has_rate: first.rate_per_second.is_some(),
+            dead_letter_ids: items.iter().map(|item| item.dead_letter_id).collect(),
+        };
+        let Some(rate) = first.rate_per_second else { return Ok(Some(task)) };
+        // One row for all groups and members: whoever moves it may take letters, and the next one must wait.
+        let taken = sqlx::query!(
+            "UPDATE dead_letter_replay SET next_at = $2::timestamptz + make_interval(secs => $3)
+             WHERE replay_id = $1 AND next_at <= $2",
+            task.replay_id,
+            self.now.to_sqlx() as _,
+            items.len() as f64 / f64::from(rate),
+        )
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok((taken.rows_affected() == 1).then_some(task))
     }
-    let ids: Vec<Uuid> = failures.iter().map(|(id, ..)| *id).collect();
-    let codes: Vec<String> = failures.iter().map(|(_, code, _)| code.name().to_owned()).collect();
-    let errors: Vec<String> = failures.iter().map(|(.., error)| storable(error)).collect();
-    sqlx::query!(
-        "UPDATE dead_letter d
-         SET state = 'PARKED', code = f.code, error = f.error, attempts = attempts + 1, last_failed_at = $4,
-             first_failed_at = coalesce(first_failed_at, $4)
-         FROM unnest($1::uuid[], $2::text[], $3::text[]) AS f (dead_letter_id, code, error)
-         WHERE d.dead_letter_id = f.dead_letter_id",
-        &ids,
-        &codes,
-        &errors,
-        now.to_sqlx() as _,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
 
-/// The letters that keys are parked for are done with: what waits is applied next; where nothing does, the group applies
-/// the key's messages as they come.
-pub(crate) async fn release(
-    connection: &mut PgConnection,
-    group: &str,
-    effects: &[(Uuid, bool)],
-) -> Result<(), sqlx::Error> {
-    let ids: Vec<Uuid> = effects.iter().map(|(id, _)| *id).collect();
-    sqlx::query!(
-        "WITH done AS (
-             SELECT p.topic, p.record_key, EXISTS (
-                 SELECT FROM dead_letter w
-                 WHERE w.group_name = $1 AND w.topic = p.topic AND w.record_key = p.record_key
-                     AND w.state = 'WAITING') AS any_waits
-             FROM parked_key p WHERE p.group_name = $1 AND p.dead_letter_id = ANY($2)
-         ), released AS (
-             UPDATE parked_key p SET releasing = true FROM done d
-             WHERE d.any_waits AND p.group_name = $1 AND p.topic = d.topic AND p.record_key = d.record_key
-         )
-         DELETE FROM parked_key p USING done d
-         WHERE NOT d.any_waits AND p.group_name = $1 AND p.topic = d.topic AND p.record_key = d.record_key",
-        group,
-        &ids,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
+    /// Writes the verdicts of a replay.
+    pub(crate) async fn decide(&mut self, task: &Task, decisions: &[Decision]) -> Result<(), sqlx::Error> {
+        let ids: Vec<Uuid> = decisions.iter().map(|decision| decision.dead_letter_id).collect();
+        let verdicts: Vec<String> =
+            decisions.iter().map(|decision| decision.verdict.name().to_owned()).collect();
+        let details: Vec<Option<String>> =
+            decisions.iter().map(|d| d.detail.as_deref().map(storable)).collect();
+        sqlx::query!(
+            "UPDATE dead_letter_replay_item i SET verdict = d.verdict, detail = d.detail, decided_at = $5
+             FROM unnest($2::uuid[], $3::text[], $4::text[]) AS d (dead_letter_id, verdict, detail)
+             WHERE i.replay_id = $1 AND i.dead_letter_id = d.dead_letter_id AND i.verdict IS NULL",
+            task.replay_id,
+            &ids,
+            &verdicts,
+            details as _,
+            self.now.to_sqlx() as _,
+        )
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
 
-/// The key is parked for another letter: one that waited has failed.
-pub(crate) async fn park_for(
-    connection: &mut PgConnection,
-    group: &str,
-    key: &Key,
-    dead_letter_id: Uuid,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "UPDATE parked_key SET dead_letter_id = $4, releasing = false
-         WHERE group_name = $1 AND topic = $2 AND record_key = $3",
-        group,
-        key.topic,
-        key.record_key,
-        dead_letter_id,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
+    /// These letters, in the order in which they were put aside.
+    async fn letters(&mut self, ids: &[Uuid]) -> Result<Vec<Letter>, sqlx::Error> {
+        let rows = sqlx::query!(
+            r#"SELECT d.dead_letter_id, d.topic, d.partition, d.record_offset,
+                   coalesce(d.record_key, d.foreign_record_key) AS record_key,
+                   d.headers AS "headers: Json<Vec<StoredHeader>>", d.payload, d.state AS "state: State", d.resolved_at,
+                   d.resolved_by, coalesce(d.had_effect, false) AS "had_effect!",
+                   p.dead_letter_id AS "waits_for?", coalesce(p.releasing, false) AS "releasing!"
+               FROM dead_letter d
+               LEFT JOIN parked_key p
+                   ON p.group_name = d.group_name AND p.topic = d.topic AND p.record_key = d.record_key
+               WHERE d.dead_letter_id = ANY($1) ORDER BY d.ordinal"#,
+            ids,
+        )
+        .fetch_all(&mut *self.transaction)
+        .await?;
+        let letters = rows.into_iter().map(|row| {
+            let place = RecordPlace { topic: row.topic, partition: row.partition, offset: row.record_offset };
+            Letter {
+                dead_letter_id: row.dead_letter_id,
+                state: row.state,
+                record: Record::stored(place, row.record_key, &row.headers.0, row.payload),
+                resolved_at: row.resolved_at.map(|at| at.to_jiff()),
+                resolved_by: row.resolved_by,
+                had_effect: row.had_effect,
+                waits_for: row.waits_for,
+                releasing: row.releasing,
+            }
+        });
+        Ok(letters.collect())
+    }
 
-/// Nothing waits any more: the group applies the key's messages as they come.
-pub(crate) async fn unpark(connection: &mut PgConnection, group: &str, key: &Key) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "DELETE FROM parked_key WHERE group_name = $1 AND topic = $2 AND record_key = $3",
-        group,
-        key.topic,
-        key.record_key,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
+    /// Locks the keys of a task's letters, where they are parked, and then the letters.
+    pub(crate) async fn lock(&mut self, task: &Task) -> Result<Vec<Letter>, sqlx::Error> {
+        sqlx::query!(
+            "SELECT p.topic FROM parked_key p
+             JOIN (SELECT DISTINCT topic, record_key FROM dead_letter WHERE dead_letter_id = ANY($2)) d
+                 ON p.topic = d.topic AND p.record_key = d.record_key
+             WHERE p.group_name = $1
+             ORDER BY p.topic, p.record_key FOR UPDATE OF p",
+            self.group,
+            &task.dead_letter_ids,
+        )
+        .fetch_all(&mut *self.transaction)
+        .await?;
+        sqlx::query!(
+            "SELECT state FROM dead_letter WHERE dead_letter_id = ANY($1) ORDER BY dead_letter_id FOR UPDATE",
+            &task.dead_letter_ids,
+        )
+        .fetch_all(&mut *self.transaction)
+        .await?;
+        // What is read from here on is what the locks have waited for.
+        self.letters(&task.dead_letter_ids).await
+    }
+
+    /// Takes a key whose letter is done with, so that what waits can be applied. Keys that another member works at are
+    /// passed over.
+    pub(crate) async fn releasing_key(&mut self) -> Result<Option<Key>, sqlx::Error> {
+        sqlx::query_as!(
+            Key,
+            "SELECT topic, record_key FROM parked_key WHERE group_name = $1 AND releasing
+             ORDER BY topic, record_key LIMIT 1 FOR UPDATE SKIP LOCKED",
+            self.group,
+        )
+        .fetch_optional(&mut *self.transaction)
+        .await
+    }
+
+    /// What waits for a key, in order, at most `limit`.
+    pub(crate) async fn waiting(&mut self, key: &Key, limit: i64) -> Result<Vec<Letter>, sqlx::Error> {
+        let ids = self.waiting_ids(key, limit).await?;
+        self.letters(&ids).await
+    }
+
+    /// The ids of what waits for a key, in order, at most `limit`.
+    pub(super) async fn waiting_ids(&mut self, key: &Key, limit: i64) -> Result<Vec<Uuid>, sqlx::Error> {
+        sqlx::query_scalar!(
+            "SELECT dead_letter_id FROM dead_letter
+             WHERE group_name = $1 AND topic = $2 AND record_key = $3 AND state = 'WAITING'
+             ORDER BY ordinal LIMIT $4 FOR UPDATE",
+            self.group,
+            key.topic,
+            key.record_key,
+            limit,
+        )
+        .fetch_all(&mut *self.transaction)
+        .await
+    }
+
+    /// What would be applied before a letter that waits and with it: its key's letter, if the replay has that, and what waits
+    /// up to the letter, in order. Nothing where the replay does not have it.
+    pub(crate) async fn up_to(&mut self, task: &Task, letter: &Letter) -> Result<Vec<Letter>, sqlx::Error> {
+        let ids = sqlx::query_scalar!(
+            "SELECT w.dead_letter_id
+             FROM dead_letter l
+             JOIN parked_key p
+                 ON p.group_name = l.group_name AND p.topic = l.topic AND p.record_key = l.record_key
+             JOIN dead_letter_replay_item i ON i.replay_id = $1 AND i.dead_letter_id = p.dead_letter_id
+             JOIN dead_letter w
+                 ON w.group_name = l.group_name AND w.topic = l.topic AND w.record_key = l.record_key
+                     AND w.ordinal <= l.ordinal
+                     AND (w.state = 'WAITING' OR w.dead_letter_id = p.dead_letter_id)
+             WHERE l.dead_letter_id = $2",
+            task.replay_id,
+            letter.dead_letter_id,
+        )
+        .fetch_all(&mut *self.transaction)
+        .await?;
+        self.letters(&ids).await
+    }
+
+    /// Notes that letters have been applied, by that replay or as ones that waited, and whether that changed anything.
+    pub(crate) async fn resolve(
+        &mut self,
+        effects: &[(Uuid, bool)],
+        replay_id: Option<Uuid>,
+    ) -> Result<(), sqlx::Error> {
+        let (ids, effects): (Vec<Uuid>, Vec<bool>) = effects.iter().copied().unzip();
+        sqlx::query!(
+            "UPDATE dead_letter d
+             SET state = 'RESOLVED', resolved_at = $3, resolved_by = $4, had_effect = e.had_effect
+             FROM unnest($1::uuid[], $2::boolean[]) AS e (dead_letter_id, had_effect)
+             WHERE d.dead_letter_id = e.dead_letter_id",
+            &ids,
+            &effects,
+            self.now.to_sqlx() as _,
+            replay_id,
+        )
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
+
+    /// Notes that letters have failed, once more or for the first time, and parks them.
+    pub(crate) async fn fail(&mut self, failures: &[(Uuid, Code, &str)]) -> Result<(), sqlx::Error> {
+        let ids: Vec<Uuid> = failures.iter().map(|(id, ..)| *id).collect();
+        let codes: Vec<String> = failures.iter().map(|(_, code, _)| code.name().to_owned()).collect();
+        let errors: Vec<String> = failures.iter().map(|(.., error)| storable(error)).collect();
+        sqlx::query!(
+            "UPDATE dead_letter d
+             SET state = 'PARKED', code = f.code, error = f.error, attempts = attempts + 1, last_failed_at = $4,
+                 first_failed_at = coalesce(first_failed_at, $4)
+             FROM unnest($1::uuid[], $2::text[], $3::text[]) AS f (dead_letter_id, code, error)
+             WHERE d.dead_letter_id = f.dead_letter_id",
+            &ids,
+            &codes,
+            &errors,
+            self.now.to_sqlx() as _,
+        )
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
+
+    /// The letters that keys are parked for are done with: what waits is applied next; where nothing does, the group applies
+    /// the key's messages as they come.
+    pub(crate) async fn release(&mut self, dead_letter_ids: &[Uuid]) -> Result<(), sqlx::Error> {
+        sqlx::query!(
+            "WITH done AS (
+                 SELECT p.topic, p.record_key, EXISTS (
+                     SELECT FROM dead_letter w
+                     WHERE w.group_name = $1 AND w.topic = p.topic AND w.record_key = p.record_key
+                         AND w.state = 'WAITING') AS any_waits
+                 FROM parked_key p WHERE p.group_name = $1 AND p.dead_letter_id = ANY($2)
+             ), released AS (
+                 UPDATE parked_key p SET releasing = true FROM done d
+                 WHERE d.any_waits AND p.group_name = $1 AND p.topic = d.topic AND p.record_key = d.record_key
+             )
+             DELETE FROM parked_key p USING done d
+             WHERE NOT d.any_waits AND p.group_name = $1 AND p.topic = d.topic AND p.record_key = d.record_key",
+            self.group,
+            dead_letter_ids,
+        )
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
+
+    /// The key is parked for another letter: one that waited has failed.
+    pub(crate) async fn park_for(&mut self, key: &Key, dead_letter_id: Uuid) -> Result<(), sqlx::Error> {
+        sqlx::query!(
+            "UPDATE parked_key SET dead_letter_id = $4, releasing = false
+             WHERE group_name = $1 AND topic = $2 AND record_key = $3",
+            self.group,
+            key.topic,
+            key.record_key,
+            dead_letter_id,
+        )
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
+
+    /// Nothing waits any more: the group applies the key's messages as they come.
+    pub(crate) async fn unpark(&mut self, key: &Key) -> Result<(), sqlx::Error> {
+        sqlx::query!(
+            "DELETE FROM parked_key WHERE group_name = $1 AND topic = $2 AND record_key = $3",
+            self.group,
+            key.topic,
+            key.record_key,
+        )
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
 }

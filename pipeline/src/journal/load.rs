@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use sqlx::postgres::PgArguments;
-use sqlx::{Arguments as _, AssertSqlSafe, PgConnection, Row as _};
+use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
+
+use super::statement::Statement;
 
 /// A table of state.
 #[derive(Debug)]
@@ -107,10 +108,9 @@ pub(crate) struct Beside {
 /// PostgreSQL runs CTEs that lock in the order in which the outer UNION ALL reads them, which is that of `tables`; `ORDER BY` sorts
 /// the locks within one. The snapshot is older than the waits of the locks: a row that somebody inserts meanwhile is not seen, so
 /// that what is not found may be there all the same. The write notices.
+#[derive(Default)]
 pub(crate) struct Load {
-    arguments: PgArguments,
-    bound: usize,
-    ctes: Vec<String>,
+    pub(crate) statement: Statement,
     selects: Vec<String>,
     tables: Vec<&'static str>,
 }
@@ -119,39 +119,15 @@ pub(crate) struct Load {
 const FIRST_TABLE: i16 = 10;
 
 impl Load {
-    pub(crate) fn new() -> Load {
-        Load {
-            arguments: PgArguments::default(),
-            bound: 0,
-            ctes: Vec::new(),
-            selects: Vec::new(),
-            tables: Vec::new(),
-        }
-    }
-
-    pub(crate) fn bind<'t, T>(&mut self, value: T) -> Result<String, sqlx::Error>
-    where
-        T: sqlx::Encode<'t, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
-    {
-        self.arguments.add(value).map_err(sqlx::Error::Encode)?;
-        self.bound += 1;
-        Ok(format!("${}", self.bound))
-    }
-
     /// Adds a relation of (text, text) that is read, and locked where it says so, before all that is added later.
     pub(crate) fn beside(&mut self, kind: i16, sql: &str) {
         let name = format!("beside{kind}");
-        self.ctes.push(format!("{name} (text, data) AS MATERIALIZED ({sql})"));
+        self.statement.part(&format!("{name} (text, data)"), sql.to_owned());
         self.selects.push(format!("SELECT {kind}::smallint, NULL::uuid, 0, text, data FROM {name}"));
     }
 
     /// Adds the rows of those keys, and of the keys that follow from them.
-    pub(crate) fn state(
-        &mut self,
-        tables: &'static [Table],
-        keys: &Keys,
-        lock: Lock,
-    ) -> Result<(), sqlx::Error> {
+    pub(crate) fn state(&mut self, tables: &'static [Table], keys: &Keys, lock: Lock) {
         let lock = if lock == Lock::ForUpdate { " FOR NO KEY UPDATE" } else { "" };
         for table in tables {
             let own = keys.of_table(table.name);
@@ -160,7 +136,7 @@ impl Load {
                 continue;
             }
             let own: Vec<Uuid> = own.into_iter().flatten().copied().collect();
-            let bound = self.bind(own)?;
+            let bound = self.statement.bind(own);
             let keys = match follows {
                 None => format!("key = ANY({bound}::uuid[])"),
                 Some((from, select)) => {
@@ -169,18 +145,16 @@ impl Load {
                 }
             };
             let name = table.name;
-            self.ctes.push(format!(
-                "loaded_{name} AS MATERIALIZED (
-                     SELECT key, version, state, bulk FROM {name} WHERE {keys} ORDER BY key{lock}
-                 )"
-            ));
+            self.statement.part(
+                &format!("loaded_{name}"),
+                format!("SELECT key, version, state, bulk FROM {name} WHERE {keys} ORDER BY key{lock}"),
+            );
             let number = FIRST_TABLE + i16::try_from(self.tables.len()).unwrap_or(i16::MAX - FIRST_TABLE);
             self.selects.push(format!(
                 "SELECT {number}::smallint, key, version, state::text, bulk::text FROM loaded_{name}"
             ));
             self.tables.push(name);
         }
-        Ok(())
     }
 
     /// Sends the statement; answers the rows of state and those that were added beside them.
@@ -192,9 +166,7 @@ impl Load {
         if self.selects.is_empty() {
             return Ok((loaded, beside));
         }
-        let sql = format!("WITH {} {}", self.ctes.join(", "), self.selects.join(" UNION ALL "));
-        let rows = sqlx::query_with(AssertSqlSafe(sql), self.arguments).fetch_all(connection).await?;
-        for row in rows {
+        for row in self.statement.fetch(&self.selects.join(" UNION ALL "), connection).await? {
             let kind: i16 = row.try_get(0)?;
             let table = usize::try_from(kind - FIRST_TABLE).ok().and_then(|index| self.tables.get(index));
             let Some(table) = table else {
@@ -220,7 +192,7 @@ pub async fn load(
     keys: &Keys,
     lock: Lock,
 ) -> Result<Loaded, sqlx::Error> {
-    let mut load = Load::new();
-    load.state(tables, keys, lock)?;
+    let mut load = Load::default();
+    load.state(tables, keys, lock);
     Ok(load.run(connection).await?.0)
 }

@@ -4,10 +4,11 @@
 //! many rows each has written, and whoever sent it rolls back where one has written fewer. The count is not part of a
 //! join or a condition: there it would commit where one side happens to be empty.
 
+use sqlx::decode::Decode;
 use sqlx::encode::Encode;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::{Arguments as _, AssertSqlSafe, FromRow, PgConnection, PgExecutor, Postgres, Type};
+use sqlx::{Arguments as _, AssertSqlSafe, PgConnection, PgExecutor, Postgres, Row as _, Type};
 use thiserror::Error;
 
 /// What it means that a part has not written all its rows.
@@ -73,6 +74,8 @@ pub struct Statement {
     bound: usize,
     failed: Option<BoxDynError>,
     parts: Vec<Part>,
+    /// Which of the entries are logged: a condition on the log's columns; all of them where there is none.
+    pub(crate) logged_where: Option<&'static str>,
 }
 
 impl Statement {
@@ -83,6 +86,17 @@ impl Statement {
         }
         self.bound += 1;
         format!("${}", self.bound)
+    }
+
+    /// Takes in rows, to be bound column by column.
+    pub fn rows<'s, 'r, R>(&'s mut self, rows: &'r [R]) -> Rows<'s, 'r, R> {
+        Rows { statement: self, rows, names: Vec::new(), values: Vec::new() }
+    }
+
+    /// Of the entries that are added from here on, only those are logged for which `condition` holds, which reads the log's
+    /// columns and other parts.
+    pub fn log_only(&mut self, condition: &'static str) {
+        self.logged_where = Some(condition);
     }
 
     /// Adds a part under a name: a statement that ends with `RETURNING 1`, or a SELECT that other parts read.
@@ -108,16 +122,9 @@ impl Statement {
     /// Where the database fails.
     pub async fn query<T>(self, select: &str, executor: impl PgExecutor<'_>) -> Result<Vec<T>, sqlx::Error>
     where
-        T: Send + Unpin,
-        (T,): for<'r> FromRow<'r, PgRow>,
+        T: for<'r> Decode<'r, Postgres> + Type<Postgres>,
     {
-        match self.failed {
-            Some(error) => Err(sqlx::Error::Encode(error)),
-            None => {
-                let sql = with(&self.parts, select);
-                sqlx::query_scalar_with(AssertSqlSafe(sql), self.arguments).fetch_all(executor).await
-            }
-        }
+        self.fetch(select, executor).await?.iter().map(|row| row.try_get(0)).collect()
     }
 
     /// Sends the statement. Where it answers an error, the transaction must be rolled back.
@@ -128,27 +135,60 @@ impl Statement {
         if self.is_empty() {
             return Ok(());
         }
-        let counted: Vec<&Part> = self.parts.iter().filter(|part| part.must.is_some()).collect();
+        let musts: Vec<_> =
+            self.parts.iter().filter_map(|part| Some((part.name.clone(), part.must?))).collect();
         let counts: Vec<String> =
-            counted.iter().map(|part| format!("(SELECT count(*) FROM {})", part.name)).collect();
-        let select = format!("SELECT ARRAY[{}]::bigint[]", counts.join(", "));
-        let written: Vec<i64> = match self.failed {
-            Some(error) => return Err(sqlx::Error::Encode(error).into()),
-            None => {
-                let sql = with(&self.parts, &select);
-                sqlx::query_scalar_with(AssertSqlSafe(sql), self.arguments).fetch_one(connection).await?
-            }
-        };
-        for (part, written) in counted.into_iter().zip(written) {
-            if let Some((rows, shortfall)) = part.must.filter(|(rows, _)| *rows != written) {
-                return Err(Unwritten::Short { part: part.name.clone(), rows, written, shortfall });
+            musts.iter().map(|(part, _)| format!("(SELECT count(*) FROM {part})")).collect();
+        let select = format!("SELECT unnest(ARRAY[{}]::bigint[])", counts.join(", "));
+        let all_written: Vec<i64> = self.query(&select, connection).await?;
+        for ((part, (rows, shortfall)), written) in musts.into_iter().zip(all_written) {
+            if rows != written {
+                return Err(Unwritten::Short { part, rows, written, shortfall });
             }
         }
         Ok(())
     }
+
+    /// Sends the statement; answers the rows that `select` makes of its parts.
+    pub(super) async fn fetch(
+        self,
+        select: &str,
+        executor: impl PgExecutor<'_>,
+    ) -> Result<Vec<PgRow>, sqlx::Error> {
+        if let Some(error) = self.failed {
+            return Err(sqlx::Error::Encode(error));
+        }
+        let part = |part: &Part| format!("{} AS MATERIALIZED ({})", part.name, part.sql);
+        let sql = format!("WITH {} {select}", self.parts.iter().map(part).collect::<Vec<_>>().join(", "));
+        sqlx::query_with(AssertSqlSafe(sql), self.arguments).fetch_all(executor).await
+    }
 }
 
-fn with(parts: &[Part], select: &str) -> String {
-    let ctes: Vec<String> = parts.iter().map(|part| format!("{} AS ({})", part.name, part.sql)).collect();
-    format!("WITH {} {select}", ctes.join(", "))
+/// Rows that a statement takes in.
+pub struct Rows<'s, 'r, R> {
+    statement: &'s mut Statement,
+    rows: &'r [R],
+    names: Vec<&'static str>,
+    values: Vec<String>,
+}
+
+impl<'r, R> Rows<'_, 'r, R> {
+    /// Adds a column of that type.
+    #[must_use]
+    pub fn column<T>(mut self, name: &'static str, sql_type: &str, of: impl FnMut(&'r R) -> T) -> Self
+    where
+        Vec<T>: Encode<'r, Postgres> + Type<Postgres>,
+    {
+        let values: Vec<T> = self.rows.iter().map(of).collect();
+        self.values.push(format!("{}::{sql_type}[]", self.statement.bind(values)));
+        self.names.push(name);
+        self
+    }
+
+    /// What stands in a FROM clause for the rows: `name` with the columns, and with `ordinal`, which counts them from 1.
+    #[must_use]
+    pub fn relation(self, name: &str) -> String {
+        let (values, names) = (self.values.join(", "), self.names.join(", "));
+        format!("unnest({values}) WITH ORDINALITY AS {name} ({names}, ordinal)")
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::statement::{Shortfall, Statement};
+use super::statement::{Rows, Shortfall, Statement};
 
 /// A document that is to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,18 +47,15 @@ pub(super) fn add_changes(statement: &mut Statement, changes: &[Change]) {
 }
 
 fn update(statement: &mut Statement, table: &str, changes: &[&Change]) -> String {
-    let (keys, states) = documents(statement, changes);
-    let versions: Vec<i32> = changes.iter().map(|change| change.version.unwrap_or_default()).collect();
-    let versions = statement.bind(versions);
     // A bulk that stays is the column itself, so that what is stored out of line is not written anew. Where all stay, nothing is
     // said of it: what is generated from it is not computed, either.
-    let (set, of_bulks, named) = match bulks(statement, changes) {
-        Some(bulks) => (", bulk = coalesce(i.bulk::jsonb, t.bulk)", format!(", {bulks}"), ", bulk"),
-        None => ("", String::new(), ""),
-    };
+    let any_bulk = changes.iter().any(|change| change.bulk.is_some());
+    let set = if any_bulk { ", bulk = coalesce(i.bulk::jsonb, t.bulk)" } else { "" };
+    let rows = documents(statement, changes).column("version", "integer", |c| c.version.unwrap_or_default());
+    let rows = if any_bulk { rows.column("bulk", "text", |c| c.bulk.as_deref()) } else { rows };
+    let rows = rows.relation("i");
     format!(
-        "UPDATE {table} AS t SET version = t.version + 1, state = i.state::jsonb{set}
-         FROM unnest({keys}, {states}, {versions}::integer[]{of_bulks}) AS i (key, state, version{named})
+        "UPDATE {table} AS t SET version = t.version + 1, state = i.state::jsonb{set} FROM {rows}
          WHERE t.key = i.key AND t.version = i.version RETURNING 1"
     )
 }
@@ -66,23 +63,14 @@ fn update(statement: &mut Statement, table: &str, changes: &[&Change]) -> String
 /// Without ON CONFLICT, which looks each key up first and writes a record more to the WAL: that somebody was faster is an error that
 /// [`Unwritten::is_conflict`](super::Unwritten::is_conflict) knows.
 fn insert(statement: &mut Statement, table: &str, changes: &[&Change]) -> String {
-    let (keys, states) = documents(statement, changes);
-    let bulks = bulks(statement, changes).unwrap_or_else(|| "NULL::text[]".to_owned());
+    let rows = documents(statement, changes).column("bulk", "text", |c| c.bulk.as_deref()).relation("i");
     format!(
         "INSERT INTO {table} (key, version, state, bulk)
-         SELECT key, 1, state::jsonb, bulk::jsonb FROM unnest({keys}, {states}, {bulks}) AS i (key, state, bulk)
-         ORDER BY key RETURNING 1"
+         SELECT key, 1, state::jsonb, bulk::jsonb FROM {rows} ORDER BY key RETURNING 1"
     )
 }
 
-fn documents(statement: &mut Statement, changes: &[&Change]) -> (String, String) {
-    let keys: Vec<Uuid> = changes.iter().map(|change| change.key).collect();
-    let states: Vec<&str> = changes.iter().map(|change| change.state.as_str()).collect();
-    (format!("{}::uuid[]", statement.bind(keys)), format!("{}::text[]", statement.bind(states)))
-}
-
-/// Their bulks; `None` where no bulk is to be written.
-fn bulks(statement: &mut Statement, changes: &[&Change]) -> Option<String> {
-    let bulks: Vec<Option<&str>> = changes.iter().map(|change| change.bulk.as_deref()).collect();
-    bulks.iter().any(Option::is_some).then(|| format!("{}::text[]", statement.bind(bulks)))
+fn documents<'s, 'c>(statement: &'s mut Statement, changes: &'c [&'c Change]) -> Rows<'s, 'c, &'c Change> {
+    let rows = statement.rows(changes);
+    rows.column("key", "uuid", |c| c.key).column("state", "text", |c| c.state.as_str())
 }

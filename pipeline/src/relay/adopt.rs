@@ -11,8 +11,7 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use thiserror::Error;
 
-use super::cursor::{CursorError, tails_at};
-use super::published::Tails;
+use super::cursor::{Cursor, CursorError, tails_at};
 use super::tails::{self, Tail};
 use super::{RelayError, fence};
 use crate::database;
@@ -101,22 +100,7 @@ pub struct Adoption {
     pub after: i64,
     /// The topics, without prefix, and how many records each holds now.
     pub topics: BTreeMap<String, i64>,
-    partitions: i16,
     cursor: Cursor,
-}
-
-/// The cursor's row as it was found.
-#[derive(Clone, Debug)]
-struct Cursor {
-    era: i32,
-    partitions: i16,
-    epoch: i64,
-    position: i64,
-    published_after: i64,
-    era_after: i64,
-    adopting: bool,
-    is_here: bool,
-    tails: Json<Tails>,
 }
 
 impl Adoption {
@@ -131,12 +115,12 @@ impl Adoption {
         groups: &[(&str, &[Topic])],
         era: Option<i32>,
     ) -> Result<Adoption, AdoptError> {
-        let cursor = cursor(pool).await?;
+        let cursor = Cursor::read(pool).await?.ok_or(RelayError::Cursor(CursorError::NotInstalled))?;
         let ends = tails_at(pool, i64::MAX, cursor.partitions).await?;
         let known = topics::names(groups).into_iter();
         let names: BTreeSet<String> =
-            known.chain(ends.0.keys().cloned()).chain(cursor.tails.0.0.keys().cloned()).collect();
-        let found = read(kafka, names.into_iter().collect(), cursor.partitions).await?;
+            known.chain(ends.0.keys().cloned()).chain(cursor.topics().cloned()).collect();
+        let found = tails::look(kafka, names.into_iter().collect(), cursor.partitions).await?;
         let mut topics = BTreeMap::new();
         for tail in &found {
             *topics.entry(tail.topic.clone()).or_insert(0) += tail.records;
@@ -148,9 +132,8 @@ impl Adoption {
             former_era: cursor.era,
             era: cursor.era,
             log_end,
-            after: needed_after(pool, groups, &ends, &cursor).await?,
+            after: needed_after(pool, groups, &cursor).await?,
             topics,
-            partitions: cursor.partitions,
             cursor,
         };
         if adoption.reason == Some(Reason::Unfinished) {
@@ -204,7 +187,7 @@ impl Adoption {
         if recreate_topics {
             topics::delete(kafka, &names).await?;
         }
-        topics::ensure_named(kafka, self.partitions, &names).await?;
+        topics::ensure_named(kafka, self.cursor.partitions, &names).await?;
         sqlx::query!("UPDATE relay_cursor SET adopting = false WHERE era = $1", self.era)
             .execute(pool)
             .await?;
@@ -216,7 +199,7 @@ impl Adoption {
     async fn begin_era(&self, pool: &PgPool) -> Result<(), AdoptError> {
         let mut transaction = database::begin(pool).await?;
         raise_positions(&mut transaction).await?;
-        let tails = tails_at(&mut *transaction, self.after, self.partitions).await?;
+        let tails = tails_at(&mut *transaction, self.after, self.cursor.partitions).await?;
         // A leader has a higher epoch than the one that was found, since it took the lead after that.
         let begun = sqlx::query!(
             "UPDATE relay_cursor
@@ -249,30 +232,15 @@ impl Adoption {
     }
 }
 
-async fn cursor(pool: &PgPool) -> Result<Cursor, AdoptError> {
-    let cursor = sqlx::query_as!(
-        Cursor,
-        r#"SELECT era, partitions, epoch, position, published_after, era_after, adopting, tails AS "tails: Json<Tails>",
-               system_identifier = (SELECT system_identifier FROM pg_control_system()) AS "is_here!"
-           FROM relay_cursor"#
-    )
-    .fetch_optional(pool)
-    .await?;
-    Ok(cursor.ok_or(RelayError::Cursor(CursorError::NotInstalled))?)
-}
-
-/// The Kafka client blocks, so this has a thread of its own.
-async fn read(kafka: &KafkaConfig, topics: Vec<String>, partitions: i16) -> Result<Vec<Tail>, AdoptError> {
-    let kafka = kafka.clone();
-    let read = move || tails::read(&kafka, &topics, partitions);
-    Ok(tokio::task::spawn_blocking(read).await.unwrap_or(Err(KafkaError::Canceled))?)
-}
-
 async fn reason(pool: &PgPool, cursor: &Cursor, found: &[Tail]) -> Result<Option<Reason>, AdoptError> {
     if cursor.adopting {
         return Ok(Some(Reason::Unfinished));
     }
-    if !cursor.is_here {
+    let is_here = sqlx::query_scalar!(
+        r#"SELECT r.system_identifier = here.system_identifier AS "is_here!"
+           FROM relay_cursor r, pg_control_system() AS here"#
+    );
+    if !is_here.fetch_one(pool).await? {
         return Ok(Some(Reason::OtherDatabase));
     }
     let foreign = tails::foreign(pool, cursor.era, found).await?;
@@ -294,44 +262,29 @@ async fn next_era(pool: &PgPool, found: &[Tail], asked: Option<i32>) -> Result<i
     }
 }
 
-/// Up to where no group needs anything, and everything was published. `ends` is what the log has last for each partition.
+/// Up to where no group needs anything, and everything was published.
 async fn needed_after(
     pool: &PgPool,
     groups: &[(&str, &[Topic])],
-    ends: &Tails,
     cursor: &Cursor,
 ) -> Result<i64, AdoptError> {
-    let rows = sqlx::query!("SELECT group_name, topic, partition, label_position FROM consumer_offset")
-        .fetch_all(pool)
-        .await?;
-    let applied: BTreeMap<(String, String, i16), i64> = rows
-        .into_iter()
-        .map(|row| ((row.group_name, row.topic, row.partition), row.label_position))
-        .collect();
-    let (mut topics_behind, mut partitions_behind, mut applied_there) = (Vec::new(), Vec::new(), Vec::new());
-    for (group, topics) in groups {
-        for topic in *topics {
-            for partition in 0..cursor.partitions {
-                let place = ((*group).to_owned(), topic.name().to_owned(), partition);
-                let applied = applied.get(&place).copied().unwrap_or(0);
-                if ends.of(topic.name(), partition) > applied {
-                    topics_behind.push(topic.name().to_owned());
-                    partitions_behind.push(partition);
-                    applied_there.push(applied);
-                }
-            }
-        }
-    }
-    let Some(lowest) = applied_there.iter().min().copied() else { return Ok(cursor.position) };
+    let topics = |(group, topics): &(&str, &[Topic])| {
+        topics.iter().map(|topic| ((*group).to_owned(), topic.name().to_owned())).collect::<Vec<_>>()
+    };
+    let (groups, topics): (Vec<String>, Vec<String>) = groups.iter().flat_map(topics).unzip();
     let first_needed = sqlx::query_scalar!(
-        r#"SELECT min(e.position) FROM event_log e
-           JOIN unnest($1::text[], $2::smallint[], $3::bigint[]) AS behind (topic, partition, applied)
-               ON e.topic = behind.topic AND e.partition = behind.partition AND e.position > behind.applied
-           WHERE e.position > $4"#,
-        &topics_behind,
-        &partitions_behind,
-        &applied_there,
-        lowest,
+        r#"WITH applied AS (
+               SELECT g.topic, n AS partition, coalesce(o.label_position, 0) AS position
+               FROM unnest($1::text[], $2::text[]) AS g (group_name, topic)
+               CROSS JOIN generate_series(0, $3::integer - 1) AS n
+               LEFT JOIN consumer_offset o
+                   ON o.group_name = g.group_name AND o.topic = g.topic AND o.partition = n
+           )
+           SELECT min(e.position) FROM event_log e JOIN applied a ON e.topic = a.topic AND e.partition = a.partition
+           WHERE e.position > a.position"#,
+        &groups,
+        &topics,
+        i32::from(cursor.partitions),
     )
     .fetch_one(pool)
     .await?;

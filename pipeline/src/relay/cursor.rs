@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use ordermill_schemas::Topic;
 use sqlx::types::Json;
 use sqlx::{PgExecutor, PgPool};
 use thiserror::Error;
@@ -68,38 +67,60 @@ pub async fn install(pool: &PgPool, wanted: Option<i16>, default: i16) -> Result
     }
 }
 
-/// How far log and relay were at one moment.
+/// The cursor as it stands, and the log's end at that moment.
 #[derive(Clone, Debug)]
-pub(crate) struct Progress {
+pub(crate) struct Cursor {
     /// The era of the log.
     pub(crate) era: i32,
-    /// The highest position that was committed.
-    pub(crate) log_end: i64,
+    pub(crate) partitions: i16,
+    /// Counts leaders.
+    pub(super) epoch: i64,
+    /// The instance that leads; none where no lease is running.
+    pub(super) leader: Option<String>,
     /// Everything up to here was acknowledged by Kafka.
     pub(crate) position: i64,
-    /// The last position of that in each partition of the topic; empty where nothing was published to it.
-    pub(crate) tails: Vec<i64>,
+    /// Of that, what was published last.
+    pub(super) tails: Json<Tails>,
+    /// Nothing up to here has been published in this era.
+    pub(crate) published_after: i64,
+    /// Where the log ended when the era began.
+    pub(super) era_after: i64,
+    /// An adoption was begun and not finished.
+    pub(super) adopting: bool,
+    /// Everything above is asked to be published again.
+    pub(super) repeat_after: Option<i64>,
+    /// The highest position that was committed.
+    pub(crate) log_end: i64,
 }
 
-/// Looks how far log and relay are.
-pub(crate) async fn progress(pool: &PgPool, topic: Topic) -> Result<Progress, sqlx::Error> {
-    let row = sqlx::query!(
-        r#"SELECT (SELECT coalesce(max(e.position), 0) FROM log_entry e) AS "log_end!", c.era, c.position,
-               c.tails AS "tails: Json<Tails>"
-           FROM relay_cursor c"#,
-    )
-    .fetch_one(pool)
-    .await?;
-    let tails = row.tails.0.0.get(topic.name()).cloned().unwrap_or_default();
-    Ok(Progress { era: row.era, log_end: row.log_end, position: row.position, tails })
-}
+impl Cursor {
+    /// Reads it; `None` where the log was never set up.
+    pub(crate) async fn read(database: impl PgExecutor<'_>) -> Result<Option<Cursor>, sqlx::Error> {
+        sqlx::query_as!(
+            Cursor,
+            r#"SELECT era, partitions, epoch, CASE WHEN lease_until > clock_timestamp() THEN leader END AS leader, position,
+                   tails AS "tails: Json<Tails>", published_after, era_after, adopting, repeat_after,
+                   (SELECT coalesce(max(e.position), 0) FROM log_entry e) AS "log_end!"
+               FROM relay_cursor"#
+        )
+        .fetch_optional(database)
+        .await
+    }
 
-/// What has been published in the log's era.
-pub(crate) async fn published(pool: &PgPool) -> Result<Published, sqlx::Error> {
-    let row = sqlx::query!(r#"SELECT era, published_after, tails AS "tails: Json<Tails>" FROM relay_cursor"#)
-        .fetch_one(pool)
-        .await?;
-    Ok(Published { era: row.era, tails: row.tails.0, after: row.published_after })
+    /// What has been published in the log's era.
+    pub(crate) fn published(self) -> Published {
+        Published { era: self.era, tails: self.tails.0, after: self.published_after }
+    }
+
+    /// The last position published to each partition of a topic; empty where nothing was published to it.
+    pub(crate) fn tails_of(&self, topic: &str) -> Vec<i64> {
+        self.tails.0.0.get(topic).cloned().unwrap_or_default()
+    }
+
+    /// The topics that something was published to.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = &String> {
+        self.tails.0.0.keys()
+    }
 }
 
 /// How many partitions the log is written for.
@@ -107,8 +128,7 @@ pub(crate) async fn published(pool: &PgPool) -> Result<Published, sqlx::Error> {
 /// # Errors
 /// [`CursorError::NotInstalled`] where the log was never set up, or where the database fails.
 pub async fn partitions(pool: &PgPool) -> Result<i16, RelayError> {
-    let partitions = sqlx::query_scalar!("SELECT partitions FROM relay_cursor").fetch_optional(pool).await?;
-    Ok(partitions.ok_or(CursorError::NotInstalled)?)
+    Ok(Cursor::read(pool).await?.ok_or(CursorError::NotInstalled)?.partitions)
 }
 
 /// What was last published to each partition when the cursor stood at `position`: read from the whole log,
@@ -147,6 +167,7 @@ pub(super) struct Leadership {
     pub(super) only: Option<Only>,
     /// Counts how often the cursor was moved back.
     pub(super) rewinds: u64,
+    pool: PgPool,
     lease: Duration,
     kept_at: Instant,
 }
@@ -183,15 +204,16 @@ impl Leadership {
             published_after: row.published_after,
             only: None,
             rewinds: 0,
+            pool: pool.clone(),
             lease,
             kept_at,
         };
         if row.adopting {
-            leadership.release(pool).await?;
+            leadership.release().await?;
             return Err(CursorError::Adopting.into());
         }
         if row.system_identifier != row.here {
-            leadership.release(pool).await?;
+            leadership.release().await?;
             let (expected, found) = (row.system_identifier, row.here);
             return Err(CursorError::OtherDatabase { expected, found }.into());
         }
@@ -204,7 +226,7 @@ impl Leadership {
     }
 
     /// Keeps the lease if it is getting old, and answers what is asked to be published again.
-    pub(super) async fn keep(&mut self, pool: &PgPool) -> Result<Option<Repeat>, RelayError> {
+    pub(super) async fn keep(&mut self) -> Result<Option<Repeat>, RelayError> {
         if self.kept_at.elapsed() < self.lease / 6 {
             return Ok(None);
         }
@@ -215,7 +237,7 @@ impl Leadership {
             self.epoch,
             self.lease.as_secs_f64(),
         )
-        .fetch_optional(pool)
+        .fetch_optional(&self.pool)
         .await?;
         self.kept_at = kept_at;
         let row = row.ok_or(CursorError::Lost)?;
@@ -228,7 +250,6 @@ impl Leadership {
     /// The commit is not waited for: a cursor that falls back after a power cut only repeats.
     pub(super) async fn advance(
         &mut self,
-        pool: &PgPool,
         position: i64,
         tails: Tails,
     ) -> Result<Option<Repeat>, RelayError> {
@@ -244,7 +265,7 @@ impl Leadership {
             Json(&tails) as _,
             self.lease.as_secs_f64(),
         )
-        .fetch_optional(pool)
+        .fetch_optional(&self.pool)
         .await?;
         let row = row.ok_or(CursorError::Lost)?;
         (self.position, self.tails, self.kept_at) = (position, tails, kept_at);
@@ -253,12 +274,7 @@ impl Leadership {
     }
 
     /// Moves the cursor back, so that what is asked for is published again.
-    pub(super) async fn rewind(
-        &mut self,
-        pool: &PgPool,
-        repeat: Repeat,
-        tails: Tails,
-    ) -> Result<(), RelayError> {
+    pub(super) async fn rewind(&mut self, repeat: Repeat, tails: Tails) -> Result<(), RelayError> {
         // A request that asks for more than this one has come meanwhile, and stays.
         let row = sqlx::query!(
             "UPDATE relay_cursor SET position = $2, tails = $3, published_after = LEAST(published_after, $2),
@@ -272,7 +288,7 @@ impl Leadership {
             Json(&tails) as _,
             repeat.topics.as_deref() as _,
         )
-        .fetch_optional(pool)
+        .fetch_optional(&self.pool)
         .await?;
         let row = row.ok_or(CursorError::Lost)?;
         self.only = Only::next(self.only.take(), &repeat, self.published_after, self.position);
@@ -282,7 +298,7 @@ impl Leadership {
     }
 
     /// Takes in a request for what lies above the cursor, and so is published anyway, and forgets it.
-    pub(super) async fn take_in(&mut self, pool: &PgPool, repeat: &Repeat) -> Result<(), RelayError> {
+    pub(super) async fn take_in(&mut self, repeat: &Repeat) -> Result<(), RelayError> {
         sqlx::query!(
             "UPDATE relay_cursor SET repeat_after = NULL, repeat_topics = NULL
              WHERE epoch = $1 AND repeat_after = $2 AND repeat_topics IS NOT DISTINCT FROM $3",
@@ -290,19 +306,19 @@ impl Leadership {
             repeat.after,
             repeat.topics.as_deref() as _,
         )
-        .execute(pool)
+        .execute(&self.pool)
         .await?;
         self.only = self.only.take().and_then(|only| only.with(repeat));
         Ok(())
     }
 
     /// Gives the lease back, so that another can lead at once.
-    pub(super) async fn release(&self, pool: &PgPool) -> Result<(), RelayError> {
+    pub(super) async fn release(&self) -> Result<(), RelayError> {
         sqlx::query!(
             "UPDATE relay_cursor SET lease_until = '-infinity', leader = NULL WHERE epoch = $1",
             self.epoch,
         )
-        .execute(pool)
+        .execute(&self.pool)
         .await?;
         Ok(())
     }

@@ -22,7 +22,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ordermill_schemas::Topic;
-use rdkafka::error::KafkaError;
 use sqlx::PgPool;
 use thiserror::Error;
 use tokio::runtime::Handle;
@@ -38,8 +37,8 @@ use crate::wake::Wake;
 use crate::words::Words;
 
 pub use adopt::{AdoptError, Adoption, Reason};
+pub(crate) use cursor::Cursor;
 pub use cursor::{CursorError, install, partitions};
-pub(crate) use cursor::{Progress, progress, published};
 pub(crate) use fence::log_end;
 pub(crate) use published::Published;
 pub use repeat::request_repeat;
@@ -134,14 +133,7 @@ pub async fn run(
     metrics: PipelineMetrics,
     shutdown: CancellationToken,
 ) {
-    let pulse = Pulse::default();
-    let beat = tokio::spawn(heartbeat::run(
-        pool.clone(),
-        "relay".to_owned(),
-        config.instance.clone(),
-        pulse.clone(),
-        shutdown.clone(),
-    ));
+    let (pulse, beat) = heartbeat::start(&pool, "relay", &config.instance, &shutdown);
     let runtime = Handle::current();
     let relay = Arc::new(Relay {
         pool,
@@ -187,7 +179,7 @@ impl Relay {
                 Ok(Some(mut leadership)) => {
                     let outcome = self.lead(&mut leadership, &mut retry);
                     // Another may lead at once; where this fails, too, the lease runs out.
-                    let _ = self.runtime.block_on(leadership.release(&self.pool));
+                    let _ = self.runtime.block_on(leadership.release());
                     outcome
                 }
                 Ok(None) => {
@@ -209,12 +201,8 @@ impl Relay {
     }
 
     fn pause(&self, delay: Duration) {
-        self.runtime.block_on(async {
-            tokio::select! {
-                () = self.shutdown.cancelled() => {}
-                () = tokio::time::sleep(delay) => {}
-            }
-        });
+        let sleep = async { tokio::time::sleep(delay).await };
+        self.runtime.block_on(self.shutdown.run_until_cancelled(sleep));
     }
 
     /// Waits for work that may take longer than the lease, which is kept meanwhile.
@@ -231,7 +219,7 @@ impl Relay {
                     () = tokio::time::sleep(self.config.lease / 6) => {
                         self.pulse.beat();
                         // What is asked for meanwhile is asked for again at the next turn.
-                        leadership.keep(&self.pool).await?;
+                        leadership.keep().await?;
                     }
                 }
             }
@@ -253,7 +241,8 @@ impl Relay {
             "the relay leads"
         );
         self.metrics.relay_leading.set(1);
-        let publisher = Publisher::new(&self.config, leadership.era, &found, &self.metrics.kafka_usage)?;
+        let usage = &self.metrics.kafka_usage;
+        let publisher = Publisher::new(&self.config, leadership.era, &found, &self.words, usage)?;
         let mut watch = Watch::new(&self.config.kafka, topics, self.config.look_every);
         let mut fences = Fences::default();
         let mut last_seen = Instant::now();
@@ -269,7 +258,7 @@ impl Relay {
                 self.pause(TURN_MIN.saturating_sub(began.elapsed()));
                 continue;
             }
-            if let Some(repeat) = self.runtime.block_on(leadership.keep(&self.pool))? {
+            if let Some(repeat) = self.runtime.block_on(leadership.keep())? {
                 self.repeat(leadership, repeat)?;
                 continue;
             }
@@ -296,13 +285,9 @@ impl Relay {
         if final_position <= leadership.position {
             return Ok(false);
         }
-        let rows = self.runtime.block_on(publisher::read(
-            &self.pool,
-            &self.words,
-            leadership.position,
-            final_position,
-            BATCH_ROWS_MAX,
-        ))?;
+        let (position, words) = (leadership.position, &self.words);
+        let rows = publisher::read(&self.pool, words, position, final_position, BATCH_ROWS_MAX);
+        let rows = self.runtime.block_on(rows)?;
         let count = rows.len();
         // Fewer rows than asked for: all up to the cut were read, and the rest of the positions are holes
         // left by transactions that were rolled back.
@@ -318,15 +303,15 @@ impl Relay {
             if self.shutdown.is_cancelled() {
                 return Err(RelayError::ShutDown);
             }
-            self.runtime.block_on(leadership.keep(&self.pool)).map(|_| ())
+            self.runtime.block_on(leadership.keep()).map(|_| ())
         })?;
         self.metrics.relay_records.inc_by(published as u64);
-        let repeat = self.runtime.block_on(leadership.advance(&self.pool, reached, tails))?;
+        let repeat = self.runtime.block_on(leadership.advance(reached, tails))?;
         let mut losses = Vec::new();
         for set_back in publisher.set_back() {
             losses.push(self.loss(leadership, set_back));
             // What is asked for meanwhile is asked for again at the next turn.
-            self.runtime.block_on(leadership.keep(&self.pool))?;
+            self.runtime.block_on(leadership.keep())?;
         }
         self.repeat_losses(leadership, losses)?;
         if let Some(repeat) = repeat {
@@ -338,9 +323,8 @@ impl Relay {
     /// Compares what Kafka holds with the cursor: sends again what is missing, refuses where Kafka knows more
     /// than the log.
     fn look_at_kafka(&self, leadership: &mut Leadership, topics: &[String]) -> Result<Vec<Tail>, RelayError> {
-        let (kafka, topics, partitions) = (self.config.kafka.clone(), topics.to_vec(), leadership.partitions);
-        let read = tokio::task::spawn_blocking(move || tails::read(&kafka, &topics, partitions));
-        let found = self.keeping(leadership, read)?.unwrap_or(Err(KafkaError::Canceled))?;
+        let look = tails::look(&self.config.kafka, topics.to_vec(), leadership.partitions);
+        let found = self.keeping(leadership, look)??;
         let foreign = self.runtime.block_on(tails::foreign(&self.pool, leadership.era, &found))?;
         if let Some((tail, label)) = foreign {
             let end = self.runtime.block_on(fence::log_end(&self.pool))?;
@@ -382,9 +366,9 @@ impl Relay {
             self.metrics.relay_repeats.inc();
             let tails = cursor::tails_at(&self.pool, *after, leadership.partitions);
             let tails = self.keeping(leadership, tails)??;
-            self.runtime.block_on(leadership.rewind(&self.pool, repeat, tails))?;
+            self.runtime.block_on(leadership.rewind(repeat, tails))?;
         } else {
-            self.runtime.block_on(leadership.take_in(&self.pool, &repeat))?;
+            self.runtime.block_on(leadership.take_in(&repeat))?;
         }
         Ok(())
     }

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use ordermill_schemas::headers;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Message as _, OwnedHeaders};
+use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientContext, Statistics};
 use sqlx::PgPool;
@@ -29,29 +30,30 @@ const CLIENT: &str = "relay";
 /// How often the relay looks after its lease while it waits for acknowledgements.
 const LOOK_UP_AFTER: Duration = Duration::from_millis(50);
 
-/// A row of the log.
+/// A row of the log. Its words are codes.
 pub(super) struct Row {
     pub(super) position: i64,
     event_id: Uuid,
-    topic: Arc<str>,
+    topic: i16,
     partition: i16,
     key: Uuid,
     record_key: Option<Vec<u8>>,
     aggregate_id: Uuid,
     sequence: i32,
-    event_type: Arc<str>,
+    event_type: i16,
     version: i16,
     correlation_id: Option<Uuid>,
     cause_id: Option<Uuid>,
-    actor: String,
-    traceparent: String,
-    at: jiff_sqlx::Timestamp,
+    actor: i16,
+    actor_id: Option<Uuid>,
+    trace: Vec<u8>,
+    at: Timestamp,
     data: Vec<u8>,
     headers: Option<Json<Vec<StoredHeader>>>,
 }
 
-/// The rows above `after` up to `upto`, by position, at most `rows_max`. Codes become words here: that takes the database more
-/// time than reading the row.
+/// The rows above `after` up to `upto`, by position, at most `rows_max`; `words` knows theirs then. Codes become words here:
+/// that takes the database more time than reading the row.
 pub(super) async fn read(
     pool: &PgPool,
     words: &Words,
@@ -59,10 +61,11 @@ pub(super) async fn read(
     upto: i64,
     rows_max: i64,
 ) -> Result<Vec<Row>, sqlx::Error> {
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        Row,
         r#"SELECT position, event_id, topic, partition, coalesce(key, aggregate_id) AS "key!", record_key,
                aggregate_id, sequence, type AS event_type, version, correlation_id, cause_id, actor, actor_id, trace,
-               at AS "at: jiff_sqlx::Timestamp", data, headers AS "headers: Json<Vec<StoredHeader>>"
+               at, data, headers AS "headers: Json<Vec<StoredHeader>>"
            FROM log_entry WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3"#,
         after,
         upto,
@@ -74,40 +77,15 @@ pub(super) async fn read(
     if codes.any(|code| words.word(code).is_none()) {
         words.read_all(pool).await?;
     }
-    let word = |code| {
-        words.word(code).ok_or_else(|| sqlx::Error::Decode(format!("the log has no word {code}").into()))
-    };
-    let rows = rows.into_iter().map(|row| {
-        let traceparent = TraceContext::from_bytes(&row.trace).unwrap_or_else(TraceContext::new_root);
-        let actor = word(row.actor)?;
-        Ok(Row {
-            position: row.position,
-            event_id: row.event_id,
-            topic: word(row.topic)?,
-            partition: row.partition,
-            key: row.key,
-            record_key: row.record_key,
-            aggregate_id: row.aggregate_id,
-            sequence: row.sequence,
-            event_type: word(row.event_type)?,
-            version: row.version,
-            correlation_id: row.correlation_id,
-            cause_id: row.cause_id,
-            actor: row.actor_id.map_or_else(|| actor.to_string(), |id| format!("{actor}:{id}")),
-            traceparent: traceparent.to_string(),
-            at: row.at,
-            data: row.data,
-            headers: row.headers,
-        })
-    });
-    rows.collect()
+    Ok(rows)
 }
 
-/// What became of the batch that is being published.
+/// What became of the batch that is being published, and where records lie.
 #[derive(Default)]
 struct Progress {
     acknowledged: usize,
     failure: Option<KafkaError>,
+    ends: Ends,
 }
 
 /// Where the next record of each partition must come to lie at least.
@@ -154,7 +132,6 @@ impl Ends {
 /// Told by the client's thread, waited for by the relay's.
 struct Deliveries {
     progress: Mutex<Progress>,
-    ends: Mutex<Ends>,
     changed: Condvar,
     usage: ClientUsage,
 }
@@ -169,12 +146,12 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Ok(message) = result {
-            self.lies_at(message);
-        }
         let mut progress = self.progress();
         match result {
-            Ok(_) => progress.acknowledged += 1,
+            Ok(message) => {
+                progress.acknowledged += 1;
+                progress.ends.met(message.topic(), message.partition(), message.offset());
+            }
             Err((error, _)) => {
                 progress.failure.get_or_insert_with(|| error.clone());
             }
@@ -187,14 +164,6 @@ impl ProducerContext for Deliveries {
 impl Deliveries {
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn ends(&self) -> MutexGuard<'_, Ends> {
-        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lies_at(&self, message: &BorrowedMessage<'_>) {
-        self.ends().met(message.topic(), message.partition(), message.offset());
     }
 
     /// Waits a moment for a change unless `count` records are acknowledged; how many are.
@@ -212,33 +181,11 @@ impl Deliveries {
     }
 }
 
-/// How long nothing has been acknowledged. A client that waits for what never comes is given up: another one may fare
-/// better, and begins at the cursor.
-struct Stall {
-    acknowledged: usize,
-    since: Instant,
-    max: Duration,
-}
-
-impl Stall {
-    fn new(max: Duration) -> Stall {
-        Stall { acknowledged: 0, since: Instant::now(), max }
-    }
-
-    fn look(&mut self, acknowledged: usize) -> Result<(), RelayError> {
-        if acknowledged > self.acknowledged {
-            (self.acknowledged, self.since) = (acknowledged, Instant::now());
-        } else if self.since.elapsed() > self.max {
-            return Err(RelayError::Stalled(self.max));
-        }
-        Ok(())
-    }
-}
-
 /// A producer that keeps order and repeats nothing by itself.
 pub(super) struct Publisher {
     producer: ThreadedProducer<Deliveries>,
     kafka: KafkaConfig,
+    words: Words,
     era: i32,
     stalled_after: Duration,
 }
@@ -249,38 +196,38 @@ impl Publisher {
         config: &RelayConfig,
         era: i32,
         found: &[Tail],
+        words: &Words,
         usage: &KafkaUsage,
     ) -> Result<Publisher, RelayError> {
         let kafka = &config.kafka;
-        let mut client = kafka.client();
-        client
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
+        let client = kafka.client_with([
+            ("enable.idempotence", "true"),
+            ("acks", "all"),
             // After a failure nothing overtakes: the producer stops, and the next one begins at the cursor.
-            .set("enable.gapless.guarantee", "true")
-            .set("message.timeout.ms", "0")
+            ("enable.gapless.guarantee", "true"),
+            ("message.timeout.ms", "0"),
             // A topic that is gone shows after this long, and is made again.
-            .set("topic.metadata.propagation.max.ms", "5000")
-            .set("topic.metadata.refresh.interval.ms", "5000")
-            .set("linger.ms", "0.5")
-            .set("compression.type", "lz4")
-            .set("queue.buffering.max.messages", "100000")
-            .set("message.max.bytes", "1000000")
-            .set("partitioner", "murmur2_random")
-            .set(STATISTICS_INTERVAL.0, STATISTICS_INTERVAL.1);
-        kafka.override_with_settings(&mut client);
+            ("topic.metadata.propagation.max.ms", "5000"),
+            ("topic.metadata.refresh.interval.ms", "5000"),
+            ("linger.ms", "0.5"),
+            ("compression.type", "lz4"),
+            ("queue.buffering.max.messages", "100000"),
+            ("message.max.bytes", "1000000"),
+            ("partitioner", "murmur2_random"),
+            STATISTICS_INTERVAL,
+        ]);
         let mut ends = Ends::default();
         for tail in found {
             ends.met(&kafka.full_name(&tail.topic), i32::from(tail.partition), tail.high - 1);
         }
         let deliveries = Deliveries {
-            progress: Mutex::default(),
-            ends: Mutex::new(ends),
+            progress: Mutex::new(Progress { ends, ..Progress::default() }),
             changed: Condvar::new(),
             usage: usage.of(CLIENT),
         };
         let producer = client.create_with_context(deliveries)?;
-        Ok(Publisher { producer, kafka: kafka.clone(), era, stalled_after: config.stalled_after })
+        let (kafka, words, stalled_after) = (kafka.clone(), words.clone(), config.stalled_after);
+        Ok(Publisher { producer, kafka, words, era, stalled_after })
     }
 
     /// Publishes the rows in order, but for those that `only` leaves out, and waits until all are acknowledged;
@@ -294,23 +241,33 @@ impl Publisher {
         mut meanwhile: impl FnMut() -> Result<(), RelayError>,
     ) -> Result<usize, RelayError> {
         let deliveries = self.producer.context();
-        *deliveries.progress() = Progress::default();
-        let mut stall = Stall::new(self.stalled_after);
+        let mut progress = deliveries.progress();
+        (progress.acknowledged, progress.failure) = (0, None);
+        drop(progress);
+        let (mut seen, mut since) = (0, Instant::now());
         let mut wait_for = |count| {
             let acknowledged = deliveries.wait_for(count)?;
+            if acknowledged > seen {
+                (seen, since) = (acknowledged, Instant::now());
+            }
             if acknowledged < count {
-                stall.look(acknowledged)?;
+                // A client that waits for what never comes is given up: another one may fare better, and begins at the
+                // cursor.
+                if since.elapsed() > self.stalled_after {
+                    return Err(RelayError::Stalled(self.stalled_after));
+                }
                 meanwhile()?;
             }
             Ok(acknowledged >= count)
         };
         let mut count = 0;
         for row in rows {
-            let previous = tails.replace(&row.topic, row.partition, row.position, partitions);
-            if only.is_some_and(|only| only.leaves_out(&row.topic, row.position)) {
+            let topic = self.word(row.topic)?;
+            let previous = tails.replace(&topic, row.partition, row.position, partitions);
+            if only.is_some_and(|only| only.leaves_out(&topic, row.position)) {
                 continue;
             }
-            self.send(&row, previous, &mut wait_for)?;
+            self.send(&row, &topic, previous, &mut wait_for)?;
             count += 1;
         }
         while !wait_for(count)? {}
@@ -319,12 +276,18 @@ impl Publisher {
 
     /// The partitions in which Kafka has lost records since this was last asked, as far as later records show it.
     pub(super) fn set_back(&self) -> Vec<SetBack> {
-        std::mem::take(&mut self.producer.context().ends().set_back)
+        std::mem::take(&mut self.producer.context().progress().ends.set_back)
+    }
+
+    fn word(&self, code: i16) -> Result<Arc<str>, sqlx::Error> {
+        let word = self.words.word(code);
+        word.ok_or_else(|| sqlx::Error::Decode(format!("the log has no word {code}").into()))
     }
 
     fn send(
         &self,
         row: &Row,
+        topic: &str,
         previous: i64,
         wait_for: &mut impl FnMut(usize) -> Result<bool, RelayError>,
     ) -> Result<(), RelayError> {
@@ -333,12 +296,12 @@ impl Publisher {
             Some(key) => key,
             None => row.key.hyphenated().encode_lower(&mut text).as_bytes(),
         };
-        let topic = self.kafka.full_name(&row.topic);
-        let mut record = BaseRecord::to(&topic)
+        let name = self.kafka.full_name(topic);
+        let mut record = BaseRecord::to(&name)
             .partition(i32::from(row.partition))
             .key(key)
             .payload(row.data.as_slice())
-            .headers(self.headers(row, previous));
+            .headers(self.headers(row, topic, previous)?);
         loop {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
@@ -352,48 +315,34 @@ impl Publisher {
         }
     }
 
-    fn headers(&self, row: &Row, previous: i64) -> OwnedHeaders {
+    fn headers(&self, row: &Row, topic: &str, previous: i64) -> Result<OwnedHeaders, sqlx::Error> {
         let label = |position| Label { era: self.era, position }.to_string();
-        let schema = format!("{}{}:{}", headers::SCHEMA_URN, row.event_type, row.version);
-        let mut all = Headers(OwnedHeaders::new_with_capacity(18))
-            .add(headers::ID, &row.event_id.to_string())
-            .add(headers::TYPE, &row.event_type)
-            .add(headers::SOURCE, &format!("/ordermill/{}", row.topic))
-            .add(headers::SPEC_VERSION, "1.0")
-            .add(headers::TIME, &row.at.to_jiff().to_string())
-            .add(headers::SUBJECT, &row.aggregate_id.to_string())
-            .add(headers::DATA_SCHEMA, &schema)
-            .add(headers::SEQUENCE, &row.sequence.to_string())
-            .add(headers::ACTOR, &row.actor)
-            .add(headers::TRACEPARENT, &row.traceparent)
-            .add(headers::LABEL, &label(row.position));
-        if previous > 0 {
-            all = all.add(headers::PREVIOUS, &label(previous));
-        }
-        if let Some(correlation_id) = row.correlation_id {
-            all = all.add(headers::CORRELATION, &correlation_id.to_string());
-        }
-        if let Some(cause_id) = row.cause_id {
-            all = all.add(headers::CAUSATION, &cause_id.to_string());
-        }
-        match &row.headers {
-            Some(further) => {
-                further.0.iter().fold(all, |all, header| all.add_bytes(&header.name, &header.bytes())).0
-            }
-            None => all.add(headers::CONTENT_TYPE, "application/json").0,
-        }
-    }
-}
-
-struct Headers(OwnedHeaders);
-
-impl Headers {
-    fn add(self, key: &str, value: &str) -> Headers {
-        self.add_bytes(key, value.as_bytes())
-    }
-
-    fn add_bytes(self, key: &str, value: &[u8]) -> Headers {
-        Headers(self.0.insert(Header { key, value: Some(value) }))
+        let (event_type, actor) = (self.word(row.event_type)?, self.word(row.actor)?);
+        let trace = TraceContext::from_bytes(&row.trace).unwrap_or_else(TraceContext::new_root);
+        let own = [
+            (headers::ID, Some(row.event_id.to_string())),
+            (headers::TYPE, Some(event_type.to_string())),
+            (headers::SOURCE, Some(format!("/ordermill/{topic}"))),
+            (headers::SPEC_VERSION, Some("1.0".to_owned())),
+            (headers::TIME, Some(row.at.to_string())),
+            (headers::SUBJECT, Some(row.aggregate_id.to_string())),
+            (headers::DATA_SCHEMA, Some(format!("{}{event_type}:{}", headers::SCHEMA_URN, row.version))),
+            (headers::SEQUENCE, Some(row.sequence.to_string())),
+            (headers::ACTOR, Some(row.actor_id.map_or(actor.to_string(), |id| format!("{actor}:{id}")))),
+            (headers::TRACEPARENT, Some(trace.to_string())),
+            (headers::LABEL, Some(label(row.position))),
+            (headers::PREVIOUS, (previous > 0).then(|| label(previous))),
+            (headers::CORRELATION, row.correlation_id.map(|id| id.to_string())),
+            (headers::CAUSATION, row.cause_id.map(|id| id.to_string())),
+            (headers::CONTENT_TYPE, row.headers.is_none().then(|| "application/json".to_owned())),
+        ];
+        let own = own.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let all = own.fold(OwnedHeaders::new_with_capacity(18), |all, (key, value)| {
+            all.insert(Header { key, value: Some(&value) })
+        });
+        let further = row.headers.iter().flat_map(|headers| &headers.0);
+        Ok(further
+            .fold(all, |all, header| all.insert(Header { key: &header.name, value: Some(&header.bytes()) })))
     }
 }
 

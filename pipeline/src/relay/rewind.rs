@@ -3,7 +3,7 @@
 use sqlx::PgPool;
 
 use super::RelayError;
-use super::cursor::CursorError;
+use super::cursor::{Cursor, CursorError};
 
 /// What an operator wants to have published again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,29 +42,25 @@ impl Rewind {
     /// # Errors
     /// [`RelayError::Rewind`] where the position or a topic makes no sense, or where the database fails.
     pub async fn plan(&self, pool: &PgPool, known: &[String]) -> Result<RewindPlan, RelayError> {
-        let row = sqlx::query!(
-            r#"SELECT position, lease_until > clock_timestamp() AS "is_led!", adopting FROM relay_cursor"#
-        )
-        .fetch_optional(pool)
-        .await?
-        .ok_or(CursorError::NotInstalled)?;
-        if row.adopting {
+        let cursor = Cursor::read(pool).await?.ok_or(CursorError::NotInstalled)?;
+        if cursor.adopting {
             return Err(CursorError::Adopting.into());
         }
-        if self.after < 0 || self.after > row.position {
-            return Err(RewindError::Position { asked: self.after, position: row.position }.into());
+        let position = cursor.position;
+        if self.after < 0 || self.after > position {
+            return Err(RewindError::Position { asked: self.after, position }.into());
         }
         self.check_topics(known)?;
         let records = sqlx::query_scalar!(
             r#"SELECT count(*) AS "count!" FROM event_log
                WHERE position > $1 AND position <= $2 AND (topic = ANY($3) OR cardinality($3::text[]) = 0)"#,
             self.after,
-            row.position,
+            position,
             &self.topics,
         )
         .fetch_one(pool)
         .await?;
-        Ok(RewindPlan { position: row.position, records, is_led: row.is_led })
+        Ok(RewindPlan { position, records, is_led: cursor.leader.is_some() })
     }
 
     fn check_topics(&self, known: &[String]) -> Result<(), RewindError> {
@@ -77,15 +73,10 @@ impl Rewind {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn progress(&self, pool: &PgPool) -> Result<RewindProgress, sqlx::Error> {
-        sqlx::query_as!(
-            RewindProgress,
-            r#"SELECT position, repeat_after IS NOT NULL AND repeat_after <= $1 AS "is_pending!",
-                   lease_until > clock_timestamp() AS "is_led!" FROM relay_cursor"#,
-            self.after,
-        )
-        .fetch_one(pool)
-        .await
+    pub async fn progress(&self, pool: &PgPool) -> Result<RewindProgress, RelayError> {
+        let cursor = Cursor::read(pool).await?.ok_or(CursorError::NotInstalled)?;
+        let is_pending = cursor.repeat_after.is_some_and(|after| after <= self.after);
+        Ok(RewindProgress { position: cursor.position, is_pending, is_led: cursor.leader.is_some() })
     }
 
     /// Asks the relay for it, whether one leads now or not. Safe to repeat.

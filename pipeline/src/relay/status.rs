@@ -4,7 +4,7 @@ use serde::Serialize;
 use sqlx::PgPool;
 
 use super::RelayError;
-use super::cursor::CursorError;
+use super::cursor::{Cursor, CursorError};
 
 /// Who leads, and how far log and relay are.
 #[derive(Clone, Debug, Serialize)]
@@ -47,16 +47,13 @@ pub struct OpenTransaction {
 /// # Errors
 /// [`CursorError::NotInstalled`] where the log was never set up, or where the database fails.
 pub async fn status(pool: &PgPool) -> Result<Status, RelayError> {
-    let row = sqlx::query!(
-        r#"WITH log AS (SELECT coalesce(max(position), 0) AS log_end FROM log_entry)
-           SELECT leader, lease_until > clock_timestamp() AS "is_led!", epoch, era, era_after, adopting, position,
-               log_end AS "log_end!", repeat_after,
-               (SELECT count(*) FROM log_entry e WHERE e.position > c.position) AS "lag!"
-           FROM relay_cursor c, log"#
-    )
-    .fetch_optional(pool)
-    .await?
-    .ok_or(CursorError::NotInstalled)?;
+    let cursor = Cursor::read(pool).await?.ok_or(CursorError::NotInstalled)?;
+    let lag = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "lag!" FROM log_entry WHERE position > $1 AND position <= $2"#,
+        cursor.position,
+        cursor.log_end,
+    );
+    let lag = lag.fetch_one(pool).await?;
     let oldest_transaction = sqlx::query_as!(
         OpenTransaction,
         r#"SELECT pid, database AS "database!", extract(epoch FROM clock_timestamp() - began)::float8 AS "age_s!"
@@ -70,16 +67,17 @@ pub async fn status(pool: &PgPool) -> Result<Status, RelayError> {
     )
     .fetch_optional(pool)
     .await?;
+    let Cursor { leader, epoch, era, era_after, adopting, position, log_end, repeat_after, .. } = cursor;
     Ok(Status {
-        leader: row.leader.filter(|_| row.is_led),
-        epoch: row.epoch,
-        era: row.era,
-        era_after: row.era_after,
-        adopting: row.adopting,
-        position: row.position,
-        log_end: row.log_end,
-        lag: row.lag,
-        repeat_after: row.repeat_after,
+        leader,
+        epoch,
+        era,
+        era_after,
+        adopting,
+        position,
+        log_end,
+        lag,
+        repeat_after,
         oldest_transaction,
     })
 }

@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use ordermill_schemas::headers;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -14,7 +13,10 @@ use uuid::Uuid;
 use super::RelayError;
 use crate::kafka::{self, KafkaConfig};
 use crate::label::Label;
+use crate::record::Record;
 
+/// The name that the reading has at the broker.
+const READER: &str = "relay-tails";
 /// How long the broker has to hand out the ends.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// How many records before the end are looked at, in case the last ones are not ours.
@@ -44,7 +46,7 @@ pub(super) struct Last {
 
 /// Reads the end of every partition of `topics`, which are named without prefix. A topic that does not exist is empty.
 pub(super) fn read(kafka: &KafkaConfig, topics: &[String], partitions: i16) -> Result<Vec<Tail>, KafkaError> {
-    let consumer = consumer(kafka)?;
+    let consumer = kafka.reader(READER, [])?;
     let mut found = Vec::new();
     let mut ranges = Vec::new();
     for topic in topics {
@@ -68,6 +70,17 @@ pub(super) fn read(kafka: &KafkaConfig, topics: &[String], partitions: i16) -> R
     Ok(found)
 }
 
+/// [`read`] for who must not block.
+pub(super) async fn look(
+    kafka: &KafkaConfig,
+    topics: Vec<String>,
+    partitions: i16,
+) -> Result<Vec<Tail>, KafkaError> {
+    let kafka = kafka.clone();
+    let read = tokio::task::spawn_blocking(move || read(&kafka, &topics, partitions));
+    read.await.unwrap_or(Err(KafkaError::Canceled))
+}
+
 /// The label of the record that lies before an offset; none where it is not to be had soon.
 pub(super) fn label_before(
     kafka: &KafkaConfig,
@@ -76,19 +89,12 @@ pub(super) fn label_before(
     offset: i64,
     deadline: Duration,
 ) -> Option<Label> {
-    let consumer = consumer(kafka).ok()?;
+    let consumer = kafka.reader(READER, []).ok()?;
     let name = kafka.full_name(topic);
     let (low, _) = kafka::bounds(&consumer, &name, i32::from(partition), deadline).ok()?;
     let range = (name, i32::from(partition), (offset - LOOK_BACK).max(low), offset);
     let last = last_of(&consumer, &[range], deadline).ok()?;
     Some((*last.first()?)?.label)
-}
-
-fn consumer(kafka: &KafkaConfig) -> Result<BaseConsumer, KafkaError> {
-    let mut config = kafka.client();
-    config.set("group.id", kafka.full_name("relay-tails")).set("enable.auto.commit", "false");
-    kafka.override_with_settings(&mut config);
-    config.create()
 }
 
 /// A topic's full name, a partition, and the offsets to look at: from the first to before the second.
@@ -130,13 +136,8 @@ fn last_of(
 }
 
 fn met(message: &BorrowedMessage<'_>) -> Option<Last> {
-    let headers = kafka::headers(message)?;
-    let text = |name: &str| {
-        let header = headers.iter().find(|header| header.key == name)?;
-        std::str::from_utf8(header.value?).ok()
-    };
-    let event_id = text(headers::ID).and_then(|id| id.parse().ok());
-    Some(Last { label: text(headers::LABEL)?.parse().ok()?, event_id })
+    let record = Record::copy(message, "");
+    Some(Last { label: record.label()?, event_id: record.event_id() })
 }
 
 /// The first of the tails, if there is one, whose last record is not this log's: of a later era, or not the event that

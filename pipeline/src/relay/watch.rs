@@ -46,16 +46,14 @@ impl Watch {
         };
         let found = match look.found.try_recv() {
             Err(TryRecvError::Empty) => return Vec::new(),
-            Ok(Ok(found)) => found,
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "Kafka does not say what it holds");
-                Vec::new()
-            }
-            Err(TryRecvError::Disconnected) => Vec::new(),
+            found => found.ok().and_then(|found| {
+                found.inspect_err(|error| tracing::debug!(%error, "Kafka does not say what it holds")).ok()
+            }),
         };
         // Since the cursor was moved back, the last records may be ones that were sent again.
         let is_valid = look.rewinds == leadership.rewinds;
-        let losses = if is_valid { look.published.losses(&found) } else { Vec::new() };
+        let found = found.filter(|_| is_valid).unwrap_or_default();
+        let losses = look.published.losses(&found);
         (self.look, self.due) = (None, Instant::now() + self.every);
         losses
     }

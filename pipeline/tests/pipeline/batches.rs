@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::handlers::{Recorder, answering_key};
 use crate::round_trips::Counting;
-use crate::support::{Log, Running, entry, until};
+use crate::support::{self, Log, Running, entry, until};
 
 /// A consumer whose first decisions wait, so that others come between a load and its write.
 struct Held {
@@ -108,7 +108,7 @@ async fn a_batch_whose_place_in_a_history_another_takes_meanwhile_is_decided_ane
     held.until_decisions(1).await;
     let mut other = held.log.journal.begin().await.unwrap();
     let answer = entry(answering_key(key), 1, 200);
-    held.log.journal.append(&mut other, vec![answer], held.log.journal.now()).await.unwrap();
+    support::append(&held.log.journal, &mut other, vec![answer]).await;
     held.let_go(1);
     held.log.until_waiting_for_locks(1).await;
     assert_nothing_committed(&held.log).await;

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ordermill_pipeline::consumer::{Batch, Handled, Handler, HandlerError, Received, derived_event_id};
+use ordermill_pipeline::consumer::{Batch, Handled, Handler, Received, derived_event_id};
 use ordermill_pipeline::journal::{
-    Change, Keys, Loaded, Projection, Shortfall, Statement, StoredDocument, Table, Writes,
+    Change, JournalError, Keys, Loaded, Projection, Shortfall, Statement, StoredDocument, Table, Writes,
 };
 use ordermill_pipeline::log::Entry;
 use ordermill_schemas::balances::BalanceCharged;
@@ -70,7 +70,7 @@ impl Handler for Recorder {
         keys.add(RECORDED, event.key());
     }
 
-    fn decide(&self, loaded: &Loaded, batch: &Batch<'_>) -> Result<Handled, HandlerError> {
+    fn decide(&self, loaded: &Loaded, batch: &Batch<'_>) -> Result<Handled, JournalError> {
         self.decisions.fetch_add(1, Ordering::SeqCst);
         let mut documents: BTreeMap<Uuid, Vec<Uuid>> =
             loaded.documents.iter().map(read_document).collect::<Result<_, _>>()?;
@@ -80,7 +80,7 @@ impl Handler for Recorder {
             let Event::BalanceCharged(charged) = &received.event else { continue };
             assert_ne!(charged.available, 666, "the number of the beast");
             if charged.available < 0 {
-                return Err(HandlerError::Rule("below zero".to_owned()));
+                return Err(JournalError::Rule("below zero".to_owned()));
             }
             let known = documents.entry(charged.user_id).or_default();
             if self.tolerant && known.contains(&received.event_id) {
@@ -110,7 +110,7 @@ impl Handler for Recorder {
 /// The recorder's documents: of each key the ids of the events that were applied, in order.
 const RECORDED: &str = "recorded";
 
-fn read_document(document: &StoredDocument) -> Result<(Uuid, Vec<Uuid>), HandlerError> {
+fn read_document(document: &StoredDocument) -> Result<(Uuid, Vec<Uuid>), JournalError> {
     Ok((document.key, serde_json::from_str(&document.state)?))
 }
 
@@ -167,7 +167,7 @@ impl Handler for Witness {
     const GROUP: &'static str = "witness";
     const TOPICS: &'static [Topic] = &[Topic::Balances];
 
-    fn decide(&self, _loaded: &Loaded, batch: &Batch<'_>) -> Result<Handled, HandlerError> {
+    fn decide(&self, _loaded: &Loaded, batch: &Batch<'_>) -> Result<Handled, JournalError> {
         let mut witnessed = Witnessed::default();
         for received in batch.events {
             let Event::BalanceCharged(charged) = &received.event else { continue };

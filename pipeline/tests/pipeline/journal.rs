@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::handlers::applied_rows;
-use crate::support::{Log, entry};
+use crate::support::{self, Log, entry};
 
 const SHELVES: &str = "shelves";
 const BOXES: &str = "boxes";
@@ -262,7 +262,7 @@ fn count_up(loaded: &Loaded, cup: Uuid) -> Writes {
 async fn count_up_in(journal: &Journal, connection: &mut PgConnection, cup: Uuid) {
     let loaded = load(connection, TABLES, &Keys::of(CUPS, cup), Lock::ForUpdate).await.unwrap();
     let mut statement = Statement::default();
-    journal.add(&mut statement, &count_up(&loaded, cup), journal.now()).await.unwrap();
+    journal.add(&mut statement, &count_up(&loaded, cup), journal.now()).unwrap();
     statement.execute(connection).await.unwrap();
 }
 
@@ -378,7 +378,7 @@ async fn a_place_in_a_history_that_another_takes_meanwhile_is_decided_about_anew
     let [aggregate] = keys();
     let mut other = log.journal.begin().await.unwrap();
     let first = entry(aggregate, 1, 1);
-    log.journal.append(&mut other, vec![first.clone()], log.journal.now()).await.unwrap();
+    support::append(&log.journal, &mut other, vec![first.clone()]).await;
     let journal = log.journal.clone();
     let appending = tokio::spawn(async move {
         let mut sequence = 0;

@@ -1,11 +1,14 @@
 //! The narrow log: what it shows is what it was given, and its words have one code each.
 
-use ordermill_pipeline::journal::{JournalError, Keys, Loaded, Writes};
+use ordermill_pipeline::clock::Clock;
+use ordermill_pipeline::database;
+use ordermill_pipeline::journal::{Journal, JournalError, Keys, Loaded, Writes};
 use ordermill_pipeline::log::{Cause, Entry, RecordPlace, RequestRef};
+use ordermill_pipeline::wake::Wake;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{Log, entry};
+use crate::support::{self, Log, entry};
 
 /// What the log shows of the entry of an aggregate, but for the time.
 async fn shown(log: &Log, aggregate_id: Uuid) -> Value {
@@ -39,10 +42,8 @@ async fn the_log_shows_everything_as_it_was_given() {
         ..plain.clone()
     };
     let data = String::from_utf8(plain.data.clone()).unwrap();
-    log.journal
-        .append(&mut log.pool.acquire().await.unwrap(), vec![plain.clone(), rich.clone()], log.journal.now())
-        .await
-        .unwrap();
+    support::append(&log.journal, &mut log.pool.acquire().await.unwrap(), vec![plain.clone(), rich.clone()])
+        .await;
     let hex = |bytes: &str| {
         let digits: String = bytes.bytes().map(|byte| format!("{byte:02x}")).collect();
         format!("\\x{digits}")
@@ -84,7 +85,7 @@ async fn an_actor_is_shown_as_it_was_given_whatever_it_is() {
         let entry = Entry { actor: actor.clone(), ..entry(Uuid::new_v4(), 1, 1) };
         let aggregate_id = entry.aggregate_id;
         let mut connection = log.pool.acquire().await.unwrap();
-        log.journal.append(&mut connection, vec![entry], log.journal.now()).await.unwrap();
+        support::append(&log.journal, &mut connection, vec![entry]).await;
         assert_eq!(shown(&log, aggregate_id).await["actor"], actor);
     }
 }
@@ -117,14 +118,27 @@ async fn a_word_that_two_processes_meet_at_the_same_time_is_learnt_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_decision_with_a_word_that_nobody_has_told_of_needs_one_connection() {
+    let log = Log::new().await;
+    let pool = database::connect(&log.url, "one", 1).await.unwrap();
+    let journal = Journal::new(pool, Clock::system(), Wake::default(), log.journal.partitions);
+    let decide = |_: &Loaded, _| {
+        let entries = vec![Entry { event_type: "cup.filled".to_owned(), ..entry(Uuid::new_v4(), 1, 1) }];
+        Ok::<_, JournalError>((Writes { entries, ..Writes::default() }, ()))
+    };
+    journal.decide(&[], &Keys::default(), decide).await.unwrap();
+    assert_eq!(log.count("SELECT count(*) FROM event_log WHERE type = 'cup.filled'").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_word_outlives_the_transaction_that_first_needed_it() {
     let log = Log::new().await;
     let filled = || Entry { event_type: "cup.filled".to_owned(), ..entry(Uuid::new_v4(), 1, 1) };
     let mut transaction = log.journal.begin().await.unwrap();
-    log.journal.append(&mut transaction, vec![filled()], log.journal.now()).await.unwrap();
+    support::append(&log.journal, &mut transaction, vec![filled()]).await;
     transaction.rollback().await.unwrap();
     let mut transaction = log.journal.begin().await.unwrap();
-    log.journal.append(&mut transaction, vec![filled()], log.journal.now()).await.unwrap();
+    support::append(&log.journal, &mut transaction, vec![filled()]).await;
     transaction.commit().await.unwrap();
     assert_eq!(log.count("SELECT count(*) FROM event_log WHERE type = 'cup.filled'").await, 1);
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ordermill_pipeline::clock::Clock;
 use ordermill_pipeline::consumer::{self, ConsumerConfig, FloodLimit, Handler, Runtime};
-use ordermill_pipeline::journal::Journal;
+use ordermill_pipeline::journal::{Journal, Statement, Writes};
 use ordermill_pipeline::kafka::KafkaConfig;
 use ordermill_pipeline::label::Label;
 use ordermill_pipeline::log::{Entry, Origin};
@@ -110,6 +110,11 @@ impl Log {
         .await
         .unwrap();
         relay::install(&self.pool, None, PARTITIONS).await.unwrap();
+        // As every process does that starts.
+        let words = ["balances", "balance.charged", "dead_letter.recorded", "test"].map(str::to_owned);
+        let of_groups = GROUPS.map(|(group, _)| [format!("worker:{group}"), format!("balances.{group}.dlt")]);
+        let words: Vec<String> = words.into_iter().chain(of_groups.into_iter().flatten()).collect();
+        self.journal.learn(words.iter().map(String::as_str)).await.unwrap();
     }
 
     pub(crate) fn groups() -> Vec<(&'static str, &'static [Topic])> {
@@ -191,7 +196,7 @@ impl Log {
         let mut transaction = database::begin(&self.pool).await.unwrap();
         let mut entry = next_entry(&mut transaction, key, 1).await;
         spoil(&mut entry);
-        self.journal.append(&mut transaction, vec![entry], self.journal.now()).await.unwrap();
+        append(&self.journal, &mut transaction, vec![entry]).await;
         transaction.commit().await.unwrap();
         self.wake.wake();
     }
@@ -271,7 +276,15 @@ impl Log {
 /// Appends the next event of `key`, under the lock of its aggregate.
 pub(crate) async fn append_next(journal: &Journal, connection: &mut PgConnection, key: Uuid, available: i64) {
     let entry = next_entry(&mut *connection, key, available).await;
-    journal.append(connection, vec![entry], journal.now()).await.unwrap();
+    append(journal, connection, vec![entry]).await;
+}
+
+/// Appends entries in the caller's transaction, and nothing else.
+pub(crate) async fn append(journal: &Journal, connection: &mut PgConnection, entries: Vec<Entry>) {
+    journal.learn_words_of(&entries).await.unwrap();
+    let mut statement = Statement::default();
+    journal.add(&mut statement, &Writes { entries, ..Writes::default() }, journal.now()).unwrap();
+    statement.execute(connection).await.unwrap();
 }
 
 async fn next_entry(connection: &mut PgConnection, key: Uuid, available: i64) -> Entry {

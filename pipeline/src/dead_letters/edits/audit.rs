@@ -7,23 +7,19 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-/// What was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    Edited,
-    Discarded,
-    ReplayRequested,
-    Resumed,
-}
+use crate::dead_letters::named;
 
-impl Action {
-    const fn name(self) -> &'static str {
-        match self {
-            Action::Edited => "EDITED",
-            Action::Discarded => "DISCARDED",
-            Action::ReplayRequested => "REPLAY_REQUESTED",
-            Action::Resumed => "RESUMED",
-        }
+named! {
+    /// What was done.
+    Action {
+        /// Another payload was put in.
+        Edited = "EDITED",
+        /// It was decided that it is not applied.
+        Discarded = "DISCARDED",
+        /// A replay was asked for.
+        ReplayRequested = "REPLAY_REQUESTED",
+        /// A group that had stopped was told to go on.
+        Resumed = "RESUMED",
     }
 }
 
@@ -37,8 +33,12 @@ pub(crate) struct Entry<'a> {
 }
 
 impl Entry<'_> {
+    pub(crate) fn of(action: Action, detail: Value) -> Entry<'static> {
+        Entry { action, letter: None, replay: None, group: None, detail }
+    }
+
     pub(crate) fn of_letter(action: Action, dead_letter_id: Uuid, detail: Value) -> Entry<'static> {
-        Entry { action, letter: Some(dead_letter_id), replay: None, group: None, detail }
+        Entry { letter: Some(dead_letter_id), ..Entry::of(action, detail) }
     }
 }
 
@@ -92,7 +92,8 @@ pub(crate) async fn of_letter(
     connection: &mut PgConnection,
     dead_letter_id: Uuid,
 ) -> Result<Vec<Audited>, sqlx::Error> {
-    let rows = sqlx::query!(
+    sqlx::query_as!(
+        Audited,
         "SELECT a.at, a.actor, a.action, a.replay_id, a.detail FROM dead_letter_audit a
          WHERE a.dead_letter_id = $1
              OR a.replay_id IN (SELECT i.replay_id FROM dead_letter_replay_item i WHERE i.dead_letter_id = $1)
@@ -100,13 +101,5 @@ pub(crate) async fn of_letter(
         dead_letter_id,
     )
     .fetch_all(connection)
-    .await?;
-    let audited = rows.into_iter().map(|row| Audited {
-        at: row.at.to_jiff(),
-        actor: row.actor,
-        action: row.action,
-        replay_id: row.replay_id,
-        detail: row.detail,
-    });
-    Ok(audited.collect())
+    .await
 }

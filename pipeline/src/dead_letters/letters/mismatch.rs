@@ -1,9 +1,9 @@
 //! Why a payload is not what its headers promise, and where.
 
-use ordermill_schemas::{DecodeError, Event, headers};
+use ordermill_schemas::{DecodeError, Event};
 
 use super::super::Code;
-use crate::consumer::Record;
+use crate::record::Record;
 
 /// Why a payload is not what its headers promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,10 +44,8 @@ impl Mismatch {
 
 /// Decodes the payload once more for what its error says besides its text.
 fn place_of(record: &Record) -> Option<Place> {
-    let (_, schema) = record.headers().find(|(name, _)| *name == headers::DATA_SCHEMA)?;
-    let version = std::str::from_utf8(schema).ok()?.rsplit(':').next()?.parse().ok()?;
     let payload = record.payload.as_deref().unwrap_or_default();
-    match Event::decode(record.event_type()?, version, payload).err()? {
+    match Event::decode(record.event_type()?, record.version()?, payload).err()? {
         DecodeError::NotJson { source, .. } => {
             Some(Place::Text { line: source.line(), column: source.column() })
         }
@@ -58,6 +56,7 @@ fn place_of(record: &Record) -> Option<Place> {
 
 #[cfg(test)]
 mod tests {
+    use ordermill_schemas::headers;
     use uuid::Uuid;
 
     use super::*;

@@ -1,0 +1,186 @@
+//! A record as it came from Kafka, and the event in it.
+
+use jiff::Timestamp;
+use ordermill_schemas::{DecodeError, Event, headers};
+use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message, OwnedHeaders};
+use uuid::Uuid;
+
+use crate::dead_letters::Code;
+use crate::kafka;
+use crate::label::Label;
+use crate::log::{Cause, Origin, RecordPlace};
+use crate::stored_header::StoredHeader;
+use crate::trace::TraceContext;
+
+/// A record with everything it carries.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Where it lies; the topic without prefix.
+    pub place: RecordPlace,
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+    /// Its headers, in the client's own form: one copy, where a list of our own would be dozens of small ones.
+    headers: Option<OwnedHeaders>,
+    /// Its value.
+    pub payload: Option<Vec<u8>>,
+}
+
+/// An event that was received and is to be applied.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// The event's id.
+    pub event_id: Uuid,
+    /// The event.
+    pub event: Event,
+    /// When it happened, as the log says.
+    pub at: Timestamp,
+    /// Where it lay.
+    pub place: RecordPlace,
+    /// The span that it happened in.
+    pub trace: TraceContext,
+}
+
+impl Received {
+    /// The origin of what `group` decides because of this event.
+    #[must_use]
+    pub fn origin(&self, group: &str) -> Origin {
+        Origin {
+            cause: Some(Cause { event_id: self.event_id, met_at: Some(self.place.clone()) }),
+            actor: format!("worker:{group}"),
+            request: None,
+            trace: self.trace.child(),
+        }
+    }
+}
+
+impl Record {
+    /// Copies a message out of the client's buffers.
+    pub(crate) fn copy(message: &BorrowedMessage<'_>, topic: &str) -> Record {
+        Record {
+            place: RecordPlace {
+                topic: topic.to_owned(),
+                partition: i16::try_from(message.partition()).unwrap_or(i16::MAX),
+                offset: message.offset(),
+            },
+            key: message.key().map(<[u8]>::to_vec),
+            headers: kafka::headers(message),
+            payload: message.payload().map(<[u8]>::to_vec),
+        }
+    }
+
+    /// A record as it was put aside.
+    pub(crate) fn stored(
+        place: RecordPlace,
+        key: Option<Vec<u8>>,
+        headers: &[StoredHeader],
+        payload: Option<Vec<u8>>,
+    ) -> Record {
+        let all = headers.iter().fold(OwnedHeaders::new(), |all, header| {
+            all.insert(Header { key: &header.name, value: Some(&header.bytes()) })
+        });
+        Record { place, key, headers: Some(all), payload }
+    }
+
+    /// Its headers, names and values.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let headers = self.headers.iter().flat_map(|headers| headers.iter());
+        headers.map(|header| (header.key, header.value.unwrap_or_default()))
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.headers().find(|(key, _)| *key == name)?;
+        std::str::from_utf8(value).ok()
+    }
+
+    /// The key that later messages wait by while this one can't be applied.
+    pub(crate) fn parking_key(&self) -> &[u8] {
+        self.key.as_deref().unwrap_or_default()
+    }
+
+    /// The label that the relay gave it; none on a record that is not the relay's.
+    #[must_use]
+    pub fn label(&self) -> Option<Label> {
+        self.header(headers::LABEL)?.parse().ok()
+    }
+
+    /// The label of the record before it in its partition; [`Label::START`] on the first.
+    #[must_use]
+    pub fn previous(&self) -> Label {
+        self.header(headers::PREVIOUS).and_then(|text| text.parse().ok()).unwrap_or(Label::START)
+    }
+
+    /// The event's type as the headers say it.
+    #[must_use]
+    pub fn event_type(&self) -> Option<&str> {
+        self.header(headers::TYPE)
+    }
+
+    /// The event's id as the headers say it.
+    #[must_use]
+    pub fn event_id(&self) -> Option<Uuid> {
+        self.header(headers::ID)?.parse().ok()
+    }
+
+    /// When the event happened, as the headers say it.
+    #[must_use]
+    pub fn time(&self) -> Option<Timestamp> {
+        self.header(headers::TIME)?.parse().ok()
+    }
+
+    /// What the event belongs to, as the headers say it.
+    #[must_use]
+    pub fn correlation_id(&self) -> Option<Uuid> {
+        self.header(headers::CORRELATION)?.parse().ok()
+    }
+
+    /// The span it happened in, as the headers say it.
+    #[must_use]
+    pub fn traceparent(&self) -> Option<&str> {
+        self.header(headers::TRACEPARENT)
+    }
+
+    /// The event's ordinal in its aggregate's history, as the headers say it.
+    #[must_use]
+    pub fn sequence(&self) -> Option<i32> {
+        self.header(headers::SEQUENCE)?.parse().ok()
+    }
+
+    /// The version of the payload's schema, as the headers say it.
+    pub(crate) fn version(&self) -> Option<i16> {
+        self.version_text().parse().ok()
+    }
+
+    /// The same as it stands there; empty where it does not.
+    pub(crate) fn version_text(&self) -> &str {
+        self.header(headers::DATA_SCHEMA).and_then(|schema| schema.rsplit(':').next()).unwrap_or_default()
+    }
+
+    /// The event in it with what came along, or why it can't be applied.
+    pub(crate) fn receive(&self) -> Result<Received, (Code, String)> {
+        let foreign = |what: &str| (Code::Foreign, format!("not published by the relay: {what}"));
+        if self.label().is_none() {
+            return Err(foreign("no ordermill-label header"));
+        }
+        let event_id = self.event_id().ok_or_else(|| foreign("no ce_id header"))?;
+        let at = self.time().ok_or_else(|| foreign("no ce_time header"))?;
+        let name = self.event_type().ok_or_else(|| foreign("no ce_type header"))?;
+        let version = self.version().ok_or_else(|| foreign("no ce_dataschema header"))?;
+        let payload = self.payload.as_deref().unwrap_or_default();
+        let event = Event::decode(name, version, payload).map_err(|error| {
+            let code = match error {
+                DecodeError::UnknownType { .. } => Code::UnknownType,
+                DecodeError::NotJson { .. } => Code::Undecodable,
+                DecodeError::Payload { .. } => Code::Schema,
+            };
+            (code, error.to_string())
+        })?;
+        if self.key.as_deref() != Some(event.key().to_string().as_bytes()) {
+            return Err((
+                Code::KeyMismatch,
+                format!("the key is not {}, which the payload says", event.key()),
+            ));
+        }
+        let trace = TraceContext::child_of(self.traceparent());
+        Ok(Received { event_id, event, at, place: self.place.clone(), trace })
+    }
+}
