@@ -11,17 +11,19 @@ use ordermill_store::idempotency::{self, FirstAnswer, Keep, Request};
 use ordermill_store::{Decision, Written};
 use serde::de::DeserializeOwned;
 use sqlx::{Postgres, Transaction};
+use utoipa::IntoParams;
+use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use crate::app::Api;
 use crate::auth::Caller;
 use crate::body::Json;
 use crate::idempotency::{Answer, RunningKey, in_use, replay};
-use crate::path;
-use crate::problem::{Code, Problem};
+use crate::path::{self, Id, Noun};
+use crate::problem::{Code, Problem, Refuses};
 use crate::request::RequestContext;
 
 /// The header that a repetition is told by.
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
+pub(crate) const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 /// How long a key may be.
 const KEY_LENGTH_MAX: usize = 255;
 
@@ -63,6 +65,35 @@ where
         let who: Caller = caller.into();
         let request = Request { caller: who.name(), route, key, body_hash: hash };
         Ok(Keyed { caller, path, context, request, body: value })
+    }
+}
+
+/// The header, as the document shows it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "describes what `key` reads")]
+struct KeyHeader {
+    /// 1 to 255 visible ASCII characters, the same when the request is repeated
+    #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255)]
+    key: String,
+}
+
+impl<W, T> IntoParams for Keyed<W, (), T> {
+    fn into_params(parameter_in: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        KeyHeader::into_params(parameter_in)
+    }
+}
+
+impl<W, N: Noun, T> IntoParams for Keyed<W, Id<N>, T> {
+    fn into_params(parameter_in: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        [Id::<N>::into_params(&parameter_in), KeyHeader::into_params(&parameter_in)].concat()
+    }
+}
+
+impl<W: Refuses, P: Refuses, T> Refuses for Keyed<W, P, T> {
+    fn add_codes(codes: &mut Vec<Code>) {
+        <(W, P, Json<T>)>::add_codes(codes);
+        codes.extend([Code::IdempotencyKeyMissing, Code::IdempotencyKeyInUse, Code::IdempotencyKeyReused]);
     }
 }
 
@@ -266,9 +297,9 @@ mod tests {
     fn there_is_one_key() {
         let mut headers = HeaderMap::new();
         assert_eq!(key(&headers).unwrap_err().code(), Code::IdempotencyKeyMissing);
-        headers.append(IDEMPOTENCY_KEY, HeaderValue::from_static("k"));
+        headers.append("idempotency-key", HeaderValue::from_static("k"));
         assert_eq!(key(&headers), Ok("k".to_owned()));
-        headers.append(IDEMPOTENCY_KEY, HeaderValue::from_static("k"));
+        headers.append("idempotency-key", HeaderValue::from_static("k"));
         assert_eq!(key(&headers).unwrap_err().code(), Code::IdempotencyKeyMissing);
     }
 

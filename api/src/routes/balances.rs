@@ -23,8 +23,8 @@ use crate::idempotency::{Answer, first_answer};
 use crate::keyed::{FirstTurn, Keyed};
 use crate::paging::{Items, PageQuery};
 use crate::path::{self, Id};
-use crate::problem::{Code, FieldError, Problem};
-use crate::problem_responses::problems;
+use crate::problem::{Code, FieldError, Problem, code};
+use crate::problem_responses::Problems;
 use crate::request::RequestContext;
 use crate::validation::limits;
 
@@ -33,7 +33,10 @@ const ENTRIES_DEFAULT: i64 = 5;
 
 /// The routes of balances.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(charge)).routes(routes!(show)).routes(routes!(entries))
+    OpenApiRouter::new()
+        .routes(routes!(charge_balance))
+        .routes(routes!(get_balance))
+        .routes(routes!(list_balance_entries))
 }
 
 /// Money that a user puts in.
@@ -142,34 +145,22 @@ impl From<EntryRow> for EntryView {
     }
 }
 
-problems! {
-    ChargeProblems: InvalidJson, IdempotencyKeyMissing, Unauthenticated, UserNotFound, RequestTimeout,
-    IdempotencyKeyInUse, PayloadTooLarge, UnsupportedMediaType, InvalidAmount, IdempotencyKeyReused
-}
+type ChargeBalanceRequest = Keyed<Caller, Id<path::User>, NewCharge>;
 
 /// Put money in
 #[utoipa::path(
     post,
     path = "/v1/users/{user_id}/balance/charges",
-    operation_id = "charge_balance",
-    tag = "Users and balances",
-    params(
-        ("user_id" = Uuid, Path, description = "The user"),
-        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters, the same when the \
-                                                            request is repeated", min_length = 1, max_length = 255),
-    ),
+    params(ChargeBalanceRequest),
     request_body = NewCharge,
     responses(
-        (status = 201, description = "Charged", body = ChargeView, headers(
-            ("Idempotency-Replayed" = String, description = "`true` where the request was repeated"),
-        )),
-        ChargeProblems,
+        (status = 201, description = "Charged", body = ChargeView),
+        Problems<(ChargeBalanceRequest, code::InvalidAmount)>,
     ),
-    security(("api_key" = [])),
 )]
-async fn charge(
+async fn charge_balance(
     State(api): State<Api>,
-    Keyed { caller, path: Id(user_id, _), context, request, body }: Keyed<Caller, Id<path::User>, NewCharge>,
+    Keyed { caller, path: Id(user_id, _), context, request, body }: ChargeBalanceRequest,
 ) -> Result<Response, Problem> {
     caller.acting_for(user_id)?;
     let amount = body.check()?;
@@ -205,19 +196,17 @@ async fn book(
     .await
 }
 
-problems! { ShowProblems: Unauthenticated, UserNotFound }
-
 /// Show a balance
 #[utoipa::path(
     get,
     path = "/v1/users/{user_id}/balance",
-    operation_id = "get_balance",
-    tag = "Users and balances",
-    params(("user_id" = Uuid, Path, description = "The user")),
-    responses((status = 200, description = "The balance", body = BalanceView), ShowProblems),
-    security(("api_key" = [])),
+    params(Id<path::User>),
+    responses(
+        (status = 200, description = "The balance", body = BalanceView),
+        Problems<(Caller, Id<path::User>)>,
+    ),
 )]
-async fn show(
+async fn get_balance(
     State(api): State<Api>,
     caller: Caller,
     Id(user_id, _): Id<path::User>,
@@ -234,21 +223,19 @@ async fn show(
     }))
 }
 
-problems! { EntriesProblems: Unauthenticated, UserNotFound, ValidationFailed }
-
 /// List what happened to a balance, newest first
 ///
 /// 5 entries unless `limit` says otherwise.
 #[utoipa::path(
     get,
     path = "/v1/users/{user_id}/balance/entries",
-    operation_id = "list_balance_entries",
-    tag = "Users and balances",
-    params(("user_id" = Uuid, Path, description = "The user"), PageQuery),
-    responses((status = 200, description = "A page of entries", body = Items<EntryView>), EntriesProblems),
-    security(("api_key" = [])),
+    params(Id<path::User>, PageQuery),
+    responses(
+        (status = 200, description = "A page of entries", body = Items<EntryView>),
+        Problems<(Caller, Id<path::User>, code::ValidationFailed)>,
+    ),
 )]
-async fn entries(
+async fn list_balance_entries(
     State(api): State<Api>,
     caller: Caller,
     Id(user_id, _): Id<path::User>,

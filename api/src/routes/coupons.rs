@@ -24,8 +24,8 @@ use crate::body::{object, optional_whole, whole};
 use crate::idempotency::{Answer, first_answer};
 use crate::keyed::{FirstTurn, Keyed};
 use crate::path::{self, Id};
-use crate::problem::Problem;
-use crate::problem_responses::problems;
+use crate::problem::{Problem, code};
+use crate::problem_responses::Problems;
 use crate::request::RequestContext;
 use crate::validation::{Checks, limits};
 
@@ -35,8 +35,8 @@ const VALID_DAYS: i64 = 30;
 /// The routes of coupons.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
-        .routes(routes!(create))
-        .routes(routes!(show))
+        .routes(routes!(create_coupon))
+        .routes(routes!(get_coupon))
         .merge(claims::routes())
         .merge(user_coupons::routes())
 }
@@ -217,34 +217,23 @@ impl CouponView {
     }
 }
 
-problems! {
-    CreateProblems: InvalidJson, IdempotencyKeyMissing, Unauthenticated, Forbidden, RequestTimeout,
-    IdempotencyKeyInUse, PayloadTooLarge, UnsupportedMediaType, ValidationFailed, IdempotencyKeyReused
-}
+type CreateCouponRequest = Keyed<Admin, (), NewCoupon>;
 
 /// Put a coupon up to be claimed (administrators)
 #[utoipa::path(
     post,
     path = "/v1/coupons",
-    operation_id = "create_coupon",
-    tag = "Coupons",
-    params(
-        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters, the same when the \
-                                                            request is repeated", min_length = 1, max_length = 255),
-    ),
+    params(CreateCouponRequest),
     request_body = NewCoupon,
     responses(
-        (status = 201, description = "Put up", body = CouponView, headers(
-            ("Location" = String, description = "The coupon"),
-            ("Idempotency-Replayed" = String, description = "`true` where the request was repeated"),
-        )),
-        CreateProblems,
+        (status = 201, description = "Put up", body = CouponView,
+            headers(("Location" = String, description = "The coupon"))),
+        Problems<(CreateCouponRequest, code::ValidationFailed)>,
     ),
-    security(("api_key" = [])),
 )]
-async fn create(
+async fn create_coupon(
     State(api): State<Api>,
-    Keyed { context, request, body, .. }: Keyed<Admin, (), NewCoupon>,
+    Keyed { context, request, body, .. }: CreateCouponRequest,
 ) -> Result<Response, Problem> {
     let coupon = body.check()?;
     let answer = api.once(request, |api, turn| store(api, turn, context, coupon)).await?;
@@ -269,18 +258,14 @@ async fn store(
     .await
 }
 
-problems! { ShowProblems: CouponNotFound }
-
 /// Show a coupon
 #[utoipa::path(
     get,
     path = "/v1/coupons/{coupon_id}",
-    operation_id = "get_coupon",
-    tag = "Coupons",
-    params(("coupon_id" = Uuid, Path, description = "The coupon")),
-    responses((status = 200, description = "The coupon", body = CouponView), ShowProblems),
+    params(Id<path::Coupon>),
+    responses((status = 200, description = "The coupon", body = CouponView), Problems<Id<path::Coupon>>),
 )]
-async fn show(
+async fn get_coupon(
     State(api): State<Api>,
     Id(coupon_id, _): Id<path::Coupon>,
 ) -> Result<JsonAnswer<CouponView>, Problem> {

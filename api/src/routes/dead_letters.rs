@@ -17,8 +17,8 @@ use crate::auth::Admin;
 use crate::dead_letters::{All, GroupView, LetterView, WholeLetterView};
 use crate::paging::{Items, PageQuery};
 use crate::path::{self, Id};
-use crate::problem::Problem;
-use crate::problem_responses::problems;
+use crate::problem::{Problem, code};
+use crate::problem_responses::Problems;
 use crate::validation::Checks;
 
 use filter::LetterFilter;
@@ -29,15 +29,13 @@ const LETTERS_DEFAULT: i64 = 20;
 /// The routes of dead letters.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
-        .routes(routes!(list))
-        .routes(routes!(groups))
-        .routes(routes!(show))
+        .routes(routes!(list_dead_letters))
+        .routes(routes!(count_dead_letters))
+        .routes(routes!(get_dead_letter))
         .merge(changes::routes())
         .merge(replays::routes())
         .merge(halts::routes())
 }
-
-problems! { ListProblems: Unauthenticated, Forbidden, ValidationFailed }
 
 /// List dead letters, the newest first (administrators)
 ///
@@ -46,13 +44,13 @@ problems! { ListProblems: Unauthenticated, Forbidden, ValidationFailed }
 #[utoipa::path(
     get,
     path = "/v1/dead-letters",
-    operation_id = "list_dead_letters",
-    tag = "Dead letters",
     params(LetterFilter, PageQuery),
-    responses((status = 200, description = "A page of dead letters", body = Items<LetterView>), ListProblems),
-    security(("api_key" = [])),
+    responses(
+        (status = 200, description = "A page of dead letters", body = Items<LetterView>),
+        Problems<(Admin, code::ValidationFailed)>,
+    ),
 )]
-async fn list(
+async fn list_dead_letters(
     State(api): State<Api>,
     Admin(_caller): Admin,
     filter: LetterFilter,
@@ -66,19 +64,17 @@ async fn list(
     Ok(JsonAnswer(Items::of_rows(rows, page.limit, |letter: &Letter| letter.ordinal, LetterView::from)))
 }
 
-problems! { GroupsProblems: Unauthenticated, Forbidden, ValidationFailed }
-
 /// Count dead letters by topic, group and code (administrators)
 #[utoipa::path(
     get,
     path = "/v1/dead-letters/groups",
-    operation_id = "count_dead_letters",
-    tag = "Dead letters",
     params(LetterFilter),
-    responses((status = 200, description = "The counts", body = All<GroupView>), GroupsProblems),
-    security(("api_key" = [])),
+    responses(
+        (status = 200, description = "The counts", body = All<GroupView>),
+        Problems<(Admin, code::ValidationFailed)>,
+    ),
 )]
-async fn groups(
+async fn count_dead_letters(
     State(api): State<Api>,
     Admin(_caller): Admin,
     filter: LetterFilter,
@@ -89,19 +85,17 @@ async fn groups(
     Ok(JsonAnswer(All::of(letters::counts(&api.journal.pool, &filter).await?)))
 }
 
-problems! { ShowProblems: Unauthenticated, Forbidden, DeadLetterNotFound }
-
 /// Show a dead letter with headers, payload and what was done to it (administrators)
 #[utoipa::path(
     get,
     path = "/v1/dead-letters/{dead_letter_id}",
-    operation_id = "get_dead_letter",
-    tag = "Dead letters",
-    params(("dead_letter_id" = Uuid, Path, description = "The dead letter")),
-    responses((status = 200, description = "The dead letter", body = WholeLetterView), ShowProblems),
-    security(("api_key" = [])),
+    params(Id<path::DeadLetter>),
+    responses(
+        (status = 200, description = "The dead letter", body = WholeLetterView),
+        Problems<(Admin, Id<path::DeadLetter>)>,
+    ),
 )]
-async fn show(
+async fn get_dead_letter(
     State(api): State<Api>,
     Admin(_caller): Admin,
     Id(dead_letter_id, _): Id<path::DeadLetter>,

@@ -34,8 +34,8 @@ use crate::keyed::Keyed;
 use crate::order_command::RETRY_AFTER_S;
 use crate::path::{self, Id};
 use crate::prefer::Prefer;
-use crate::problem::Problem;
-use crate::problem_responses::problems;
+use crate::problem::{Problem, code};
+use crate::problem_responses::Problems;
 use crate::validation::{Checks, limits};
 
 /// The version of an order that has just been accepted.
@@ -46,9 +46,9 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 /// The routes of orders.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
-        .routes(routes!(place))
-        .routes(routes!(show))
-        .routes(routes!(events))
+        .routes(routes!(place_order))
+        .routes(routes!(get_order))
+        .routes(routes!(get_order_events))
         .merge(cancellation::routes())
         .merge(stream::routes())
         .merge(list::routes())
@@ -118,11 +118,7 @@ fn check_lines(checks: &mut Checks, lines: &[NewOrderLine]) -> Vec<WantedLine> {
     wanted
 }
 
-problems! {
-    PlaceProblems: InvalidJson, IdempotencyKeyMissing, Unauthenticated, UserNotFound, RequestTimeout,
-    IdempotencyKeyInUse, PayloadTooLarge, UnsupportedMediaType, ValidationFailed, IdempotencyKeyReused,
-    OrderedProductNotFound, ProductWithdrawn
-}
+type PlaceOrderRequest = Keyed<Caller, (), NewOrder>;
 
 /// Place an order
 ///
@@ -132,30 +128,23 @@ problems! {
 #[utoipa::path(
     post,
     path = "/v1/orders",
-    operation_id = "place_order",
-    tag = "Orders",
-    params(
-        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters, the same when the \
-                                                            request is repeated", min_length = 1, max_length = 255),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds, at most 30",
-            example = "wait=10"),
-    ),
+    params(PlaceOrderRequest, Prefer),
     request_body = NewOrder,
     responses(
         (status = 202, description = "Accepted", body = OrderView, headers(
             ("Location" = String, description = "The order"),
-            ("Retry-After" = String, description = "When to ask how far it is, in seconds"),
             ("ETag" = String, description = "The order's version"),
-            ("Idempotency-Replayed" = String, description = "`true` where the request was repeated"),
         )),
-        PlaceProblems,
+        Problems<(
+            PlaceOrderRequest, code::UserNotFound, code::ValidationFailed, code::OrderedProductNotFound,
+            code::ProductWithdrawn,
+        )>,
     ),
-    security(("api_key" = [])),
 )]
-async fn place(
+async fn place_order(
     State(api): State<Api>,
     prefer: Prefer,
-    Keyed { caller, context, request, body, .. }: Keyed<Caller, (), NewOrder>,
+    Keyed { caller, context, request, body, .. }: PlaceOrderRequest,
 ) -> Result<Response, Problem> {
     let wanted = body.check()?;
     caller.acting_for(wanted.user_id)?;
@@ -208,35 +197,27 @@ fn applied(wait: Duration) -> HeaderValue {
     HeaderValue::try_from(format!("wait={}", wait.as_secs())).unwrap_or(HeaderValue::from_static("wait"))
 }
 
-problems! { ShowProblems: Unauthenticated, OrderNotFound }
-
 /// Show an order
 ///
 /// With `Prefer: wait=N` the answer is held until the order has come to rest or N seconds are over.
 #[utoipa::path(
     get,
     path = "/v1/orders/{order_id}",
-    operation_id = "get_order",
-    tag = "Orders",
     params(
-        ("order_id" = Uuid, Path, description = "The order"),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds, at most 30",
-            example = "wait=10"),
+        Id<path::Order>,
+        Prefer,
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of what the client has",
             example = "\"1\""),
     ),
     responses(
-        (status = 200, description = "The order", body = OrderView, headers(
-            ("ETag" = String, description = "The order's version"),
-        )),
-        (status = 304, description = "The client has this version", headers(
-            ("ETag" = String, description = "The order's version"),
-        )),
-        ShowProblems,
+        (status = 200, description = "The order", body = OrderView,
+            headers(("ETag" = String, description = "The order's version"))),
+        (status = 304, description = "The client has this version",
+            headers(("ETag" = String, description = "The order's version"))),
+        Problems<(Caller, Id<path::Order>)>,
     ),
-    security(("api_key" = [])),
 )]
-async fn show(
+async fn get_order(
     State(api): State<Api>,
     caller: Caller,
     Id(order_id, _): Id<path::Order>,
@@ -268,8 +249,6 @@ async fn find(api: &Api, caller: Caller, order_id: Uuid) -> Result<Order, Proble
     order.filter(|order| caller.may_act_for(order.user_id)).ok_or_else(path::unknown::<path::Order>)
 }
 
-problems! { EventsProblems: Unauthenticated, OrderNotFound }
-
 /// Show an order's timeline, oldest first
 ///
 /// What happened, who or what caused it, where it went, and what it did at the payment gateway and to the balance. Dead
@@ -277,13 +256,13 @@ problems! { EventsProblems: Unauthenticated, OrderNotFound }
 #[utoipa::path(
     get,
     path = "/v1/orders/{order_id}/events",
-    operation_id = "get_order_events",
-    tag = "Orders",
-    params(("order_id" = Uuid, Path, description = "The order")),
-    responses((status = 200, description = "The timeline", body = Timeline), EventsProblems),
-    security(("api_key" = [])),
+    params(Id<path::Order>),
+    responses(
+        (status = 200, description = "The timeline", body = Timeline),
+        Problems<(Caller, Id<path::Order>)>,
+    ),
 )]
-async fn events(
+async fn get_order_events(
     State(api): State<Api>,
     caller: Caller,
     Id(order_id, _): Id<path::Order>,

@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use crate::app::Api;
 use crate::body;
-use crate::problem::{Code, Problem};
-use crate::problem_responses::problems;
+use crate::problem::{Code, Problem, code};
+use crate::problem_responses::Problems;
 use crate::signature;
 
 /// The header with the gateway's signature.
@@ -23,7 +23,7 @@ const SIGNATURE: HeaderName = HeaderName::from_static("ordermill-signature");
 
 /// The routes of payments.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(callback))
+    OpenApiRouter::new().routes(routes!(receive_payment_callback))
 }
 
 /// How the gateway decided a charge.
@@ -65,24 +65,23 @@ struct Received {
     received: bool,
 }
 
-problems! { CallbackProblems: InvalidJson, InvalidSignature, RequestTimeout, PayloadTooLarge }
-
 /// Tell of a charge's decision (the payment gateway)
 ///
 /// A repeated callback has no effect.
 #[utoipa::path(
     post,
     path = "/v1/payments/callbacks",
-    operation_id = "receive_payment_callback",
-    tag = "Gateway callbacks",
     params(
         ("Ordermill-Signature" = String, Header, description = "`t=<unix seconds>,v1=<hex HMAC-SHA256 of \
                                                                 \"t.body\">`, at most 300 seconds off"),
     ),
     request_body = Callback,
-    responses((status = 200, description = "Received", body = Received), CallbackProblems),
+    responses(
+        (status = 200, description = "Received", body = Received),
+        Problems<(code::InvalidJson, code::InvalidSignature, code::RequestTimeout, code::PayloadTooLarge)>,
+    ),
 )]
-async fn callback(
+async fn receive_payment_callback(
     State(api): State<Api>,
     headers: HeaderMap,
     body: Body,

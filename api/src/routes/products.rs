@@ -26,8 +26,8 @@ use crate::body::whole;
 use crate::idempotency::{Answer, first_answer};
 use crate::keyed::{FirstTurn, Keyed};
 use crate::path::{self, Id};
-use crate::problem::Problem;
-use crate::problem_responses::problems;
+use crate::problem::{Problem, code};
+use crate::problem_responses::Problems;
 use crate::product_cache::Found;
 use crate::request::RequestContext;
 use crate::validation::{Checks, limits};
@@ -35,8 +35,8 @@ use crate::validation::{Checks, limits};
 /// The routes of products.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
-        .routes(routes!(create))
-        .routes(routes!(show))
+        .routes(routes!(create_product))
+        .routes(routes!(get_product))
         .merge(list::routes())
         .merge(change::routes())
         .merge(stock::routes())
@@ -149,34 +149,23 @@ impl From<StockedProduct> for ProductView {
     }
 }
 
-problems! {
-    CreateProblems: InvalidJson, IdempotencyKeyMissing, Unauthenticated, Forbidden, RequestTimeout,
-    IdempotencyKeyInUse, PayloadTooLarge, UnsupportedMediaType, ValidationFailed, IdempotencyKeyReused
-}
+type CreateProductRequest = Keyed<Admin, (), NewProduct>;
 
 /// Add a product (administrators)
 #[utoipa::path(
     post,
     path = "/v1/products",
-    operation_id = "create_product",
-    tag = "Products",
-    params(
-        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters, the same when the \
-                                                            request is repeated", min_length = 1, max_length = 255),
-    ),
+    params(CreateProductRequest),
     request_body = NewProduct,
     responses(
-        (status = 201, description = "Added", body = ProductView, headers(
-            ("Location" = String, description = "The product"),
-            ("Idempotency-Replayed" = String, description = "`true` where the request was repeated"),
-        )),
-        CreateProblems,
+        (status = 201, description = "Added", body = ProductView,
+            headers(("Location" = String, description = "The product"))),
+        Problems<(CreateProductRequest, code::ValidationFailed)>,
     ),
-    security(("api_key" = [])),
 )]
-async fn create(
+async fn create_product(
     State(api): State<Api>,
-    Keyed { context, request, body, .. }: Keyed<Admin, (), NewProduct>,
+    Keyed { context, request, body, .. }: CreateProductRequest,
 ) -> Result<Response, Problem> {
     let product = body.check()?;
     let answer = api.once(request, |api, turn| store(api, turn, context, product)).await?;
@@ -203,20 +192,16 @@ async fn store(
     .await
 }
 
-problems! { ShowProblems: ProductNotFound }
-
 /// Show a product
 ///
 /// `stock` is exact as of the request.
 #[utoipa::path(
     get,
     path = "/v1/products/{product_id}",
-    operation_id = "get_product",
-    tag = "Products",
-    params(("product_id" = Uuid, Path, description = "The product")),
-    responses((status = 200, description = "The product", body = ProductView), ShowProblems),
+    params(Id<path::Product>),
+    responses((status = 200, description = "The product", body = ProductView), Problems<Id<path::Product>>),
 )]
-async fn show(
+async fn get_product(
     State(api): State<Api>,
     Id(product_id, _): Id<path::Product>,
 ) -> Result<JsonAnswer<ProductView>, Problem> {

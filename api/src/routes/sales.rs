@@ -1,7 +1,7 @@
 //! What was sold: the ranking of products, and statistics over time.
 
-mod popular;
-mod statistics;
+pub(super) mod popular;
+pub(super) mod statistics;
 
 use std::ops::RangeInclusive;
 
@@ -10,8 +10,6 @@ use jiff::civil::Date;
 use ordermill_domain::sales::calendar::Days;
 use serde::de::DeserializeOwned;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use crate::app::Api;
 use crate::paging;
@@ -22,11 +20,6 @@ use crate::validation::{Checks, limits};
 const DATES: RangeInclusive<Date> = Date::constant(1970, 1, 1)..=Date::constant(2999, 12, 31);
 /// How a date is written.
 const DATE_LENGTH: usize = "2026-01-31".len();
-
-/// The routes of sales.
-pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(popular::popular)).routes(routes!(statistics::statistics))
-}
 
 /// Reads a query of which every parameter may be left out.
 fn query<Q: DeserializeOwned>(parts: &Parts, field: &'static str) -> Result<Q, Problem> {

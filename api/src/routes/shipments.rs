@@ -25,15 +25,15 @@ use crate::idempotency::{Answer, first_answer};
 use crate::keyed::{FirstTurn, Keyed};
 use crate::order_command::{order_of, refusal};
 use crate::path::{self, Id};
-use crate::problem::Problem;
-use crate::problem_responses::problems;
+use crate::problem::{Problem, code};
+use crate::problem_responses::Problems;
 use crate::request::RequestContext;
 use crate::routes::orders::note_order;
 use crate::validation::{Checks, limits};
 
 /// The routes of shipments.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(ship)).routes(routes!(deliver))
+    OpenApiRouter::new().routes(routes!(ship_order)).routes(routes!(deliver_shipment))
 }
 
 /// A shipment to be sent off.
@@ -140,39 +140,22 @@ fn shipment_of(state: &Orders, shipment_id: Uuid) -> Result<&Shipment, Problem> 
     state.shipments.get(&shipment_id).ok_or_else(path::unknown::<path::Shipment>)
 }
 
-problems! {
-    ShipProblems: InvalidJson, IdempotencyKeyMissing, Unauthenticated, Forbidden, OrderNotFound, RequestTimeout,
-    OrderBusy, NothingToShip, IdempotencyKeyInUse, PayloadTooLarge, UnsupportedMediaType, ValidationFailed,
-    IdempotencyKeyReused
-}
+type ShipOrderRequest = Keyed<Admin, Id<path::Order>, NewShipment>;
 
 /// Send a part or all of an order off (administrators)
 #[utoipa::path(
     post,
     path = "/v1/orders/{order_id}/shipments",
-    operation_id = "ship_order",
-    tag = "Orders",
-    params(
-        ("order_id" = Uuid, Path, description = "The order"),
-        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters, the same when the \
-                                                            request is repeated", min_length = 1, max_length = 255),
-    ),
+    params(ShipOrderRequest),
     request_body = NewShipment,
     responses(
-        (status = 201, description = "On its way", body = ShipmentView, headers(
-            ("Idempotency-Replayed" = String, description = "`true` where the request was repeated"),
-        )),
-        ShipProblems,
+        (status = 201, description = "On its way", body = ShipmentView),
+        Problems<(ShipOrderRequest, code::OrderBusy, code::NothingToShip, code::ValidationFailed)>,
     ),
-    security(("api_key" = [])),
 )]
-async fn ship(
+async fn ship_order(
     State(api): State<Api>,
-    Keyed { caller: Admin(caller), path: Id(order_id, _), context, request, body }: Keyed<
-        Admin,
-        Id<path::Order>,
-        NewShipment,
-    >,
+    Keyed { caller: Admin(caller), path: Id(order_id, _), context, request, body }: ShipOrderRequest,
 ) -> Result<Response, Problem> {
     note_order(order_id);
     let (lines, tracking_number) = body.check()?;
@@ -206,21 +189,19 @@ async fn send_off(
     .await
 }
 
-problems! { DeliverProblems: Unauthenticated, Forbidden, ShipmentNotFound }
-
 /// A shipment has arrived (administrators)
 ///
 /// The order is `DELIVERED` when all its lines are. A shipment that has arrived already stays as it is.
 #[utoipa::path(
     post,
     path = "/v1/shipments/{shipment_id}/delivery",
-    operation_id = "deliver_shipment",
-    tag = "Orders",
-    params(("shipment_id" = Uuid, Path, description = "The shipment")),
-    responses((status = 200, description = "The shipment", body = ShipmentView), DeliverProblems),
-    security(("api_key" = [])),
+    params(Id<path::Shipment>),
+    responses(
+        (status = 200, description = "The shipment", body = ShipmentView),
+        Problems<(Admin, Id<path::Shipment>)>,
+    ),
 )]
-async fn deliver(
+async fn deliver_shipment(
     State(api): State<Api>,
     Admin(caller): Admin,
     Id(shipment_id, _): Id<path::Shipment>,

@@ -19,14 +19,14 @@ use crate::auth::Caller;
 use crate::body::Json;
 use crate::keys::new_api_key;
 use crate::path::{self, Id};
-use crate::problem::{Code, Problem};
-use crate::problem_responses::problems;
+use crate::problem::{Code, Problem, code};
+use crate::problem_responses::Problems;
 use crate::request::RequestContext;
 use crate::validation::{Checks, limits};
 
 /// The routes of users.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(sign_up)).routes(routes!(show)).routes(routes!(erase))
+    OpenApiRouter::new().routes(routes!(sign_up)).routes(routes!(get_user)).routes(routes!(erase_user))
 }
 
 /// Somebody who signs up.
@@ -88,22 +88,17 @@ struct SignedUpView {
 
 type SignedUp = (StatusCode, [(HeaderName, String); 1], JsonAnswer<SignedUpView>);
 
-problems! { SignUpProblems: InvalidJson, RequestTimeout, EmailTaken, PayloadTooLarge, UnsupportedMediaType, ValidationFailed }
-
 /// Sign up
 ///
 /// Opens a balance of 0, too.
 #[utoipa::path(
     post,
     path = "/v1/users",
-    operation_id = "sign_up",
-    tag = "Users and balances",
     request_body = NewUser,
     responses(
-        (status = 201, description = "Signed up", body = SignedUpView, headers(
-            ("Location" = String, description = "The user"),
-        )),
-        SignUpProblems,
+        (status = 201, description = "Signed up", body = SignedUpView,
+            headers(("Location" = String, description = "The user"))),
+        Problems<(Json<NewUser>, code::EmailTaken, code::ValidationFailed)>,
     ),
 )]
 async fn sign_up(
@@ -141,19 +136,14 @@ async fn store(api: Api, context: RequestContext, user: User, key_hash: Vec<u8>)
     }
 }
 
-problems! { ShowProblems: Unauthenticated, UserNotFound }
-
 /// Show a user
 #[utoipa::path(
     get,
     path = "/v1/users/{user_id}",
-    operation_id = "get_user",
-    tag = "Users and balances",
-    params(("user_id" = Uuid, Path, description = "The user")),
-    responses((status = 200, description = "The user", body = UserView), ShowProblems),
-    security(("api_key" = [])),
+    params(Id<path::User>),
+    responses((status = 200, description = "The user", body = UserView), Problems<(Caller, Id<path::User>)>),
 )]
-async fn show(
+async fn get_user(
     State(api): State<Api>,
     caller: Caller,
     Id(user_id, _): Id<path::User>,
@@ -163,8 +153,6 @@ async fn show(
     user.map(|user| JsonAnswer(user.into())).ok_or_else(path::unknown::<path::User>)
 }
 
-problems! { EraseProblems: Unauthenticated, UserNotFound }
-
 /// Erase a user
 ///
 /// Name and e-mail address are erased and all keys revoked; orders and balance stay under the id. Nobody sees the user
@@ -172,13 +160,10 @@ problems! { EraseProblems: Unauthenticated, UserNotFound }
 #[utoipa::path(
     delete,
     path = "/v1/users/{user_id}",
-    operation_id = "erase_user",
-    tag = "Users and balances",
-    params(("user_id" = Uuid, Path, description = "The user")),
-    responses((status = 204, description = "Erased"), EraseProblems),
-    security(("api_key" = [])),
+    params(Id<path::User>),
+    responses((status = 204, description = "Erased"), Problems<(Caller, Id<path::User>)>),
 )]
-async fn erase(
+async fn erase_user(
     State(api): State<Api>,
     caller: Caller,
     Id(user_id, _): Id<path::User>,

@@ -11,8 +11,8 @@ use utoipa_axum::routes;
 
 use crate::app::Api;
 use crate::auth::Admin;
-use crate::problem::Problem;
-use crate::problem_responses::problems;
+use crate::problem::{Problem, code};
+use crate::problem_responses::Problems;
 
 /// The route of verification.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
@@ -74,8 +74,6 @@ impl From<&Check> for CheckView {
     }
 }
 
-problems! { VerifyProblems: Unauthenticated, Forbidden, NotReady, VerificationRunning }
-
 /// Verify that money, stock, coupons, sagas and log add up (administrators)
 ///
 /// It reads everything, on the live system. One verification runs at a time in each API process: who asks meanwhile gets
@@ -83,10 +81,10 @@ problems! { VerifyProblems: Unauthenticated, Forbidden, NotReady, VerificationRu
 #[utoipa::path(
     get,
     path = "/v1/verification",
-    operation_id = "verify",
-    tag = "Operating",
-    responses((status = 200, description = "What was found", body = VerificationView), VerifyProblems),
-    security(("api_key" = [])),
+    responses(
+        (status = 200, description = "What was found", body = VerificationView),
+        Problems<(Admin, code::NotReady, code::VerificationRunning)>,
+    ),
 )]
 async fn verify(State(api): State<Api>, _admin: Admin) -> Result<JsonAnswer<VerificationView>, Problem> {
     let report = api.verifications.report().await?;

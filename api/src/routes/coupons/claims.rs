@@ -23,13 +23,13 @@ use crate::etag;
 use crate::order_command::RETRY_AFTER_S;
 use crate::path::{self, ClaimId, Id};
 use crate::prefer::Prefer;
-use crate::problem::{Code, Problem};
-use crate::problem_responses::problems;
+use crate::problem::{Code, Problem, code};
+use crate::problem_responses::Problems;
 use crate::request::RequestContext;
 
 /// The routes of claims.
 pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(claim)).routes(routes!(show))
+    OpenApiRouter::new().routes(routes!(claim_coupon)).routes(routes!(get_claim))
 }
 
 /// A claim to be made.
@@ -107,11 +107,6 @@ fn tag(row: &ClaimRow) -> HeaderValue {
         .unwrap_or(HeaderValue::from_static("\"\""))
 }
 
-problems! {
-    ClaimProblems: InvalidJson, Unauthenticated, CouponNotFound, UserNotFound, RequestTimeout, CouponSoldOut,
-    CouponNotClaimable, CouponAlreadyClaimed, PayloadTooLarge, UnsupportedMediaType
-}
-
 /// Claim a coupon
 ///
 /// Who is accepted first is served first: claims of one coupon are decided in the order of the log. Each user has one
@@ -119,25 +114,20 @@ problems! {
 #[utoipa::path(
     post,
     path = "/v1/coupons/{coupon_id}/claims",
-    operation_id = "claim_coupon",
-    tag = "Coupons",
-    params(
-        ("coupon_id" = Uuid, Path, description = "The coupon"),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds, at most 30",
-            example = "wait=10"),
-    ),
+    params(Id<path::Coupon>, Prefer),
     request_body = NewClaim,
     responses(
         (status = 202, description = "Asked for", body = ClaimView, headers(
             ("Location" = String, description = "The claim"),
-            ("Retry-After" = String, description = "When to ask how far it is, in seconds"),
             ("ETag" = String, description = "What is shown"),
         )),
-        ClaimProblems,
+        Problems<(
+            Caller, Id<path::Coupon>, Json<NewClaim>, code::UserNotFound, code::CouponSoldOut,
+            code::CouponNotClaimable, code::CouponAlreadyClaimed,
+        )>,
     ),
-    security(("api_key" = [])),
 )]
-async fn claim(
+async fn claim_coupon(
     State(api): State<Api>,
     caller: Caller,
     Id(coupon_id, _): Id<path::Coupon>,
@@ -214,35 +204,26 @@ fn refusal(code: ClaimFailureCode) -> Problem {
     }
 }
 
-problems! { ShowProblems: Unauthenticated, CouponNotFound, ClaimNotFound }
-
 /// Show a claim
 ///
 /// With `Prefer: wait=N` the answer is held until the claim is decided or N seconds are over.
 #[utoipa::path(
     get,
     path = "/v1/coupons/{coupon_id}/claims/{claim_id}",
-    operation_id = "get_claim",
-    tag = "Coupons",
     params(
-        ("coupon_id" = Uuid, Path, description = "The coupon"),
-        ("claim_id" = Uuid, Path, description = "The claim"),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds, at most 30",
-            example = "wait=10"),
+        ClaimId,
+        Prefer,
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of what the client has"),
     ),
     responses(
-        (status = 200, description = "The claim", body = ClaimView, headers(
-            ("ETag" = String, description = "What is shown"),
-        )),
-        (status = 304, description = "The client has this", headers(
-            ("ETag" = String, description = "What is shown"),
-        )),
-        ShowProblems,
+        (status = 200, description = "The claim", body = ClaimView,
+            headers(("ETag" = String, description = "What is shown"))),
+        (status = 304, description = "The client has this",
+            headers(("ETag" = String, description = "What is shown"))),
+        Problems<(Caller, ClaimId)>,
     ),
-    security(("api_key" = [])),
 )]
-async fn show(
+async fn get_claim(
     State(api): State<Api>,
     caller: Caller,
     ClaimId { coupon_id, claim_id }: ClaimId,

@@ -24,8 +24,8 @@ use crate::auth::{Admin, Caller};
 use crate::body::Json;
 use crate::paging::{self, Items, PageQuery};
 use crate::path::{self, Id};
-use crate::problem::{Code, Problem};
-use crate::problem_responses::problems;
+use crate::problem::{Code, Problem, code};
+use crate::problem_responses::Problems;
 use crate::request::RequestContext;
 use crate::validation::{self, Checks, limits};
 
@@ -34,7 +34,7 @@ const COUPONS_DEFAULT: i64 = 20;
 
 /// The routes of users' coupons.
 pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(of_user)).routes(routes!(revoke))
+    OpenApiRouter::new().routes(routes!(list_user_coupons)).routes(routes!(revoke_user_coupon))
 }
 
 /// A coupon that a user has.
@@ -125,19 +125,17 @@ impl FromStr for Place {
     }
 }
 
-problems! { OfUserProblems: Unauthenticated, UserNotFound, ValidationFailed }
-
 /// List the coupons that a user has, the newest first
 #[utoipa::path(
     get,
     path = "/v1/users/{user_id}/coupons",
-    operation_id = "list_user_coupons",
-    tag = "Coupons",
-    params(("user_id" = Uuid, Path, description = "The user"), StatusQuery, PageQuery),
-    responses((status = 200, description = "A page of coupons", body = Items<UserCouponView>), OfUserProblems),
-    security(("api_key" = [])),
+    params(Id<path::User>, StatusQuery, PageQuery),
+    responses(
+        (status = 200, description = "A page of coupons", body = Items<UserCouponView>),
+        Problems<(Caller, Id<path::User>, code::ValidationFailed)>,
+    ),
 )]
-async fn of_user(
+async fn list_user_coupons(
     State(api): State<Api>,
     caller: Caller,
     Id(user_id, _): Id<path::User>,
@@ -166,25 +164,22 @@ struct Revocation {
     reason: String,
 }
 
-problems! {
-    RevokeProblems: InvalidJson, Unauthenticated, Forbidden, UserCouponNotFound, RequestTimeout, CouponNotUsable,
-    PayloadTooLarge, UnsupportedMediaType, ValidationFailed
-}
-
 /// Take a user's coupon away (administrators)
 ///
 /// One that has expired or was taken away already stays as it is.
 #[utoipa::path(
     post,
     path = "/v1/user-coupons/{user_coupon_id}/revocation",
-    operation_id = "revoke_user_coupon",
-    tag = "Coupons",
-    params(("user_coupon_id" = Uuid, Path, description = "The user's coupon")),
+    params(Id<path::UserCoupon>),
     request_body = Revocation,
-    responses((status = 200, description = "The user's coupon", body = UserCouponView), RevokeProblems),
-    security(("api_key" = [])),
+    responses(
+        (status = 200, description = "The user's coupon", body = UserCouponView),
+        Problems<(
+            Admin, Id<path::UserCoupon>, Json<Revocation>, code::CouponNotUsable, code::ValidationFailed,
+        )>,
+    ),
 )]
-async fn revoke(
+async fn revoke_user_coupon(
     State(api): State<Api>,
     Admin(caller): Admin,
     Id(user_coupon_id, _): Id<path::UserCoupon>,

@@ -17,13 +17,13 @@ use crate::auth::Admin;
 use crate::body::{Json, present};
 use crate::dead_letters::WholeLetterView;
 use crate::path::{self, Id};
-use crate::problem::{Code, Problem};
-use crate::problem_responses::problems;
+use crate::problem::{Code, Problem, code};
+use crate::problem_responses::Problems;
 use crate::validation::{Checks, limits};
 
 /// The routes of what is done to a letter.
 pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(edit)).routes(routes!(discard))
+    OpenApiRouter::new().routes(routes!(edit_dead_letter)).routes(routes!(discard_dead_letter))
 }
 
 /// Another payload, as text or in base64, one of the two.
@@ -71,25 +71,23 @@ impl NewPayload {
     }
 }
 
-problems! {
-    EditProblems: InvalidJson, Unauthenticated, Forbidden, DeadLetterNotFound, RequestTimeout, DeadLetterBusy,
-    DeadLetterSettled, PayloadTooLarge, UnsupportedMediaType, ValidationFailed
-}
-
 /// Put another payload into a dead letter, for its next replay (administrators)
 ///
 /// The payload as it came is kept. Any payload is taken; `schema` of the answer says whether it now has the promised shape.
 #[utoipa::path(
     put,
     path = "/v1/dead-letters/{dead_letter_id}/payload",
-    operation_id = "edit_dead_letter",
-    tag = "Dead letters",
-    params(("dead_letter_id" = Uuid, Path, description = "The dead letter")),
+    params(Id<path::DeadLetter>),
     request_body = NewPayload,
-    responses((status = 200, description = "The dead letter", body = WholeLetterView), EditProblems),
-    security(("api_key" = [])),
+    responses(
+        (status = 200, description = "The dead letter", body = WholeLetterView),
+        Problems<(
+            Admin, Id<path::DeadLetter>, Json<NewPayload>, code::DeadLetterBusy, code::DeadLetterSettled,
+            code::ValidationFailed,
+        )>,
+    ),
 )]
-async fn edit(
+async fn edit_dead_letter(
     State(api): State<Api>,
     Admin(caller): Admin,
     Id(dead_letter_id, _): Id<path::DeadLetter>,
@@ -116,23 +114,21 @@ struct Discard {
     release_waiting: bool,
 }
 
-problems! {
-    DiscardProblems: InvalidJson, Unauthenticated, Forbidden, DeadLetterNotFound, RequestTimeout, DeadLetterBusy,
-    DeadLetterSettled, PayloadTooLarge, UnsupportedMediaType, ValidationFailed
-}
-
 /// Decide that a dead letter is never applied (administrators)
 #[utoipa::path(
     post,
     path = "/v1/dead-letters/{dead_letter_id}/discard",
-    operation_id = "discard_dead_letter",
-    tag = "Dead letters",
-    params(("dead_letter_id" = Uuid, Path, description = "The dead letter")),
+    params(Id<path::DeadLetter>),
     request_body = Discard,
-    responses((status = 200, description = "The dead letter", body = WholeLetterView), DiscardProblems),
-    security(("api_key" = [])),
+    responses(
+        (status = 200, description = "The dead letter", body = WholeLetterView),
+        Problems<(
+            Admin, Id<path::DeadLetter>, Json<Discard>, code::DeadLetterBusy, code::DeadLetterSettled,
+            code::ValidationFailed,
+        )>,
+    ),
 )]
-async fn discard(
+async fn discard_dead_letter(
     State(api): State<Api>,
     Admin(caller): Admin,
     Id(dead_letter_id, _): Id<path::DeadLetter>,

@@ -15,8 +15,8 @@ use crate::app::Api;
 use crate::auth::Admin;
 use crate::body::{Json, whole};
 use crate::dead_letters::{All, HaltView, ResumedView};
-use crate::problem::{Code, Problem};
-use crate::problem_responses::problems;
+use crate::problem::{Code, Problem, code};
+use crate::problem_responses::Problems;
 use crate::validation::{Checks, limits};
 
 /// For how long a group that goes on is not stopped again unless the client says otherwise, in seconds.
@@ -24,21 +24,22 @@ const UNCHECKED_DEFAULT_S: i64 = 60;
 
 /// The routes of groups that have stopped.
 pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(resume))
+    OpenApiRouter::new().routes(routes!(list_halts)).routes(routes!(resume_group))
 }
-
-problems! { ListProblems: Unauthenticated, Forbidden }
 
 /// List the groups that have stopped (administrators)
 #[utoipa::path(
     get,
     path = "/v1/dead-letters/halts",
-    operation_id = "list_halts",
-    tag = "Dead letters",
-    responses((status = 200, description = "The groups that have stopped", body = All<HaltView>), ListProblems),
-    security(("api_key" = [])),
+    responses(
+        (status = 200, description = "The groups that have stopped", body = All<HaltView>),
+        Problems<Admin>,
+    ),
 )]
-async fn list(State(api): State<Api>, Admin(_caller): Admin) -> Result<JsonAnswer<All<HaltView>>, Problem> {
+async fn list_halts(
+    State(api): State<Api>,
+    Admin(_caller): Admin,
+) -> Result<JsonAnswer<All<HaltView>>, Problem> {
     Ok(JsonAnswer(All::of(halts::halted(&api.journal.pool).await?)))
 }
 
@@ -75,23 +76,18 @@ fn not_halted() -> Problem {
     Problem::new(Code::HaltNotFound, "no group of this name has stopped, so there is nothing to resume")
 }
 
-problems! {
-    ResumeProblems: InvalidJson, Unauthenticated, Forbidden, HaltNotFound, RequestTimeout, PayloadTooLarge,
-    UnsupportedMediaType, ValidationFailed
-}
-
 /// Have a group go on that has stopped (administrators)
 #[utoipa::path(
     post,
     path = "/v1/dead-letters/halts/{group}/resume",
-    operation_id = "resume_group",
-    tag = "Dead letters",
     params(("group" = String, Path, description = "The group")),
     request_body = Resume,
-    responses((status = 200, description = "It goes on", body = ResumedView), ResumeProblems),
-    security(("api_key" = [])),
+    responses(
+        (status = 200, description = "It goes on", body = ResumedView),
+        Problems<(Admin, Json<Resume>, code::HaltNotFound, code::ValidationFailed)>,
+    ),
 )]
-async fn resume(
+async fn resume_group(
     State(api): State<Api>,
     Admin(caller): Admin,
     Group(group): Group,

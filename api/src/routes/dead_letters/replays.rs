@@ -24,8 +24,8 @@ use crate::keyed::{FirstTurn, Keyed};
 use crate::paging::{Items, PageQuery};
 use crate::path::{self, Id};
 use crate::prefer::Prefer;
-use crate::problem::{Code, FieldError, Problem};
-use crate::problem_responses::problems;
+use crate::problem::{Code, FieldError, Problem, code};
+use crate::problem_responses::Problems;
 use crate::validation::{Checks, limits};
 
 /// How many replays a page has unless the client says otherwise.
@@ -35,7 +35,7 @@ const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 
 /// The routes of replays.
 pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list, request)).routes(routes!(show))
+    OpenApiRouter::new().routes(routes!(list_replays, replay_dead_letters)).routes(routes!(get_replay))
 }
 
 /// A replay to be asked for: of `ids` or of what `filter` means, one of the two.
@@ -104,19 +104,17 @@ impl NewReplay {
     }
 }
 
-problems! { ListProblems: Unauthenticated, Forbidden, ValidationFailed }
-
 /// List replays, the newest first, without their letters (administrators)
 #[utoipa::path(
     get,
     path = "/v1/dead-letters/replays",
-    operation_id = "list_replays",
-    tag = "Dead letters",
     params(PageQuery),
-    responses((status = 200, description = "A page of replays", body = Items<ReplayView>), ListProblems),
-    security(("api_key" = [])),
+    responses(
+        (status = 200, description = "A page of replays", body = Items<ReplayView>),
+        Problems<(Admin, code::ValidationFailed)>,
+    ),
 )]
-async fn list(
+async fn list_replays(
     State(api): State<Api>,
     Admin(_caller): Admin,
     query: PageQuery,
@@ -127,11 +125,7 @@ async fn list(
     Ok(JsonAnswer(Items::of_rows(rows, page.limit, |replay: &Replay| replay.replay_id, view)))
 }
 
-problems! {
-    RequestProblems: InvalidJson, IdempotencyKeyMissing, Unauthenticated, Forbidden, RequestTimeout, DeadLetterSettled,
-    IdempotencyKeyInUse, PayloadTooLarge, UnsupportedMediaType, ValidationFailed, IdempotencyKeyReused,
-    SelectedDeadLetterNotFound
-}
+type ReplayDeadLettersRequest = Keyed<Admin, (), NewReplay>;
 
 /// Replay dead letters, or say what a replay would do (administrators)
 ///
@@ -140,29 +134,25 @@ problems! {
 #[utoipa::path(
     post,
     path = "/v1/dead-letters/replays",
-    operation_id = "replay_dead_letters",
-    tag = "Dead letters",
     params(
-        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters, the same when the \
-                                                            request is repeated", min_length = 1, max_length = 255),
+        ReplayDeadLettersRequest,
         ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds, at most 30, until all is \
                                                            decided", example = "wait=10"),
     ),
     request_body = NewReplay,
     responses(
-        (status = 202, description = "Asked for", body = RequestedView, headers(
-            ("Location" = String, description = "The replay"),
-            ("Retry-After" = String, description = "When to ask how far it is, in seconds"),
-            ("Idempotency-Replayed" = String, description = "`true` where the request was repeated"),
-        )),
-        RequestProblems,
+        (status = 202, description = "Asked for", body = RequestedView,
+            headers(("Location" = String, description = "The replay"))),
+        Problems<(
+            ReplayDeadLettersRequest, code::DeadLetterSettled, code::ValidationFailed,
+            code::SelectedDeadLetterNotFound,
+        )>,
     ),
-    security(("api_key" = [])),
 )]
-async fn request(
+async fn replay_dead_letters(
     State(api): State<Api>,
     prefer: Prefer,
-    Keyed { caller: Admin(caller), request, body, .. }: Keyed<Admin, (), NewReplay>,
+    Keyed { caller: Admin(caller), request, body, .. }: ReplayDeadLettersRequest,
 ) -> Result<Response, Problem> {
     let (selection, options) = body.check(&api.config.kafka.prefix)?;
     let mut answer = api.once(request, |api, turn| select(api, turn, caller, selection, options)).await?;
@@ -242,25 +232,19 @@ fn refusal(error: ReplayError, selection: &Selection) -> Problem {
     }
 }
 
-problems! { ShowProblems: Unauthenticated, Forbidden, ReplayNotFound }
-
 /// Show how far a replay is, with the verdict on each letter (administrators)
 ///
 /// With `Prefer: wait=N` the answer is held until every letter has its verdict or N seconds are over.
 #[utoipa::path(
     get,
     path = "/v1/dead-letters/replays/{replay_id}",
-    operation_id = "get_replay",
-    tag = "Dead letters",
-    params(
-        ("replay_id" = Uuid, Path, description = "The replay"),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds, at most 30",
-            example = "wait=10"),
+    params(Id<path::Replay>, Prefer),
+    responses(
+        (status = 200, description = "The replay", body = ReplayView),
+        Problems<(Admin, Id<path::Replay>)>,
     ),
-    responses((status = 200, description = "The replay", body = ReplayView), ShowProblems),
-    security(("api_key" = [])),
 )]
-async fn show(
+async fn get_replay(
     State(api): State<Api>,
     Admin(_caller): Admin,
     Id(replay_id, _): Id<path::Replay>,

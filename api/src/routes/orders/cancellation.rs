@@ -21,14 +21,14 @@ use crate::keyed::{FirstTurn, Keyed};
 use crate::order_command::{self, order_of, refusal};
 use crate::path::{self, Id};
 use crate::prefer::Prefer;
-use crate::problem::Problem;
-use crate::problem_responses::problems;
+use crate::problem::{Problem, code};
+use crate::problem_responses::Problems;
 use crate::request::RequestContext;
 use crate::validation::{Checks, limits};
 
 /// The route of cancellations.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(cancel))
+    OpenApiRouter::new().routes(routes!(cancel_order))
 }
 
 /// A cancellation.
@@ -52,11 +52,7 @@ impl Cancellation {
     }
 }
 
-problems! {
-    CancelProblems: InvalidJson, IdempotencyKeyMissing, Unauthenticated, OrderNotFound, RequestTimeout, OrderBusy,
-    OrderShipped, OrderNotCancellable, IdempotencyKeyInUse, PayloadTooLarge, UnsupportedMediaType,
-    ValidationFailed, IdempotencyKeyReused
-}
+type CancelOrderRequest = Keyed<Caller, Id<path::Order>, Cancellation>;
 
 /// Cancel an order
 ///
@@ -65,35 +61,23 @@ problems! {
 #[utoipa::path(
     post,
     path = "/v1/orders/{order_id}/cancellation",
-    operation_id = "cancel_order",
-    tag = "Orders",
-    params(
-        ("order_id" = Uuid, Path, description = "The order"),
-        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters, the same when the \
-                                                            request is repeated", min_length = 1, max_length = 255),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds, at most 30",
-            example = "wait=10"),
-    ),
+    params(CancelOrderRequest, Prefer),
     request_body = Cancellation,
     responses(
         (status = 202, description = "Being cancelled, or cancelled already", body = OrderView, headers(
             ("Location" = String, description = "The order"),
-            ("Retry-After" = String, description = "When to ask how far it is, in seconds"),
             ("ETag" = String, description = "The order's version"),
-            ("Idempotency-Replayed" = String, description = "`true` where the request was repeated"),
         )),
-        CancelProblems,
+        Problems<(
+            CancelOrderRequest, code::OrderBusy, code::OrderShipped, code::OrderNotCancellable,
+            code::ValidationFailed,
+        )>,
     ),
-    security(("api_key" = [])),
 )]
-async fn cancel(
+async fn cancel_order(
     State(api): State<Api>,
     prefer: Prefer,
-    Keyed { caller, path: Id(order_id, _), context, request, body }: Keyed<
-        Caller,
-        Id<path::Order>,
-        Cancellation,
-    >,
+    Keyed { caller, path: Id(order_id, _), context, request, body }: CancelOrderRequest,
 ) -> Result<Response, Problem> {
     note_order(order_id);
     let reason = body.check()?;

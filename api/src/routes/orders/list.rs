@@ -20,8 +20,8 @@ use crate::app::Api;
 use crate::auth::{Admin, Caller};
 use crate::paging::{self, Items, Page, PageQuery};
 use crate::path::{self, Id};
-use crate::problem::Problem;
-use crate::problem_responses::problems;
+use crate::problem::{Problem, code};
+use crate::problem_responses::Problems;
 use crate::validation::Checks;
 
 /// How many orders a page has unless the client says otherwise.
@@ -29,7 +29,7 @@ const ORDERS_DEFAULT: i64 = 20;
 
 /// The routes of lists.
 pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(of_user)).routes(routes!(of_everybody))
+    OpenApiRouter::new().routes(routes!(list_user_orders)).routes(routes!(list_orders))
 }
 
 /// Which orders a list is to have.
@@ -94,19 +94,17 @@ impl OverdueQuery {
     }
 }
 
-problems! { OfUserProblems: Unauthenticated, UserNotFound, ValidationFailed }
-
 /// List a user's orders, newest first
 #[utoipa::path(
     get,
     path = "/v1/users/{user_id}/orders",
-    operation_id = "list_user_orders",
-    tag = "Orders",
-    params(("user_id" = Uuid, Path, description = "The user"), StatusQuery, PageQuery),
-    responses((status = 200, description = "A page of orders", body = Items<OrderView>), OfUserProblems),
-    security(("api_key" = [])),
+    params(Id<path::User>, StatusQuery, PageQuery),
+    responses(
+        (status = 200, description = "A page of orders", body = Items<OrderView>),
+        Problems<(Caller, Id<path::User>, code::ValidationFailed)>,
+    ),
 )]
-async fn of_user(
+async fn list_user_orders(
     State(api): State<Api>,
     caller: Caller,
     Id(user_id, _): Id<path::User>,
@@ -124,19 +122,17 @@ async fn of_user(
     Ok(shown(rows, &page, now))
 }
 
-problems! { OfEverybodyProblems: Unauthenticated, Forbidden, ValidationFailed }
-
 /// List everybody's orders, newest first (administrators)
 #[utoipa::path(
     get,
     path = "/v1/orders",
-    operation_id = "list_orders",
-    tag = "Orders",
     params(StatusQuery, OverdueQuery, PageQuery),
-    responses((status = 200, description = "A page of orders", body = Items<OrderView>), OfEverybodyProblems),
-    security(("api_key" = [])),
+    responses(
+        (status = 200, description = "A page of orders", body = Items<OrderView>),
+        Problems<(Admin, code::ValidationFailed)>,
+    ),
 )]
-async fn of_everybody(
+async fn list_orders(
     State(api): State<Api>,
     Admin(_caller): Admin,
     status: StatusQuery,

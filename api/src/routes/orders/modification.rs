@@ -27,14 +27,14 @@ use crate::etag;
 use crate::order_command::{self, RETRY_AFTER_S, order_of, refusal};
 use crate::path::{self, Id};
 use crate::prefer::Prefer;
-use crate::problem::{Code, Problem};
-use crate::problem_responses::problems;
+use crate::problem::{Code, Problem, code};
+use crate::problem_responses::Problems;
 use crate::request::RequestContext;
 use crate::validation::Checks;
 
 /// The route of modifications.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(modify))
+    OpenApiRouter::new().routes(routes!(modify_order))
 }
 
 /// What an order is to have instead of its lines.
@@ -56,12 +56,6 @@ impl Modification {
     }
 }
 
-problems! {
-    ModifyProblems: InvalidJson, Unauthenticated, OrderNotFound, RequestTimeout, OrderBusy, OrderShipped,
-    VersionMismatch, PayloadTooLarge, UnsupportedMediaType, ValidationFailed, OrderedProductNotFound,
-    ProductWithdrawn, PreconditionRequired
-}
-
 /// Replace an order's lines
 ///
 /// Stock and payment are asked for the difference by the workers. Where one of them refuses, the order stays exactly as
@@ -69,27 +63,26 @@ problems! {
 #[utoipa::path(
     patch,
     path = "/v1/orders/{order_id}",
-    operation_id = "modify_order",
-    tag = "Orders",
     params(
-        ("order_id" = Uuid, Path, description = "The order"),
+        Id<path::Order>,
         ("If-Match" = String, Header, description = "The `ETag` of the order as the client has seen it",
             example = "\"3\""),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds, at most 30",
-            example = "wait=10"),
+        Prefer,
     ),
     request_body = Modification,
     responses(
         (status = 202, description = "Being modified", body = OrderView, headers(
             ("Location" = String, description = "The order"),
-            ("Retry-After" = String, description = "When to ask how far it is, in seconds"),
             ("ETag" = String, description = "The order's version"),
         )),
-        ModifyProblems,
+        Problems<(
+            Caller, Id<path::Order>, Json<Modification>, code::OrderBusy, code::OrderShipped,
+            code::VersionMismatch, code::ValidationFailed, code::OrderedProductNotFound,
+            code::ProductWithdrawn, code::PreconditionRequired,
+        )>,
     ),
-    security(("api_key" = [])),
 )]
-async fn modify(
+async fn modify_order(
     State(api): State<Api>,
     caller: Caller,
     Id(order_id, _): Id<path::Order>,

@@ -17,7 +17,7 @@ use crate::app::Api;
 use crate::auth::Caller;
 use crate::path::{self, Id};
 use crate::problem::Problem;
-use crate::problem_responses::problems;
+use crate::problem_responses::Problems;
 use crate::watching::Watch;
 
 /// How long nothing is sent at most: proxies cut connections that are silent for long.
@@ -32,10 +32,8 @@ const UNBUFFERED: (HeaderName, HeaderValue) =
 
 /// The route of streams.
 pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(follow))
+    OpenApiRouter::new().routes(routes!(stream_order))
 }
-
-problems! { StreamProblems: Unauthenticated, OrderNotFound }
 
 /// Follow an order
 ///
@@ -46,21 +44,18 @@ problems! { StreamProblems: Unauthenticated, OrderNotFound }
 #[utoipa::path(
     get,
     path = "/v1/orders/{order_id}/stream",
-    operation_id = "stream_order",
-    tag = "Orders",
     params(
-        ("order_id" = Uuid, Path, description = "The order"),
+        Id<path::Order>,
         ("Last-Event-ID" = Option<i32>, Header, description = "The version that the client has", example = 1),
     ),
     responses(
         (status = 200, description = "The order, as it is and as it changes", body = String,
             content_type = "text/event-stream", example = "id: 1\nevent: order\ndata: {\"status\":\"PENDING\"}\n\n"),
         (status = 204, description = "The client has the final state: do not come again"),
-        StreamProblems,
+        Problems<(Caller, Id<path::Order>)>,
     ),
-    security(("api_key" = [])),
 )]
-async fn follow(
+async fn stream_order(
     State(api): State<Api>,
     caller: Caller,
     Id(order_id, _): Id<path::Order>,

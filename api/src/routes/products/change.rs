@@ -19,14 +19,14 @@ use crate::app::Api;
 use crate::auth::Admin;
 use crate::body::{Json, present, present_whole};
 use crate::path::{self, Id};
-use crate::problem::Problem;
-use crate::problem_responses::problems;
+use crate::problem::{Problem, code};
+use crate::problem_responses::Problems;
 use crate::request::RequestContext;
 use crate::validation::{Checks, limits};
 
 /// The route of changes.
 pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(change))
+    OpenApiRouter::new().routes(routes!(change_product))
 }
 
 /// What is to become of a product; what is left out stays. At least one member must be there.
@@ -88,25 +88,20 @@ impl From<ProductChange> for products::ProductChange {
     }
 }
 
-problems! {
-    ChangeProblems: InvalidJson, Unauthenticated, Forbidden, ProductNotFound, RequestTimeout, PayloadTooLarge,
-    UnsupportedMediaType, ValidationFailed
-}
-
 /// Change a product (administrators)
 ///
 /// What is left out stays as it is. The same limits hold as for a new product.
 #[utoipa::path(
     patch,
     path = "/v1/products/{product_id}",
-    operation_id = "change_product",
-    tag = "Products",
-    params(("product_id" = Uuid, Path, description = "The product")),
+    params(Id<path::Product>),
     request_body = ProductChange,
-    responses((status = 200, description = "The product as it is now", body = ProductView), ChangeProblems),
-    security(("api_key" = [])),
+    responses(
+        (status = 200, description = "The product as it is now", body = ProductView),
+        Problems<(Admin, Id<path::Product>, Json<ProductChange>, code::ValidationFailed)>,
+    ),
 )]
-async fn change(
+async fn change_product(
     State(api): State<Api>,
     Admin(_caller): Admin,
     Id(product_id, _): Id<path::Product>,

@@ -18,8 +18,8 @@ use uuid::Uuid;
 use super::ProductView;
 use crate::app::Api;
 use crate::paging::{self, Items, PageQuery};
-use crate::problem::Problem;
-use crate::problem_responses::problems;
+use crate::problem::{Problem, code};
+use crate::problem_responses::Problems;
 use crate::validation::{Checks, limits};
 
 /// How many products a page has unless the client says otherwise.
@@ -40,7 +40,7 @@ const AVAILABILITIES: &[(&str, Availability)] =
 
 /// The route of the list.
 pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list))
+    OpenApiRouter::new().routes(routes!(list_products))
 }
 
 /// Which products a list is to have, and in which order.
@@ -236,8 +236,6 @@ impl FromStr for Cursor {
     }
 }
 
-problems! { ListProblems: ValidationFailed }
-
 /// List products
 ///
 /// A page leads to the next one without a gap and without repeating anything, whatever is added meanwhile. A cursor
@@ -245,12 +243,13 @@ problems! { ListProblems: ValidationFailed }
 #[utoipa::path(
     get,
     path = "/v1/products",
-    operation_id = "list_products",
-    tag = "Products",
     params(ProductQuery, PageQuery),
-    responses((status = 200, description = "A page of products", body = Items<ProductView>), ListProblems),
+    responses(
+        (status = 200, description = "A page of products", body = Items<ProductView>),
+        Problems<code::ValidationFailed>,
+    ),
 )]
-async fn list(
+async fn list_products(
     State(api): State<Api>,
     products: ProductQuery,
     query: PageQuery,

@@ -21,14 +21,14 @@ use crate::body::whole;
 use crate::idempotency::{Answer, first_answer};
 use crate::keyed::{FirstTurn, Keyed};
 use crate::path::{self, Id};
-use crate::problem::{Code, Problem};
-use crate::problem_responses::problems;
+use crate::problem::{Code, Problem, code};
+use crate::problem_responses::Problems;
 use crate::request::RequestContext;
 use crate::validation::{Checks, limits};
 
 /// The route of adjustments.
 pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(adjust))
+    OpenApiRouter::new().routes(routes!(adjust_stock))
 }
 
 /// Goods that came or went.
@@ -57,10 +57,7 @@ impl Adjustment {
     }
 }
 
-problems! {
-    AdjustProblems: InvalidJson, IdempotencyKeyMissing, Unauthenticated, Forbidden, ProductNotFound, RequestTimeout,
-    OutOfStock, IdempotencyKeyInUse, PayloadTooLarge, UnsupportedMediaType, ValidationFailed, IdempotencyKeyReused
-}
+type AdjustStockRequest = Keyed<Admin, Id<path::Product>, Adjustment>;
 
 /// Add to a product's stock, or take from it (administrators)
 ///
@@ -68,29 +65,16 @@ problems! {
 #[utoipa::path(
     post,
     path = "/v1/products/{product_id}/stock",
-    operation_id = "adjust_stock",
-    tag = "Products",
-    params(
-        ("product_id" = Uuid, Path, description = "The product"),
-        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters, the same when the \
-                                                            request is repeated", min_length = 1, max_length = 255),
-    ),
+    params(AdjustStockRequest),
     request_body = Adjustment,
     responses(
-        (status = 200, description = "The product as it is now", body = ProductView, headers(
-            ("Idempotency-Replayed" = String, description = "`true` where the request was repeated"),
-        )),
-        AdjustProblems,
+        (status = 200, description = "The product as it is now", body = ProductView),
+        Problems<(AdjustStockRequest, code::OutOfStock, code::ValidationFailed)>,
     ),
-    security(("api_key" = [])),
 )]
-async fn adjust(
+async fn adjust_stock(
     State(api): State<Api>,
-    Keyed { path: Id(product_id, _), context, request, body, .. }: Keyed<
-        Admin,
-        Id<path::Product>,
-        Adjustment,
-    >,
+    Keyed { path: Id(product_id, _), context, request, body, .. }: AdjustStockRequest,
 ) -> Result<Response, Problem> {
     let Adjustment { delta, reason } = body.check()?;
     let adjusted = StockAdjusted { product_id, delta, reason };

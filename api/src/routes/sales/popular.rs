@@ -10,12 +10,14 @@ use ordermill_store::sales::{self, Availability, RankedBy, RankedProduct, Rankin
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::schema::Object;
 use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::{category, choice, date, days, out_of_the_calendar, query, words};
 use crate::app::Api;
-use crate::problem::Problem;
-use crate::problem_responses::problems;
+use crate::problem::{Problem, code};
+use crate::problem_responses::Problems;
 use crate::routes::products::ProductStatus;
 use crate::validation::{Checks, limits};
 
@@ -24,6 +26,11 @@ const RANKED_DEFAULT: i64 = 5;
 /// How many days it looks back on unless the client says otherwise, today among them.
 const DAYS_DEFAULT: i64 = 3;
 
+/// The route of the ranking.
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(popular_products))
+}
+
 const BY: [(&str, RankedBy); 2] = [("quantity", RankedBy::Quantity), ("revenue", RankedBy::Revenue)];
 const AVAILABILITIES: [(&str, Availability); 3] =
     [("all", Availability::All), ("in_stock", Availability::InStock), ("sold_out", Availability::SoldOut)];
@@ -31,7 +38,7 @@ const AVAILABILITIES: [(&str, Availability); 3] =
 /// What a ranking is to be of.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct PopularQuery {
+struct PopularQuery {
     /// By units sold or by what was paid for them.
     #[param(schema_with = by_schema)]
     by: Option<String>,
@@ -161,7 +168,7 @@ impl PopularProduct {
 
 /// A ranking with the days that it is of.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Popular {
+struct Popular {
     /// The first day.
     from: Date,
     /// The last day.
@@ -170,8 +177,6 @@ pub(super) struct Popular {
     items: Vec<PopularProduct>,
 }
 
-problems! { PopularProblems: ValidationFailed }
-
 /// Show the products that were sold most
 ///
 /// By the days on which the sales were confirmed. What was cancelled or modified since is not counted any more. New
@@ -179,12 +184,10 @@ problems! { PopularProblems: ValidationFailed }
 #[utoipa::path(
     get,
     path = "/v1/products/popular",
-    operation_id = "popular_products",
-    tag = "Products",
     params(PopularQuery),
-    responses((status = 200, description = "The ranking", body = Popular), PopularProblems),
+    responses((status = 200, description = "The ranking", body = Popular), Problems<code::ValidationFailed>),
 )]
-pub(super) async fn popular(
+async fn popular_products(
     State(api): State<Api>,
     query: PopularQuery,
 ) -> Result<JsonAnswer<Popular>, Problem> {

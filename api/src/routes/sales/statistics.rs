@@ -11,13 +11,15 @@ use ordermill_store::sales::{self, StatisticsOf};
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::schema::Object;
 use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::{category, choice, date, days, out_of_the_calendar, query, words};
 use crate::app::Api;
 use crate::auth::Caller;
 use crate::path;
-use crate::problem::Problem;
-use crate::problem_responses::problems;
+use crate::problem::{Problem, code};
+use crate::problem_responses::Problems;
 use crate::validation::Checks;
 
 /// How many buckets there are unless the client says otherwise.
@@ -25,12 +27,17 @@ const BUCKETS_DEFAULT: i64 = 30;
 /// How many buckets there are at most.
 const BUCKETS_MAX: usize = 1_000;
 
+/// The route of the statistics.
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(sales_statistics))
+}
+
 const BUCKETS: [(&str, Period); 3] = [("day", Period::Day), ("week", Period::Week), ("month", Period::Month)];
 
 /// What statistics are to be of.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct StatisticsQuery {
+struct StatisticsQuery {
     /// How long a bucket is; weeks begin on Monday.
     #[param(schema_with = bucket_schema)]
     bucket: Option<String>,
@@ -122,12 +129,10 @@ struct SalesBucket {
 
 /// Statistics.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Statistics {
+struct Statistics {
     /// The buckets, oldest first, empty ones included.
     items: Vec<SalesBucket>,
 }
-
-problems! { StatisticsProblems: Unauthenticated, ValidationFailed }
 
 /// Show what was sold by day, week or month
 ///
@@ -136,13 +141,13 @@ problems! { StatisticsProblems: Unauthenticated, ValidationFailed }
 #[utoipa::path(
     get,
     path = "/v1/statistics/sales",
-    operation_id = "sales_statistics",
-    tag = "Statistics",
     params(StatisticsQuery),
-    responses((status = 200, description = "The buckets", body = Statistics), StatisticsProblems),
-    security(("api_key" = [])),
+    responses(
+        (status = 200, description = "The buckets", body = Statistics),
+        Problems<(Caller, code::ValidationFailed)>,
+    ),
 )]
-pub(super) async fn statistics(
+async fn sales_statistics(
     State(api): State<Api>,
     _caller: Caller,
     query: StatisticsQuery,
