@@ -7,6 +7,7 @@ mod docs;
 mod operations;
 pub(crate) mod orders;
 mod payments;
+mod prelude;
 mod products;
 mod sales;
 mod shipments;

@@ -1,32 +1,10 @@
 //! Balances: the wallets that orders are paid from.
 
-use axum::Json as JsonAnswer;
-use axum::extract::State;
-use axum::response::Response;
-use jiff::Timestamp;
-use ordermill_domain::aggregate::Aggregate as _;
 use ordermill_domain::payments::{Balance, Payments};
-use ordermill_pipeline::journal::Keys;
-use ordermill_schemas::Money;
 use ordermill_store::balances::{self, EntryRow};
-use ordermill_store::{Written, users};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
+use ordermill_store::users;
 
-use crate::app::Api;
-use crate::auth::Caller;
-use crate::body::whole;
-use crate::idempotency::{Answer, first_answer};
-use crate::keyed::{FirstTurn, Keyed};
-use crate::paging::{Items, PageQuery};
-use crate::path::{self, Id};
-use crate::problem::{Code, FieldError, Problem, code};
-use crate::problem_responses::Problems;
-use crate::request::RequestContext;
-use crate::validation::limits;
+use crate::routes::prelude::*;
 
 /// How many entries a page has unless the client says otherwise.
 const ENTRIES_DEFAULT: i64 = 5;

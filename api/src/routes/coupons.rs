@@ -3,31 +3,11 @@
 mod claims;
 mod user_coupons;
 
-use axum::Json as JsonAnswer;
-use axum::extract::State;
-use axum::response::Response;
-use jiff::Timestamp;
 use ordermill_domain::coupons::{Coupon, Coupons};
-use ordermill_pipeline::journal::Keys;
-use ordermill_schemas::Money;
 use ordermill_schemas::coupons::{CouponCreated, CouponDiscount};
-use ordermill_store::{Written, find};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
+use ordermill_store::find;
 
-use crate::app::Api;
-use crate::auth::Admin;
-use crate::body::{object, optional_whole, whole};
-use crate::idempotency::{Answer, first_answer};
-use crate::keyed::{FirstTurn, Keyed};
-use crate::path::{self, Id};
-use crate::problem::{Problem, code};
-use crate::problem_responses::Problems;
-use crate::request::RequestContext;
-use crate::validation::{Checks, limits};
+use crate::routes::prelude::*;
 
 /// For how many days a coupon can be used unless it says otherwise.
 const VALID_DAYS: i64 = 30;

@@ -5,22 +5,11 @@ mod filter;
 mod halts;
 mod replays;
 
-use axum::Json as JsonAnswer;
-use axum::extract::State;
 use ordermill_pipeline::dead_letters::letters::{self, Letter};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
 
-use crate::app::Api;
-use crate::auth::Admin;
 use crate::dead_letters::{All, GroupView, LetterView, WholeLetterView};
-use crate::paging::{Items, PageQuery};
-use crate::path::{self, Id};
-use crate::problem::{Problem, code};
-use crate::problem_responses::Problems;
-use crate::validation::Checks;
 
+use crate::routes::prelude::*;
 use filter::LetterFilter;
 
 /// How many letters a page has unless the client says otherwise.

@@ -1,17 +1,8 @@
 //! Health, readiness and figures.
 
-use axum::Json as JsonAnswer;
-use axum::extract::State;
-use axum::http::{HeaderName, header};
 use prometheus_client::encoding::text::encode;
-use serde::Serialize;
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
-use crate::app::Api;
-use crate::problem::{Code, Problem, code};
-use crate::problem_responses::Problems;
+use crate::routes::prelude::*;
 
 /// What the figures are written in.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

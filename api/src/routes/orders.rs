@@ -10,33 +10,14 @@ pub(crate) mod view;
 use std::collections::HashSet;
 use std::time::Duration;
 
-use axum::Json as JsonAnswer;
-use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
-use jiff::Timestamp;
 use ordermill_domain::orders::Order;
 use ordermill_schemas::orders::PaymentMethod;
-use serde::Deserialize;
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
 
 use self::timeline::{Reader, Timeline};
 use self::view::{OrderView, PaymentMethodName};
 use crate::acceptance::{Wanted, WantedLine};
-use crate::app::Api;
-use crate::auth::Caller;
-use crate::body::{objects, whole};
-use crate::etag;
-use crate::keyed::Keyed;
 use crate::order_command::RETRY_AFTER_S;
-use crate::path::{self, Id};
-use crate::prefer::Prefer;
-use crate::problem::{Problem, code};
-use crate::problem_responses::Problems;
-use crate::validation::{Checks, limits};
+use crate::routes::prelude::*;
 
 /// The version of an order that has just been accepted.
 const FIRST_VERSION: i32 = 1;

@@ -1,21 +1,9 @@
 //! What the payment gateway tells us.
 
-use axum::Json as JsonAnswer;
 use axum::body::Body;
-use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName};
-use jiff::Timestamp;
-use ordermill_schemas::Money;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
 
-use crate::app::Api;
 use crate::body;
-use crate::problem::{Code, Problem, code};
-use crate::problem_responses::Problems;
+use crate::routes::prelude::*;
 use crate::signature;
 
 /// The header with the gateway's signature.

@@ -4,33 +4,12 @@ mod change;
 mod list;
 mod stock;
 
-use axum::Json as JsonAnswer;
-use axum::extract::State;
-use axum::response::Response;
-use jiff::Timestamp;
 use ordermill_domain::stock::Stock;
-use ordermill_pipeline::journal::Keys;
-use ordermill_schemas::Money;
 use ordermill_schemas::products::ProductCreated;
-use ordermill_store::Written;
 use ordermill_store::products::{self, StockedProduct};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
 
-use crate::app::Api;
-use crate::auth::Admin;
-use crate::body::whole;
-use crate::idempotency::{Answer, first_answer};
-use crate::keyed::{FirstTurn, Keyed};
-use crate::path::{self, Id};
-use crate::problem::{Problem, code};
-use crate::problem_responses::Problems;
 use crate::product_cache::Found;
-use crate::request::RequestContext;
-use crate::validation::{Checks, limits};
+use crate::routes::prelude::*;
 
 /// The routes of products.
 pub(crate) fn routes() -> OpenApiRouter<Api> {

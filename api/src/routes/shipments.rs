@@ -2,34 +2,14 @@
 
 use std::collections::HashSet;
 
-use axum::Json as JsonAnswer;
-use axum::extract::State;
-use axum::response::Response;
-use jiff::Timestamp;
-use ordermill_domain::aggregate::Aggregate as _;
 use ordermill_domain::orders::{Order, Orders};
 use ordermill_domain::shipments::Shipment;
-use ordermill_pipeline::journal::Keys;
 use ordermill_schemas::stock::StockLine;
-use ordermill_store::{Written, shipments};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
+use ordermill_store::shipments;
 
-use crate::app::Api;
-use crate::auth::{Admin, Caller};
-use crate::body::{objects, whole};
-use crate::idempotency::{Answer, first_answer};
-use crate::keyed::{FirstTurn, Keyed};
 use crate::order_command::{order_of, refusal};
-use crate::path::{self, Id};
-use crate::problem::{Problem, code};
-use crate::problem_responses::Problems;
-use crate::request::RequestContext;
 use crate::routes::orders::note_order;
-use crate::validation::{Checks, limits};
+use crate::routes::prelude::*;
 
 /// The routes of shipments.
 pub(crate) fn routes() -> OpenApiRouter<Api> {

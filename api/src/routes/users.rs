@@ -1,28 +1,12 @@
 //! Signing up, and being forgotten.
 
-use axum::Json as JsonAnswer;
-use axum::extract::State;
-use axum::http::{HeaderName, StatusCode, header};
-use jiff::Timestamp;
 use ordermill_domain::payments::Payments;
-use ordermill_pipeline::journal::{JournalError, Keys};
+use ordermill_pipeline::journal::JournalError;
 use ordermill_store::users::{self, SignUp, User};
-use ordermill_store::{Decision, Written, keys};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
+use ordermill_store::{Decision, keys};
 
-use crate::app::Api;
-use crate::auth::Caller;
-use crate::body::Json;
 use crate::keys::new_api_key;
-use crate::path::{self, Id};
-use crate::problem::{Code, Problem, code};
-use crate::problem_responses::Problems;
-use crate::request::RequestContext;
-use crate::validation::{Checks, limits};
+use crate::routes::prelude::*;
 
 /// The routes of users.
 pub(crate) fn routes() -> OpenApiRouter<Api> {

@@ -1,18 +1,8 @@
 //! Whether everything adds up.
 
-use axum::Json as JsonAnswer;
-use axum::extract::State;
-use jiff::Timestamp;
 use ordermill_pipeline::audit::{Check, Report};
-use serde::Serialize;
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
-use crate::app::Api;
-use crate::auth::Admin;
-use crate::problem::{Problem, code};
-use crate::problem_responses::Problems;
+use crate::routes::prelude::*;
 
 /// The route of verification.
 pub(crate) fn routes() -> OpenApiRouter<Api> {

@@ -1,31 +1,12 @@
 //! Claims of coupons, first come, first served.
 
-use axum::Json as JsonAnswer;
-use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
-use jiff::Timestamp;
 use ordermill_domain::coupons::{ClaimState, Coupon, Coupons};
-use ordermill_pipeline::journal::Keys;
 use ordermill_schemas::coupons::{ClaimFailure, ClaimFailureCode};
 use ordermill_store::coupons::{self, ClaimRow, Claimant};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
 
 use super::user_coupons::UserCouponView;
-use crate::app::Api;
-use crate::auth::Caller;
-use crate::body::Json;
-use crate::etag;
 use crate::order_command::RETRY_AFTER_S;
-use crate::path::{self, ClaimId, Id};
-use crate::prefer::Prefer;
-use crate::problem::{Code, Problem, code};
-use crate::problem_responses::Problems;
-use crate::request::RequestContext;
+use crate::routes::prelude::*;
 
 /// The routes of claims.
 pub(super) fn routes() -> OpenApiRouter<Api> {

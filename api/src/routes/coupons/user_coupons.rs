@@ -2,32 +2,13 @@
 
 use std::str::FromStr;
 
-use axum::Json as JsonAnswer;
-use axum::extract::{FromRequestParts, State};
-use axum::http::request::Parts;
-use jiff::Timestamp;
-use ordermill_domain::aggregate::Aggregate as _;
 use ordermill_domain::coupons::{Coupons, UserCoupon, UserCouponState};
-use ordermill_pipeline::journal::Keys;
-use ordermill_schemas::Money;
 use ordermill_store::coupons::{self, UserCouponRow};
 use ordermill_store::users;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
 
 use super::DiscountView;
-use crate::app::Api;
-use crate::auth::{Admin, Caller};
-use crate::body::Json;
-use crate::paging::{self, Items, PageQuery};
-use crate::path::{self, Id};
-use crate::problem::{Code, Problem, code};
-use crate::problem_responses::Problems;
-use crate::request::RequestContext;
-use crate::validation::{self, Checks, limits};
+use crate::routes::prelude::*;
+use crate::validation;
 
 /// How many a page has unless the client says otherwise.
 const COUPONS_DEFAULT: i64 = 20;

@@ -1,25 +1,13 @@
 //! Editing and discarding dead letters.
 
-use axum::Json as JsonAnswer;
-use axum::extract::State;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ordermill_pipeline::dead_letters::State as LetterState;
 use ordermill_pipeline::dead_letters::edits::{self, EditError, Waiting};
-use serde::Deserialize;
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::find;
-use crate::app::Api;
-use crate::auth::Admin;
-use crate::body::{Json, present};
 use crate::dead_letters::WholeLetterView;
-use crate::path::{self, Id};
-use crate::problem::{Code, Problem, code};
-use crate::problem_responses::Problems;
-use crate::validation::{Checks, limits};
+use crate::routes::prelude::*;
 
 /// The routes of what is done to a letter.
 pub(super) fn routes() -> OpenApiRouter<Api> {

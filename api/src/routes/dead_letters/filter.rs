@@ -1,17 +1,10 @@
 //! Which dead letters are meant, in a query or in a body.
 
-use axum::extract::FromRequestParts;
-use axum::http::request::Parts;
 use ordermill_pipeline::dead_letters::letters::Filter;
 use ordermill_pipeline::dead_letters::{Code, State};
-use serde::Deserialize;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
-use utoipa::{IntoParams, ToSchema};
 
-use crate::body::present;
-use crate::paging;
-use crate::problem::Problem;
-use crate::validation::{Checks, limits};
+use crate::routes::prelude::*;
 
 /// Which dead letters are meant; what is left out does not matter.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams, ToSchema)]

@@ -2,22 +2,11 @@
 
 use std::time::Duration;
 
-use axum::Json as JsonAnswer;
-use axum::extract::{FromRequestParts, RawPathParams, State};
-use axum::http::request::Parts;
+use axum::extract::RawPathParams;
 use ordermill_pipeline::dead_letters::halts;
-use serde::Deserialize;
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
-use crate::app::Api;
-use crate::auth::Admin;
-use crate::body::{Json, whole};
 use crate::dead_letters::{All, HaltView, ResumedView};
-use crate::problem::{Code, Problem, code};
-use crate::problem_responses::Problems;
-use crate::validation::{Checks, limits};
+use crate::routes::prelude::*;
 
 /// For how long a group that goes on is not stopped again unless the client says otherwise, in seconds.
 const UNCHECKED_DEFAULT_S: i64 = 60;

@@ -2,31 +2,12 @@
 
 use std::collections::HashSet;
 
-use axum::Json as JsonAnswer;
-use axum::extract::State;
-use axum::http::{HeaderValue, header};
-use axum::response::Response;
 use ordermill_pipeline::dead_letters::State as LetterState;
 use ordermill_pipeline::dead_letters::replays::{self, Options, Replay, ReplayError, Selection};
-use serde::Deserialize;
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
 
 use super::filter::LetterFilter;
-use crate::app::Api;
-use crate::auth::{Admin, Caller};
-use crate::body::{present, present_object, present_whole};
 use crate::dead_letters::{ReplayView, RequestedView};
-use crate::idempotency::{Answer, first_answer};
-use crate::keyed::{FirstTurn, Keyed};
-use crate::paging::{Items, PageQuery};
-use crate::path::{self, Id};
-use crate::prefer::Prefer;
-use crate::problem::{Code, FieldError, Problem, code};
-use crate::problem_responses::Problems;
-use crate::validation::{Checks, limits};
+use crate::routes::prelude::*;
 
 /// How many replays a page has unless the client says otherwise.
 const REPLAYS_DEFAULT: i64 = 20;

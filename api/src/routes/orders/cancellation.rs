@@ -1,30 +1,11 @@
 //! Cancelling an order.
 
-use axum::extract::State;
-use axum::response::Response;
-use ordermill_domain::aggregate::Aggregate as _;
 use ordermill_domain::orders::{Order, Orders};
-use ordermill_pipeline::journal::Keys;
-use ordermill_store::Written;
-use serde::Deserialize;
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
 
 use super::view::OrderView;
 use super::{note_order, waited};
-use crate::app::Api;
-use crate::auth::Caller;
-use crate::idempotency::{Answer, first_answer};
-use crate::keyed::{FirstTurn, Keyed};
 use crate::order_command::{self, order_of, refusal};
-use crate::path::{self, Id};
-use crate::prefer::Prefer;
-use crate::problem::{Problem, code};
-use crate::problem_responses::Problems;
-use crate::request::RequestContext;
-use crate::validation::{Checks, limits};
+use crate::routes::prelude::*;
 
 /// The route of cancellations.
 pub(crate) fn routes() -> OpenApiRouter<Api> {

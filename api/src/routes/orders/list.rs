@@ -1,28 +1,13 @@
 //! Lists of orders: a user's own, and everybody's for administrators.
 
-use axum::Json as JsonAnswer;
-use axum::extract::{FromRequestParts, State};
-use axum::http::request::Parts;
-use jiff::Timestamp;
 use ordermill_domain::orders::{Order, OrderStatus};
 use ordermill_store::order_lists::{self, shown_statuses};
 use ordermill_store::users;
 use ordermill_store::word;
-use serde::Deserialize;
-use utoipa::IntoParams;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
 
 use super::view::OrderView;
-use crate::app::Api;
-use crate::auth::{Admin, Caller};
-use crate::paging::{self, Items, Page, PageQuery};
-use crate::path::{self, Id};
-use crate::problem::{Problem, code};
-use crate::problem_responses::Problems;
-use crate::validation::Checks;
+use crate::routes::prelude::*;
 
 /// How many orders a page has unless the client says otherwise.
 const ORDERS_DEFAULT: i64 = 20;

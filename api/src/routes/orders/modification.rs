@@ -2,35 +2,16 @@
 
 use std::collections::HashMap;
 
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
-use ordermill_domain::aggregate::Aggregate as _;
 use ordermill_domain::orders::{Order, Orders, Replacement};
 use ordermill_domain::pricing;
-use ordermill_pipeline::journal::Keys;
 use ordermill_schemas::orders::OrderLine;
 use ordermill_store::acceptance::{self, References};
-use serde::Deserialize;
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
 
 use super::view::OrderView;
 use super::{NewOrderLine, check_lines, note_order, waited};
 use crate::acceptance::{WantedLine, order_lines};
-use crate::app::Api;
-use crate::auth::Caller;
-use crate::body::{Json, objects};
-use crate::etag;
 use crate::order_command::{self, RETRY_AFTER_S, order_of, refusal};
-use crate::path::{self, Id};
-use crate::prefer::Prefer;
-use crate::problem::{Code, Problem, code};
-use crate::problem_responses::Problems;
-use crate::request::RequestContext;
-use crate::validation::Checks;
+use crate::routes::prelude::*;
 
 /// The route of modifications.
 pub(crate) fn routes() -> OpenApiRouter<Api> {

@@ -2,22 +2,13 @@
 
 use std::time::Duration;
 
-use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
 use ordermill_domain::orders::Order;
 use ordermill_pipeline::clock::Clock;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::view::{OrderView, StatusView};
-use crate::app::Api;
-use crate::auth::Caller;
-use crate::path::{self, Id};
-use crate::problem::Problem;
-use crate::problem_responses::Problems;
+use crate::routes::prelude::*;
 use crate::watching::Watch;
 
 /// How long nothing is sent at most: proxies cut connections that are silent for long.

@@ -1,28 +1,11 @@
 //! Changing what a product is, what it costs and whether it can be ordered.
 
-use axum::Json as JsonAnswer;
-use axum::extract::State;
-use ordermill_domain::aggregate::Aggregate as _;
 use ordermill_domain::products::{self, Product};
 use ordermill_domain::stock::{Shelf, Stock};
-use ordermill_pipeline::journal::Keys;
-use ordermill_schemas::Money;
 use ordermill_store::products::StockedProduct;
-use serde::Deserialize;
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
 
 use super::ProductView;
-use crate::app::Api;
-use crate::auth::Admin;
-use crate::body::{Json, present, present_whole};
-use crate::path::{self, Id};
-use crate::problem::{Problem, code};
-use crate::problem_responses::Problems;
-use crate::request::RequestContext;
-use crate::validation::{Checks, limits};
+use crate::routes::prelude::*;
 
 /// The route of changes.
 pub(super) fn routes() -> OpenApiRouter<Api> {

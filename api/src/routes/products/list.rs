@@ -3,24 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use axum::Json as JsonAnswer;
-use axum::extract::{FromRequestParts, State};
-use axum::http::request::Parts;
-use ordermill_schemas::Money;
 use ordermill_store::product_lists::{self, Availability, Filter, Position, Sort};
 use ordermill_store::products::StockedProduct;
 use sha2::{Digest as _, Sha256};
-use utoipa::IntoParams;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
 
 use super::ProductView;
-use crate::app::Api;
-use crate::paging::{self, Items, PageQuery};
-use crate::problem::{Problem, code};
-use crate::problem_responses::Problems;
-use crate::validation::{Checks, limits};
+use crate::routes::prelude::*;
 
 /// How many products a page has unless the client says otherwise.
 const PRODUCTS_DEFAULT: i64 = 20;

@@ -1,30 +1,12 @@
 //! Goods that came or went.
 
-use axum::extract::State;
-use axum::response::Response;
-use ordermill_domain::aggregate::Aggregate as _;
 use ordermill_domain::products::Product;
 use ordermill_domain::stock::{Shelf, Stock, TooFew};
-use ordermill_pipeline::journal::Keys;
 use ordermill_schemas::stock::StockAdjusted;
-use ordermill_store::Written;
 use ordermill_store::products::StockedProduct;
-use serde::Deserialize;
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::ProductView;
-use crate::app::Api;
-use crate::auth::Admin;
-use crate::body::whole;
-use crate::idempotency::{Answer, first_answer};
-use crate::keyed::{FirstTurn, Keyed};
-use crate::path::{self, Id};
-use crate::problem::{Code, Problem, code};
-use crate::problem_responses::Problems;
-use crate::request::RequestContext;
-use crate::validation::{Checks, limits};
+use crate::routes::prelude::*;
 
 /// The route of adjustments.
 pub(super) fn routes() -> OpenApiRouter<Api> {

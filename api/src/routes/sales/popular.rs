@@ -1,25 +1,13 @@
 //! The products that were sold most.
 
-use axum::Json as JsonAnswer;
-use axum::extract::{FromRequestParts, State};
-use axum::http::request::Parts;
 use jiff::civil::Date;
 use ordermill_domain::sales::calendar::Days;
-use ordermill_schemas::Money;
 use ordermill_store::sales::{self, Availability, RankedBy, RankedProduct, RankingQuery};
-use serde::{Deserialize, Serialize};
 use utoipa::openapi::schema::Object;
-use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
 
 use super::{category, choice, date, days, out_of_the_calendar, query, words};
-use crate::app::Api;
-use crate::problem::{Problem, code};
-use crate::problem_responses::Problems;
+use crate::routes::prelude::*;
 use crate::routes::products::ProductStatus;
-use crate::validation::{Checks, limits};
 
 /// How many products a ranking has unless the client says otherwise.
 const RANKED_DEFAULT: i64 = 5;

@@ -1,26 +1,13 @@
 //! What was sold by day, week or month.
 
-use axum::Json as JsonAnswer;
-use axum::extract::{FromRequestParts, State};
-use axum::http::request::Parts;
 use jiff::civil::Date;
 use ordermill_domain::sales::Figures;
 use ordermill_domain::sales::calendar::{Days, Period};
-use ordermill_schemas::Money;
 use ordermill_store::sales::{self, StatisticsOf};
-use serde::{Deserialize, Serialize};
 use utoipa::openapi::schema::Object;
-use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::{category, choice, date, days, out_of_the_calendar, query, words};
-use crate::app::Api;
-use crate::auth::Caller;
-use crate::path;
-use crate::problem::{Problem, code};
-use crate::problem_responses::Problems;
-use crate::validation::Checks;
+use crate::routes::prelude::*;
 
 /// How many buckets there are unless the client says otherwise.
 const BUCKETS_DEFAULT: i64 = 30;
