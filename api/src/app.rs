@@ -139,20 +139,24 @@ impl Api {
         })
     }
 
-    /// Has a capability decide about what `keys` say, for that caller's request; writes what it decides, or nothing. `decide` may be
-    /// called more than once.
+    /// Has a capability decide about what `keys` say, for a request from `origin`; writes what it decides, or nothing, also
+    /// where the client goes away. `decide` may be called more than once.
     ///
     /// # Errors
     /// Those of `decide`, or where the database fails.
-    pub(crate) async fn decide<C: Capability, T>(
+    pub(crate) async fn decide<C: Capability, T: Send + 'static>(
         &self,
-        keys: &Keys,
-        origin: &Origin,
-        mut decide: impl FnMut(&mut C) -> Result<(Vec<Decided>, T), Problem>,
+        keys: Keys,
+        origin: Origin,
+        mut decide: impl FnMut(&mut C) -> Result<(Vec<Decided>, T), Problem> + Send + 'static,
     ) -> Result<T, Problem> {
-        ordermill_store::decide(&self.journal, keys, |state| {
-            let (decided, answer) = decide(state)?;
-            Ok(Decision::of(Written::asked_for(decided, origin), answer))
+        let journal = self.journal.clone();
+        self.uninterrupted(async move {
+            ordermill_store::decide(&journal, &keys, |state| {
+                let (decided, answer) = decide(state)?;
+                Ok(Decision::of(Written::asked_for(decided, &origin), answer))
+            })
+            .await
         })
         .await
     }

@@ -5,7 +5,7 @@ use axum::extract::{FromRequest, FromRequestParts, MatchedPath, RawPathParams, R
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method};
 use jiff::Timestamp;
-use ordermill_domain::capability::Capability;
+use ordermill_domain::capability::{Capability, Decided};
 use ordermill_pipeline::journal::{JournalError, Keys, Projection as _, Statement};
 use ordermill_store::idempotency::{self, FirstAnswer, Keep, Request};
 use ordermill_store::{Decision, Written};
@@ -152,7 +152,7 @@ pub(crate) struct FirstTurn {
 
 impl Api {
     /// Does the work of a request that is the first of its key, to its end also where the client goes away; answers any
-    /// other as the first was answered. `work` ends with [`Api::decide_once`] or
+    /// other as the first was answered. `work` ends with [`Api::decide_in_turn`] or
     /// [`Api::finish`].
     ///
     /// # Errors
@@ -201,12 +201,32 @@ impl Api {
         }
     }
 
+    /// Has a capability decide about what `keys` say, for a request that is the first of its key, and keeps the answer with
+    /// what it decides.
+    ///
+    /// # Errors
+    /// As [`Api::once`].
+    pub(crate) async fn decide_once<C: Capability>(
+        &self,
+        request: Request,
+        context: RequestContext,
+        keys: Keys,
+        mut decide: impl FnMut(&mut C) -> Result<(Vec<Decided>, FirstAnswer), Problem> + Send + 'static,
+    ) -> Result<Answer, Problem> {
+        let origin = context.origin(request.caller.clone());
+        let decide = move |state: &mut C| {
+            let (decided, answer) = decide(state)?;
+            Ok((Written::asked_for(decided, &origin), answer))
+        };
+        self.once(request, |api, turn| async move { api.decide_in_turn(turn, &keys, decide).await }).await
+    }
+
     /// Has a capability decide, and keeps the answer with what it decides; where another process was first, nothing is written
     /// and its answer is given.
     ///
     /// # Errors
     /// Those of `decide`, `IDEMPOTENCY_KEY_REUSED`, or where the database fails.
-    pub(crate) async fn decide_once<C: Capability>(
+    pub(crate) async fn decide_in_turn<C: Capability>(
         &self,
         turn: FirstTurn,
         keys: &Keys,

@@ -2,7 +2,7 @@
 
 use ordermill_domain::payments::{Balance, Payments};
 use ordermill_store::balances::{self, EntryRow};
-use ordermill_store::users;
+use ordermill_store::{Written, users};
 
 use crate::routes::prelude::*;
 
@@ -139,26 +139,11 @@ type ChargeBalanceRequest = Keyed<Caller, Id<path::User>, NewCharge>;
 async fn charge_balance(
     State(api): State<Api>,
     Keyed { caller, path: Id(user_id, _), context, request, body }: ChargeBalanceRequest,
-) -> Result<Response, Problem> {
+) -> Result<Answer, Problem> {
     caller.acting_for(user_id)?;
     let amount = body.check()?;
-    let answer = api.once(request, |api, turn| book(api, turn, caller, context, user_id, amount)).await?;
-    Ok(answer.into_response())
-}
-
-/// Books the charge, its event and its answer, or nothing.
-async fn book(
-    api: Api,
-    turn: FirstTurn,
-    caller: Caller,
-    context: RequestContext,
-    user_id: Uuid,
-    amount: Money,
-) -> Result<Answer, Problem> {
-    // Who is erased keeps the balance, but nobody puts money in.
-    users::find(&api.journal.pool, user_id).await?.ok_or_else(path::unknown::<path::User>)?;
     let (keys, origin) = (Keys::of(Balance::NOUN, user_id), context.origin(caller.name()));
-    api.decide_once(turn, &keys, |state: &mut Payments| {
+    let decide = move |state: &mut Payments| {
         let decided = state.charge(user_id, amount).ok_or_else(path::unknown::<path::User>)?;
         let balance = &state.balances[&user_id];
         let view = ChargeView {
@@ -170,8 +155,13 @@ async fn book(
         };
         let written = Written::new(view.entry_id, decided, origin.clone());
         Ok((vec![written], first_answer(201, None, &view)?))
-    })
-    .await
+    };
+    let book = |api: Api, turn| async move {
+        // Who is erased keeps the balance, but nobody puts money in.
+        users::find(&api.journal.pool, user_id).await?.ok_or_else(path::unknown::<path::User>)?;
+        api.decide_in_turn(turn, &keys, decide).await
+    };
+    api.once(request, book).await
 }
 
 /// Show a balance

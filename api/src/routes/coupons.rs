@@ -214,26 +214,13 @@ type CreateCouponRequest = Keyed<Admin, (), NewCoupon>;
 async fn create_coupon(
     State(api): State<Api>,
     Keyed { context, request, body, .. }: CreateCouponRequest,
-) -> Result<Response, Problem> {
-    let coupon = body.check()?;
-    let answer = api.once(request, |api, turn| store(api, turn, context, coupon)).await?;
-    Ok(answer.into_response())
-}
-
-/// Stores the coupon with its event and the answer, or nothing.
-async fn store(
-    api: Api,
-    turn: FirstTurn,
-    context: RequestContext,
-    created: CouponCreated,
 ) -> Result<Answer, Problem> {
-    let (keys, origin) = (Keys::default(), context.origin("admin".to_owned()));
-    api.decide_once(turn, &keys, |state: &mut Coupons| {
+    let created = body.check()?;
+    api.decide_once(request, context, Keys::default(), move |state: &mut Coupons| {
         let decided = state.create(created.clone());
         let (coupon_id, now) = (created.coupon_id, state.now);
         let view = CouponView::of(coupon_id, Coupon::created(&created, now), now);
-        let location = Some(format!("/v1/coupons/{coupon_id}"));
-        Ok((Written::asked_for(decided, &origin), first_answer(201, location, &view)?))
+        Ok((decided, first_answer(201, Some(format!("/v1/coupons/{coupon_id}")), &view)?))
     })
     .await
 }

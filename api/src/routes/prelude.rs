@@ -9,7 +9,7 @@ pub(crate) use jiff::Timestamp;
 pub(crate) use ordermill_domain::aggregate::Aggregate as _;
 pub(crate) use ordermill_pipeline::journal::Keys;
 pub(crate) use ordermill_schemas::Money;
-pub(crate) use ordermill_store::Written;
+
 pub(crate) use serde::{Deserialize, Serialize};
 pub(crate) use utoipa::{IntoParams, ToSchema};
 pub(crate) use utoipa_axum::router::OpenApiRouter;
@@ -23,7 +23,7 @@ pub(crate) use crate::body::{
 };
 pub(crate) use crate::etag;
 pub(crate) use crate::idempotency::{Answer, first_answer};
-pub(crate) use crate::keyed::{FirstTurn, Keyed};
+pub(crate) use crate::keyed::Keyed;
 pub(crate) use crate::paging::{self, Items, Page, PageQuery};
 pub(crate) use crate::path::{self, ClaimId, Id};
 pub(crate) use crate::prefer::Prefer;

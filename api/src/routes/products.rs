@@ -145,28 +145,15 @@ type CreateProductRequest = Keyed<Admin, (), NewProduct>;
 async fn create_product(
     State(api): State<Api>,
     Keyed { context, request, body, .. }: CreateProductRequest,
-) -> Result<Response, Problem> {
-    let product = body.check()?;
-    let answer = api.once(request, |api, turn| store(api, turn, context, product)).await?;
-    Ok(answer.into_response())
-}
-
-/// Stores the product with its first stock, their events and the answer, or nothing.
-async fn store(
-    api: Api,
-    turn: FirstTurn,
-    context: RequestContext,
-    product: NewProduct,
 ) -> Result<Answer, Problem> {
-    let (keys, origin) = (Keys::default(), context.origin("admin".to_owned()));
-    api.decide_once(turn, &keys, |state: &mut Stock| {
+    let product = body.check()?;
+    api.decide_once(request, context, Keys::default(), move |state: &mut Stock| {
         let product_id = Uuid::now_v7();
         let NewProduct { name, description, category, price, stock } = product.clone();
         let decided = state.create(ProductCreated { product_id, name, description, category, price }, stock);
         let created = StockedProduct::in_state(state, product_id).ok_or_else(Problem::internal)?;
         let location = Some(format!("/v1/products/{product_id}"));
-        let answer = first_answer(201, location, &ProductView::from(created))?;
-        Ok((Written::asked_for(decided, &origin), answer))
+        Ok((decided, first_answer(201, location, &ProductView::from(created))?))
     })
     .await
 }

@@ -136,27 +136,10 @@ type ShipOrderRequest = Keyed<Admin, Id<path::Order>, NewShipment>;
 async fn ship_order(
     State(api): State<Api>,
     Keyed { caller: Admin(caller), path: Id(order_id, _), context, request, body }: ShipOrderRequest,
-) -> Result<Response, Problem> {
+) -> Result<Answer, Problem> {
     note_order(order_id);
     let (lines, tracking_number) = body.check()?;
-    let answer = api
-        .once(request, |api, turn| send_off(api, turn, caller, context, order_id, lines, tracking_number))
-        .await?;
-    Ok(answer.into_response())
-}
-
-/// Writes the shipment, the order's new status, the event and the answer, or nothing.
-async fn send_off(
-    api: Api,
-    turn: FirstTurn,
-    caller: Caller,
-    context: RequestContext,
-    order_id: Uuid,
-    lines: Vec<StockLine>,
-    tracking_number: Option<String>,
-) -> Result<Answer, Problem> {
-    let (keys, origin) = (Keys::of(Order::NOUN, order_id), context.origin(caller.name()));
-    api.decide_once(turn, &keys, |state: &mut Orders| {
+    api.decide_once(request, context, Keys::of(Order::NOUN, order_id), move |state: &mut Orders| {
         order_of(state, caller, order_id)?;
         let shipment_id = Uuid::now_v7();
         let (lines, tracking_number) = (lines.clone(), tracking_number.clone());
@@ -164,7 +147,7 @@ async fn send_off(
             .command(order_id, |order| order.ship(shipment_id, lines, tracking_number).map(Some))
             .map_err(refusal)?;
         let view = ShipmentView::of(shipment_id, shipment_of(state, shipment_id)?.clone());
-        Ok((Written::asked_for(decided, &origin), first_answer(201, None, &view)?))
+        Ok((decided, first_answer(201, None, &view)?))
     })
     .await
 }
@@ -187,23 +170,12 @@ async fn deliver_shipment(
     Id(shipment_id, _): Id<path::Shipment>,
     context: RequestContext,
 ) -> Result<JsonAnswer<ShipmentView>, Problem> {
-    let shipment = api.uninterrupted(arrive(api.clone(), caller, context, shipment_id)).await?;
-    Ok(JsonAnswer(ShipmentView::of(shipment_id, shipment)))
-}
-
-/// Writes the arrival, the order's new status and the event, or nothing.
-async fn arrive(
-    api: Api,
-    caller: Caller,
-    context: RequestContext,
-    shipment_id: Uuid,
-) -> Result<Shipment, Problem> {
     let unknown = path::unknown::<path::Shipment>;
     let order_id = shipments::order_of(&api.journal.pool, shipment_id).await?.ok_or_else(unknown)?;
     note_order(order_id);
     let (mut keys, origin) = (Keys::of(Order::NOUN, order_id), context.origin(caller.name()));
     keys.add(Shipment::NOUN, shipment_id);
-    api.decide(&keys, &origin, |state: &mut Orders| {
+    let deliver = move |state: &mut Orders| {
         order_of(state, caller, order_id)?;
         if shipment_of(state, shipment_id)?.delivered_at.is_some() {
             return Ok((Vec::new(), shipment_of(state, shipment_id)?.clone()));
@@ -211,8 +183,9 @@ async fn arrive(
         let decided =
             state.command(order_id, |order| order.deliver(shipment_id).map(Some)).map_err(refusal)?;
         Ok((decided, shipment_of(state, shipment_id)?.clone()))
-    })
-    .await
+    };
+    let shipment = api.decide(keys, origin, deliver).await?;
+    Ok(JsonAnswer(ShipmentView::of(shipment_id, shipment)))
 }
 
 #[cfg(test)]

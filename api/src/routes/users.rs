@@ -3,7 +3,7 @@
 use ordermill_domain::payments::Payments;
 use ordermill_pipeline::journal::JournalError;
 use ordermill_store::users::{self, SignUp, User};
-use ordermill_store::{Decision, keys};
+use ordermill_store::{Decision, Written, keys};
 
 use crate::keys::new_api_key;
 use crate::routes::prelude::*;

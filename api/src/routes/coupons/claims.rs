@@ -1,6 +1,7 @@
 //! Claims of coupons, first come, first served.
 
 use ordermill_domain::coupons::{ClaimState, Coupon, Coupons};
+use ordermill_pipeline::log::Origin;
 use ordermill_schemas::coupons::{ClaimFailure, ClaimFailureCode};
 use ordermill_store::coupons::{self, ClaimRow, Claimant};
 
@@ -117,7 +118,7 @@ async fn claim_coupon(
     Json { value, .. }: Json<NewClaim>,
 ) -> Result<Response, Problem> {
     caller.acting_for(value.user_id)?;
-    let mut row = api.uninterrupted(request(api.clone(), caller, context, coupon_id, value.user_id)).await?;
+    let mut row = request(&api, context.origin(caller.name()), coupon_id, value.user_id).await?;
     if let Some(wait) = prefer.wait {
         api.waiting_claims.until_rest(row.claim_id, wait).await;
         // The claim stands whatever happens now: where it can't be read, it is shown as it was asked for.
@@ -135,30 +136,22 @@ async fn claim_coupon(
 }
 
 /// Writes the claim and its event, or nothing.
-async fn request(
-    api: Api,
-    caller: Caller,
-    context: RequestContext,
-    coupon_id: Uuid,
-    user_id: Uuid,
-) -> Result<ClaimRow, Problem> {
+async fn request(api: &Api, origin: Origin, coupon_id: Uuid, user_id: Uuid) -> Result<ClaimRow, Problem> {
     let pool = &api.journal.pool;
     // Not locked: the worker decides, and a crowd must not hold the coupon against it.
     let coupon: Option<Coupon> = ordermill_store::find(pool, coupon_id).await?;
     let coupon = coupon.ok_or_else(path::unknown::<path::Coupon>)?;
     // Whoever has a claim is told of it, whatever became of the coupon since.
-    claimant(&api, coupon_id, user_id).await?;
-    let (claim_id, origin) = (Uuid::now_v7(), context.origin(caller.name()));
-    let decided = api
-        .decide(&Keys::default(), &origin, |state: &mut Coupons| {
-            let decided = state.request(claim_id, coupon_id, user_id, &coupon).map_err(refusal)?;
-            Ok((decided, state.claims[&claim_id].clone()))
-        })
-        .await;
-    match decided {
+    claimant(api, coupon_id, user_id).await?;
+    let claim_id = Uuid::now_v7();
+    let request = move |state: &mut Coupons| {
+        let decided = state.request(claim_id, coupon_id, user_id, &coupon).map_err(refusal)?;
+        Ok((decided, state.claims[&claim_id].clone()))
+    };
+    match api.decide(Keys::default(), origin, request).await {
         Ok(claim) => Ok(ClaimRow { claim_id, claim, user_coupon: None }),
         // Another claim of the same user may have come first, by another request.
-        Err(problem) => Err(claimant(&api, coupon_id, user_id).await.err().unwrap_or(problem)),
+        Err(problem) => Err(claimant(api, coupon_id, user_id).await.err().unwrap_or(problem)),
     }
 }
 

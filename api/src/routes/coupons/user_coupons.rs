@@ -170,29 +170,16 @@ async fn revoke_user_coupon(
     let mut checks = Checks::default();
     checks.text("reason", &value.reason, &limits::REASON_LENGTH);
     checks.finish()?;
-    let work = take_away(api.clone(), caller, context, user_coupon_id, value.reason);
-    let row = api.uninterrupted(work).await?;
-    Ok(JsonAnswer(UserCouponView::from(row)))
-}
-
-/// Writes the revocation and its event, or nothing.
-async fn take_away(
-    api: Api,
-    caller: Caller,
-    context: RequestContext,
-    user_coupon_id: Uuid,
-    reason: String,
-) -> Result<UserCouponRow, Problem> {
     let (keys, origin) = (Keys::of(UserCoupon::NOUN, user_coupon_id), context.origin(caller.name()));
-    api.decide(&keys, &origin, |state: &mut Coupons| {
-        let decided = state.revoke(user_coupon_id, reason.clone()).map_err(|_| {
+    let revoke = move |state: &mut Coupons| {
+        let decided = state.revoke(user_coupon_id, value.reason.clone()).map_err(|_| {
             Problem::new(Code::CouponNotUsable, "the coupon is used for an order, so it can't be taken away")
         })?;
         Ok((decided.into_iter().collect(), ()))
-    })
-    .await?;
+    };
+    api.decide(keys, origin, revoke).await?;
     let row = coupons::find_user_coupon(&api.journal.pool, user_coupon_id).await?;
-    row.ok_or_else(path::unknown::<path::UserCoupon>)
+    Ok(JsonAnswer(row.ok_or_else(path::unknown::<path::UserCoupon>)?.into()))
 }
 
 #[cfg(test)]

@@ -136,7 +136,16 @@ async fn replay_dead_letters(
     Keyed { caller: Admin(caller), request, body, .. }: ReplayDeadLettersRequest,
 ) -> Result<Response, Problem> {
     let (selection, options) = body.check(&api.config.kafka.prefix)?;
-    let mut answer = api.once(request, |api, turn| select(api, turn, caller, selection, options)).await?;
+    let actor = caller.name_with_key();
+    let select = |api: Api, turn| async move {
+        let (mut transaction, now) = (api.journal.begin().await?, api.journal.now());
+        let requested = replays::request(&mut transaction, &selection, options, &actor, now).await;
+        let requested = requested.map_err(|error| refusal(error, &selection))?;
+        let location = format!("/v1/dead-letters/replays/{}", requested.replay_id);
+        let answer = first_answer(202, Some(location), &RequestedView::from(requested))?;
+        api.finish(turn, transaction, answer, now).await
+    };
+    let mut answer = api.once(request, select).await?;
     // A repetition gets the first answer again, at once.
     if let Some(wait) = prefer.wait.filter(|_| !answer.is_replay) {
         answer = waited(&api, answer, wait).await?;
@@ -144,24 +153,6 @@ async fn replay_dead_letters(
     let mut response = answer.into_response();
     response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_S);
     Ok(response)
-}
-
-/// Fixes what is selected, with the answer, or nothing.
-async fn select(
-    api: Api,
-    turn: FirstTurn,
-    caller: Caller,
-    selection: Selection,
-    options: Options,
-) -> Result<Answer, Problem> {
-    let mut transaction = api.journal.begin().await?;
-    let now = api.journal.now();
-    let actor = caller.name_with_key();
-    let requested = replays::request(&mut transaction, &selection, options, &actor, now).await;
-    let requested = requested.map_err(|error| refusal(error, &selection))?;
-    let location = format!("/v1/dead-letters/replays/{}", requested.replay_id);
-    let answer = first_answer(202, Some(location), &RequestedView::from(requested))?;
-    api.finish(turn, transaction, answer, now).await
 }
 
 /// The answer with the replay's state once it is done, or when the time is over.

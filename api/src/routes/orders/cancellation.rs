@@ -62,33 +62,20 @@ async fn cancel_order(
 ) -> Result<Response, Problem> {
     note_order(order_id);
     let reason = body.check()?;
-    let answer = api.once(request, |api, turn| begin(api, turn, caller, context, order_id, reason)).await?;
-    let is_replay = answer.is_replay;
-    let response = order_command::answer(answer);
-    if is_replay { Ok(response) } else { waited(&api, order_id, prefer, response).await }
-}
-
-/// Begins the cancellation, with its event and its answer, or nothing.
-async fn begin(
-    api: Api,
-    turn: FirstTurn,
-    caller: Caller,
-    context: RequestContext,
-    order_id: Uuid,
-    reason: Option<String>,
-) -> Result<Answer, Problem> {
-    let (keys, origin) = (Keys::of(Order::NOUN, order_id), context.origin(caller.name()));
-    api.decide_once(turn, &keys, |state: &mut Orders| {
+    let deadline = api.deadline();
+    let cancel = move |state: &mut Orders| {
         order_of(state, caller, order_id)?;
-        let (now, deadline_at) = (state.now, api.deadline(state.now));
+        let (now, deadline_at) = (state.now, deadline(state.now));
         let decided =
             state.command(order_id, |order| order.cancel(reason.clone(), deadline_at)).map_err(refusal)?;
         let order = order_of(state, caller, order_id)?.clone();
         let location = Some(format!("/v1/orders/{order_id}"));
-        let answer = first_answer(202, location, &OrderView::of(order, now))?;
-        Ok((Written::asked_for(decided, &origin), answer))
-    })
-    .await
+        Ok((decided, first_answer(202, location, &OrderView::of(order, now))?))
+    };
+    let answer = api.decide_once(request, context, Keys::of(Order::NOUN, order_id), cancel).await?;
+    let is_replay = answer.is_replay;
+    let response = order_command::answer(answer);
+    if is_replay { Ok(response) } else { waited(&api, order_id, prefer, response).await }
 }
 
 #[cfg(test)]

@@ -74,40 +74,28 @@ async fn modify_order(
 ) -> Result<Response, Problem> {
     note_order(order_id);
     let wanted = value.check()?;
-    let work = begin(api.clone(), caller, context, headers, order_id, wanted);
-    let response = api.uninterrupted(work).await?;
-    waited(&api, order_id, prefer, response).await
-}
-
-/// Begins the modification, with its event, or nothing.
-async fn begin(
-    api: Api,
-    caller: Caller,
-    context: RequestContext,
-    headers: HeaderMap,
-    order_id: Uuid,
-    wanted: Vec<WantedLine>,
-) -> Result<Response, Problem> {
     let product_ids: Vec<Uuid> = wanted.iter().map(|line| line.product_id).collect();
     let references = acceptance::references(&api.journal.pool, &[], &product_ids).await?;
     let (keys, origin) = (Keys::of(Order::NOUN, order_id), context.origin(caller.name()));
-    let decide = |state: &mut Orders| {
+    let deadline = api.deadline();
+    let modify = move |state: &mut Orders| {
         let order = order_of(state, caller, order_id)?;
         check(order, &headers)?;
-        let (now, deadline_at) = (state.now, api.deadline(state.now));
+        let (now, deadline_at) = (state.now, deadline(state.now));
         let replacement = replacement(order, &wanted, &references)?;
         let decided = state
             .command(order_id, |order| order.modify(replacement, deadline_at).map(Some))
             .map_err(refusal)?;
         Ok((decided, (order_of(state, caller, order_id)?.clone(), now)))
     };
-    let (order, now) = api.decide(&keys, &origin, decide).await?;
+    let (order, now) = api.decide(keys, origin, modify).await?;
     let headers = [
         (header::LOCATION, order_command::location(order_id)),
         (header::ETAG, etag::of_version(order.visible_version)),
         (header::RETRY_AFTER, RETRY_AFTER_S),
     ];
-    Ok((StatusCode::ACCEPTED, headers, axum::Json(OrderView::of(order, now))).into_response())
+    let response = (StatusCode::ACCEPTED, headers, JsonAnswer(OrderView::of(order, now))).into_response();
+    waited(&api, order_id, prefer, response).await
 }
 
 /// Refuses where the order can't be modified, or is not as the client has seen it.

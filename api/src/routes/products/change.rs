@@ -86,33 +86,27 @@ impl From<ProductChange> for products::ProductChange {
 )]
 async fn change_product(
     State(api): State<Api>,
-    Admin(_caller): Admin,
+    Admin(caller): Admin,
     Id(product_id, _): Id<path::Product>,
     context: RequestContext,
     Json { value, .. }: Json<ProductChange>,
 ) -> Result<JsonAnswer<ProductView>, Problem> {
     let wanted = value.check()?;
-    let view = api.uninterrupted(store(api.clone(), context, product_id, wanted)).await?;
-    Ok(JsonAnswer(view))
-}
-
-/// Stores the change with its event, or nothing. What changes nothing has no event.
-async fn store(
-    api: Api,
-    context: RequestContext,
-    product_id: Uuid,
-    wanted: ProductChange,
-) -> Result<ProductView, Problem> {
-    let (mut keys, origin) = (Keys::of(Product::NOUN, product_id), context.origin("admin".to_owned()));
+    let (mut keys, origin) = (Keys::of(Product::NOUN, product_id), context.origin(caller.name()));
     keys.add(Shelf::NOUN, product_id);
-    let decide = |state: &mut Stock| {
+    let change = move |state: &mut Stock| {
         StockedProduct::in_state(state, product_id).ok_or_else(path::unknown::<path::Product>)?;
         let decided = state.describe(product_id, wanted.clone().into());
         Ok((decided, StockedProduct::in_state(state, product_id).ok_or_else(Problem::internal)?))
     };
-    let row = api.decide(&keys, &origin, decide).await?;
-    api.product_cache.wrote(&row);
-    Ok(row.into())
+    let worker = api.clone();
+    // What was written is known to the cache also where the client goes away.
+    let work = async move {
+        let row = worker.decide(keys, origin, change).await?;
+        worker.product_cache.wrote(&row);
+        Ok(row)
+    };
+    Ok(JsonAnswer(api.uninterrupted(work).await?.into()))
 }
 
 #[cfg(test)]

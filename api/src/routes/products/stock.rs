@@ -2,7 +2,6 @@
 
 use ordermill_domain::products::Product;
 use ordermill_domain::stock::{Shelf, Stock, TooFew};
-use ordermill_schemas::stock::StockAdjusted;
 use ordermill_store::products::StockedProduct;
 
 use super::ProductView;
@@ -57,31 +56,17 @@ type AdjustStockRequest = Keyed<Admin, Id<path::Product>, Adjustment>;
 async fn adjust_stock(
     State(api): State<Api>,
     Keyed { path: Id(product_id, _), context, request, body, .. }: AdjustStockRequest,
-) -> Result<Response, Problem> {
-    let Adjustment { delta, reason } = body.check()?;
-    let adjusted = StockAdjusted { product_id, delta, reason };
-    let answer = api.once(request, |api, turn| store(api, turn, context, adjusted)).await?;
-    Ok(answer.into_response())
-}
-
-/// Stores the adjustment, its event and the answer, or nothing.
-async fn store(
-    api: Api,
-    turn: FirstTurn,
-    context: RequestContext,
-    adjusted: StockAdjusted,
 ) -> Result<Answer, Problem> {
-    let StockAdjusted { product_id, delta, reason } = adjusted;
-    let (mut keys, origin) = (Keys::of(Shelf::NOUN, product_id), context.origin("admin".to_owned()));
+    let Adjustment { delta, reason } = body.check()?;
+    let mut keys = Keys::of(Shelf::NOUN, product_id);
     keys.add(Product::NOUN, product_id);
-    api.decide_once(turn, &keys, |state: &mut Stock| {
+    api.decide_once(request, context, keys, move |state: &mut Stock| {
         StockedProduct::in_state(state, product_id).ok_or_else(path::unknown::<path::Product>)?;
         let decided = state.adjust(product_id, delta, reason.clone()).map_err(|TooFew { on_hand }| {
             Problem::new(Code::OutOfStock, format!("only {on_hand} can be taken away"))
         })?;
         let adjusted = StockedProduct::in_state(state, product_id).ok_or_else(Problem::internal)?;
-        let answer = first_answer(200, None, &ProductView::from(adjusted))?;
-        Ok((Written::asked_for(decided, &origin), answer))
+        Ok((decided, first_answer(200, None, &ProductView::from(adjusted))?))
     })
     .await
 }
