@@ -88,38 +88,26 @@ enum EntryKind {
     Refunded,
 }
 
-/// An entry of a balance's history.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = BalanceEntry)]
-struct EntryView {
-    /// The entry.
-    entry_id: Uuid,
-    /// What happened.
-    #[schema(value_type = EntryKind)]
-    kind: String,
-    /// How much, always above 0.
-    #[schema(value_type = i64, example = 9_000)]
-    amount: Money,
-    /// Available and held after it.
-    #[schema(value_type = i64, example = 41_000)]
-    balance_after: Money,
-    /// The order, where it was for one.
-    #[schema(required = true)]
-    order_id: Option<Uuid>,
-    /// When.
-    created_at: Timestamp,
-}
-
-impl From<EntryRow> for EntryView {
-    fn from(row: EntryRow) -> EntryView {
-        EntryView {
-            entry_id: row.entry_id,
-            kind: row.kind,
-            amount: row.amount,
-            balance_after: row.balance_after,
-            order_id: row.order_id,
-            created_at: row.created_at,
-        }
+view! {
+    /// An entry of a balance's history.
+    #[schema(as = BalanceEntry)]
+    struct EntryView from row: EntryRow {
+        /// The entry.
+        entry_id: Uuid,
+        /// What happened.
+        #[schema(value_type = EntryKind)]
+        kind: String,
+        /// How much, always above 0.
+        #[schema(value_type = i64, example = 9_000)]
+        amount: Money,
+        /// Available and held after it.
+        #[schema(value_type = i64, example = 41_000)]
+        balance_after: Money,
+        /// The order, where it was for one.
+        #[schema(required = true)]
+        order_id: Option<Uuid>,
+        /// When.
+        created_at: Timestamp,
     }
 }
 

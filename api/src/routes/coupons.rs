@@ -141,59 +141,50 @@ enum CouponStatus {
     Closed,
 }
 
-/// A coupon.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Coupon)]
-struct CouponView {
-    /// The coupon.
-    coupon_id: Uuid,
-    /// The name.
-    #[schema(example = "Spring")]
-    name: String,
-    /// How much it takes off.
-    discount: DiscountView,
-    /// How many there are.
-    #[schema(example = 100)]
-    quantity: i32,
-    /// How many of them are not issued yet.
-    #[schema(example = 42)]
-    remaining: i32,
-    /// For how many days it can be used once it is issued.
-    #[schema(example = 30)]
-    valid_days: i32,
-    /// From when it can be claimed.
-    #[schema(required = true)]
-    claimable_from: Option<Timestamp>,
-    /// Until when.
-    #[schema(required = true)]
-    claimable_until: Option<Timestamp>,
-    /// The subtotal that an order needs for it.
-    #[schema(value_type = i64, example = 10_000)]
-    min_subtotal: Money,
-    /// Whether it can be claimed.
-    status: CouponStatus,
-}
-
-impl CouponView {
-    /// The coupon as it is shown at that time.
-    fn of(coupon_id: Uuid, coupon: Coupon, now: Timestamp) -> CouponView {
-        let status = match (coupon.is_sold_out(), coupon.is_claimable_at(now)) {
+impl CouponStatus {
+    fn of(coupon: &Coupon, now: Timestamp) -> CouponStatus {
+        match (coupon.is_sold_out(), coupon.is_claimable_at(now)) {
             (true, _) => CouponStatus::SoldOut,
             (false, true) => CouponStatus::Open,
             (false, false) => CouponStatus::Closed,
-        };
-        CouponView {
-            coupon_id,
-            name: coupon.name,
-            discount: coupon.discount.into(),
-            quantity: coupon.quantity,
-            remaining: coupon.quantity - coupon.issued,
-            valid_days: coupon.valid_days,
-            claimable_from: coupon.claimable_from,
-            claimable_until: coupon.claimable_until,
-            min_subtotal: coupon.min_subtotal,
-            status,
         }
+    }
+}
+
+view! {
+    /// A coupon.
+    #[schema(as = Coupon)]
+    struct CouponView of(coupon: Coupon, coupon_id: Uuid, now: Timestamp)
+    where
+        status = CouponStatus::of(&coupon, now);
+    {
+        /// The coupon.
+        coupon_id: Uuid = coupon_id,
+        /// The name.
+        #[schema(example = "Spring")]
+        name: String,
+        /// How much it takes off.
+        discount: DiscountView = coupon.discount.into(),
+        /// How many there are.
+        #[schema(example = 100)]
+        quantity: i32,
+        /// How many of them are not issued yet.
+        #[schema(example = 42)]
+        remaining: i32 = coupon.quantity - coupon.issued,
+        /// For how many days it can be used once it is issued.
+        #[schema(example = 30)]
+        valid_days: i32,
+        /// From when it can be claimed.
+        #[schema(required = true)]
+        claimable_from: Option<Timestamp>,
+        /// Until when.
+        #[schema(required = true)]
+        claimable_until: Option<Timestamp>,
+        /// The subtotal that an order needs for it.
+        #[schema(value_type = i64, example = 10_000)]
+        min_subtotal: Money,
+        /// Whether it can be claimed.
+        status: CouponStatus = status,
     }
 }
 
@@ -219,7 +210,7 @@ async fn create_coupon(
     api.decide_once(request, context, Keys::default(), move |state: &mut Coupons| {
         let decided = state.create(created.clone());
         let (coupon_id, now) = (created.coupon_id, state.now);
-        let view = CouponView::of(coupon_id, Coupon::created(&created, now), now);
+        let view = CouponView::of(Coupon::created(&created, now), coupon_id, now);
         Ok((decided, first_answer(201, Some(format!("/v1/coupons/{coupon_id}")), &view)?))
     })
     .await
@@ -238,7 +229,7 @@ async fn get_coupon(
 ) -> Result<JsonAnswer<CouponView>, Problem> {
     let coupon = find(&api.journal.pool, coupon_id).await?;
     let coupon = coupon.ok_or_else(path::unknown::<path::Coupon>)?;
-    Ok(JsonAnswer(CouponView::of(coupon_id, coupon, api.journal.now())))
+    Ok(JsonAnswer(CouponView::of(coupon, coupon_id, api.journal.now())))
 }
 
 #[cfg(test)]

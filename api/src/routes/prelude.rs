@@ -31,3 +31,4 @@ pub(crate) use crate::problem::{Code, FieldError, Problem, code};
 pub(crate) use crate::problem_responses::Problems;
 pub(crate) use crate::request::RequestContext;
 pub(crate) use crate::validation::{Checks, limits};
+pub(crate) use crate::view::view;

@@ -82,49 +82,33 @@ impl ProductStatus {
     }
 }
 
-/// A product.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Product)]
-struct ProductView {
-    /// The product.
-    product_id: Uuid,
-    /// The name.
-    #[schema(example = "Green tea")]
-    name: String,
-    /// What it is.
-    #[schema(example = "First flush, 100 g")]
-    description: String,
-    /// The category, in upper case.
-    #[schema(example = "FOOD")]
-    category: String,
-    /// The price, in the minor unit.
-    #[schema(value_type = i64, example = 9_000)]
-    price: Money,
-    /// How many can still be ordered.
-    #[schema(example = 100)]
-    stock: i64,
-    /// Whether it can be ordered.
-    status: ProductStatus,
-    /// When it was added.
-    created_at: Timestamp,
-    /// When its description or price was last changed, or when it was withdrawn or put on sale again.
-    updated_at: Timestamp,
-}
-
-impl From<StockedProduct> for ProductView {
-    fn from(row: StockedProduct) -> ProductView {
-        let StockedProduct { product_id, product, stock } = row;
-        ProductView {
-            product_id,
-            name: product.name,
-            description: product.description,
-            category: product.category,
-            price: product.price,
-            stock,
-            status: ProductStatus::of(product.withdrawn, stock),
-            created_at: product.created_at,
-            updated_at: product.updated_at,
-        }
+view! {
+    /// A product.
+    #[schema(as = Product)]
+    struct ProductView from row: StockedProduct {
+        /// The product.
+        product_id: Uuid,
+        /// The name.
+        #[schema(example = "Green tea")]
+        name: String = row.product.name,
+        /// What it is.
+        #[schema(example = "First flush, 100 g")]
+        description: String = row.product.description,
+        /// The category, in upper case.
+        #[schema(example = "FOOD")]
+        category: String = row.product.category,
+        /// The price, in the minor unit.
+        #[schema(value_type = i64, example = 9_000)]
+        price: Money = row.product.price,
+        /// How many can still be ordered.
+        #[schema(example = 100)]
+        stock: i64,
+        /// Whether it can be ordered.
+        status: ProductStatus = ProductStatus::of(row.product.withdrawn, row.stock),
+        /// When it was added.
+        created_at: Timestamp = row.product.created_at,
+        /// When its description or price was last changed, or when it was withdrawn or put on sale again.
+        updated_at: Timestamp = row.product.updated_at,
     }
 }
 

@@ -42,6 +42,12 @@ struct ShipmentLine {
     quantity: i64,
 }
 
+impl From<StockLine> for ShipmentLine {
+    fn from(line: StockLine) -> ShipmentLine {
+        ShipmentLine { product_id: line.product_id, quantity: line.quantity.into() }
+    }
+}
+
 impl NewShipment {
     fn check(self) -> Result<(Vec<StockLine>, Option<String>), Problem> {
         let mut checks = Checks::default();
@@ -78,40 +84,27 @@ enum ShipmentStatus {
     Delivered,
 }
 
-/// A shipment.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Shipment)]
-struct ShipmentView {
-    /// The shipment.
-    shipment_id: Uuid,
-    /// The order that it is a part of.
-    order_id: Uuid,
-    /// Whether it has arrived.
-    status: ShipmentStatus,
-    /// What is in it.
-    lines: Vec<ShipmentLine>,
-    /// The carrier's number for it.
-    #[schema(required = true)]
-    tracking_number: Option<String>,
-    /// When it left.
-    created_at: Timestamp,
-}
-
-impl ShipmentView {
-    fn of(shipment_id: Uuid, shipment: Shipment) -> ShipmentView {
-        let line = |line: StockLine| ShipmentLine {
-            product_id: line.product_id,
-            quantity: i64::from(line.quantity),
-        };
-        let is_delivered = shipment.delivered_at.is_some();
-        ShipmentView {
-            shipment_id,
-            order_id: shipment.order_id,
-            status: if is_delivered { ShipmentStatus::Delivered } else { ShipmentStatus::Shipped },
-            lines: shipment.lines.into_iter().map(line).collect(),
-            tracking_number: shipment.tracking_number,
-            created_at: shipment.created_at,
-        }
+view! {
+    /// A shipment.
+    #[schema(as = Shipment)]
+    struct ShipmentView of(shipment: Shipment, shipment_id: Uuid)
+    where
+        is_delivered = shipment.delivered_at.is_some();
+        status = if is_delivered { ShipmentStatus::Delivered } else { ShipmentStatus::Shipped };
+    {
+        /// The shipment.
+        shipment_id: Uuid = shipment_id,
+        /// The order that it is a part of.
+        order_id: Uuid,
+        /// Whether it has arrived.
+        status: ShipmentStatus = status,
+        /// What is in it.
+        lines: Vec<ShipmentLine> = shipment.lines.into_iter().map(ShipmentLine::from).collect(),
+        /// The carrier's number for it.
+        #[schema(required = true)]
+        tracking_number: Option<String>,
+        /// When it left.
+        created_at: Timestamp,
     }
 }
 
@@ -146,7 +139,7 @@ async fn ship_order(
         let decided = state
             .command(order_id, |order| order.ship(shipment_id, lines, tracking_number).map(Some))
             .map_err(refusal)?;
-        let view = ShipmentView::of(shipment_id, shipment_of(state, shipment_id)?.clone());
+        let view = ShipmentView::of(shipment_of(state, shipment_id)?.clone(), shipment_id);
         Ok((decided, first_answer(201, None, &view)?))
     })
     .await
@@ -185,7 +178,7 @@ async fn deliver_shipment(
         Ok((decided, shipment_of(state, shipment_id)?.clone()))
     };
     let shipment = api.decide(keys, origin, deliver).await?;
-    Ok(JsonAnswer(ShipmentView::of(shipment_id, shipment)))
+    Ok(JsonAnswer(ShipmentView::of(shipment, shipment_id)))
 }
 
 #[cfg(test)]

@@ -37,25 +37,20 @@ impl NewUser {
     }
 }
 
-/// A user.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = User)]
-struct UserView {
-    /// The user.
-    user_id: Uuid,
-    /// The name.
-    #[schema(example = "Kim Minji")]
-    name: String,
-    /// The e-mail address, in lower case.
-    #[schema(example = "minji@example.com")]
-    email: String,
-    /// When the user signed up.
-    created_at: Timestamp,
-}
-
-impl From<User> for UserView {
-    fn from(user: User) -> UserView {
-        UserView { user_id: user.user_id, name: user.name, email: user.email, created_at: user.created_at }
+view! {
+    /// A user.
+    #[schema(as = User)]
+    struct UserView from user: User {
+        /// The user.
+        user_id: Uuid,
+        /// The name.
+        #[schema(example = "Kim Minji")]
+        name: String,
+        /// The e-mail address, in lower case.
+        #[schema(example = "minji@example.com")]
+        email: String,
+        /// When the user signed up.
+        created_at: Timestamp,
     }
 }
 

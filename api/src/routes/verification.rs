@@ -9,58 +9,39 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(verify))
 }
 
-/// What all checks found.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Verification)]
-struct VerificationView {
-    /// Whether everything is as it should be.
-    ok: bool,
-    /// The checks.
-    checks: Vec<CheckView>,
-    /// When the looking began.
-    at: Timestamp,
-}
-
-/// One question to the system, with its answer.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = VerificationCheck)]
-struct CheckView {
-    /// What was looked at.
-    #[schema(value_type = String, example = "balances")]
-    name: &'static str,
-    /// Whether everything was as it should be.
-    ok: bool,
-    /// How many things were looked at.
-    #[schema(example = 4711)]
-    checked: u64,
-    /// How many of them are not as they should be.
-    #[schema(example = 0)]
-    violation_count: u64,
-    /// The first of those, at most 100: one line each, which names the row and both figures.
-    violations: Vec<String>,
-    /// What else is worth knowing.
-    #[schema(required = true)]
-    note: Option<String>,
-}
-
-impl From<&Report> for VerificationView {
-    fn from(report: &Report) -> VerificationView {
-        let checks = report.checks.iter().map(CheckView::from).collect();
-        VerificationView { ok: report.ok, checks, at: report.at }
+view! {
+    /// What all checks found.
+    #[schema(as = Verification)]
+    struct VerificationView from report: &Report {
+        /// Whether everything is as it should be.
+        ok: bool,
+        /// The checks.
+        checks: Vec<CheckView> = report.checks.iter().map(CheckView::from).collect(),
+        /// When the looking began.
+        at: Timestamp,
     }
 }
 
-impl From<&Check> for CheckView {
-    fn from(check: &Check) -> CheckView {
-        let Check { name, ok, checked, violation_count, violations, note } = check;
-        CheckView {
-            name,
-            ok: *ok,
-            checked: *checked,
-            violation_count: *violation_count,
-            violations: violations.clone(),
-            note: note.clone(),
-        }
+view! {
+    /// One question to the system, with its answer.
+    #[schema(as = VerificationCheck)]
+    struct CheckView from check: &Check {
+        /// What was looked at.
+        #[schema(value_type = String, example = "balances")]
+        name: &'static str,
+        /// Whether everything was as it should be.
+        ok: bool,
+        /// How many things were looked at.
+        #[schema(example = 4711)]
+        checked: u64,
+        /// How many of them are not as they should be.
+        #[schema(example = 0)]
+        violation_count: u64,
+        /// The first of those, at most 100: one line each, which names the row and both figures.
+        violations: Vec<String> = check.violations.clone(),
+        /// What else is worth knowing.
+        #[schema(required = true)]
+        note: Option<String> = check.note.clone(),
     }
 }
 

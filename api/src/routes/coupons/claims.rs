@@ -23,8 +23,9 @@ struct NewClaim {
 }
 
 /// How far a claim is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[derive(ToSchema)]
+#[schema(rename_all = "SCREAMING_SNAKE_CASE")]
+#[expect(dead_code, reason = "the document's name for the state")]
 enum ClaimStatus {
     /// Asked for, not decided.
     Pending,
@@ -34,49 +35,30 @@ enum ClaimStatus {
     Rejected,
 }
 
-/// A claim.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Claim)]
-struct ClaimView {
-    /// The claim.
-    claim_id: Uuid,
-    /// The coupon.
-    coupon_id: Uuid,
-    /// Who wants it.
-    user_id: Uuid,
-    /// How far it is. All but `PENDING` are resting.
-    status: ClaimStatus,
-    /// Why it was rejected, if it was: `COUPON_SOLD_OUT`, `COUPON_NOT_CLAIMABLE`.
-    #[schema(value_type = Option<Object>, required = true)]
-    failure: Option<ClaimFailure>,
-    /// The place among those issued, from 1, if it was.
-    #[schema(required = true)]
-    position: Option<i32>,
-    /// What the user has got.
-    #[schema(required = true)]
-    user_coupon: Option<UserCouponView>,
-    /// When it was asked for.
-    requested_at: Timestamp,
-}
-
-impl From<ClaimRow> for ClaimView {
-    fn from(row: ClaimRow) -> ClaimView {
-        let ClaimRow { claim_id, claim, user_coupon } = row;
-        let status = match claim.state {
-            ClaimState::Pending => ClaimStatus::Pending,
-            ClaimState::Issued => ClaimStatus::Issued,
-            ClaimState::Rejected => ClaimStatus::Rejected,
-        };
-        ClaimView {
-            claim_id,
-            coupon_id: claim.coupon_id,
-            user_id: claim.user_id,
-            status,
-            failure: claim.failure,
-            position: claim.position,
-            user_coupon: user_coupon.map(UserCouponView::from),
-            requested_at: claim.requested_at,
-        }
+view! {
+    /// A claim.
+    #[schema(as = Claim)]
+    struct ClaimView from row: ClaimRow {
+        /// The claim.
+        claim_id: Uuid,
+        /// The coupon.
+        coupon_id: Uuid = row.claim.coupon_id,
+        /// Who wants it.
+        user_id: Uuid = row.claim.user_id,
+        /// How far it is. All but `PENDING` are resting.
+        #[schema(value_type = ClaimStatus)]
+        status: ClaimState = row.claim.state,
+        /// Why it was rejected, if it was: `COUPON_SOLD_OUT`, `COUPON_NOT_CLAIMABLE`.
+        #[schema(value_type = Option<Object>, required = true)]
+        failure: Option<ClaimFailure> = row.claim.failure,
+        /// The place among those issued, from 1, if it was.
+        #[schema(required = true)]
+        position: Option<i32> = row.claim.position,
+        /// What the user has got.
+        #[schema(required = true)]
+        user_coupon: Option<UserCouponView> = row.user_coupon.map(Into::into),
+        /// When it was asked for.
+        requested_at: Timestamp = row.claim.requested_at,
     }
 }
 

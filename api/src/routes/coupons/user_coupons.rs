@@ -18,52 +18,35 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(list_user_coupons)).routes(routes!(revoke_user_coupon))
 }
 
-/// A coupon that a user has.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = UserCoupon)]
-pub(super) struct UserCouponView {
-    /// The user's coupon, as an order names it.
-    user_coupon_id: Uuid,
-    /// The coupon.
-    coupon_id: Uuid,
-    /// The coupon's name.
-    #[schema(example = "Spring")]
-    name: String,
-    /// How much it takes off.
-    discount: DiscountView,
-    /// The subtotal that an order needs for it.
-    #[schema(value_type = i64, example = 10_000)]
-    min_subtotal: Money,
-    /// `ISSUED`, `USED`, `EXPIRED` or `REVOKED`.
-    #[schema(value_type = String, example = "ISSUED")]
-    status: String,
-    /// When it was issued.
-    issued_at: Timestamp,
-    /// Until when it can be used.
-    expires_at: Timestamp,
-    /// When it was used, if it is.
-    #[schema(required = true)]
-    used_at: Option<Timestamp>,
-    /// The order that it is used for.
-    #[schema(required = true)]
-    order_id: Option<Uuid>,
-}
-
-impl From<UserCouponRow> for UserCouponView {
-    fn from(row: UserCouponRow) -> UserCouponView {
-        let UserCouponRow { user_coupon_id, name, coupon } = row;
-        UserCouponView {
-            user_coupon_id,
-            coupon_id: coupon.coupon_id,
-            name,
-            discount: coupon.discount.into(),
-            min_subtotal: coupon.min_subtotal,
-            status: ordermill_store::word(coupon.state),
-            issued_at: coupon.issued_at,
-            expires_at: coupon.expires_at,
-            used_at: coupon.used_at,
-            order_id: coupon.order_id,
-        }
+view! {
+    /// A coupon that a user has.
+    #[schema(as = UserCoupon)]
+    pub(super) struct UserCouponView from row: UserCouponRow {
+        /// The user's coupon, as an order names it.
+        user_coupon_id: Uuid,
+        /// The coupon.
+        coupon_id: Uuid = row.coupon.coupon_id,
+        /// The coupon's name.
+        #[schema(example = "Spring")]
+        name: String,
+        /// How much it takes off.
+        discount: DiscountView = row.coupon.discount.into(),
+        /// The subtotal that an order needs for it.
+        #[schema(value_type = i64, example = 10_000)]
+        min_subtotal: Money = row.coupon.min_subtotal,
+        /// `ISSUED`, `USED`, `EXPIRED` or `REVOKED`.
+        #[schema(value_type = String, example = "ISSUED")]
+        status: String = ordermill_store::word(row.coupon.state),
+        /// When it was issued.
+        issued_at: Timestamp = row.coupon.issued_at,
+        /// Until when it can be used.
+        expires_at: Timestamp = row.coupon.expires_at,
+        /// When it was used, if it is.
+        #[schema(required = true)]
+        used_at: Option<Timestamp> = row.coupon.used_at,
+        /// The order that it is used for.
+        #[schema(required = true)]
+        order_id: Option<Uuid> = row.coupon.order_id,
     }
 }
 

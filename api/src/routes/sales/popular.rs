@@ -108,49 +108,34 @@ fn number(
     number.unwrap_or(default)
 }
 
-/// A product with its place in the ranking.
-#[derive(Debug, Serialize, ToSchema)]
-struct PopularProduct {
-    /// The place, from 1. Equals in the one figure are ranked by the other, then by their ids.
-    #[schema(example = 1, minimum = 1)]
-    rank: usize,
-    /// The product.
-    product_id: Uuid,
-    /// Its name today.
-    #[schema(example = "Green tea")]
-    name: String,
-    /// Its category today.
-    #[schema(example = "FOOD")]
-    category: String,
-    /// Its price today, in the minor unit.
-    #[schema(value_type = i64, example = 9_000)]
-    price: Money,
-    /// How many can still be ordered.
-    #[schema(example = 100)]
-    stock: i64,
-    /// Whether it can be ordered.
-    status: ProductStatus,
-    /// How many were sold.
-    #[schema(example = 17)]
-    quantity: i64,
-    /// What was paid for them after all discounts, in the minor unit.
-    #[schema(value_type = i64, example = 153_000)]
-    revenue: Money,
-}
-
-impl PopularProduct {
-    fn at(index: usize, product: RankedProduct) -> PopularProduct {
-        PopularProduct {
-            rank: index + 1,
-            product_id: product.product_id,
-            name: product.name,
-            category: product.category,
-            price: product.price,
-            stock: product.stock,
-            status: ProductStatus::of(product.withdrawn, product.stock),
-            quantity: product.quantity,
-            revenue: product.revenue,
-        }
+view! {
+    /// A product with its place in the ranking.
+    struct PopularProduct of(product: RankedProduct, index: usize) {
+        /// The place, from 1. Equals in the one figure are ranked by the other, then by their ids.
+        #[schema(example = 1, minimum = 1)]
+        rank: usize = index + 1,
+        /// The product.
+        product_id: Uuid,
+        /// Its name today.
+        #[schema(example = "Green tea")]
+        name: String,
+        /// Its category today.
+        #[schema(example = "FOOD")]
+        category: String,
+        /// Its price today, in the minor unit.
+        #[schema(value_type = i64, example = 9_000)]
+        price: Money,
+        /// How many can still be ordered.
+        #[schema(example = 100)]
+        stock: i64,
+        /// Whether it can be ordered.
+        status: ProductStatus = ProductStatus::of(product.withdrawn, product.stock),
+        /// How many were sold.
+        #[schema(example = 17)]
+        quantity: i64,
+        /// What was paid for them after all discounts, in the minor unit.
+        #[schema(value_type = i64, example = 153_000)]
+        revenue: Money,
     }
 }
 
@@ -183,7 +168,7 @@ async fn popular_products(
     let (since, until) = days.times(&api.config.time_zone).map_err(out_of_the_calendar)?;
     let ranking = RankingQuery { since, until, category, by, availability, limit };
     let products = sales::ranking(&api.journal.pool, &ranking).await?;
-    let items = products.into_iter().enumerate().map(|(index, row)| PopularProduct::at(index, row));
+    let items = products.into_iter().enumerate().map(|(index, row)| PopularProduct::of(row, index));
     Ok(JsonAnswer(Popular { from: days.from, to: days.to, items: items.collect() }))
 }
 
