@@ -17,8 +17,10 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(create_coupon))
         .routes(routes!(get_coupon))
-        .merge(claims::routes())
-        .merge(user_coupons::routes())
+        .routes(routes!(claims::claim_coupon))
+        .routes(routes!(claims::get_claim))
+        .routes(routes!(user_coupons::list_user_coupons))
+        .routes(routes!(user_coupons::revoke_user_coupon))
 }
 
 /// How a coupon's value is meant.

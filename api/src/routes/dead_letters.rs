@@ -21,9 +21,12 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(list_dead_letters))
         .routes(routes!(count_dead_letters))
         .routes(routes!(get_dead_letter))
-        .merge(changes::routes())
-        .merge(replays::routes())
-        .merge(halts::routes())
+        .routes(routes!(changes::edit_dead_letter))
+        .routes(routes!(changes::discard_dead_letter))
+        .routes(routes!(replays::list_replays, replays::replay_dead_letters))
+        .routes(routes!(replays::get_replay))
+        .routes(routes!(halts::list_halts))
+        .routes(routes!(halts::resume_group))
 }
 
 /// List dead letters, the newest first (administrators)

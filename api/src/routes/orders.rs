@@ -30,10 +30,11 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(place_order))
         .routes(routes!(get_order))
         .routes(routes!(get_order_events))
-        .merge(cancellation::routes())
-        .merge(stream::routes())
-        .merge(list::routes())
-        .merge(modification::routes())
+        .routes(routes!(cancellation::cancel_order))
+        .routes(routes!(stream::stream_order))
+        .routes(routes!(list::list_user_orders))
+        .routes(routes!(list::list_orders))
+        .routes(routes!(modification::modify_order))
 }
 
 /// An order to be placed.

@@ -16,9 +16,9 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(create_product))
         .routes(routes!(get_product))
-        .merge(list::routes())
-        .merge(change::routes())
-        .merge(stock::routes())
+        .routes(routes!(list::list_products))
+        .routes(routes!(change::change_product))
+        .routes(routes!(stock::adjust_stock))
 }
 
 /// A product to be added.

@@ -9,15 +9,10 @@ use super::user_coupons::UserCouponView;
 use crate::order_command::RETRY_AFTER_S;
 use crate::routes::prelude::*;
 
-/// The routes of claims.
-pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(claim_coupon)).routes(routes!(get_claim))
-}
-
 /// A claim to be made.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewClaim {
+pub(super) struct NewClaim {
     /// Who wants the coupon.
     user_id: Uuid,
 }
@@ -91,7 +86,7 @@ fn tag(row: &ClaimRow) -> HeaderValue {
         )>,
     ),
 )]
-async fn claim_coupon(
+pub(super) async fn claim_coupon(
     State(api): State<Api>,
     caller: Caller,
     Id(coupon_id, _): Id<path::Coupon>,
@@ -179,7 +174,7 @@ fn refusal(code: ClaimFailureCode) -> Problem {
         Problems<(Caller, ClaimId)>,
     ),
 )]
-async fn get_claim(
+pub(super) async fn get_claim(
     State(api): State<Api>,
     caller: Caller,
     ClaimId { coupon_id, claim_id }: ClaimId,

@@ -13,11 +13,6 @@ use crate::validation;
 /// How many a page has unless the client says otherwise.
 const COUPONS_DEFAULT: i64 = 20;
 
-/// The routes of users' coupons.
-pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list_user_coupons)).routes(routes!(revoke_user_coupon))
-}
-
 view! {
     /// A coupon that a user has.
     #[schema(as = UserCoupon)]
@@ -53,7 +48,7 @@ view! {
 /// Which coupons a list is to have.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-struct StatusQuery {
+pub(super) struct StatusQuery {
     /// Only coupons in this state: `ISSUED`, `USED`, `EXPIRED`, `REVOKED`.
     status: Option<String>,
 }
@@ -99,7 +94,7 @@ impl FromStr for Place {
         Problems<(Caller, Id<path::User>, code::ValidationFailed)>,
     ),
 )]
-async fn list_user_coupons(
+pub(super) async fn list_user_coupons(
     State(api): State<Api>,
     caller: Caller,
     Id(user_id, _): Id<path::User>,
@@ -122,7 +117,7 @@ async fn list_user_coupons(
 /// A revocation.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Revocation {
+pub(super) struct Revocation {
     /// Why.
     #[schema(example = "Abuse", min_length = 1, max_length = 500)]
     reason: String,
@@ -143,7 +138,7 @@ struct Revocation {
         )>,
     ),
 )]
-async fn revoke_user_coupon(
+pub(super) async fn revoke_user_coupon(
     State(api): State<Api>,
     Admin(caller): Admin,
     Id(user_coupon_id, _): Id<path::UserCoupon>,

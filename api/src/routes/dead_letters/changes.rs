@@ -9,15 +9,10 @@ use super::find;
 use crate::dead_letters::WholeLetterView;
 use crate::routes::prelude::*;
 
-/// The routes of what is done to a letter.
-pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(edit_dead_letter)).routes(routes!(discard_dead_letter))
-}
-
 /// Another payload, as text or in base64, one of the two.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewPayload {
+pub(super) struct NewPayload {
     /// The payload as text.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = String, required = false, example = "{\"order_id\": \"…\"}")]
@@ -75,7 +70,7 @@ impl NewPayload {
         )>,
     ),
 )]
-async fn edit_dead_letter(
+pub(super) async fn edit_dead_letter(
     State(api): State<Api>,
     Admin(caller): Admin,
     Id(dead_letter_id, _): Id<path::DeadLetter>,
@@ -94,7 +89,7 @@ async fn edit_dead_letter(
 /// A decision that a dead letter is never applied.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Discard {
+pub(super) struct Discard {
     /// Why.
     #[schema(example = "The order was placed again by hand", min_length = 1, max_length = 500)]
     reason: String,
@@ -116,7 +111,7 @@ struct Discard {
         )>,
     ),
 )]
-async fn discard_dead_letter(
+pub(super) async fn discard_dead_letter(
     State(api): State<Api>,
     Admin(caller): Admin,
     Id(dead_letter_id, _): Id<path::DeadLetter>,

@@ -11,11 +11,6 @@ use crate::routes::prelude::*;
 /// For how long a group that goes on is not stopped again unless the client says otherwise, in seconds.
 const UNCHECKED_DEFAULT_S: i64 = 60;
 
-/// The routes of groups that have stopped.
-pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list_halts)).routes(routes!(resume_group))
-}
-
 /// List the groups that have stopped (administrators)
 #[utoipa::path(
     get,
@@ -25,7 +20,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         Problems<Admin>,
     ),
 )]
-async fn list_halts(
+pub(super) async fn list_halts(
     State(api): State<Api>,
     Admin(_caller): Admin,
 ) -> Result<JsonAnswer<All<HaltView>>, Problem> {
@@ -35,7 +30,7 @@ async fn list_halts(
 /// How a group goes on.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Resume {
+pub(super) struct Resume {
     /// For how many seconds failures become dead letters however many they are, and don't stop the group again.
     #[serde(default = "unchecked_default", deserialize_with = "whole")]
     #[schema(default = 60, minimum = 0, maximum = 86_400)]
@@ -48,7 +43,7 @@ const fn unchecked_default() -> i64 {
 
 /// The group in the path.
 #[derive(Debug)]
-struct Group(String);
+pub(super) struct Group(String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Group {
     type Rejection = Problem;
@@ -76,7 +71,7 @@ fn not_halted() -> Problem {
         Problems<(Admin, Json<Resume>, code::HaltNotFound, code::ValidationFailed)>,
     ),
 )]
-async fn resume_group(
+pub(super) async fn resume_group(
     State(api): State<Api>,
     Admin(caller): Admin,
     Group(group): Group,

@@ -14,15 +14,10 @@ const REPLAYS_DEFAULT: i64 = 20;
 /// When to ask how far a replay is, in seconds.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 
-/// The routes of replays.
-pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list_replays, replay_dead_letters)).routes(routes!(get_replay))
-}
-
 /// A replay to be asked for: of `ids` or of what `filter` means, one of the two.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewReplay {
+pub(super) struct NewReplay {
     /// These letters, each once. One that is resolved is answered by `ALREADY_APPLIED`; one that was discarded is refused.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Vec<Uuid>, required = false, min_items = 1, max_items = 1000)]
@@ -95,7 +90,7 @@ impl NewReplay {
         Problems<(Admin, code::ValidationFailed)>,
     ),
 )]
-async fn list_replays(
+pub(super) async fn list_replays(
     State(api): State<Api>,
     Admin(_caller): Admin,
     query: PageQuery,
@@ -130,7 +125,7 @@ type ReplayDeadLettersRequest = Keyed<Admin, (), NewReplay>;
         )>,
     ),
 )]
-async fn replay_dead_letters(
+pub(super) async fn replay_dead_letters(
     State(api): State<Api>,
     prefer: Prefer,
     Keyed { caller: Admin(caller), request, body, .. }: ReplayDeadLettersRequest,
@@ -216,7 +211,7 @@ fn refusal(error: ReplayError, selection: &Selection) -> Problem {
         Problems<(Admin, Id<path::Replay>)>,
     ),
 )]
-async fn get_replay(
+pub(super) async fn get_replay(
     State(api): State<Api>,
     Admin(_caller): Admin,
     Id(replay_id, _): Id<path::Replay>,

@@ -7,15 +7,10 @@ use super::{note_order, waited};
 use crate::order_command::{self, order_of, refusal};
 use crate::routes::prelude::*;
 
-/// The route of cancellations.
-pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(cancel_order))
-}
-
 /// A cancellation.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Cancellation {
+pub(super) struct Cancellation {
     /// Why, for the order's timeline.
     #[serde(default)]
     #[schema(example = "Ordered by mistake", min_length = 1, max_length = 500)]
@@ -55,7 +50,7 @@ type CancelOrderRequest = Keyed<Caller, Id<path::Order>, Cancellation>;
         )>,
     ),
 )]
-async fn cancel_order(
+pub(super) async fn cancel_order(
     State(api): State<Api>,
     prefer: Prefer,
     Keyed { caller, path: Id(order_id, _), context, request, body }: CancelOrderRequest,

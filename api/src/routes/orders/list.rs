@@ -12,15 +12,10 @@ use crate::routes::prelude::*;
 /// How many orders a page has unless the client says otherwise.
 const ORDERS_DEFAULT: i64 = 20;
 
-/// The routes of lists.
-pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list_user_orders)).routes(routes!(list_orders))
-}
-
 /// Which orders a list is to have.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-struct StatusQuery {
+pub(super) struct StatusQuery {
     /// Only orders that are shown with this status.
     #[param(schema_with = status_schema)]
     status: Option<String>,
@@ -29,7 +24,7 @@ struct StatusQuery {
 /// Which orders an administrator's list is to have, besides their status.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-struct OverdueQuery {
+pub(super) struct OverdueQuery {
     /// `true`: only orders whose deadline has passed while they do not rest. `false`: only the others.
     #[param(value_type = Option<bool>)]
     overdue: Option<String>,
@@ -89,7 +84,7 @@ impl OverdueQuery {
         Problems<(Caller, Id<path::User>, code::ValidationFailed)>,
     ),
 )]
-async fn list_user_orders(
+pub(super) async fn list_user_orders(
     State(api): State<Api>,
     caller: Caller,
     Id(user_id, _): Id<path::User>,
@@ -117,7 +112,7 @@ async fn list_user_orders(
         Problems<(Admin, code::ValidationFailed)>,
     ),
 )]
-async fn list_orders(
+pub(super) async fn list_orders(
     State(api): State<Api>,
     Admin(_caller): Admin,
     status: StatusQuery,

@@ -13,15 +13,10 @@ use crate::acceptance::{WantedLine, order_lines};
 use crate::order_command::{self, RETRY_AFTER_S, order_of, refusal};
 use crate::routes::prelude::*;
 
-/// The route of modifications.
-pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(modify_order))
-}
-
 /// What an order is to have instead of its lines.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Modification {
+pub(super) struct Modification {
     /// The lines, each product once. A product that the order has keeps its price.
     #[serde(deserialize_with = "objects")]
     #[schema(min_items = 1, max_items = 50)]
@@ -63,7 +58,7 @@ impl Modification {
         )>,
     ),
 )]
-async fn modify_order(
+pub(super) async fn modify_order(
     State(api): State<Api>,
     caller: Caller,
     Id(order_id, _): Id<path::Order>,

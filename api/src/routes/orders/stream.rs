@@ -21,11 +21,6 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const UNBUFFERED: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
-/// The route of streams.
-pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(stream_order))
-}
-
 /// Follow an order
 ///
 /// Server-Sent Events: `event: order`, `id` is the version, `data` the order as `get_order` shows it. The first comes
@@ -46,7 +41,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         Problems<(Caller, Id<path::Order>)>,
     ),
 )]
-async fn stream_order(
+pub(super) async fn stream_order(
     State(api): State<Api>,
     caller: Caller,
     Id(order_id, _): Id<path::Order>,

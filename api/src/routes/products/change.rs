@@ -7,15 +7,10 @@ use ordermill_store::products::StockedProduct;
 use super::ProductView;
 use crate::routes::prelude::*;
 
-/// The route of changes.
-pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(change_product))
-}
-
 /// What is to become of a product; what is left out stays. At least one member must be there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-struct ProductChange {
+pub(super) struct ProductChange {
     /// The name.
     #[serde(deserialize_with = "present")]
     #[schema(value_type = String, required = false, min_length = 1, max_length = 200)]
@@ -84,7 +79,7 @@ impl From<ProductChange> for products::ProductChange {
         Problems<(Admin, Id<path::Product>, Json<ProductChange>, code::ValidationFailed)>,
     ),
 )]
-async fn change_product(
+pub(super) async fn change_product(
     State(api): State<Api>,
     Admin(caller): Admin,
     Id(product_id, _): Id<path::Product>,

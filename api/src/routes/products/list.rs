@@ -26,15 +26,10 @@ const SORTS: &[(&str, Sort)] = &[
 const AVAILABILITIES: &[(&str, Availability)] =
     &[("all", Availability::All), ("in_stock", Availability::InStock), ("sold_out", Availability::SoldOut)];
 
-/// The route of the list.
-pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list_products))
-}
-
 /// Which products a list is to have, and in which order.
 #[derive(Debug, Default, IntoParams)]
 #[into_params(parameter_in = Query)]
-struct ProductQuery {
+pub(super) struct ProductQuery {
     /// Only products whose name contains this, in any case.
     #[param(min_length = 1, max_length = 100)]
     q: Option<String>,
@@ -237,7 +232,7 @@ impl FromStr for Cursor {
         Problems<code::ValidationFailed>,
     ),
 )]
-async fn list_products(
+pub(super) async fn list_products(
     State(api): State<Api>,
     products: ProductQuery,
     query: PageQuery,

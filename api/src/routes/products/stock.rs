@@ -7,15 +7,10 @@ use ordermill_store::products::StockedProduct;
 use super::ProductView;
 use crate::routes::prelude::*;
 
-/// The route of adjustments.
-pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(adjust_stock))
-}
-
 /// Goods that came or went.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Adjustment {
+pub(super) struct Adjustment {
     /// How many came (above 0) or went (below 0); not 0.
     #[serde(deserialize_with = "whole")]
     #[schema(example = 50, minimum = -1_000_000_000, maximum = 1_000_000_000)]
@@ -53,7 +48,7 @@ type AdjustStockRequest = Keyed<Admin, Id<path::Product>, Adjustment>;
         Problems<(AdjustStockRequest, code::OutOfStock, code::ValidationFailed)>,
     ),
 )]
-async fn adjust_stock(
+pub(super) async fn adjust_stock(
     State(api): State<Api>,
     Keyed { path: Id(product_id, _), context, request, body, .. }: AdjustStockRequest,
 ) -> Result<Answer, Problem> {
