@@ -30,7 +30,7 @@ use crate::problem::Problem;
 use crate::request::RequestContext;
 use crate::routes::orders::view::OrderView;
 
-pub(crate) use decision::{Wanted, WantedLine, order_lines};
+pub(crate) use decision::{Wanted, order_lines};
 
 /// One reads while the other commits.
 const ACCEPTORS: usize = 2;

@@ -89,30 +89,26 @@ struct NewCoupon {
 
 impl NewCoupon {
     fn check(self) -> Result<CouponCreated, Problem> {
-        let mut checks = Checks::default();
         let (valid_days, min_subtotal) =
             (self.valid_days.unwrap_or(VALID_DAYS), self.min_subtotal.unwrap_or_default());
         let value = self.discount.value;
-        checks.text("name", &self.name, &limits::NAME_LENGTH);
-        let discount = match self.discount.r#type {
-            DiscountType::Percent => {
-                checks.number("discount.value", value, &limits::PERCENT);
-                CouponDiscount::Percent(value)
-            }
-            DiscountType::Fixed => {
-                checks.number("discount.value", value, &limits::COUPON_AMOUNT);
-                CouponDiscount::Fixed(value)
-            }
+        let (discount, values) = match self.discount.r#type {
+            DiscountType::Percent => (CouponDiscount::Percent(value), &limits::PERCENT),
+            DiscountType::Fixed => (CouponDiscount::Fixed(value), &limits::COUPON_AMOUNT),
         };
-        checks.number("quantity", self.quantity, &limits::COUPON_QUANTITY);
-        checks.number("valid_days", valid_days, &limits::COUPON_DAYS);
-        checks.number("min_subtotal", min_subtotal, &limits::PRICE);
-        let claimable_from = checks.time("claimable_from", self.claimable_from.as_deref());
-        let claimable_until = checks.time("claimable_until", self.claimable_until.as_deref());
-        if claimable_from.zip(claimable_until).is_some_and(|(from, until)| from >= until) {
-            checks.refuse("claimable_until", "OUT_OF_RANGE", "must be after claimable_from");
-        }
-        checks.finish()?;
+        let (claimable_from, claimable_until) = Checks::all(|checks| {
+            checks.text("name", &self.name, &limits::NAME_LENGTH);
+            checks.number("discount.value", value, values);
+            checks.number("quantity", self.quantity, &limits::COUPON_QUANTITY);
+            checks.number("valid_days", valid_days, &limits::COUPON_DAYS);
+            checks.number("min_subtotal", min_subtotal, &limits::PRICE);
+            let claimable_from = checks.time("claimable_from", self.claimable_from.as_deref());
+            let claimable_until = checks.time("claimable_until", self.claimable_until.as_deref());
+            if claimable_from.zip(claimable_until).is_some_and(|(from, until)| from >= until) {
+                checks.refuse("claimable_until", "OUT_OF_RANGE", "must be after claimable_from");
+            }
+            (claimable_from, claimable_until)
+        })?;
         Ok(CouponCreated {
             coupon_id: Uuid::now_v7(),
             name: self.name,

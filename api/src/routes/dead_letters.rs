@@ -48,10 +48,9 @@ async fn list_dead_letters(
     filter: LetterFilter,
     query: PageQuery,
 ) -> Result<JsonAnswer<Items<LetterView>>, Problem> {
-    let mut checks = Checks::default();
-    let filter = filter.check("", &api.config.kafka.prefix, &mut checks);
-    let page = query.check(LETTERS_DEFAULT, &mut checks);
-    checks.finish()?;
+    let prefix = &api.config.kafka.prefix;
+    let (filter, page) =
+        Checks::all(|checks| (filter.check("", prefix, checks), query.check(LETTERS_DEFAULT, checks)))?;
     let rows = letters::list(&api.journal.pool, &filter, page.after, page.rows()).await?;
     Ok(JsonAnswer(Items::of_rows(rows, page.limit, |letter: &Letter| letter.ordinal, LetterView::from)))
 }
@@ -71,9 +70,7 @@ async fn count_dead_letters(
     Admin(_caller): Admin,
     filter: LetterFilter,
 ) -> Result<JsonAnswer<All<GroupView>>, Problem> {
-    let mut checks = Checks::default();
-    let filter = filter.check("", &api.config.kafka.prefix, &mut checks);
-    checks.finish()?;
+    let filter = Checks::all(|checks| filter.check("", &api.config.kafka.prefix, checks))?;
     Ok(JsonAnswer(All::of(letters::counts(&api.journal.pool, &filter).await?)))
 }
 

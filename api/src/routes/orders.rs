@@ -7,7 +7,6 @@ mod stream;
 pub(crate) mod timeline;
 pub(crate) mod view;
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use ordermill_domain::orders::Order;
@@ -15,7 +14,7 @@ use ordermill_schemas::orders::PaymentMethod;
 
 use self::timeline::{Reader, Timeline};
 use self::view::{OrderView, PaymentMethodName};
-use crate::acceptance::{Wanted, WantedLine};
+use crate::acceptance::Wanted;
 use crate::order_command::RETRY_AFTER_S;
 use crate::routes::prelude::*;
 
@@ -68,36 +67,19 @@ struct NewOrderLine {
     quantity: i64,
 }
 
+impl NewOrderLine {
+    fn wanted(&self) -> (Uuid, i64) {
+        (self.product_id, self.quantity)
+    }
+}
+
 impl NewOrder {
     fn check(self) -> Result<Wanted, Problem> {
-        let mut checks = Checks::default();
-        let lines = check_lines(&mut checks, &self.lines);
-        checks.finish()?;
+        let lines = Checks::all(|checks| checks.lines(self.lines.iter().map(NewOrderLine::wanted)))?;
         let payment_method = self.payment_method.unwrap_or(PaymentMethod::Balance);
         let (user_id, user_coupon_id) = (self.user_id, self.user_coupon_id);
         Ok(Wanted { user_id, lines, payment_method, user_coupon_id })
     }
-}
-
-/// Checks the lines of an order. Where there are too many, none is looked at.
-fn check_lines(checks: &mut Checks, lines: &[NewOrderLine]) -> Vec<WantedLine> {
-    let mut wanted = Vec::new();
-    if !limits::ORDER_LINES.contains(&lines.len()) {
-        let (least, most) = (limits::ORDER_LINES.start(), limits::ORDER_LINES.end());
-        checks.refuse("lines", "LENGTH_OUT_OF_RANGE", format!("must have {least} to {most} lines"));
-        return wanted;
-    }
-    let mut seen = HashSet::new();
-    for (index, line) in lines.iter().enumerate() {
-        if !seen.insert(line.product_id) {
-            let detail = "this product has a line already; add the quantities up";
-            checks.refuse(format!("lines[{index}].product_id"), "DUPLICATE_PRODUCT", detail);
-        }
-        checks.number(format!("lines[{index}].quantity"), line.quantity, &limits::QUANTITY);
-        let quantity = i32::try_from(line.quantity).unwrap_or_default();
-        wanted.push(WantedLine { product_id: line.product_id, quantity });
-    }
-    wanted
 }
 
 type PlaceOrderRequest = Keyed<Caller, (), NewOrder>;

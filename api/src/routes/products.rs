@@ -48,13 +48,13 @@ impl NewProduct {
     /// The same with its category in upper case.
     fn check(mut self) -> Result<NewProduct, Problem> {
         self.category = self.category.to_uppercase();
-        let mut checks = Checks::default();
-        checks.text("name", &self.name, &limits::NAME_LENGTH);
-        checks.text("description", &self.description, &limits::DESCRIPTION_LENGTH);
-        checks.text("category", &self.category, &limits::CATEGORY_LENGTH);
-        checks.number("price", self.price, &limits::PRICE);
-        checks.number("stock", self.stock, &limits::STOCK);
-        checks.finish()?;
+        Checks::all(|checks| {
+            checks.text("name", &self.name, &limits::NAME_LENGTH);
+            checks.text("description", &self.description, &limits::DESCRIPTION_LENGTH);
+            checks.text("category", &self.category, &limits::CATEGORY_LENGTH);
+            checks.number("price", self.price, &limits::PRICE);
+            checks.number("stock", self.stock, &limits::STOCK);
+        })?;
         Ok(self)
     }
 }

@@ -1,7 +1,5 @@
 //! Shipments: sending parts of an order off, and their arrival.
 
-use std::collections::HashSet;
-
 use ordermill_domain::orders::{Order, Orders};
 use ordermill_domain::shipments::Shipment;
 use ordermill_schemas::stock::StockLine;
@@ -50,26 +48,12 @@ impl From<StockLine> for ShipmentLine {
 
 impl NewShipment {
     fn check(self) -> Result<(Vec<StockLine>, Option<String>), Problem> {
-        let mut checks = Checks::default();
-        if !limits::ORDER_LINES.contains(&self.lines.len()) {
-            let (least, most) = (limits::ORDER_LINES.start(), limits::ORDER_LINES.end());
-            checks.refuse("lines", "LENGTH_OUT_OF_RANGE", format!("must have {least} to {most} lines"));
-        }
-        let mut seen = HashSet::new();
-        let mut lines = Vec::new();
-        for (index, line) in self.lines.iter().enumerate().take(*limits::ORDER_LINES.end()) {
-            if !seen.insert(line.product_id) {
-                let detail = "this product has a line already; add the quantities up";
-                checks.refuse(format!("lines[{index}].product_id"), "DUPLICATE_PRODUCT", detail);
-            }
-            checks.number(format!("lines[{index}].quantity"), line.quantity, &limits::QUANTITY);
-            let quantity = i32::try_from(line.quantity).unwrap_or_default();
-            lines.push(StockLine { product_id: line.product_id, quantity });
-        }
-        if let Some(number) = &self.tracking_number {
-            checks.text("tracking_number", number, &limits::TRACKING_NUMBER_LENGTH);
-        }
-        checks.finish()?;
+        let number = self.tracking_number.as_ref();
+        let lines = Checks::all(|checks| {
+            let lines = checks.lines(self.lines.iter().map(|line| (line.product_id, line.quantity)));
+            checks.optional_text("tracking_number", number, &limits::TRACKING_NUMBER_LENGTH);
+            lines
+        })?;
         Ok((lines, self.tracking_number))
     }
 }

@@ -29,10 +29,10 @@ impl NewUser {
     /// The name, and the address in lower case.
     fn check(self) -> Result<(String, String), Problem> {
         let email = self.email.to_lowercase();
-        let mut checks = Checks::default();
-        checks.text("name", &self.name, &limits::NAME_LENGTH);
-        checks.email("email", &email);
-        checks.finish()?;
+        Checks::all(|checks| {
+            checks.text("name", &self.name, &limits::NAME_LENGTH);
+            checks.email("email", &email);
+        })?;
         Ok((self.name, email))
     }
 }

@@ -53,13 +53,7 @@ pub(super) struct StatusQuery {
     status: Option<String>,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for StatusQuery {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<StatusQuery, Problem> {
-        paging::parameters(parts, "status", "may stand in the query once")
-    }
-}
+query! { StatusQuery "status" "may stand in the query once" }
 
 impl StatusQuery {
     fn check(&self, checks: &mut Checks) -> Option<UserCouponState> {
@@ -102,10 +96,8 @@ pub(super) async fn list_user_coupons(
     query: PageQuery,
 ) -> Result<JsonAnswer<Items<UserCouponView>>, Problem> {
     caller.acting_for(user_id)?;
-    let mut checks = Checks::default();
-    let state = status.check(&mut checks);
-    let page = query.check::<Place>(COUPONS_DEFAULT, &mut checks);
-    checks.finish()?;
+    let (state, page) =
+        Checks::all(|checks| (status.check(checks), query.check::<Place>(COUPONS_DEFAULT, checks)))?;
     let pool = &api.journal.pool;
     users::find(pool, user_id).await?.ok_or_else(path::unknown::<path::User>)?;
     let before = page.after.as_ref().map(|Place(issued_at, id)| (*issued_at, *id));
@@ -145,9 +137,7 @@ pub(super) async fn revoke_user_coupon(
     context: RequestContext,
     Json { value, .. }: Json<Revocation>,
 ) -> Result<JsonAnswer<UserCouponView>, Problem> {
-    let mut checks = Checks::default();
-    checks.text("reason", &value.reason, &limits::REASON_LENGTH);
-    checks.finish()?;
+    Checks::all(|checks| checks.text("reason", &value.reason, &limits::REASON_LENGTH))?;
     let (keys, origin) = (Keys::of(UserCoupon::NOUN, user_coupon_id), context.origin(caller.name()));
     let revoke = move |state: &mut Coupons| {
         let decided = state.revoke(user_coupon_id, value.reason.clone()).map_err(|_| {

@@ -25,32 +25,21 @@ pub(super) struct NewPayload {
 
 impl NewPayload {
     fn check(self) -> Result<Vec<u8>, Problem> {
-        let mut checks = Checks::default();
-        let payload = match (self.payload, self.payload_base64) {
-            (Some(payload), None) => payload.into_bytes(),
-            (None, Some(encoded)) => BASE64_STANDARD.decode(encoded).unwrap_or_else(|_| {
-                checks.refuse("payload_base64", "MALFORMED", "must be base64 (RFC 4648, section 4)");
-                Vec::new()
+        match (self.payload, self.payload_base64) {
+            (Some(payload), None) => Ok(payload.into_bytes()),
+            (None, Some(encoded)) => BASE64_STANDARD.decode(encoded).map_err(|_| {
+                let detail = "must be base64 (RFC 4648, section 4)";
+                Checks::refusal("payload_base64", "MALFORMED", detail)
             }),
             (Some(_), Some(_)) => {
-                checks.refuse(
-                    "payload_base64",
-                    "NOT_TOGETHER",
-                    "give either payload or payload_base64, not both",
-                );
-                Vec::new()
+                let detail = "give either payload or payload_base64, not both";
+                Err(Checks::refusal("payload_base64", "NOT_TOGETHER", detail))
             }
             (None, None) => {
-                checks.refuse(
-                    "payload",
-                    "MISSING",
-                    "give the payload as payload, or in base64 as payload_base64",
-                );
-                Vec::new()
+                let detail = "give the payload as payload, or in base64 as payload_base64";
+                Err(Checks::refusal("payload", "MISSING", detail))
             }
-        };
-        checks.finish()?;
-        Ok(payload)
+        }
     }
 }
 
@@ -117,9 +106,7 @@ pub(super) async fn discard_dead_letter(
     Id(dead_letter_id, _): Id<path::DeadLetter>,
     Json { value, .. }: Json<Discard>,
 ) -> Result<JsonAnswer<WholeLetterView>, Problem> {
-    let mut checks = Checks::default();
-    checks.text("reason", &value.reason, &limits::REASON_LENGTH);
-    checks.finish()?;
+    Checks::all(|checks| checks.text("reason", &value.reason, &limits::REASON_LENGTH))?;
     let waiting = if value.release_waiting { Waiting::Released } else { Waiting::Discarded };
     let (worker, actor) = (api.clone(), caller.name_with_key());
     let work = async move {

@@ -77,10 +77,9 @@ pub(super) async fn resume_group(
     Group(group): Group,
     Json { value, .. }: Json<Resume>,
 ) -> Result<JsonAnswer<ResumedView>, Problem> {
-    let mut checks = Checks::default();
-    checks.number("unchecked_seconds", value.unchecked_seconds, &limits::UNCHECKED_S);
-    checks.finish()?;
-    let unchecked = Duration::from_secs(value.unchecked_seconds.unsigned_abs());
+    let seconds = value.unchecked_seconds;
+    Checks::all(|checks| checks.number("unchecked_seconds", seconds, &limits::UNCHECKED_S))?;
+    let unchecked = Duration::from_secs(seconds.unsigned_abs());
     let (worker, actor) = (api.clone(), caller.name_with_key());
     let work = async move {
         let (pool, now) = (&worker.journal.pool, worker.journal.now());

@@ -40,41 +40,38 @@ pub(super) struct NewReplay {
 
 impl NewReplay {
     fn check(self, prefix: &str) -> Result<(Selection, Options), Problem> {
-        let mut checks = Checks::default();
-        if let Some(rate) = self.rate_per_second {
-            checks.number("rate_per_second", rate, &limits::REPLAY_RATE);
-        }
-        let selection = match (self.ids, self.filter) {
-            (Some(ids), None) => {
-                if !limits::DEAD_LETTER_IDS.contains(&ids.len()) {
-                    let (least, most) = (limits::DEAD_LETTER_IDS.start(), limits::DEAD_LETTER_IDS.end());
-                    let detail = format!("must have {least} to {most} ids; take a filter for more");
-                    checks.refuse("ids", "LENGTH_OUT_OF_RANGE", detail);
+        let selection = Checks::all(|checks| {
+            if let Some(rate) = self.rate_per_second {
+                checks.number("rate_per_second", rate, &limits::REPLAY_RATE);
+            }
+            match (self.ids, self.filter) {
+                (Some(ids), None) => {
+                    if !limits::DEAD_LETTER_IDS.contains(&ids.len()) {
+                        let (least, most) = (limits::DEAD_LETTER_IDS.start(), limits::DEAD_LETTER_IDS.end());
+                        let detail = format!("must have {least} to {most} ids; take a filter for more");
+                        checks.refuse("ids", "LENGTH_OUT_OF_RANGE", detail);
+                    }
+                    Selection::Ids(ids)
                 }
-                Selection::Ids(ids)
-            }
-            (None, Some(filter)) => {
-                let filter = filter.check("filter.", prefix, &mut checks);
-                if filter.state == Some(LetterState::Discarded) {
-                    let detail = "what was discarded is not replayed; ask for another state or for none";
-                    checks.refuse("filter.state", "OUT_OF_RANGE", detail);
+                (None, Some(filter)) => {
+                    let filter = filter.check("filter.", prefix, checks);
+                    if filter.state == Some(LetterState::Discarded) {
+                        let detail = "what was discarded is not replayed; ask for another state or for none";
+                        checks.refuse("filter.state", "OUT_OF_RANGE", detail);
+                    }
+                    Selection::Filter(filter)
                 }
-                Selection::Filter(filter)
+                (Some(_), Some(_)) => {
+                    checks.refuse("filter", "NOT_TOGETHER", "give either ids or a filter, not both");
+                    Selection::Ids(Vec::new())
+                }
+                (None, None) => {
+                    let detail = "give ids, or a filter; {} as a filter means all that is PARKED";
+                    checks.refuse("ids", "MISSING", detail);
+                    Selection::Ids(Vec::new())
+                }
             }
-            (Some(_), Some(_)) => {
-                checks.refuse("filter", "NOT_TOGETHER", "give either ids or a filter, not both");
-                Selection::Ids(Vec::new())
-            }
-            (None, None) => {
-                checks.refuse(
-                    "ids",
-                    "MISSING",
-                    "give ids, or a filter; {} as a filter means all that is PARKED",
-                );
-                Selection::Ids(Vec::new())
-            }
-        };
-        checks.finish()?;
+        })?;
         let rate_per_second = self.rate_per_second.and_then(|rate| i32::try_from(rate).ok());
         Ok((selection, Options { dry_run: self.dry_run, rate_per_second }))
     }
@@ -190,11 +187,7 @@ fn refusal(error: ReplayError, selection: &Selection) -> Problem {
             Problem::new(code, "some of these dead letters were discarded; leave them out")
                 .with_errors(errors(&discarded, code.text(), "it was discarded, so it is not replayed"))
         }
-        ReplayError::TooMany(_) => {
-            let mut checks = Checks::default();
-            checks.refuse("filter", "OUT_OF_RANGE", error.to_string());
-            checks.finish().err().unwrap_or_else(Problem::internal)
-        }
+        ReplayError::TooMany(_) => Checks::refusal("filter", "OUT_OF_RANGE", error.to_string()),
         ReplayError::Database(error) => error.into(),
     }
 }

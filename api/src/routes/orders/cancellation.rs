@@ -19,11 +19,8 @@ pub(super) struct Cancellation {
 
 impl Cancellation {
     fn check(self) -> Result<Option<String>, Problem> {
-        let mut checks = Checks::default();
-        if let Some(reason) = &self.reason {
-            checks.text("reason", reason, &limits::REASON_LENGTH);
-        }
-        checks.finish()?;
+        let reason = self.reason.as_ref();
+        Checks::all(|checks| checks.optional_text("reason", reason, &limits::REASON_LENGTH))?;
         Ok(self.reason)
     }
 }

@@ -30,21 +30,8 @@ pub(super) struct OverdueQuery {
     overdue: Option<String>,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for StatusQuery {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<StatusQuery, Problem> {
-        paging::parameters(parts, "status", "may stand in the query once")
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for OverdueQuery {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<OverdueQuery, Problem> {
-        paging::parameters(parts, "overdue", "may stand in the query once")
-    }
-}
+query! { StatusQuery "status" "may stand in the query once" }
+query! { OverdueQuery "overdue" "may stand in the query once" }
 
 fn status_schema() -> Object {
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(shown_statuses().map(word))).build()
@@ -92,10 +79,7 @@ pub(super) async fn list_user_orders(
     query: PageQuery,
 ) -> Result<JsonAnswer<Items<OrderView>>, Problem> {
     caller.acting_for(user_id)?;
-    let mut checks = Checks::default();
-    let statuses = status.check(&mut checks);
-    let page = query.check(ORDERS_DEFAULT, &mut checks);
-    checks.finish()?;
+    let (statuses, page) = Checks::all(|checks| (status.check(checks), query.check(ORDERS_DEFAULT, checks)))?;
     let (pool, now) = (&api.journal.pool, api.journal.now());
     users::find(pool, user_id).await?.ok_or_else(path::unknown::<path::User>)?;
     let rows = order_lists::of_user(pool, user_id, &statuses, page.after, page.rows()).await?;
@@ -119,11 +103,9 @@ pub(super) async fn list_orders(
     overdue: OverdueQuery,
     query: PageQuery,
 ) -> Result<JsonAnswer<Items<OrderView>>, Problem> {
-    let mut checks = Checks::default();
-    let statuses = status.check(&mut checks);
-    let overdue = overdue.check(&mut checks);
-    let page = query.check(ORDERS_DEFAULT, &mut checks);
-    checks.finish()?;
+    let (statuses, overdue, page) = Checks::all(|checks| {
+        (status.check(checks), overdue.check(checks), query.check(ORDERS_DEFAULT, checks))
+    })?;
     let (pool, now) = (&api.journal.pool, api.journal.now());
     let rows = order_lists::of_everybody(pool, &statuses, overdue, now, page.after, page.rows()).await?;
     Ok(shown(rows, &page, now))
@@ -139,15 +121,11 @@ mod tests {
     use super::*;
 
     fn statuses(status: Option<&str>) -> Result<Vec<OrderStatus>, Problem> {
-        let mut checks = Checks::default();
-        let statuses = StatusQuery { status: status.map(str::to_owned) }.check(&mut checks);
-        checks.finish().map(|()| statuses)
+        Checks::all(|checks| StatusQuery { status: status.map(str::to_owned) }.check(checks))
     }
 
     fn overdue(overdue: Option<&str>) -> Result<Option<bool>, Problem> {
-        let mut checks = Checks::default();
-        let overdue = OverdueQuery { overdue: overdue.map(str::to_owned) }.check(&mut checks);
-        checks.finish().map(|()| overdue)
+        Checks::all(|checks| OverdueQuery { overdue: overdue.map(str::to_owned) }.check(checks))
     }
 
     #[test]

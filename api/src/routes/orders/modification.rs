@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use ordermill_domain::orders::{Order, Orders, Replacement};
 use ordermill_domain::pricing;
 use ordermill_schemas::orders::OrderLine;
+use ordermill_schemas::stock::StockLine;
 use ordermill_store::acceptance::{self, References};
 
 use super::view::OrderView;
-use super::{NewOrderLine, check_lines, note_order, waited};
-use crate::acceptance::{WantedLine, order_lines};
+use super::{NewOrderLine, note_order, waited};
+use crate::acceptance::order_lines;
 use crate::order_command::{self, RETRY_AFTER_S, order_of, refusal};
 use crate::routes::prelude::*;
 
@@ -24,11 +25,8 @@ pub(super) struct Modification {
 }
 
 impl Modification {
-    fn check(self) -> Result<Vec<WantedLine>, Problem> {
-        let mut checks = Checks::default();
-        let lines = check_lines(&mut checks, &self.lines);
-        checks.finish()?;
-        Ok(lines)
+    fn check(self) -> Result<Vec<StockLine>, Problem> {
+        Checks::all(|checks| checks.lines(self.lines.iter().map(NewOrderLine::wanted)))
     }
 }
 
@@ -110,11 +108,7 @@ fn check(order: &Order, headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// The lines that are wanted, with what they cost.
-fn replacement(
-    order: &Order,
-    wanted: &[WantedLine],
-    references: &References,
-) -> Result<Replacement, Problem> {
+fn replacement(order: &Order, wanted: &[StockLine], references: &References) -> Result<Replacement, Problem> {
     let lines = order_lines(wanted, references, &kept_lines(order))?;
     let quote = pricing::quote(&lines, order.payment_method, order.coupon.as_ref());
     Ok(Replacement { lines, quote })

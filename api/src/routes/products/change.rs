@@ -36,25 +36,19 @@ pub(super) struct ProductChange {
 impl ProductChange {
     /// The same with its category in upper case.
     fn check(mut self) -> Result<ProductChange, Problem> {
-        let mut checks = Checks::default();
-        if self == ProductChange::default() {
-            let detail = "must have at least one of name, description, category, price, withdrawn";
-            checks.refuse("body", "EMPTY", detail);
-        }
         self.category = self.category.map(|category| category.to_uppercase());
-        if let Some(name) = &self.name {
-            checks.text("name", name, &limits::NAME_LENGTH);
-        }
-        if let Some(description) = &self.description {
-            checks.text("description", description, &limits::DESCRIPTION_LENGTH);
-        }
-        if let Some(category) = &self.category {
-            checks.text("category", category, &limits::CATEGORY_LENGTH);
-        }
-        if let Some(price) = self.price {
-            checks.number("price", price, &limits::PRICE);
-        }
-        checks.finish()?;
+        Checks::all(|checks| {
+            if self == ProductChange::default() {
+                let detail = "must have at least one of name, description, category, price, withdrawn";
+                checks.refuse("body", "EMPTY", detail);
+            }
+            checks.optional_text("name", self.name.as_ref(), &limits::NAME_LENGTH);
+            checks.optional_text("description", self.description.as_ref(), &limits::DESCRIPTION_LENGTH);
+            checks.optional_text("category", self.category.as_ref(), &limits::CATEGORY_LENGTH);
+            if let Some(price) = self.price {
+                checks.number("price", price, &limits::PRICE);
+            }
+        })?;
         Ok(self)
     }
 }

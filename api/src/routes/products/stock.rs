@@ -22,13 +22,13 @@ pub(super) struct Adjustment {
 
 impl Adjustment {
     fn check(self) -> Result<Adjustment, Problem> {
-        let mut checks = Checks::default();
-        if self.delta == 0 {
-            checks.refuse("delta", "OUT_OF_RANGE", "must not be 0");
-        }
-        checks.number("delta", self.delta, &limits::STOCK_DELTA);
-        checks.text("reason", &self.reason, &limits::REASON_LENGTH);
-        checks.finish()?;
+        Checks::all(|checks| {
+            if self.delta == 0 {
+                checks.refuse("delta", "OUT_OF_RANGE", "must not be 0");
+            }
+            checks.number("delta", self.delta, &limits::STOCK_DELTA);
+            checks.text("reason", &self.reason, &limits::REASON_LENGTH);
+        })?;
         Ok(self)
     }
 }

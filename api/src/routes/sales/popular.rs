@@ -5,7 +5,7 @@ use ordermill_domain::sales::calendar::Days;
 use ordermill_store::sales::{self, Availability, RankedBy, RankedProduct, RankingQuery};
 use utoipa::openapi::schema::Object;
 
-use super::{category, choice, date, days, out_of_the_calendar, query, words};
+use super::{date, days, out_of_the_calendar, words};
 use crate::routes::prelude::*;
 use crate::routes::products::ProductStatus;
 
@@ -58,13 +58,7 @@ fn availability_schema() -> Object {
     words(&AVAILABILITIES)
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for PopularQuery {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<PopularQuery, Problem> {
-        query(parts, "by")
-    }
-}
+query! { PopularQuery "by" "each parameter may stand in the query once" }
 
 /// What is asked for, with nothing wrong in it.
 #[derive(Debug, PartialEq, Eq)]
@@ -78,18 +72,18 @@ struct Asked {
 
 impl PopularQuery {
     fn check(&self, today: Date) -> Result<Asked, Problem> {
-        let mut checks = Checks::default();
-        let by = choice("by", self.by.as_deref(), &BY, &mut checks);
-        let count = number("days", self.days.as_deref(), DAYS_DEFAULT, &limits::DAYS, &mut checks);
-        let from = date("from", self.from.as_deref(), &mut checks);
-        let to = date("to", self.to.as_deref(), &mut checks);
-        let category = category(self.category.as_deref(), &mut checks);
-        let availability = choice("availability", self.availability.as_deref(), &AVAILABILITIES, &mut checks);
-        let limit = number("limit", self.limit.as_deref(), RANKED_DEFAULT, &limits::PAGE, &mut checks);
-        checks.finish()?;
-        let mut checks = Checks::default();
-        let days = days(from, to, today, |to| Ok(Days::up_to(to, count)?.from), &mut checks)?;
-        checks.finish()?;
+        let (by, count, from, to, category, availability, limit) = Checks::all(|checks| {
+            (
+                checks.choice("by", self.by.as_deref(), &BY),
+                number("days", self.days.as_deref(), DAYS_DEFAULT, &limits::DAYS, checks),
+                date("from", self.from.as_deref(), checks),
+                date("to", self.to.as_deref(), checks),
+                checks.category(self.category.as_deref()),
+                checks.choice("availability", self.availability.as_deref(), &AVAILABILITIES),
+                number("limit", self.limit.as_deref(), RANKED_DEFAULT, &limits::PAGE, checks),
+            )
+        })?;
+        let days = days(from, to, today, |to| Ok(Days::up_to(to, count)?.from))?;
         Ok(Asked { by, days, category, availability, limit })
     }
 }

@@ -6,7 +6,7 @@ use ordermill_domain::sales::calendar::{Days, Period};
 use ordermill_store::sales::{self, StatisticsOf};
 use utoipa::openapi::schema::Object;
 
-use super::{category, choice, date, days, out_of_the_calendar, query, words};
+use super::{date, days, out_of_the_calendar, words};
 use crate::routes::prelude::*;
 
 /// How many buckets there are unless the client says otherwise.
@@ -46,13 +46,7 @@ fn bucket_schema() -> Object {
     words(&BUCKETS)
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for StatisticsQuery {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<StatisticsQuery, Problem> {
-        query(parts, "bucket")
-    }
-}
+query! { StatisticsQuery "bucket" "each parameter may stand in the query once" }
 
 /// What is asked for, with nothing wrong in it.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,24 +58,20 @@ struct Asked {
 
 impl StatisticsQuery {
     fn check(&self, today: Date) -> Result<Asked, Problem> {
-        let mut checks = Checks::default();
-        let period = choice("bucket", self.bucket.as_deref(), &BUCKETS, &mut checks);
-        let from = date("from", self.from.as_deref(), &mut checks);
-        let to = date("to", self.to.as_deref(), &mut checks);
-        let of = self.subject(&mut checks);
-        checks.finish()?;
-        let mut checks = Checks::default();
-        let first = |to| period.before(to, BUCKETS_DEFAULT - 1);
-        let days = days(from, to, today, first, &mut checks)?;
-        checks.finish()?;
-        let mut checks = Checks::default();
-        let starts = days.periods(period, BUCKETS_MAX).map_err(out_of_the_calendar)?;
-        if starts.is_none() {
+        let (period, from, to, of) = Checks::all(|checks| {
+            (
+                checks.choice("bucket", self.bucket.as_deref(), &BUCKETS),
+                date("from", self.from.as_deref(), checks),
+                date("to", self.to.as_deref(), checks),
+                self.subject(checks),
+            )
+        })?;
+        let days = days(from, to, today, |to| period.before(to, BUCKETS_DEFAULT - 1))?;
+        let starts = days.periods(period, BUCKETS_MAX).map_err(out_of_the_calendar)?.ok_or_else(|| {
             let detail = format!("must be nearer to `to`: there are at most {BUCKETS_MAX} buckets");
-            checks.refuse("from", "OUT_OF_RANGE", detail);
-        }
-        checks.finish()?;
-        Ok(Asked { days, starts: starts.unwrap_or_default(), of })
+            Checks::refusal("from", "OUT_OF_RANGE", detail)
+        })?;
+        Ok(Asked { days, starts, of })
     }
 
     fn subject(&self, checks: &mut Checks) -> StatisticsOf {
@@ -89,7 +79,7 @@ impl StatisticsQuery {
         if product_id == Some(None) {
             checks.refuse("product_id", "MALFORMED", "must be the id of a product");
         }
-        let category = category(self.category.as_deref(), checks);
+        let category = checks.category(self.category.as_deref());
         match (product_id.flatten(), category) {
             (Some(product_id), category) => StatisticsOf::Product { product_id, category },
             (None, Some(category)) => StatisticsOf::Category(category),
