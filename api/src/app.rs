@@ -83,12 +83,13 @@ impl Api {
             return Err(ApiError::NoCallbackSecret);
         }
         let (tasks, drained) = (TaskTracker::new(), CancellationToken::new());
-        let waiting_for = |what| Waiting::new(what, metrics.waiting_requests.clone(), shutdown.clone());
+        let waiting_for = |what| {
+            let waiting = Waiting::new(what, metrics.waiting_requests.clone(), shutdown.clone());
+            tasks.spawn(waiting.clone().run(journal.pool.clone()));
+            waiting
+        };
         let (waiting, waiting_claims) = (waiting_for(Awaited::Orders), waiting_for(Awaited::Claims));
-        tasks.spawn(waiting.clone().run(journal.pool.clone()));
         let waiting_replays = waiting_for(Awaited::Replays);
-        tasks.spawn(waiting_claims.clone().run(journal.pool.clone()));
-        tasks.spawn(waiting_replays.clone().run(journal.pool.clone()));
         let watching = Watching::new(config.streams_max, metrics.open_streams.clone(), shutdown.clone());
         tasks.spawn(watching.clone().run(journal.pool.clone()));
         let acceptance = Acceptance::start(&journal, &config, &metrics, &tasks, &drained);

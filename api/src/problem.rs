@@ -285,30 +285,26 @@ impl From<sqlx::Error> for Problem {
 
 impl From<&sqlx::Error> for Problem {
     fn from(error: &sqlx::Error) -> Problem {
-        match next_after(error) {
-            Next::Retry => {
-                tracing::warn!(%error, "the database could not serve a request");
-                Problem::overloaded()
-            }
-            Next::Reject | Next::Bug => {
-                tracing::error!(%error, "the database refused a statement");
-                Problem::internal()
-            }
-        }
+        of_database(next_after(error), error, "the database refused a statement")
     }
 }
 
 impl From<JournalError> for Problem {
     fn from(error: JournalError) -> Problem {
-        match error.next() {
-            Next::Retry => {
-                tracing::warn!(%error, "the database could not serve a request");
-                Problem::overloaded()
-            }
-            Next::Reject | Next::Bug => {
-                tracing::error!(%error, "what was decided could not be written");
-                Problem::internal()
-            }
+        of_database(error.next(), &error, "what was decided could not be written")
+    }
+}
+
+/// A database that is away is no bug; anything else is, and `bug` says which.
+fn of_database(next: Next, error: &dyn std::error::Error, bug: &'static str) -> Problem {
+    match next {
+        Next::Retry => {
+            tracing::warn!(%error, "the database could not serve a request");
+            Problem::overloaded()
+        }
+        Next::Reject | Next::Bug => {
+            tracing::error!(%error, "{bug}");
+            Problem::internal()
         }
     }
 }

@@ -1,12 +1,8 @@
 //! Replacing an order's lines.
 
-use std::collections::HashMap;
-
 use ordermill_domain::orders::{Order, Orders, Replacement};
 use ordermill_domain::pricing;
-use ordermill_schemas::orders::OrderLine;
-use ordermill_schemas::stock::StockLine;
-use ordermill_store::acceptance::{self, References};
+use ordermill_store::acceptance;
 
 use super::view::OrderView;
 use super::{NewOrderLine, note_order, waited};
@@ -22,12 +18,6 @@ pub(super) struct Modification {
     #[serde(deserialize_with = "objects")]
     #[schema(min_items = 1, max_items = 50)]
     lines: Vec<NewOrderLine>,
-}
-
-impl Modification {
-    fn check(self) -> Result<Vec<StockLine>, Problem> {
-        Checks::all(|checks| checks.lines(self.lines.iter().map(NewOrderLine::wanted)))
-    }
 }
 
 /// Replace an order's lines
@@ -66,7 +56,7 @@ pub(super) async fn modify_order(
     Json { value, .. }: Json<Modification>,
 ) -> Result<Response, Problem> {
     note_order(order_id);
-    let wanted = value.check()?;
+    let wanted = Checks::all(|checks| checks.lines(value.lines.iter().map(NewOrderLine::wanted)))?;
     let product_ids: Vec<Uuid> = wanted.iter().map(|line| line.product_id).collect();
     let references = acceptance::references(&api.journal.pool, &[], &product_ids).await?;
     let (keys, origin) = (Keys::of(Order::NOUN, order_id), context.origin(caller.name()));
@@ -75,7 +65,11 @@ pub(super) async fn modify_order(
         let order = order_of(state, caller, order_id)?;
         check(order, &headers)?;
         let (now, deadline_at) = (state.now, deadline(state.now));
-        let replacement = replacement(order, &wanted, &references)?;
+        // What the order keeps, it keeps at its price.
+        let kept = order.lines.iter().map(|line| (line.product_id, line.clone())).collect();
+        let lines = order_lines(&wanted, &references, &kept)?;
+        let quote = pricing::quote(&lines, order.payment_method, order.coupon.as_ref());
+        let replacement = Replacement { lines, quote };
         let decided = state
             .command(order_id, |order| order.modify(replacement, deadline_at).map(Some))
             .map_err(refusal)?;
@@ -105,16 +99,4 @@ fn check(order: &Order, headers: &HeaderMap) -> Result<(), Problem> {
     }
     let detail = format!("the order is at version {} by now; look at it again", order.visible_version);
     Err(Problem::new(Code::VersionMismatch, detail))
-}
-
-/// The lines that are wanted, with what they cost.
-fn replacement(order: &Order, wanted: &[StockLine], references: &References) -> Result<Replacement, Problem> {
-    let lines = order_lines(wanted, references, &kept_lines(order))?;
-    let quote = pricing::quote(&lines, order.payment_method, order.coupon.as_ref());
-    Ok(Replacement { lines, quote })
-}
-
-/// The order's own lines by product: what it keeps, it keeps at its price.
-fn kept_lines(order: &Order) -> HashMap<Uuid, OrderLine> {
-    order.lines.iter().map(|line| (line.product_id, line.clone())).collect()
 }
