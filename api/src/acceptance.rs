@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use ordermill_domain::orders::Order;
 use ordermill_pipeline::database::{Next, next_after};
 use ordermill_pipeline::journal::Journal;
-use ordermill_pipeline::log::{Entry, Origin};
+use ordermill_pipeline::log::Entry;
 use ordermill_schemas::Event;
 use ordermill_schemas::orders::OrderPlaced;
 use ordermill_store::acceptance::{self, References, Submission};
@@ -30,7 +30,7 @@ use crate::problem::Problem;
 use crate::request::RequestContext;
 use crate::routes::orders::view::OrderView;
 
-pub(crate) use decision::{Wanted, WantedLine, order_lines};
+pub(crate) use decision::{Wanted, order_lines};
 
 /// One reads while the other commits.
 const ACCEPTORS: usize = 2;
@@ -221,7 +221,8 @@ impl Acceptor {
             deadline_at,
         };
         let origin = pending.context.origin(pending.request.caller.clone());
-        let (order, entry) = (Order::placed(&placed, now), self.entry(placed, origin)?);
+        let (order, event) = (Order::placed(&placed, now), Event::from(placed));
+        let entry = Entry::of_event(Uuid::now_v7(), &event, 1, origin, self.journal.partitions)?;
         let location = format!("/v1/orders/{order_id}");
         let submission = Submission { request: pending.request.clone(), order, location, entry };
         Ok(Decision::Accept(Box::new(submission)))
@@ -231,11 +232,6 @@ impl Acceptor {
         let answer = replay(kept, request)?;
         self.metrics.replays.inc();
         Ok(answer)
-    }
-
-    fn entry(&self, placed: OrderPlaced, origin: Origin) -> Result<Entry, serde_json::Error> {
-        let event = Event::from(placed);
-        Entry::of_event(Uuid::now_v7(), &event, 1, origin, self.journal.partitions)
     }
 
     /// Stores what was accepted; where one of them breaks a rule of the database, each alone.

@@ -83,12 +83,13 @@ impl Api {
             return Err(ApiError::NoCallbackSecret);
         }
         let (tasks, drained) = (TaskTracker::new(), CancellationToken::new());
-        let waiting_for = |what| Waiting::new(what, metrics.waiting_requests.clone(), shutdown.clone());
+        let waiting_for = |what| {
+            let waiting = Waiting::new(what, metrics.waiting_requests.clone(), shutdown.clone());
+            tasks.spawn(waiting.clone().run(journal.pool.clone()));
+            waiting
+        };
         let (waiting, waiting_claims) = (waiting_for(Awaited::Orders), waiting_for(Awaited::Claims));
-        tasks.spawn(waiting.clone().run(journal.pool.clone()));
         let waiting_replays = waiting_for(Awaited::Replays);
-        tasks.spawn(waiting_claims.clone().run(journal.pool.clone()));
-        tasks.spawn(waiting_replays.clone().run(journal.pool.clone()));
         let watching = Watching::new(config.streams_max, metrics.open_streams.clone(), shutdown.clone());
         tasks.spawn(watching.clone().run(journal.pool.clone()));
         let acceptance = Acceptance::start(&journal, &config, &metrics, &tasks, &drained);
@@ -139,20 +140,24 @@ impl Api {
         })
     }
 
-    /// Has a capability decide about what `keys` say, for that caller's request; writes what it decides, or nothing. `decide` may be
-    /// called more than once.
+    /// Has a capability decide about what `keys` say, for a request from `origin`; writes what it decides, or nothing, also
+    /// where the client goes away. `decide` may be called more than once.
     ///
     /// # Errors
     /// Those of `decide`, or where the database fails.
-    pub(crate) async fn decide<C: Capability, T>(
+    pub(crate) async fn decide<C: Capability, T: Send + 'static>(
         &self,
-        keys: &Keys,
-        origin: &Origin,
-        mut decide: impl FnMut(&mut C) -> Result<(Vec<Decided>, T), Problem>,
+        keys: Keys,
+        origin: Origin,
+        mut decide: impl FnMut(&mut C) -> Result<(Vec<Decided>, T), Problem> + Send + 'static,
     ) -> Result<T, Problem> {
-        ordermill_store::decide(&self.journal, keys, |state| {
-            let (decided, answer) = decide(state)?;
-            Ok(Decision::of(Written::asked_for(decided, origin), answer))
+        let journal = self.journal.clone();
+        self.uninterrupted(async move {
+            ordermill_store::decide(&journal, &keys, |state| {
+                let (decided, answer) = decide(state)?;
+                Ok(Decision::of(Written::asked_for(decided, &origin), answer))
+            })
+            .await
         })
         .await
     }

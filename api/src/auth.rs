@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::app::Api;
 use crate::keys::digest;
 use crate::path;
-use crate::problem::{Code, Problem};
+use crate::problem::{Code, Problem, Refuses};
 
 /// Whose key the request carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,12 @@ impl FromRequestParts<Api> for Caller {
     }
 }
 
+impl Refuses for Caller {
+    fn add_codes(codes: &mut Vec<Code>) {
+        codes.push(Code::Unauthenticated);
+    }
+}
+
 /// An administrator's key; a customer's is refused with 403.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Admin(pub(crate) Caller);
@@ -89,6 +95,12 @@ impl FromRequestParts<Api> for Admin {
                 "this route is for administrators, this key is a customer's",
             )),
         }
+    }
+}
+
+impl Refuses for Admin {
+    fn add_codes(codes: &mut Vec<Code>) {
+        codes.extend([Code::Unauthenticated, Code::Forbidden]);
     }
 }
 

@@ -17,7 +17,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Unexpected, Visitor};
 
 use crate::canonical;
-use crate::problem::{Code, Problem};
+use crate::problem::{Code, Problem, Refuses};
 
 /// How long a body may be.
 pub(crate) const LENGTH_MAX: usize = 64 * 1024;
@@ -46,6 +46,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         let value = parse(&bytes)?;
         let hash = canonical::hash(&serde_json::from_slice(&bytes).map_err(|error| invalid(&error))?);
         Ok(Json { value, hash })
+    }
+}
+
+impl<T> Refuses for Json<T> {
+    fn add_codes(codes: &mut Vec<Code>) {
+        codes.extend([
+            Code::InvalidJson,
+            Code::RequestTimeout,
+            Code::PayloadTooLarge,
+            Code::UnsupportedMediaType,
+        ]);
     }
 }
 

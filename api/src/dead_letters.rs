@@ -13,6 +13,8 @@ use ordermill_pipeline::dead_letters::letters::Count;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::view::view;
+
 pub use letter::{AuditView, HeaderView, LetterView, SchemaView, WholeLetterView};
 pub(crate) use replay::progress_name;
 pub use replay::{CountsView, ItemView, ReplayView, RequestedView};
@@ -31,86 +33,63 @@ impl<T> All<T> {
     }
 }
 
-/// Dead letters of one cause.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = DeadLetterGroup)]
-pub struct GroupView {
-    /// The topic that the messages came from, without prefix.
-    #[schema(example = "orders")]
-    pub topic: String,
-    /// The consumer group that did not apply them.
-    #[schema(example = "stock")]
-    pub group: String,
-    /// Why they failed; null for messages that were never tried, since they wait or waited behind one that failed.
-    #[schema(example = "RULE", required = true)]
-    pub code: Option<String>,
-    /// How many there are.
-    #[schema(example = 3)]
-    pub count: i64,
-    /// How many of them are in which state.
-    pub states: BTreeMap<&'static str, i64>,
-    /// When the first failed first.
-    #[schema(required = true)]
-    pub first_failed_at: Option<Timestamp>,
-    /// When the last failed last.
-    #[schema(required = true)]
-    pub last_failed_at: Option<Timestamp>,
-    /// The error of the newest.
-    #[schema(required = true)]
-    pub error: Option<String>,
-}
-
-impl From<Count> for GroupView {
-    fn from(count: Count) -> GroupView {
-        GroupView {
-            topic: count.topic,
-            group: count.group,
-            code: count.code,
-            count: count.count,
-            states: count.states.into_iter().map(|(state, count)| (state.name(), count)).collect(),
-            first_failed_at: count.first_failed_at,
-            last_failed_at: count.last_failed_at,
-            error: count.error,
-        }
+view! {
+    /// Dead letters of one cause.
+    #[schema(as = DeadLetterGroup)]
+    pub struct GroupView from count: Count where
+        states = count.states.into_iter().map(|(state, count)| (state.name(), count)).collect();
+    {
+        /// The topic that the messages came from, without prefix.
+        #[schema(example = "orders")]
+        pub topic: String,
+        /// The consumer group that did not apply them.
+        #[schema(example = "stock")]
+        pub group: String,
+        /// Why they failed; null for messages that were never tried, since they wait or waited behind one that failed.
+        #[schema(example = "RULE", required = true)]
+        pub code: Option<String>,
+        /// How many there are.
+        #[schema(example = 3)]
+        pub count: i64,
+        /// How many of them are in which state.
+        pub states: BTreeMap<&'static str, i64> = states,
+        /// When the first failed first.
+        #[schema(required = true)]
+        pub first_failed_at: Option<Timestamp>,
+        /// When the last failed last.
+        #[schema(required = true)]
+        pub last_failed_at: Option<Timestamp>,
+        /// The error of the newest.
+        #[schema(required = true)]
+        pub error: Option<String>,
     }
 }
 
-/// A group that has stopped.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Halt)]
-pub struct HaltView {
-    /// The group.
-    #[schema(example = "stock")]
-    pub group: String,
-    /// Since when.
-    pub halted_at: Timestamp,
-    /// Why.
-    pub reason: String,
-}
-
-impl From<Halted> for HaltView {
-    fn from(halted: Halted) -> HaltView {
-        HaltView { group: halted.group, halted_at: halted.halted_at, reason: halted.reason }
+view! {
+    /// A group that has stopped.
+    #[schema(as = Halt)]
+    pub struct HaltView from halted: Halted {
+        /// The group.
+        #[schema(example = "stock")]
+        pub group: String,
+        /// Since when.
+        pub halted_at: Timestamp,
+        /// Why.
+        pub reason: String,
     }
 }
 
-/// A group that goes on.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = ResumedGroup)]
-pub struct ResumedView {
-    /// The group.
-    #[schema(example = "stock")]
-    pub group: String,
-    /// When it was told to.
-    pub resumed_at: Timestamp,
-    /// Until when failures don't stop it again.
-    pub unchecked_until: Timestamp,
-}
-
-impl From<Resumed> for ResumedView {
-    fn from(resumed: Resumed) -> ResumedView {
-        let Resumed { group, resumed_at, unchecked_until } = resumed;
-        ResumedView { group, resumed_at, unchecked_until }
+view! {
+    /// A group that goes on.
+    #[schema(as = ResumedGroup)]
+    pub struct ResumedView from resumed: Resumed {
+        /// The group.
+        #[schema(example = "stock")]
+        pub group: String,
+        /// When it was told to.
+        pub resumed_at: Timestamp,
+        /// Until when failures don't stop it again.
+        pub unchecked_until: Timestamp,
     }
 }
 

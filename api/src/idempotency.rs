@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use ordermill_store::idempotency::{FirstAnswer, Kept, KeptBody, Request};
 use serde::Serialize;
 
@@ -79,8 +79,8 @@ pub(crate) struct Answer {
     pub(crate) is_replay: bool,
 }
 
-impl Answer {
-    pub(crate) fn into_response(self) -> Response {
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
         let status = u16::try_from(self.first.status).ok().and_then(|code| StatusCode::from_u16(code).ok());
         let mut response = Response::new(Body::from(self.first.body));
         *response.status_mut() = status.unwrap_or(StatusCode::OK);

@@ -5,23 +5,25 @@ use axum::extract::{FromRequest, FromRequestParts, MatchedPath, RawPathParams, R
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method};
 use jiff::Timestamp;
-use ordermill_domain::capability::Capability;
+use ordermill_domain::capability::{Capability, Decided};
 use ordermill_pipeline::journal::{JournalError, Keys, Projection as _, Statement};
 use ordermill_store::idempotency::{self, FirstAnswer, Keep, Request};
 use ordermill_store::{Decision, Written};
 use serde::de::DeserializeOwned;
 use sqlx::{Postgres, Transaction};
+use utoipa::IntoParams;
+use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use crate::app::Api;
 use crate::auth::Caller;
 use crate::body::Json;
 use crate::idempotency::{Answer, RunningKey, in_use, replay};
-use crate::path;
-use crate::problem::{Code, Problem};
+use crate::path::{self, Id, Noun};
+use crate::problem::{Code, Problem, Refuses};
 use crate::request::RequestContext;
 
 /// The header that a repetition is told by.
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
+pub(crate) const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 /// How long a key may be.
 const KEY_LENGTH_MAX: usize = 255;
 
@@ -63,6 +65,35 @@ where
         let who: Caller = caller.into();
         let request = Request { caller: who.name(), route, key, body_hash: hash };
         Ok(Keyed { caller, path, context, request, body: value })
+    }
+}
+
+/// The header, as the document shows it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "describes what `key` reads")]
+struct KeyHeader {
+    /// 1 to 255 visible ASCII characters, the same when the request is repeated
+    #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255)]
+    key: String,
+}
+
+impl<W, T> IntoParams for Keyed<W, (), T> {
+    fn into_params(parameter_in: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        KeyHeader::into_params(parameter_in)
+    }
+}
+
+impl<W, N: Noun, T> IntoParams for Keyed<W, Id<N>, T> {
+    fn into_params(parameter_in: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        [Id::<N>::into_params(&parameter_in), KeyHeader::into_params(&parameter_in)].concat()
+    }
+}
+
+impl<W: Refuses, P: Refuses, T> Refuses for Keyed<W, P, T> {
+    fn add_codes(codes: &mut Vec<Code>) {
+        <(W, P, Json<T>)>::add_codes(codes);
+        codes.extend([Code::IdempotencyKeyMissing, Code::IdempotencyKeyInUse, Code::IdempotencyKeyReused]);
     }
 }
 
@@ -121,7 +152,7 @@ pub(crate) struct FirstTurn {
 
 impl Api {
     /// Does the work of a request that is the first of its key, to its end also where the client goes away; answers any
-    /// other as the first was answered. `work` ends with [`Api::decide_once`] or
+    /// other as the first was answered. `work` ends with [`Api::decide_in_turn`] or
     /// [`Api::finish`].
     ///
     /// # Errors
@@ -170,12 +201,32 @@ impl Api {
         }
     }
 
+    /// Has a capability decide about what `keys` say, for a request that is the first of its key, and keeps the answer with
+    /// what it decides.
+    ///
+    /// # Errors
+    /// As [`Api::once`].
+    pub(crate) async fn decide_once<C: Capability>(
+        &self,
+        request: Request,
+        context: RequestContext,
+        keys: Keys,
+        mut decide: impl FnMut(&mut C) -> Result<(Vec<Decided>, FirstAnswer), Problem> + Send + 'static,
+    ) -> Result<Answer, Problem> {
+        let origin = context.origin(request.caller.clone());
+        let decide = move |state: &mut C| {
+            let (decided, answer) = decide(state)?;
+            Ok((Written::asked_for(decided, &origin), answer))
+        };
+        self.once(request, |api, turn| async move { api.decide_in_turn(turn, &keys, decide).await }).await
+    }
+
     /// Has a capability decide, and keeps the answer with what it decides; where another process was first, nothing is written
     /// and its answer is given.
     ///
     /// # Errors
     /// Those of `decide`, `IDEMPOTENCY_KEY_REUSED`, or where the database fails.
-    pub(crate) async fn decide_once<C: Capability>(
+    pub(crate) async fn decide_in_turn<C: Capability>(
         &self,
         turn: FirstTurn,
         keys: &Keys,
@@ -266,9 +317,9 @@ mod tests {
     fn there_is_one_key() {
         let mut headers = HeaderMap::new();
         assert_eq!(key(&headers).unwrap_err().code(), Code::IdempotencyKeyMissing);
-        headers.append(IDEMPOTENCY_KEY, HeaderValue::from_static("k"));
+        headers.append("idempotency-key", HeaderValue::from_static("k"));
         assert_eq!(key(&headers), Ok("k".to_owned()));
-        headers.append(IDEMPOTENCY_KEY, HeaderValue::from_static("k"));
+        headers.append("idempotency-key", HeaderValue::from_static("k"));
         assert_eq!(key(&headers).unwrap_err().code(), Code::IdempotencyKeyMissing);
     }
 

@@ -35,6 +35,7 @@ mod server;
 mod signature;
 mod validation;
 mod verification;
+mod view;
 mod waiting;
 mod watching;
 

@@ -5,7 +5,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::{Metric, Registry, Unit};
 
 /// The route that a figure is of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -58,41 +58,39 @@ pub struct ApiMetrics {
 impl ApiMetrics {
     /// Registers the figures; the registry's own prefix stands before their names.
     pub fn register(registry: &mut Registry) -> ApiMetrics {
-        let metrics = ApiMetrics {
-            orders_accepted: Counter::default(),
-            accept_batch_orders: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
-            accept_queue_orders: Gauge::default(),
-            replays: Counter::default(),
-            problems: Family::default(),
-            request_seconds: Family::new_with_constructor(|| {
-                Histogram::new(exponential_buckets(0.000_5, 2.0, 17))
-            }),
-            waiting_requests: Gauge::default(),
-            open_streams: Gauge::default(),
-            payment_callbacks: Counter::default(),
-            product_cache_reads: Family::default(),
-        };
-        let m = metrics.clone();
-        registry.register("orders_accepted", "Orders accepted", m.orders_accepted);
-        registry.register("accept_batch_orders", "Orders accepted in one commit", m.accept_batch_orders);
-        registry.register("accept_queue_orders", "Submissions not accepted yet", m.accept_queue_orders);
-        registry.register("idempotent_replays", "Answers given again to a repeated key", m.replays);
-        registry.register("http_problems", "Requests answered with a problem, by code", m.problems);
-        registry.register_with_unit(
-            "http_request",
-            "Time to the answer, by route, waiting on the client's wish included",
-            Unit::Seconds,
-            m.request_seconds,
-        );
-        registry.register(
-            "http_waiting_requests",
-            "Requests held until an order or a claim rests",
-            m.waiting_requests,
-        );
-        registry.register("http_open_streams", "Streams of orders that are open", m.open_streams);
-        registry.register("payment_callbacks", "Callbacks with a right signature", m.payment_callbacks);
-        let reads = "Products asked for, by what the cache said";
-        registry.register("product_cache_reads", reads, m.product_cache_reads);
-        metrics
+        let batch = Histogram::new(exponential_buckets(1.0, 2.0, 10));
+        let seconds: Family<RouteLabel, Histogram> =
+            Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_5, 2.0, 17)));
+        let help = "Time to the answer, by route, waiting on the client's wish included";
+        registry.register_with_unit("http_request", help, Unit::Seconds, seconds.clone());
+        let mut new = New(registry);
+        ApiMetrics {
+            orders_accepted: new.figure("orders_accepted", "Orders accepted"),
+            accept_batch_orders: new.register("accept_batch_orders", "Orders accepted in one commit", batch),
+            accept_queue_orders: new.figure("accept_queue_orders", "Submissions not accepted yet"),
+            replays: new.figure("idempotent_replays", "Answers given again to a repeated key"),
+            problems: new.figure("http_problems", "Requests answered with a problem, by code"),
+            request_seconds: seconds,
+            waiting_requests: new
+                .figure("http_waiting_requests", "Requests held until an order or a claim rests"),
+            open_streams: new.figure("http_open_streams", "Streams of orders that are open"),
+            payment_callbacks: new.figure("payment_callbacks", "Callbacks with a right signature"),
+            product_cache_reads: new
+                .figure("product_cache_reads", "Products asked for, by what the cache said"),
+        }
+    }
+}
+
+/// Where figures are registered as they are made.
+struct New<'a>(&'a mut Registry);
+
+impl New<'_> {
+    fn figure<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
+        self.register(name, help, M::default())
+    }
+
+    fn register<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
+        self.0.register(name, help, metric.clone());
+        metric
     }
 }

@@ -1,9 +1,16 @@
 //! What the OpenAPI document says besides the routes.
 
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::{Modify, OpenApi};
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{OpenApi as Written, RefOr};
+use utoipa::{Modify, OpenApi, PartialSchema as _};
 
-use crate::problem::{FieldError, ProblemBody};
+use crate::keyed::IDEMPOTENCY_KEY;
+use crate::problem::{Code, FieldError, MEDIA_TYPE, ProblemBody};
+
+/// The name of the security scheme.
+const API_KEY: &str = "api_key";
 
 /// What it is, its groups of routes, and what every route may answer with.
 #[derive(OpenApi)]
@@ -30,15 +37,59 @@ use crate::problem::{FieldError, ProblemBody};
 )]
 pub(crate) struct Document;
 
-/// The name of the security scheme.
+/// Adds the security scheme.
 pub(crate) struct ApiKey;
 
 impl Modify for ApiKey {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+    fn modify(&self, document: &mut Written) {
         let mut bearer = Http::new(HttpAuthScheme::Bearer);
         bearer.description =
             Some("An API key: a customer's, answered at sign-up, or an administrator's".to_owned());
         let components = document.components.get_or_insert_default();
-        components.add_security_scheme("api_key", SecurityScheme::Http(bearer));
+        components.add_security_scheme(API_KEY, SecurityScheme::Http(bearer));
+    }
+}
+
+/// Puts every operation into that group, and says of each what follows from the rest: who may be answered
+/// `UNAUTHENTICATED` must show a key, who sends an `Idempotency-Key` may get a repeated answer, and what is only accepted is
+/// to be asked for again.
+pub(crate) fn complete(document: &mut Written, group: &str) {
+    for item in document.paths.paths.values_mut() {
+        let methods = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
+        for operation in methods.into_iter().flatten() {
+            operation.tags = Some(vec![group.to_owned()]);
+            if needs_key(operation) {
+                operation.security = Some(vec![SecurityRequirement::new(API_KEY, [""; 0])]);
+            }
+            let parameters = operation.parameters.iter().flatten();
+            let is_keyed = parameters.filter_map(inline).any(|parameter| parameter.name == IDEMPOTENCY_KEY);
+            for (status, response) in &mut operation.responses.responses {
+                let RefOr::T(response) = response else { continue };
+                let mut add = |name: &str, description: &str| {
+                    let header = HeaderBuilder::new().schema(Some(String::schema()));
+                    let header = header.description(Some(description)).build();
+                    response.headers.insert(name.to_owned(), header.into());
+                };
+                if is_keyed && status.starts_with('2') {
+                    add("Idempotency-Replayed", "`true` where the request was repeated");
+                }
+                if status == "202" {
+                    add("Retry-After", "When to ask how far it is, in seconds");
+                }
+            }
+        }
+    }
+}
+
+fn needs_key(operation: &Operation) -> bool {
+    let refused = operation.responses.responses.get("401").and_then(inline);
+    let content = refused.and_then(|refused| refused.content.get(MEDIA_TYPE)).and_then(inline);
+    content.is_some_and(|content| content.examples.contains_key(Code::Unauthenticated.text()))
+}
+
+fn inline<T>(of: &RefOr<T>) -> Option<&T> {
+    match of {
+        RefOr::T(inline) => Some(inline),
+        RefOr::Ref(_) => None,
     }
 }

@@ -1,7 +1,7 @@
 //! What a client has an order do, and how it is answered.
 
 use axum::http::{HeaderValue, header};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use jiff::{SignedDuration, Timestamp};
 use ordermill_domain::orders::{Order, Orders, Refusal};
 use uuid::Uuid;
@@ -26,10 +26,10 @@ pub(crate) fn order_of(state: &Orders, caller: Caller, order_id: Uuid) -> Result
 }
 
 impl Api {
-    /// Until when what begins now should have come to an end.
-    pub(crate) fn deadline(&self, now: Timestamp) -> Timestamp {
+    /// Until when what begins at some time should have come to an end.
+    pub(crate) fn deadline(&self) -> impl Fn(Timestamp) -> Timestamp + Send + 'static {
         let deadline = SignedDuration::try_from(self.config.order_deadline).unwrap_or(SignedDuration::MAX);
-        now.checked_add(deadline).unwrap_or(Timestamp::MAX)
+        move |now| now.checked_add(deadline).unwrap_or(Timestamp::MAX)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::Query;
 use axum::http::request::Parts;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -24,13 +24,24 @@ pub(crate) struct PageQuery {
     cursor: Option<String>,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for PageQuery {
-    type Rejection = Problem;
+/// Has a query be read by [`parameters`] with that field and that detail.
+macro_rules! query {
+    ($Query:ident $field:literal $detail:literal) => {
+        impl<S: Send + Sync> axum::extract::FromRequestParts<S> for $Query {
+            type Rejection = $crate::problem::Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<PageQuery, Problem> {
-        parameters(parts, "limit", "limit and cursor may stand in the query once each")
-    }
+            async fn from_request_parts(
+                parts: &mut axum::http::request::Parts,
+                _: &S,
+            ) -> Result<$Query, Self::Rejection> {
+                $crate::paging::parameters(parts, $field, $detail)
+            }
+        }
+    };
 }
+pub(crate) use query;
+
+query! { PageQuery "limit" "limit and cursor may stand in the query once each" }
 
 /// Reads parameters from the query, others among them left alone.
 ///
@@ -42,11 +53,32 @@ pub(crate) fn parameters<Q: DeserializeOwned>(
     detail: &'static str,
 ) -> Result<Q, Problem> {
     let query = Query::<Q>::try_from_uri(&parts.uri);
-    query.map(|Query(query)| query).map_err(|_| {
-        let mut checks = Checks::default();
-        checks.refuse(field, "MALFORMED", detail);
-        checks.finish().err().unwrap_or_else(Problem::internal)
-    })
+    query.map(|Query(query)| query).map_err(|_| Checks::refusal(field, "MALFORMED", detail))
+}
+
+/// Reads those of the parameters that have these names, each at most once.
+///
+/// # Errors
+/// `VALIDATION_FAILED` of the first name with `unreadable` where the query can't be read, or of every name that stands there
+/// more than once with `repeated`.
+pub(crate) fn each_once<Q: DeserializeOwned>(
+    parts: &Parts,
+    names: &[&'static str],
+    unreadable: &'static str,
+    repeated: &'static str,
+) -> Result<Q, Problem> {
+    let pairs: Vec<(String, String)> = parameters(parts, names[0], unreadable)?;
+    let members = Checks::all(|checks| {
+        let mut members = serde_json::Map::new();
+        for (name, value) in pairs {
+            let Some(known) = names.iter().find(|known| **known == name) else { continue };
+            if members.insert(name, value.into()).is_some() {
+                checks.refuse(*known, "MALFORMED", repeated);
+            }
+        }
+        members
+    })?;
+    Ok(serde_json::from_value(members.into())?)
 }
 
 /// A page that is asked for, with a cursor that was read.
@@ -71,10 +103,7 @@ impl PageQuery {
     /// # Errors
     /// `VALIDATION_FAILED` where the limit is out of range or the cursor is none of ours.
     pub(crate) fn page<C: FromStr>(&self, limit_default: i64) -> Result<Page<C>, Problem> {
-        let mut checks = Checks::default();
-        let page = self.check(limit_default, &mut checks);
-        checks.finish()?;
-        Ok(page)
+        Checks::all(|checks| self.check(limit_default, checks))
     }
 
     /// The same for a route that checks more than the page; what it answers counts only where nothing is wrong.

@@ -4,9 +4,12 @@ use std::marker::PhantomData;
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
+use utoipa::IntoParams;
+use utoipa::openapi::Required;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use uuid::Uuid;
 
-use crate::problem::{Code, Problem};
+use crate::problem::{Code, Problem, Refuses};
 
 /// How long an id is in the one form that is accepted: five groups with hyphens.
 const ID_LENGTH: usize = 36;
@@ -17,10 +20,12 @@ pub(crate) trait Noun: Send {
     const UNKNOWN: Code;
     /// The same for people.
     const DETAIL: &'static str;
+    /// The parameter in the paths, and what it names.
+    const PARAMETER: (&'static str, &'static str);
 }
 
 macro_rules! nouns {
-    ($($Noun:ident $Code:ident $detail:literal;)*) => {
+    ($($Noun:ident $Code:ident $detail:literal $name:literal $title:literal;)*) => {
         $(
             #[doc = concat!("`", stringify!($Noun), "`s, by their ids in paths.")]
             #[derive(Debug)]
@@ -29,20 +34,21 @@ macro_rules! nouns {
             impl Noun for $Noun {
                 const UNKNOWN: Code = Code::$Code;
                 const DETAIL: &'static str = $detail;
+                const PARAMETER: (&'static str, &'static str) = ($name, $title);
             }
         )*
     };
 }
 
 nouns! {
-    User UserNotFound "there is no user of this id";
-    Product ProductNotFound "there is no product of this id";
-    Order OrderNotFound "there is no order of this id";
-    Shipment ShipmentNotFound "there is no shipment of this id";
-    Coupon CouponNotFound "there is no coupon of this id";
-    UserCoupon UserCouponNotFound "no user has a coupon of this id";
-    DeadLetter DeadLetterNotFound "there is no dead letter of this id";
-    Replay ReplayNotFound "there is no replay of this id";
+    User UserNotFound "there is no user of this id" "user_id" "The user";
+    Product ProductNotFound "there is no product of this id" "product_id" "The product";
+    Order OrderNotFound "there is no order of this id" "order_id" "The order";
+    Shipment ShipmentNotFound "there is no shipment of this id" "shipment_id" "The shipment";
+    Coupon CouponNotFound "there is no coupon of this id" "coupon_id" "The coupon";
+    UserCoupon UserCouponNotFound "no user has a coupon of this id" "user_coupon_id" "The user's coupon";
+    DeadLetter DeadLetterNotFound "there is no dead letter of this id" "dead_letter_id" "The dead letter";
+    Replay ReplayNotFound "there is no replay of this id" "replay_id" "The replay";
 }
 
 /// The answer where there is none of that noun.
@@ -76,6 +82,18 @@ impl<S: Send + Sync> FromRequestParts<S> for ClaimId {
     }
 }
 
+impl IntoParams for ClaimId {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![parameter(Coupon::PARAMETER), parameter(("claim_id", "The claim"))]
+    }
+}
+
+impl Refuses for ClaimId {
+    fn add_codes(codes: &mut Vec<Code>) {
+        codes.extend([Code::CouponNotFound, Code::ClaimNotFound]);
+    }
+}
+
 /// The first id in the path.
 #[derive(Debug)]
 pub(crate) struct Id<N>(pub(crate) Uuid, pub(crate) PhantomData<N>);
@@ -88,6 +106,29 @@ impl<N: Noun, S: Send + Sync> FromRequestParts<S> for Id<N> {
         let text = params.iter().next().map_or("", |(_, text)| text);
         parse(text).map(|id| Id(id, PhantomData)).ok_or_else(unknown::<N>)
     }
+}
+
+impl<N: Noun> IntoParams for Id<N> {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![parameter(N::PARAMETER)]
+    }
+}
+
+impl<N: Noun> Refuses for Id<N> {
+    fn add_codes(codes: &mut Vec<Code>) {
+        codes.push(N::UNKNOWN);
+    }
+}
+
+/// An id in a path, as the document shows it.
+fn parameter((name, title): (&str, &str)) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Path)
+        .required(Required::True)
+        .description(Some(title))
+        .schema(Some(utoipa::schema!(Uuid)))
+        .build()
 }
 
 /// An id in the one form that is accepted.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
+use utoipa::IntoParams;
 
 /// Longer is not waited, in seconds.
 pub(crate) const WAIT_MAX_S: u64 = 30;
@@ -13,9 +14,11 @@ pub(crate) const WAIT_MAX_S: u64 = 30;
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// How long the client would like to wait; `None` where it would not. A preference that makes no sense is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoParams)]
+#[into_params(parameter_in = Header)]
 pub(crate) struct Prefer {
-    /// How long to wait at most.
+    /// `wait=N`: wait up to N seconds, at most 30
+    #[param(rename = "Prefer", value_type = Option<String>, example = "wait=10")]
     pub(crate) wait: Option<Duration>,
 }
 

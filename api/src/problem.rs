@@ -26,7 +26,7 @@ macro_rules! codes {
     ($($Variant:ident $status:ident $text:literal $title:literal;)*) => {
         /// What was wrong, for programs. The texts are fixed for good; two variants may share one where the
         /// same thing is wrong with a path and with a body.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub(crate) enum Code {
             $(#[doc = $title] $Variant,)*
         }
@@ -99,6 +99,49 @@ codes! {
     Overloaded SERVICE_UNAVAILABLE "OVERLOADED" "Too busy, try again";
     NotReady SERVICE_UNAVAILABLE "NOT_READY" "Not everything answers";
     VerificationRunning SERVICE_UNAVAILABLE "VERIFICATION_RUNNING" "The verification has not ended yet";
+}
+
+/// What may refuse a request: what a route takes of it, a code of its own, or several of these.
+pub(crate) trait Refuses {
+    /// Adds the codes that it refuses with.
+    fn add_codes(codes: &mut Vec<Code>);
+}
+
+macro_rules! together {
+    ($(($($Part:ident)*))*) => {
+        $(impl<$($Part: Refuses),*> Refuses for ($($Part,)*) {
+            fn add_codes(_codes: &mut Vec<Code>) {
+                $($Part::add_codes(_codes);)*
+            }
+        })*
+    };
+}
+
+together! { () (A B) (A B C) (A B C D) (A B C D E) (A B C D E F) (A B C D E F G) (A B C D E F G H I J) }
+
+macro_rules! own {
+    ($($Variant:ident)*) => {
+        $(
+            pub(crate) struct $Variant;
+
+            impl super::Refuses for $Variant {
+                fn add_codes(codes: &mut Vec<super::Code>) {
+                    codes.push(super::Code::$Variant);
+                }
+            }
+        )*
+    };
+}
+
+/// The codes that routes have of their own, each as a type.
+pub(crate) mod code {
+    own! {
+        CouponAlreadyClaimed CouponNotClaimable CouponNotUsable CouponSoldOut DeadLetterBusy
+        DeadLetterSettled EmailTaken HaltNotFound InvalidAmount InvalidJson InvalidSignature NotReady
+        NothingToShip OrderBusy OrderNotCancellable OrderShipped OrderedProductNotFound OutOfStock
+        PayloadTooLarge PreconditionRequired ProductWithdrawn RequestTimeout SelectedDeadLetterNotFound
+        UserNotFound ValidationFailed VerificationRunning VersionMismatch
+    }
 }
 
 /// What is wrong with one field.
@@ -242,30 +285,26 @@ impl From<sqlx::Error> for Problem {
 
 impl From<&sqlx::Error> for Problem {
     fn from(error: &sqlx::Error) -> Problem {
-        match next_after(error) {
-            Next::Retry => {
-                tracing::warn!(%error, "the database could not serve a request");
-                Problem::overloaded()
-            }
-            Next::Reject | Next::Bug => {
-                tracing::error!(%error, "the database refused a statement");
-                Problem::internal()
-            }
-        }
+        of_database(next_after(error), error, "the database refused a statement")
     }
 }
 
 impl From<JournalError> for Problem {
     fn from(error: JournalError) -> Problem {
-        match error.next() {
-            Next::Retry => {
-                tracing::warn!(%error, "the database could not serve a request");
-                Problem::overloaded()
-            }
-            Next::Reject | Next::Bug => {
-                tracing::error!(%error, "what was decided could not be written");
-                Problem::internal()
-            }
+        of_database(error.next(), &error, "what was decided could not be written")
+    }
+}
+
+/// A database that is away is no bug; anything else is, and `bug` says which.
+fn of_database(next: Next, error: &dyn std::error::Error, bug: &'static str) -> Problem {
+    match next {
+        Next::Retry => {
+            tracing::warn!(%error, "the database could not serve a request");
+            Problem::overloaded()
+        }
+        Next::Reject | Next::Bug => {
+            tracing::error!(%error, "{bug}");
+            Problem::internal()
         }
     }
 }

@@ -1,22 +1,30 @@
 //! The problems of a route, as it declares them for the OpenAPI document.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 
 use serde_json::json;
+use utoipa::IntoResponses;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 
-use crate::problem::{Code, MEDIA_TYPE};
+use crate::problem::{Code, MEDIA_TYPE, Refuses};
 
-/// The problems that a route may answer, as the document shows them: one response for each status, in it one
+/// The problems that a route may answer: those of what it takes, and its own. One response for each status, in it one
 /// example for each code.
-pub(crate) fn problem_responses(codes: &[Code]) -> BTreeMap<String, RefOr<Response>> {
-    // These can meet any request.
-    let everywhere = [Code::Internal, Code::Overloaded];
-    let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
-    for code in codes.iter().chain(&everywhere) {
-        by_status.entry(code.status().as_u16()).or_default().push(*code);
+pub(crate) struct Problems<R>(PhantomData<R>);
+
+impl<R: Refuses> IntoResponses for Problems<R> {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        // These can meet any request.
+        let mut codes = vec![Code::Internal, Code::Overloaded];
+        R::add_codes(&mut codes);
+        codes.sort_unstable();
+        let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
+        for code in codes {
+            by_status.entry(code.status().as_u16()).or_default().push(code);
+        }
+        by_status.into_iter().map(|(status, codes)| (status.to_string(), response(&codes).into())).collect()
     }
-    by_status.into_iter().map(|(status, codes)| (status.to_string(), response(&codes).into())).collect()
 }
 
 fn response(codes: &[Code]) -> Response {
@@ -39,21 +47,3 @@ fn response(codes: &[Code]) -> Response {
         .build();
     ResponseBuilder::new().description(description.join("; ")).content(MEDIA_TYPE, content).build()
 }
-
-/// Declares the problems of a route, for the `responses` of its `utoipa::path`.
-macro_rules! problems {
-    ($Name:ident: $($Code:ident),* $(,)?) => {
-        /// The problems that a route may answer.
-        struct $Name;
-
-        impl utoipa::IntoResponses for $Name {
-            fn responses() -> std::collections::BTreeMap<
-                String,
-                utoipa::openapi::RefOr<utoipa::openapi::Response>,
-            > {
-                $crate::problem_responses::problem_responses(&[$($crate::problem::Code::$Code),*])
-            }
-        }
-    };
-}
-pub(crate) use problems;

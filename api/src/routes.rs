@@ -7,6 +7,7 @@ mod docs;
 mod operations;
 pub(crate) mod orders;
 mod payments;
+mod prelude;
 mod products;
 mod sales;
 mod shipments;
@@ -21,23 +22,26 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::Api;
 use crate::observe;
-use crate::openapi::Document;
+use crate::openapi::{Document, complete};
 
 /// Every route that the document describes. The full path stands at each, since nested routers of one prefix lose
 /// paths (utoipa issue 1459).
 fn documented() -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(Document::openapi())
-        .merge(users::routes())
-        .merge(balances::routes())
-        .merge(products::routes())
-        .merge(sales::routes())
-        .merge(orders::routes())
-        .merge(shipments::routes())
-        .merge(coupons::routes())
-        .merge(payments::routes())
-        .merge(dead_letters::routes())
-        .merge(operations::routes())
-        .merge(verification::routes())
+        .merge(group("Users and balances", users::routes().merge(balances::routes())))
+        .merge(group("Products", products::routes().merge(sales::popular::routes())))
+        .merge(group("Statistics", sales::statistics::routes()))
+        .merge(group("Orders", orders::routes().merge(shipments::routes())))
+        .merge(group("Coupons", coupons::routes()))
+        .merge(group("Gateway callbacks", payments::routes()))
+        .merge(group("Dead letters", dead_letters::routes()))
+        .merge(group("Operating", operations::routes().merge(verification::routes())))
+}
+
+/// Routes that the document shows together under that name.
+fn group(name: &str, mut routes: OpenApiRouter<Api>) -> OpenApiRouter<Api> {
+    complete(routes.get_openapi_mut(), name);
+    routes
 }
 
 /// The OpenAPI 3.1 document of every route, made from the routes themselves.

@@ -1,9 +1,12 @@
 //! Fields that can be read but not accepted. All of them are named at once, not only the first.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 use jiff::Timestamp;
+use ordermill_schemas::stock::StockLine;
+use uuid::Uuid;
 
 use crate::problem::{Code, FieldError, Problem};
 
@@ -72,6 +75,27 @@ pub(crate) struct Checks {
 }
 
 impl Checks {
+    /// What `check` makes of a request, where it finds nothing wrong.
+    ///
+    /// # Errors
+    /// `VALIDATION_FAILED` where anything was wrong.
+    pub(crate) fn all<T>(check: impl FnOnce(&mut Checks) -> T) -> Result<T, Problem> {
+        let mut checks = Checks::default();
+        let checked = check(&mut checks);
+        if checks.errors.is_empty() { Ok(checked) } else { Err(checks.problem()) }
+    }
+
+    /// The refusal of one field.
+    pub(crate) fn refusal(
+        field: &'static str,
+        code: &'static str,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Problem {
+        let mut checks = Checks::default();
+        checks.refuse(field, code, detail);
+        checks.problem()
+    }
+
     /// Notes what is wrong with a field.
     pub(crate) fn refuse(
         &mut self,
@@ -143,17 +167,65 @@ impl Checks {
         }
     }
 
-    /// The end of the checks.
-    ///
-    /// # Errors
-    /// `VALIDATION_FAILED` where anything was wrong.
-    pub(crate) fn finish(self) -> Result<(), Problem> {
-        if self.errors.is_empty() {
-            return Ok(());
+    /// The choice that a word names among those that are known, the first where there is no word.
+    pub(crate) fn choice<T: Copy>(
+        &mut self,
+        field: &'static str,
+        word: Option<&str>,
+        known: &[(&'static str, T)],
+    ) -> T {
+        let Some(word) = word else { return known[0].1 };
+        let chosen = known.iter().find(|(name, _)| *name == word);
+        if chosen.is_none() {
+            let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+            self.refuse(field, "UNKNOWN_VALUE", format!("must be one of {}", names.join(", ")));
         }
+        chosen.unwrap_or(&known[0]).1
+    }
+
+    /// A category, as it is kept: in upper case.
+    pub(crate) fn category(&mut self, category: Option<&str>) -> Option<String> {
+        let category = category?.to_uppercase();
+        self.text("category", &category, &limits::CATEGORY_LENGTH);
+        Some(category)
+    }
+
+    /// A text that may be missing.
+    pub(crate) fn optional_text(
+        &mut self,
+        field: &'static str,
+        text: Option<&String>,
+        length: &RangeInclusive<usize>,
+    ) {
+        if let Some(text) = text {
+            self.text(field, text, length);
+        }
+    }
+
+    /// The lines of an order or of a shipment, each a product with how many of it. Where there are too many, only the first are
+    /// looked at.
+    pub(crate) fn lines(&mut self, lines: impl ExactSizeIterator<Item = (Uuid, i64)>) -> Vec<StockLine> {
+        let (least, most) = (limits::ORDER_LINES.start(), limits::ORDER_LINES.end());
+        if !limits::ORDER_LINES.contains(&lines.len()) {
+            self.refuse("lines", "LENGTH_OUT_OF_RANGE", format!("must have {least} to {most} lines"));
+        }
+        let mut seen = HashSet::new();
+        let mut checked = Vec::new();
+        for (index, (product_id, quantity)) in lines.enumerate().take(*most) {
+            if !seen.insert(product_id) {
+                let detail = "this product has a line already; add the quantities up";
+                self.refuse(format!("lines[{index}].product_id"), "DUPLICATE_PRODUCT", detail);
+            }
+            self.number(format!("lines[{index}].quantity"), quantity, &limits::QUANTITY);
+            checked.push(StockLine { product_id, quantity: i32::try_from(quantity).unwrap_or_default() });
+        }
+        checked
+    }
+
+    fn problem(self) -> Problem {
         let names: Vec<&str> = self.errors.iter().map(|error| &*error.field).collect();
         let detail = format!("out of range: {}", names.join(", "));
-        Err(Problem::new(Code::ValidationFailed, detail).with_errors(self.errors))
+        Problem::new(Code::ValidationFailed, detail).with_errors(self.errors)
     }
 }
 
@@ -184,11 +256,12 @@ mod tests {
 
     #[test]
     fn everything_that_is_wrong_is_named_at_once() {
-        let mut checks = Checks::default();
-        checks.text("name", "", &limits::NAME_LENGTH);
-        checks.number("price", -1, &limits::PRICE);
-        checks.number("stock", 5, &limits::STOCK);
-        let problem = format!("{:?}", checks.finish().unwrap_err());
+        let checked = Checks::all(|checks| {
+            checks.text("name", "", &limits::NAME_LENGTH);
+            checks.number("price", -1, &limits::PRICE);
+            checks.number("stock", 5, &limits::STOCK);
+        });
+        let problem = format!("{:?}", checked.unwrap_err());
         assert!(problem.contains("out of range: name, price\""), "{problem}");
     }
 

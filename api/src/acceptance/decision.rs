@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use ordermill_domain::pricing::{self, Quote};
 use ordermill_schemas::orders::{OrderLine, PaymentMethod};
+use ordermill_schemas::stock::StockLine;
 use ordermill_store::acceptance::References;
 use uuid::Uuid;
 
@@ -16,20 +17,11 @@ pub(crate) struct Wanted {
     /// Who buys.
     pub(crate) user_id: Uuid,
     /// What, each product once.
-    pub(crate) lines: Vec<WantedLine>,
+    pub(crate) lines: Vec<StockLine>,
     /// How it is to be paid.
     pub(crate) payment_method: PaymentMethod,
     /// The coupon to be used, if any.
     pub(crate) user_coupon_id: Option<Uuid>,
-}
-
-/// A line of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct WantedLine {
-    /// The product.
-    pub(crate) product_id: Uuid,
-    /// How many.
-    pub(crate) quantity: i32,
 }
 
 /// The order's lines at today's prices, and what they cost together.
@@ -51,7 +43,7 @@ pub(crate) fn price(wanted: &Wanted, references: &References) -> Result<(Vec<Ord
 /// # Errors
 /// `PRODUCT_NOT_FOUND`, `PRODUCT_WITHDRAWN`, with every line that can't be had.
 pub(crate) fn order_lines(
-    wanted: &[WantedLine],
+    wanted: &[StockLine],
     references: &References,
     kept: &HashMap<Uuid, OrderLine>,
 ) -> Result<Vec<OrderLine>, Problem> {
@@ -115,7 +107,7 @@ mod tests {
     }
 
     fn wanted(user_id: Uuid, product_ids: &[Uuid]) -> Wanted {
-        let lines = product_ids.iter().map(|id| WantedLine { product_id: *id, quantity: 2 }).collect();
+        let lines = product_ids.iter().map(|id| StockLine { product_id: *id, quantity: 2 }).collect();
         Wanted { user_id, lines, payment_method: PaymentMethod::Balance, user_coupon_id: None }
     }
 
@@ -137,7 +129,7 @@ mod tests {
         };
         let kept: HashMap<Uuid, OrderLine> = [ON_SALE, WITHDRAWN].map(|id| (id, line(id))).into();
         let lines = |product_id, quantity| {
-            let wanted = [WantedLine { product_id, quantity }];
+            let wanted = [StockLine { product_id, quantity }];
             let lines = order_lines(&wanted, &references(), &kept);
             lines.map(|lines| (lines[0].unit_price, lines[0].quantity)).map_err(|problem| problem.code())
         };

@@ -10,155 +10,112 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::text_or_base64;
+use crate::view::view;
 
-/// A message that a group did not apply.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = DeadLetter)]
-pub struct LetterView {
-    /// The letter.
-    pub dead_letter_id: Uuid,
-    /// The topic that the message came from, without prefix.
-    #[schema(example = "orders")]
-    pub topic: String,
-    /// Its partition there.
-    pub partition: i16,
-    /// Its offset there.
-    pub offset: i64,
-    /// Its key; null where it has none, or one that is not UTF-8.
-    #[schema(required = true)]
-    pub key: Option<String>,
-    /// Its key in base64, where it is not UTF-8.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub key_base64: Option<String>,
-    /// The consumer group that did not apply it.
-    #[schema(example = "stock")]
-    pub group: String,
-    /// The event's type as its headers say it.
-    #[schema(example = "order.placed", required = true)]
-    pub event_type: Option<String>,
-    /// The order that it belongs to, where its headers name one.
-    #[schema(required = true)]
-    pub correlation_id: Option<Uuid>,
-    /// `FOREIGN`, `UNKNOWN_TYPE`, `UNDECODABLE`, `SCHEMA`, `KEY_MISMATCH`, `RULE` or `BUG`; null on what only waits.
-    #[schema(example = "RULE", required = true)]
-    pub code: Option<String>,
-    /// What went wrong, for people.
-    #[schema(required = true)]
-    pub error: Option<String>,
-    /// How often it was tried.
-    pub attempts: i32,
-    /// When it failed first.
-    #[schema(required = true)]
-    pub first_failed_at: Option<Timestamp>,
-    /// When it failed last.
-    #[schema(required = true)]
-    pub last_failed_at: Option<Timestamp>,
-    /// `PARKED`, `WAITING`, `REPLAYED`, `RESOLVED` or `DISCARDED`.
-    #[schema(value_type = String, example = "PARKED")]
-    pub state: &'static str,
-    /// When it was applied.
-    #[schema(required = true)]
-    pub resolved_at: Option<Timestamp>,
-    /// How many messages of its key wait behind it.
-    pub waiting_behind: i64,
-    /// The letter that it waits behind itself.
-    #[schema(required = true)]
-    pub waits_for: Option<Uuid>,
-    /// Whether somebody has edited the payload.
-    pub edited: bool,
-}
-
-impl From<Letter> for LetterView {
-    fn from(letter: Letter) -> LetterView {
-        let (key, key_base64) = text_or_base64(letter.key);
-        LetterView {
-            dead_letter_id: letter.dead_letter_id,
-            topic: letter.place.topic,
-            partition: letter.place.partition,
-            offset: letter.place.offset,
-            key,
-            key_base64,
-            group: letter.group,
-            event_type: letter.event_type,
-            correlation_id: letter.correlation_id,
-            code: letter.code,
-            error: letter.error,
-            attempts: letter.attempts,
-            first_failed_at: letter.first_failed_at,
-            last_failed_at: letter.last_failed_at,
-            state: letter.state.name(),
-            resolved_at: letter.resolved_at,
-            waiting_behind: letter.waiting_behind,
-            waits_for: letter.waits_for,
-            edited: letter.edited,
-        }
+view! {
+    /// A message that a group did not apply.
+    #[schema(as = DeadLetter)]
+    pub struct LetterView from letter: Letter where (key, key_base64) = text_or_base64(letter.key); {
+        /// The letter.
+        pub dead_letter_id: Uuid,
+        /// The topic that the message came from, without prefix.
+        #[schema(example = "orders")]
+        pub topic: String = letter.place.topic,
+        /// Its partition there.
+        pub partition: i16 = letter.place.partition,
+        /// Its offset there.
+        pub offset: i64 = letter.place.offset,
+        /// Its key; null where it has none, or one that is not UTF-8.
+        #[schema(required = true)]
+        pub key: Option<String> = key,
+        /// Its key in base64, where it is not UTF-8.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub key_base64: Option<String> = key_base64,
+        /// The consumer group that did not apply it.
+        #[schema(example = "stock")]
+        pub group: String,
+        /// The event's type as its headers say it.
+        #[schema(example = "order.placed", required = true)]
+        pub event_type: Option<String>,
+        /// The order that it belongs to, where its headers name one.
+        #[schema(required = true)]
+        pub correlation_id: Option<Uuid>,
+        /// `FOREIGN`, `UNKNOWN_TYPE`, `UNDECODABLE`, `SCHEMA`, `KEY_MISMATCH`, `RULE` or `BUG`; null on what only waits.
+        #[schema(example = "RULE", required = true)]
+        pub code: Option<String>,
+        /// What went wrong, for people.
+        #[schema(required = true)]
+        pub error: Option<String>,
+        /// How often it was tried.
+        pub attempts: i32,
+        /// When it failed first.
+        #[schema(required = true)]
+        pub first_failed_at: Option<Timestamp>,
+        /// When it failed last.
+        #[schema(required = true)]
+        pub last_failed_at: Option<Timestamp>,
+        /// `PARKED`, `WAITING`, `REPLAYED`, `RESOLVED` or `DISCARDED`.
+        #[schema(value_type = String, example = "PARKED")]
+        pub state: &'static str = letter.state.name(),
+        /// When it was applied.
+        #[schema(required = true)]
+        pub resolved_at: Option<Timestamp>,
+        /// How many messages of its key wait behind it.
+        pub waiting_behind: i64,
+        /// The letter that it waits behind itself.
+        #[schema(required = true)]
+        pub waits_for: Option<Uuid>,
+        /// Whether somebody has edited the payload.
+        pub edited: bool,
     }
 }
 
-/// A message that a group did not apply, with everything.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = WholeDeadLetter)]
-pub struct WholeLetterView {
-    /// The letter.
-    #[serde(flatten)]
-    pub letter: LetterView,
-    /// The message's headers, in order.
-    pub headers: Vec<HeaderView>,
-    /// The payload, as edited; null where there is none, or it is not UTF-8.
-    #[schema(required = true)]
-    pub payload: Option<String>,
-    /// The payload in base64, where it is not UTF-8.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub payload_base64: Option<String>,
-    /// The payload as it came, where somebody has edited it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub original_payload: Option<String>,
-    /// The same in base64, where it is not UTF-8.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub original_payload_base64: Option<String>,
-    /// Whether the payload has the shape that the headers promise.
-    pub schema: SchemaView,
-    /// What people have done to it, oldest first.
-    pub audit: Vec<AuditView>,
-}
-
-impl From<WholeLetter> for WholeLetterView {
-    fn from(whole: WholeLetter) -> WholeLetterView {
-        let (payload, payload_base64) = text_or_base64(whole.payload);
-        let (original_payload, original_payload_base64) = text_or_base64(whole.original_payload);
-        WholeLetterView {
-            letter: whole.letter.into(),
-            headers: whole.headers.into_iter().map(HeaderView::from).collect(),
-            payload,
-            payload_base64,
-            original_payload,
-            original_payload_base64,
-            schema: whole.mismatch.into(),
-            audit: whole.audit.into_iter().map(AuditView::from).collect(),
-        }
+view! {
+    /// A message that a group did not apply, with everything.
+    #[schema(as = WholeDeadLetter)]
+    pub struct WholeLetterView from whole: WholeLetter
+    where
+        (payload, payload_base64) = text_or_base64(whole.payload);
+        (original_payload, original_payload_base64) = text_or_base64(whole.original_payload);
+    {
+        /// The letter.
+        #[serde(flatten)]
+        pub letter: LetterView = whole.letter.into(),
+        /// The message's headers, in order.
+        pub headers: Vec<HeaderView> = whole.headers.into_iter().map(HeaderView::from).collect(),
+        /// The payload, as edited; null where there is none, or it is not UTF-8.
+        #[schema(required = true)]
+        pub payload: Option<String> = payload,
+        /// The payload in base64, where it is not UTF-8.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub payload_base64: Option<String> = payload_base64,
+        /// The payload as it came, where somebody has edited it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub original_payload: Option<String> = original_payload,
+        /// The same in base64, where it is not UTF-8.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub original_payload_base64: Option<String> = original_payload_base64,
+        /// Whether the payload has the shape that the headers promise.
+        pub schema: SchemaView = whole.mismatch.into(),
+        /// What people have done to it, oldest first.
+        pub audit: Vec<AuditView> = whole.audit.into_iter().map(AuditView::from).collect(),
     }
 }
 
-/// A header of a message.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = MessageHeader)]
-pub struct HeaderView {
-    /// Its name.
-    #[schema(example = "ce_type")]
-    pub name: String,
-    /// Its value, where that is text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "order.placed")]
-    pub value: Option<String>,
-    /// Its value in base64, where it is not text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub value_base64: Option<String>,
-}
-
-impl From<StoredHeader> for HeaderView {
-    fn from(header: StoredHeader) -> HeaderView {
-        let StoredHeader { name, value, value_base64 } = header;
-        HeaderView { name, value, value_base64 }
+view! {
+    /// A header of a message.
+    #[schema(as = MessageHeader)]
+    pub struct HeaderView from header: StoredHeader {
+        /// Its name.
+        #[schema(example = "ce_type")]
+        pub name: String,
+        /// Its value, where that is text.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(example = "order.placed")]
+        pub value: Option<String>,
+        /// Its value in base64, where it is not text.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub value_base64: Option<String>,
     }
 }
 
@@ -202,29 +159,23 @@ impl From<Option<Mismatch>> for SchemaView {
     }
 }
 
-/// Something that somebody has done.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = DeadLetterAudit)]
-pub struct AuditView {
-    /// When.
-    pub at: Timestamp,
-    /// Who: `admin:<the first digits of the key's hash>` over HTTP, `cli:<user>@<host>` by the command.
-    #[schema(example = "admin:1f0c22ab")]
-    pub actor: String,
-    /// `EDITED`, `DISCARDED` or `REPLAY_REQUESTED`.
-    #[schema(example = "EDITED")]
-    pub action: String,
-    /// The replay that was asked for.
-    #[schema(required = true)]
-    pub replay_id: Option<Uuid>,
-    /// What else is known of it, like the reason of a discard.
-    pub detail: Value,
-}
-
-impl From<Audited> for AuditView {
-    fn from(audited: Audited) -> AuditView {
-        let Audited { at, actor, action, replay_id, detail } = audited;
-        AuditView { at, actor, action, replay_id, detail }
+view! {
+    /// Something that somebody has done.
+    #[schema(as = DeadLetterAudit)]
+    pub struct AuditView from audited: Audited {
+        /// When.
+        pub at: Timestamp,
+        /// Who: `admin:<the first digits of the key's hash>` over HTTP, `cli:<user>@<host>` by the command.
+        #[schema(example = "admin:1f0c22ab")]
+        pub actor: String,
+        /// `EDITED`, `DISCARDED` or `REPLAY_REQUESTED`.
+        #[schema(example = "EDITED")]
+        pub action: String,
+        /// The replay that was asked for.
+        #[schema(required = true)]
+        pub replay_id: Option<Uuid>,
+        /// What else is known of it, like the reason of a discard.
+        pub detail: Value,
     }
 }
 

@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use ordermill_pipeline::dead_letters::Verdict;
 use ordermill_pipeline::dead_letters::replays::{Item, Progress, Replay, Requested, Verdicts};
-use serde::Serialize;
-use utoipa::ToSchema;
 use uuid::Uuid;
+
+use crate::view::view;
 
 /// The word for how far a replay is.
 pub(crate) const fn progress_name(progress: Progress) -> &'static str {
@@ -15,122 +15,87 @@ pub(crate) const fn progress_name(progress: Progress) -> &'static str {
     }
 }
 
-/// A replay that was asked for.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = RequestedReplay)]
-pub struct RequestedView {
-    /// The replay.
-    pub replay_id: Uuid,
-    /// How many letters it has.
-    pub selected: i64,
-    /// `RUNNING`, or `DONE` where nothing was selected.
-    #[schema(value_type = String, example = "RUNNING")]
-    pub state: &'static str,
-}
-
-impl From<Requested> for RequestedView {
-    fn from(requested: Requested) -> RequestedView {
-        let Requested { replay_id, selected } = requested;
-        let progress = if selected == 0 { Progress::Done } else { Progress::Running };
-        RequestedView { replay_id, selected, state: progress_name(progress) }
+view! {
+    /// A replay that was asked for.
+    #[schema(as = RequestedReplay)]
+    pub struct RequestedView from requested: Requested where is_done = requested.selected == 0; {
+        /// The replay.
+        pub replay_id: Uuid,
+        /// How many letters it has.
+        pub selected: i64,
+        /// `RUNNING`, or `DONE` where nothing was selected.
+        #[schema(value_type = String, example = "RUNNING")]
+        pub state: &'static str = progress_name(if is_done { Progress::Done } else { Progress::Running }),
     }
 }
 
-/// How many letters of a replay have which verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[schema(as = ReplayCounts)]
-pub struct CountsView {
-    /// Applied by this replay.
-    pub applied: i64,
-    /// Everything that they ask for had been done before.
-    pub already_applied: i64,
-    /// Parked again.
-    pub failed_again: i64,
-    /// Behind a letter that is not done with.
-    pub waiting: i64,
-    /// Without a verdict yet.
-    pub undecided: i64,
-}
-
-impl From<Verdicts> for CountsView {
-    fn from(verdicts: Verdicts) -> CountsView {
-        let Verdicts { applied, already_applied, failed_again, waiting, undecided } = verdicts;
-        CountsView { applied, already_applied, failed_again, waiting, undecided }
+view! {
+    /// How many letters of a replay have which verdict.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+    #[schema(as = ReplayCounts)]
+    pub struct CountsView from verdicts: Verdicts {
+        /// Applied by this replay.
+        pub applied: i64,
+        /// Everything that they ask for had been done before.
+        pub already_applied: i64,
+        /// Parked again.
+        pub failed_again: i64,
+        /// Behind a letter that is not done with.
+        pub waiting: i64,
+        /// Without a verdict yet.
+        pub undecided: i64,
     }
 }
 
-/// A replay as it stands.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Replay)]
-pub struct ReplayView {
-    /// The replay.
-    pub replay_id: Uuid,
-    /// `RUNNING`, or `DONE` once every letter has its verdict.
-    #[schema(value_type = String, example = "DONE")]
-    pub state: &'static str,
-    /// Whether it changes nothing.
-    pub dry_run: bool,
-    /// Letters a second at most.
-    #[schema(required = true)]
-    pub rate_per_second: Option<i32>,
-    /// How many letters it has.
-    pub selected: i64,
-    /// Who asked for it.
-    #[schema(example = "admin:1f0c22ab")]
-    pub requested_by: String,
-    /// When.
-    pub requested_at: Timestamp,
-    /// The verdicts so far.
-    pub counts: CountsView,
-    /// The letters, in the order in which they were put aside; left out where only the replays are listed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Vec<ItemView>, required = true)]
-    pub items: Option<Vec<ItemView>>,
-}
-
-impl ReplayView {
-    /// A replay with its letters.
-    #[must_use]
-    pub fn of(replay: Replay, items: Option<Vec<Item>>) -> ReplayView {
-        ReplayView {
-            replay_id: replay.replay_id,
-            state: progress_name(replay.progress),
-            dry_run: replay.dry_run,
-            rate_per_second: replay.rate_per_second,
-            selected: replay.selected,
-            requested_by: replay.requested_by,
-            requested_at: replay.requested_at,
-            counts: replay.verdicts.into(),
-            items: items.map(|items| items.into_iter().map(ItemView::from).collect()),
-        }
+view! {
+    /// A replay as it stands.
+    #[schema(as = Replay)]
+    pub struct ReplayView of(replay: Replay, items: Option<Vec<Item>>) {
+        /// The replay.
+        pub replay_id: Uuid,
+        /// `RUNNING`, or `DONE` once every letter has its verdict.
+        #[schema(value_type = String, example = "DONE")]
+        pub state: &'static str = progress_name(replay.progress),
+        /// Whether it changes nothing.
+        pub dry_run: bool,
+        /// Letters a second at most.
+        #[schema(required = true)]
+        pub rate_per_second: Option<i32>,
+        /// How many letters it has.
+        pub selected: i64,
+        /// Who asked for it.
+        #[schema(example = "admin:1f0c22ab")]
+        pub requested_by: String,
+        /// When.
+        pub requested_at: Timestamp,
+        /// The verdicts so far.
+        pub counts: CountsView = replay.verdicts.into(),
+        /// The letters, in the order in which they were put aside; left out where only the replays are listed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Vec<ItemView>, required = true)]
+        pub items: Option<Vec<ItemView>> = items.map(|items| items.into_iter().map(ItemView::from).collect()),
     }
 }
 
-/// A letter of a replay.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = ReplayItem)]
-pub struct ItemView {
-    /// The letter.
-    pub dead_letter_id: Uuid,
-    /// The group whose worker decides.
-    #[schema(example = "stock")]
-    pub group: String,
-    /// `APPLIED`, `ALREADY_APPLIED`, `FAILED_AGAIN` or `WAITING`; null until the replay has come to it.
-    #[schema(value_type = Option<String>, example = "APPLIED", required = true)]
-    pub verdict: Option<&'static str>,
-    /// Why it failed again, for people.
-    #[schema(required = true)]
-    pub detail: Option<String>,
-    /// When the verdict fell.
-    #[schema(required = true)]
-    pub decided_at: Option<Timestamp>,
-}
-
-impl From<Item> for ItemView {
-    fn from(item: Item) -> ItemView {
-        let Item { dead_letter_id, group, verdict, detail, decided_at } = item;
-        ItemView { dead_letter_id, group, verdict: verdict.map(Verdict::name), detail, decided_at }
+view! {
+    /// A letter of a replay.
+    #[schema(as = ReplayItem)]
+    pub struct ItemView from item: Item {
+        /// The letter.
+        pub dead_letter_id: Uuid,
+        /// The group whose worker decides.
+        #[schema(example = "stock")]
+        pub group: String,
+        /// `APPLIED`, `ALREADY_APPLIED`, `FAILED_AGAIN` or `WAITING`; null until the replay has come to it.
+        #[schema(value_type = Option<String>, example = "APPLIED", required = true)]
+        pub verdict: Option<&'static str> = item.verdict.map(Verdict::name),
+        /// Why it failed again, for people.
+        #[schema(required = true)]
+        pub detail: Option<String>,
+        /// When the verdict fell.
+        #[schema(required = true)]
+        pub decided_at: Option<Timestamp>,
     }
 }
 

@@ -1,39 +1,20 @@
 //! Balances: the wallets that orders are paid from.
 
-use axum::Json as JsonAnswer;
-use axum::extract::State;
-use axum::response::Response;
-use jiff::Timestamp;
-use ordermill_domain::aggregate::Aggregate as _;
 use ordermill_domain::payments::{Balance, Payments};
-use ordermill_pipeline::journal::Keys;
-use ordermill_schemas::Money;
 use ordermill_store::balances::{self, EntryRow};
 use ordermill_store::{Written, users};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
 
-use crate::app::Api;
-use crate::auth::Caller;
-use crate::body::whole;
-use crate::idempotency::{Answer, first_answer};
-use crate::keyed::{FirstTurn, Keyed};
-use crate::paging::{Items, PageQuery};
-use crate::path::{self, Id};
-use crate::problem::{Code, FieldError, Problem};
-use crate::problem_responses::problems;
-use crate::request::RequestContext;
-use crate::validation::limits;
+use crate::routes::prelude::*;
 
 /// How many entries a page has unless the client says otherwise.
 const ENTRIES_DEFAULT: i64 = 5;
 
 /// The routes of balances.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(charge)).routes(routes!(show)).routes(routes!(entries))
+    OpenApiRouter::new()
+        .routes(routes!(charge_balance))
+        .routes(routes!(get_balance))
+        .routes(routes!(list_balance_entries))
 }
 
 /// Money that a user puts in.
@@ -107,89 +88,50 @@ enum EntryKind {
     Refunded,
 }
 
-/// An entry of a balance's history.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = BalanceEntry)]
-struct EntryView {
-    /// The entry.
-    entry_id: Uuid,
-    /// What happened.
-    #[schema(value_type = EntryKind)]
-    kind: String,
-    /// How much, always above 0.
-    #[schema(value_type = i64, example = 9_000)]
-    amount: Money,
-    /// Available and held after it.
-    #[schema(value_type = i64, example = 41_000)]
-    balance_after: Money,
-    /// The order, where it was for one.
-    #[schema(required = true)]
-    order_id: Option<Uuid>,
-    /// When.
-    created_at: Timestamp,
-}
-
-impl From<EntryRow> for EntryView {
-    fn from(row: EntryRow) -> EntryView {
-        EntryView {
-            entry_id: row.entry_id,
-            kind: row.kind,
-            amount: row.amount,
-            balance_after: row.balance_after,
-            order_id: row.order_id,
-            created_at: row.created_at,
-        }
+view! {
+    /// An entry of a balance's history.
+    #[schema(as = BalanceEntry)]
+    struct EntryView from row: EntryRow {
+        /// The entry.
+        entry_id: Uuid,
+        /// What happened.
+        #[schema(value_type = EntryKind)]
+        kind: String,
+        /// How much, always above 0.
+        #[schema(value_type = i64, example = 9_000)]
+        amount: Money,
+        /// Available and held after it.
+        #[schema(value_type = i64, example = 41_000)]
+        balance_after: Money,
+        /// The order, where it was for one.
+        #[schema(required = true)]
+        order_id: Option<Uuid>,
+        /// When.
+        created_at: Timestamp,
     }
 }
 
-problems! {
-    ChargeProblems: InvalidJson, IdempotencyKeyMissing, Unauthenticated, UserNotFound, RequestTimeout,
-    IdempotencyKeyInUse, PayloadTooLarge, UnsupportedMediaType, InvalidAmount, IdempotencyKeyReused
-}
+type ChargeBalanceRequest = Keyed<Caller, Id<path::User>, NewCharge>;
 
 /// Put money in
 #[utoipa::path(
     post,
     path = "/v1/users/{user_id}/balance/charges",
-    operation_id = "charge_balance",
-    tag = "Users and balances",
-    params(
-        ("user_id" = Uuid, Path, description = "The user"),
-        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters, the same when the \
-                                                            request is repeated", min_length = 1, max_length = 255),
-    ),
+    params(ChargeBalanceRequest),
     request_body = NewCharge,
     responses(
-        (status = 201, description = "Charged", body = ChargeView, headers(
-            ("Idempotency-Replayed" = String, description = "`true` where the request was repeated"),
-        )),
-        ChargeProblems,
+        (status = 201, description = "Charged", body = ChargeView),
+        Problems<(ChargeBalanceRequest, code::InvalidAmount)>,
     ),
-    security(("api_key" = [])),
 )]
-async fn charge(
+async fn charge_balance(
     State(api): State<Api>,
-    Keyed { caller, path: Id(user_id, _), context, request, body }: Keyed<Caller, Id<path::User>, NewCharge>,
-) -> Result<Response, Problem> {
+    Keyed { caller, path: Id(user_id, _), context, request, body }: ChargeBalanceRequest,
+) -> Result<Answer, Problem> {
     caller.acting_for(user_id)?;
     let amount = body.check()?;
-    let answer = api.once(request, |api, turn| book(api, turn, caller, context, user_id, amount)).await?;
-    Ok(answer.into_response())
-}
-
-/// Books the charge, its event and its answer, or nothing.
-async fn book(
-    api: Api,
-    turn: FirstTurn,
-    caller: Caller,
-    context: RequestContext,
-    user_id: Uuid,
-    amount: Money,
-) -> Result<Answer, Problem> {
-    // Who is erased keeps the balance, but nobody puts money in.
-    users::find(&api.journal.pool, user_id).await?.ok_or_else(path::unknown::<path::User>)?;
     let (keys, origin) = (Keys::of(Balance::NOUN, user_id), context.origin(caller.name()));
-    api.decide_once(turn, &keys, |state: &mut Payments| {
+    let decide = move |state: &mut Payments| {
         let decided = state.charge(user_id, amount).ok_or_else(path::unknown::<path::User>)?;
         let balance = &state.balances[&user_id];
         let view = ChargeView {
@@ -201,23 +143,26 @@ async fn book(
         };
         let written = Written::new(view.entry_id, decided, origin.clone());
         Ok((vec![written], first_answer(201, None, &view)?))
-    })
-    .await
+    };
+    let book = |api: Api, turn| async move {
+        // Who is erased keeps the balance, but nobody puts money in.
+        users::find(&api.journal.pool, user_id).await?.ok_or_else(path::unknown::<path::User>)?;
+        api.decide_in_turn(turn, &keys, decide).await
+    };
+    api.once(request, book).await
 }
-
-problems! { ShowProblems: Unauthenticated, UserNotFound }
 
 /// Show a balance
 #[utoipa::path(
     get,
     path = "/v1/users/{user_id}/balance",
-    operation_id = "get_balance",
-    tag = "Users and balances",
-    params(("user_id" = Uuid, Path, description = "The user")),
-    responses((status = 200, description = "The balance", body = BalanceView), ShowProblems),
-    security(("api_key" = [])),
+    params(Id<path::User>),
+    responses(
+        (status = 200, description = "The balance", body = BalanceView),
+        Problems<(Caller, Id<path::User>)>,
+    ),
 )]
-async fn show(
+async fn get_balance(
     State(api): State<Api>,
     caller: Caller,
     Id(user_id, _): Id<path::User>,
@@ -234,21 +179,19 @@ async fn show(
     }))
 }
 
-problems! { EntriesProblems: Unauthenticated, UserNotFound, ValidationFailed }
-
 /// List what happened to a balance, newest first
 ///
 /// 5 entries unless `limit` says otherwise.
 #[utoipa::path(
     get,
     path = "/v1/users/{user_id}/balance/entries",
-    operation_id = "list_balance_entries",
-    tag = "Users and balances",
-    params(("user_id" = Uuid, Path, description = "The user"), PageQuery),
-    responses((status = 200, description = "A page of entries", body = Items<EntryView>), EntriesProblems),
-    security(("api_key" = [])),
+    params(Id<path::User>, PageQuery),
+    responses(
+        (status = 200, description = "A page of entries", body = Items<EntryView>),
+        Problems<(Caller, Id<path::User>, code::ValidationFailed)>,
+    ),
 )]
-async fn entries(
+async fn list_balance_entries(
     State(api): State<Api>,
     caller: Caller,
     Id(user_id, _): Id<path::User>,

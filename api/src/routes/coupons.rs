@@ -3,31 +3,11 @@
 mod claims;
 mod user_coupons;
 
-use axum::Json as JsonAnswer;
-use axum::extract::State;
-use axum::response::Response;
-use jiff::Timestamp;
 use ordermill_domain::coupons::{Coupon, Coupons};
-use ordermill_pipeline::journal::Keys;
-use ordermill_schemas::Money;
 use ordermill_schemas::coupons::{CouponCreated, CouponDiscount};
-use ordermill_store::{Written, find};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
+use ordermill_store::find;
 
-use crate::app::Api;
-use crate::auth::Admin;
-use crate::body::{object, optional_whole, whole};
-use crate::idempotency::{Answer, first_answer};
-use crate::keyed::{FirstTurn, Keyed};
-use crate::path::{self, Id};
-use crate::problem::Problem;
-use crate::problem_responses::problems;
-use crate::request::RequestContext;
-use crate::validation::{Checks, limits};
+use crate::routes::prelude::*;
 
 /// For how many days a coupon can be used unless it says otherwise.
 const VALID_DAYS: i64 = 30;
@@ -35,10 +15,12 @@ const VALID_DAYS: i64 = 30;
 /// The routes of coupons.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
-        .routes(routes!(create))
-        .routes(routes!(show))
-        .merge(claims::routes())
-        .merge(user_coupons::routes())
+        .routes(routes!(create_coupon))
+        .routes(routes!(get_coupon))
+        .routes(routes!(claims::claim_coupon))
+        .routes(routes!(claims::get_claim))
+        .routes(routes!(user_coupons::list_user_coupons))
+        .routes(routes!(user_coupons::revoke_user_coupon))
 }
 
 /// How a coupon's value is meant.
@@ -107,30 +89,26 @@ struct NewCoupon {
 
 impl NewCoupon {
     fn check(self) -> Result<CouponCreated, Problem> {
-        let mut checks = Checks::default();
         let (valid_days, min_subtotal) =
             (self.valid_days.unwrap_or(VALID_DAYS), self.min_subtotal.unwrap_or_default());
         let value = self.discount.value;
-        checks.text("name", &self.name, &limits::NAME_LENGTH);
-        let discount = match self.discount.r#type {
-            DiscountType::Percent => {
-                checks.number("discount.value", value, &limits::PERCENT);
-                CouponDiscount::Percent(value)
-            }
-            DiscountType::Fixed => {
-                checks.number("discount.value", value, &limits::COUPON_AMOUNT);
-                CouponDiscount::Fixed(value)
-            }
+        let (discount, values) = match self.discount.r#type {
+            DiscountType::Percent => (CouponDiscount::Percent(value), &limits::PERCENT),
+            DiscountType::Fixed => (CouponDiscount::Fixed(value), &limits::COUPON_AMOUNT),
         };
-        checks.number("quantity", self.quantity, &limits::COUPON_QUANTITY);
-        checks.number("valid_days", valid_days, &limits::COUPON_DAYS);
-        checks.number("min_subtotal", min_subtotal, &limits::PRICE);
-        let claimable_from = checks.time("claimable_from", self.claimable_from.as_deref());
-        let claimable_until = checks.time("claimable_until", self.claimable_until.as_deref());
-        if claimable_from.zip(claimable_until).is_some_and(|(from, until)| from >= until) {
-            checks.refuse("claimable_until", "OUT_OF_RANGE", "must be after claimable_from");
-        }
-        checks.finish()?;
+        let (claimable_from, claimable_until) = Checks::all(|checks| {
+            checks.text("name", &self.name, &limits::NAME_LENGTH);
+            checks.number("discount.value", value, values);
+            checks.number("quantity", self.quantity, &limits::COUPON_QUANTITY);
+            checks.number("valid_days", valid_days, &limits::COUPON_DAYS);
+            checks.number("min_subtotal", min_subtotal, &limits::PRICE);
+            let claimable_from = checks.time("claimable_from", self.claimable_from.as_deref());
+            let claimable_until = checks.time("claimable_until", self.claimable_until.as_deref());
+            if claimable_from.zip(claimable_until).is_some_and(|(from, until)| from >= until) {
+                checks.refuse("claimable_until", "OUT_OF_RANGE", "must be after claimable_from");
+            }
+            (claimable_from, claimable_until)
+        })?;
         Ok(CouponCreated {
             coupon_id: Uuid::now_v7(),
             name: self.name,
@@ -161,132 +139,95 @@ enum CouponStatus {
     Closed,
 }
 
-/// A coupon.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Coupon)]
-struct CouponView {
-    /// The coupon.
-    coupon_id: Uuid,
-    /// The name.
-    #[schema(example = "Spring")]
-    name: String,
-    /// How much it takes off.
-    discount: DiscountView,
-    /// How many there are.
-    #[schema(example = 100)]
-    quantity: i32,
-    /// How many of them are not issued yet.
-    #[schema(example = 42)]
-    remaining: i32,
-    /// For how many days it can be used once it is issued.
-    #[schema(example = 30)]
-    valid_days: i32,
-    /// From when it can be claimed.
-    #[schema(required = true)]
-    claimable_from: Option<Timestamp>,
-    /// Until when.
-    #[schema(required = true)]
-    claimable_until: Option<Timestamp>,
-    /// The subtotal that an order needs for it.
-    #[schema(value_type = i64, example = 10_000)]
-    min_subtotal: Money,
-    /// Whether it can be claimed.
-    status: CouponStatus,
-}
-
-impl CouponView {
-    /// The coupon as it is shown at that time.
-    fn of(coupon_id: Uuid, coupon: Coupon, now: Timestamp) -> CouponView {
-        let status = match (coupon.is_sold_out(), coupon.is_claimable_at(now)) {
+impl CouponStatus {
+    fn of(coupon: &Coupon, now: Timestamp) -> CouponStatus {
+        match (coupon.is_sold_out(), coupon.is_claimable_at(now)) {
             (true, _) => CouponStatus::SoldOut,
             (false, true) => CouponStatus::Open,
             (false, false) => CouponStatus::Closed,
-        };
-        CouponView {
-            coupon_id,
-            name: coupon.name,
-            discount: coupon.discount.into(),
-            quantity: coupon.quantity,
-            remaining: coupon.quantity - coupon.issued,
-            valid_days: coupon.valid_days,
-            claimable_from: coupon.claimable_from,
-            claimable_until: coupon.claimable_until,
-            min_subtotal: coupon.min_subtotal,
-            status,
         }
     }
 }
 
-problems! {
-    CreateProblems: InvalidJson, IdempotencyKeyMissing, Unauthenticated, Forbidden, RequestTimeout,
-    IdempotencyKeyInUse, PayloadTooLarge, UnsupportedMediaType, ValidationFailed, IdempotencyKeyReused
+view! {
+    /// A coupon.
+    #[schema(as = Coupon)]
+    struct CouponView of(coupon: Coupon, coupon_id: Uuid, now: Timestamp)
+    where
+        status = CouponStatus::of(&coupon, now);
+    {
+        /// The coupon.
+        coupon_id: Uuid = coupon_id,
+        /// The name.
+        #[schema(example = "Spring")]
+        name: String,
+        /// How much it takes off.
+        discount: DiscountView = coupon.discount.into(),
+        /// How many there are.
+        #[schema(example = 100)]
+        quantity: i32,
+        /// How many of them are not issued yet.
+        #[schema(example = 42)]
+        remaining: i32 = coupon.quantity - coupon.issued,
+        /// For how many days it can be used once it is issued.
+        #[schema(example = 30)]
+        valid_days: i32,
+        /// From when it can be claimed.
+        #[schema(required = true)]
+        claimable_from: Option<Timestamp>,
+        /// Until when.
+        #[schema(required = true)]
+        claimable_until: Option<Timestamp>,
+        /// The subtotal that an order needs for it.
+        #[schema(value_type = i64, example = 10_000)]
+        min_subtotal: Money,
+        /// Whether it can be claimed.
+        status: CouponStatus = status,
+    }
 }
+
+type CreateCouponRequest = Keyed<Admin, (), NewCoupon>;
 
 /// Put a coupon up to be claimed (administrators)
 #[utoipa::path(
     post,
     path = "/v1/coupons",
-    operation_id = "create_coupon",
-    tag = "Coupons",
-    params(
-        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters, the same when the \
-                                                            request is repeated", min_length = 1, max_length = 255),
-    ),
+    params(CreateCouponRequest),
     request_body = NewCoupon,
     responses(
-        (status = 201, description = "Put up", body = CouponView, headers(
-            ("Location" = String, description = "The coupon"),
-            ("Idempotency-Replayed" = String, description = "`true` where the request was repeated"),
-        )),
-        CreateProblems,
+        (status = 201, description = "Put up", body = CouponView,
+            headers(("Location" = String, description = "The coupon"))),
+        Problems<(CreateCouponRequest, code::ValidationFailed)>,
     ),
-    security(("api_key" = [])),
 )]
-async fn create(
+async fn create_coupon(
     State(api): State<Api>,
-    Keyed { context, request, body, .. }: Keyed<Admin, (), NewCoupon>,
-) -> Result<Response, Problem> {
-    let coupon = body.check()?;
-    let answer = api.once(request, |api, turn| store(api, turn, context, coupon)).await?;
-    Ok(answer.into_response())
-}
-
-/// Stores the coupon with its event and the answer, or nothing.
-async fn store(
-    api: Api,
-    turn: FirstTurn,
-    context: RequestContext,
-    created: CouponCreated,
+    Keyed { context, request, body, .. }: CreateCouponRequest,
 ) -> Result<Answer, Problem> {
-    let (keys, origin) = (Keys::default(), context.origin("admin".to_owned()));
-    api.decide_once(turn, &keys, |state: &mut Coupons| {
+    let created = body.check()?;
+    api.decide_once(request, context, Keys::default(), move |state: &mut Coupons| {
         let decided = state.create(created.clone());
         let (coupon_id, now) = (created.coupon_id, state.now);
-        let view = CouponView::of(coupon_id, Coupon::created(&created, now), now);
-        let location = Some(format!("/v1/coupons/{coupon_id}"));
-        Ok((Written::asked_for(decided, &origin), first_answer(201, location, &view)?))
+        let view = CouponView::of(Coupon::created(&created, now), coupon_id, now);
+        Ok((decided, first_answer(201, Some(format!("/v1/coupons/{coupon_id}")), &view)?))
     })
     .await
 }
-
-problems! { ShowProblems: CouponNotFound }
 
 /// Show a coupon
 #[utoipa::path(
     get,
     path = "/v1/coupons/{coupon_id}",
-    operation_id = "get_coupon",
-    tag = "Coupons",
-    params(("coupon_id" = Uuid, Path, description = "The coupon")),
-    responses((status = 200, description = "The coupon", body = CouponView), ShowProblems),
+    params(Id<path::Coupon>),
+    responses((status = 200, description = "The coupon", body = CouponView), Problems<Id<path::Coupon>>),
 )]
-async fn show(
+async fn get_coupon(
     State(api): State<Api>,
     Id(coupon_id, _): Id<path::Coupon>,
 ) -> Result<JsonAnswer<CouponView>, Problem> {
     let coupon = find(&api.journal.pool, coupon_id).await?;
     let coupon = coupon.ok_or_else(path::unknown::<path::Coupon>)?;
-    Ok(JsonAnswer(CouponView::of(coupon_id, coupon, api.journal.now())))
+    Ok(JsonAnswer(CouponView::of(coupon, coupon_id, api.journal.now())))
 }
 
 #[cfg(test)]

@@ -5,22 +5,11 @@ mod filter;
 mod halts;
 mod replays;
 
-use axum::Json as JsonAnswer;
-use axum::extract::State;
 use ordermill_pipeline::dead_letters::letters::{self, Letter};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
 
-use crate::app::Api;
-use crate::auth::Admin;
 use crate::dead_letters::{All, GroupView, LetterView, WholeLetterView};
-use crate::paging::{Items, PageQuery};
-use crate::path::{self, Id};
-use crate::problem::Problem;
-use crate::problem_responses::problems;
-use crate::validation::Checks;
 
+use crate::routes::prelude::*;
 use filter::LetterFilter;
 
 /// How many letters a page has unless the client says otherwise.
@@ -29,15 +18,16 @@ const LETTERS_DEFAULT: i64 = 20;
 /// The routes of dead letters.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
-        .routes(routes!(list))
-        .routes(routes!(groups))
-        .routes(routes!(show))
-        .merge(changes::routes())
-        .merge(replays::routes())
-        .merge(halts::routes())
+        .routes(routes!(list_dead_letters))
+        .routes(routes!(count_dead_letters))
+        .routes(routes!(get_dead_letter))
+        .routes(routes!(changes::edit_dead_letter))
+        .routes(routes!(changes::discard_dead_letter))
+        .routes(routes!(replays::list_replays, replays::replay_dead_letters))
+        .routes(routes!(replays::get_replay))
+        .routes(routes!(halts::list_halts))
+        .routes(routes!(halts::resume_group))
 }
-
-problems! { ListProblems: Unauthenticated, Forbidden, ValidationFailed }
 
 /// List dead letters, the newest first (administrators)
 ///
@@ -46,62 +36,55 @@ problems! { ListProblems: Unauthenticated, Forbidden, ValidationFailed }
 #[utoipa::path(
     get,
     path = "/v1/dead-letters",
-    operation_id = "list_dead_letters",
-    tag = "Dead letters",
     params(LetterFilter, PageQuery),
-    responses((status = 200, description = "A page of dead letters", body = Items<LetterView>), ListProblems),
-    security(("api_key" = [])),
+    responses(
+        (status = 200, description = "A page of dead letters", body = Items<LetterView>),
+        Problems<(Admin, code::ValidationFailed)>,
+    ),
 )]
-async fn list(
+async fn list_dead_letters(
     State(api): State<Api>,
     Admin(_caller): Admin,
     filter: LetterFilter,
     query: PageQuery,
 ) -> Result<JsonAnswer<Items<LetterView>>, Problem> {
-    let mut checks = Checks::default();
-    let filter = filter.check("", &api.config.kafka.prefix, &mut checks);
-    let page = query.check(LETTERS_DEFAULT, &mut checks);
-    checks.finish()?;
+    let prefix = &api.config.kafka.prefix;
+    let (filter, page) =
+        Checks::all(|checks| (filter.check("", prefix, checks), query.check(LETTERS_DEFAULT, checks)))?;
     let rows = letters::list(&api.journal.pool, &filter, page.after, page.rows()).await?;
     Ok(JsonAnswer(Items::of_rows(rows, page.limit, |letter: &Letter| letter.ordinal, LetterView::from)))
 }
-
-problems! { GroupsProblems: Unauthenticated, Forbidden, ValidationFailed }
 
 /// Count dead letters by topic, group and code (administrators)
 #[utoipa::path(
     get,
     path = "/v1/dead-letters/groups",
-    operation_id = "count_dead_letters",
-    tag = "Dead letters",
     params(LetterFilter),
-    responses((status = 200, description = "The counts", body = All<GroupView>), GroupsProblems),
-    security(("api_key" = [])),
+    responses(
+        (status = 200, description = "The counts", body = All<GroupView>),
+        Problems<(Admin, code::ValidationFailed)>,
+    ),
 )]
-async fn groups(
+async fn count_dead_letters(
     State(api): State<Api>,
     Admin(_caller): Admin,
     filter: LetterFilter,
 ) -> Result<JsonAnswer<All<GroupView>>, Problem> {
-    let mut checks = Checks::default();
-    let filter = filter.check("", &api.config.kafka.prefix, &mut checks);
-    checks.finish()?;
+    let filter = Checks::all(|checks| filter.check("", &api.config.kafka.prefix, checks))?;
     Ok(JsonAnswer(All::of(letters::counts(&api.journal.pool, &filter).await?)))
 }
-
-problems! { ShowProblems: Unauthenticated, Forbidden, DeadLetterNotFound }
 
 /// Show a dead letter with headers, payload and what was done to it (administrators)
 #[utoipa::path(
     get,
     path = "/v1/dead-letters/{dead_letter_id}",
-    operation_id = "get_dead_letter",
-    tag = "Dead letters",
-    params(("dead_letter_id" = Uuid, Path, description = "The dead letter")),
-    responses((status = 200, description = "The dead letter", body = WholeLetterView), ShowProblems),
-    security(("api_key" = [])),
+    params(Id<path::DeadLetter>),
+    responses(
+        (status = 200, description = "The dead letter", body = WholeLetterView),
+        Problems<(Admin, Id<path::DeadLetter>)>,
+    ),
 )]
-async fn show(
+async fn get_dead_letter(
     State(api): State<Api>,
     Admin(_caller): Admin,
     Id(dead_letter_id, _): Id<path::DeadLetter>,

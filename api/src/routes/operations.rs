@@ -1,17 +1,8 @@
 //! Health, readiness and figures.
 
-use axum::Json as JsonAnswer;
-use axum::extract::State;
-use axum::http::{HeaderName, header};
 use prometheus_client::encoding::text::encode;
-use serde::Serialize;
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
-use crate::app::Api;
-use crate::problem::{Code, Problem};
-use crate::problem_responses::problems;
+use crate::routes::prelude::*;
 
 /// What the figures are written in.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -33,15 +24,11 @@ struct Condition {
 #[utoipa::path(
     get,
     path = "/healthz",
-    operation_id = "health",
-    tag = "Operating",
     responses((status = 200, description = "It does", body = Condition)),
 )]
 async fn health() -> JsonAnswer<Condition> {
     JsonAnswer(Condition { status: "ok" })
 }
-
-problems! { ReadinessProblems: NotReady }
 
 /// Does everything answer that an order needs?
 ///
@@ -49,9 +36,7 @@ problems! { ReadinessProblems: NotReady }
 #[utoipa::path(
     get,
     path = "/readyz",
-    operation_id = "readiness",
-    tag = "Operating",
-    responses((status = 200, description = "It does", body = Condition), ReadinessProblems),
+    responses((status = 200, description = "It does", body = Condition), Problems<code::NotReady>),
 )]
 async fn readiness(State(api): State<Api>) -> Result<JsonAnswer<Condition>, Problem> {
     let missing = api.readiness.missing().await;
@@ -63,18 +48,14 @@ async fn readiness(State(api): State<Api>) -> Result<JsonAnswer<Condition>, Prob
     Err(Problem::new(Code::NotReady, detail).with_errors(missing))
 }
 
-problems! { MetricsProblems: }
-
 /// The figures, for Prometheus
 #[utoipa::path(
     get,
     path = "/metrics",
-    operation_id = "metrics",
-    tag = "Operating",
     responses(
         (status = 200, description = "The figures", body = String,
             content_type = "application/openmetrics-text"),
-        MetricsProblems,
+        Problems<()>,
     ),
 )]
 async fn metrics(State(api): State<Api>) -> Result<([(HeaderName, &'static str); 1], String), Problem> {

@@ -7,36 +7,16 @@ mod stream;
 pub(crate) mod timeline;
 pub(crate) mod view;
 
-use std::collections::HashSet;
 use std::time::Duration;
 
-use axum::Json as JsonAnswer;
-use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
-use jiff::Timestamp;
 use ordermill_domain::orders::Order;
 use ordermill_schemas::orders::PaymentMethod;
-use serde::Deserialize;
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
 
 use self::timeline::{Reader, Timeline};
 use self::view::{OrderView, PaymentMethodName};
-use crate::acceptance::{Wanted, WantedLine};
-use crate::app::Api;
-use crate::auth::Caller;
-use crate::body::{objects, whole};
-use crate::etag;
-use crate::keyed::Keyed;
+use crate::acceptance::Wanted;
 use crate::order_command::RETRY_AFTER_S;
-use crate::path::{self, Id};
-use crate::prefer::Prefer;
-use crate::problem::Problem;
-use crate::problem_responses::problems;
-use crate::validation::{Checks, limits};
+use crate::routes::prelude::*;
 
 /// The version of an order that has just been accepted.
 const FIRST_VERSION: i32 = 1;
@@ -46,13 +26,14 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 /// The routes of orders.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
-        .routes(routes!(place))
-        .routes(routes!(show))
-        .routes(routes!(events))
-        .merge(cancellation::routes())
-        .merge(stream::routes())
-        .merge(list::routes())
-        .merge(modification::routes())
+        .routes(routes!(place_order))
+        .routes(routes!(get_order))
+        .routes(routes!(get_order_events))
+        .routes(routes!(cancellation::cancel_order))
+        .routes(routes!(stream::stream_order))
+        .routes(routes!(list::list_user_orders))
+        .routes(routes!(list::list_orders))
+        .routes(routes!(modification::modify_order))
 }
 
 /// An order to be placed.
@@ -86,43 +67,22 @@ struct NewOrderLine {
     quantity: i64,
 }
 
+impl NewOrderLine {
+    fn wanted(&self) -> (Uuid, i64) {
+        (self.product_id, self.quantity)
+    }
+}
+
 impl NewOrder {
     fn check(self) -> Result<Wanted, Problem> {
-        let mut checks = Checks::default();
-        let lines = check_lines(&mut checks, &self.lines);
-        checks.finish()?;
+        let lines = Checks::all(|checks| checks.lines(self.lines.iter().map(NewOrderLine::wanted)))?;
         let payment_method = self.payment_method.unwrap_or(PaymentMethod::Balance);
         let (user_id, user_coupon_id) = (self.user_id, self.user_coupon_id);
         Ok(Wanted { user_id, lines, payment_method, user_coupon_id })
     }
 }
 
-/// Checks the lines of an order. Where there are too many, none is looked at.
-fn check_lines(checks: &mut Checks, lines: &[NewOrderLine]) -> Vec<WantedLine> {
-    let mut wanted = Vec::new();
-    if !limits::ORDER_LINES.contains(&lines.len()) {
-        let (least, most) = (limits::ORDER_LINES.start(), limits::ORDER_LINES.end());
-        checks.refuse("lines", "LENGTH_OUT_OF_RANGE", format!("must have {least} to {most} lines"));
-        return wanted;
-    }
-    let mut seen = HashSet::new();
-    for (index, line) in lines.iter().enumerate() {
-        if !seen.insert(line.product_id) {
-            let detail = "this product has a line already; add the quantities up";
-            checks.refuse(format!("lines[{index}].product_id"), "DUPLICATE_PRODUCT", detail);
-        }
-        checks.number(format!("lines[{index}].quantity"), line.quantity, &limits::QUANTITY);
-        let quantity = i32::try_from(line.quantity).unwrap_or_default();
-        wanted.push(WantedLine { product_id: line.product_id, quantity });
-    }
-    wanted
-}
-
-problems! {
-    PlaceProblems: InvalidJson, IdempotencyKeyMissing, Unauthenticated, UserNotFound, RequestTimeout,
-    IdempotencyKeyInUse, PayloadTooLarge, UnsupportedMediaType, ValidationFailed, IdempotencyKeyReused,
-    OrderedProductNotFound, ProductWithdrawn
-}
+type PlaceOrderRequest = Keyed<Caller, (), NewOrder>;
 
 /// Place an order
 ///
@@ -132,30 +92,23 @@ problems! {
 #[utoipa::path(
     post,
     path = "/v1/orders",
-    operation_id = "place_order",
-    tag = "Orders",
-    params(
-        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters, the same when the \
-                                                            request is repeated", min_length = 1, max_length = 255),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds, at most 30",
-            example = "wait=10"),
-    ),
+    params(PlaceOrderRequest, Prefer),
     request_body = NewOrder,
     responses(
         (status = 202, description = "Accepted", body = OrderView, headers(
             ("Location" = String, description = "The order"),
-            ("Retry-After" = String, description = "When to ask how far it is, in seconds"),
             ("ETag" = String, description = "The order's version"),
-            ("Idempotency-Replayed" = String, description = "`true` where the request was repeated"),
         )),
-        PlaceProblems,
+        Problems<(
+            PlaceOrderRequest, code::UserNotFound, code::ValidationFailed, code::OrderedProductNotFound,
+            code::ProductWithdrawn,
+        )>,
     ),
-    security(("api_key" = [])),
 )]
-async fn place(
+async fn place_order(
     State(api): State<Api>,
     prefer: Prefer,
-    Keyed { caller, context, request, body, .. }: Keyed<Caller, (), NewOrder>,
+    Keyed { caller, context, request, body, .. }: PlaceOrderRequest,
 ) -> Result<Response, Problem> {
     let wanted = body.check()?;
     caller.acting_for(wanted.user_id)?;
@@ -208,35 +161,27 @@ fn applied(wait: Duration) -> HeaderValue {
     HeaderValue::try_from(format!("wait={}", wait.as_secs())).unwrap_or(HeaderValue::from_static("wait"))
 }
 
-problems! { ShowProblems: Unauthenticated, OrderNotFound }
-
 /// Show an order
 ///
 /// With `Prefer: wait=N` the answer is held until the order has come to rest or N seconds are over.
 #[utoipa::path(
     get,
     path = "/v1/orders/{order_id}",
-    operation_id = "get_order",
-    tag = "Orders",
     params(
-        ("order_id" = Uuid, Path, description = "The order"),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds, at most 30",
-            example = "wait=10"),
+        Id<path::Order>,
+        Prefer,
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of what the client has",
             example = "\"1\""),
     ),
     responses(
-        (status = 200, description = "The order", body = OrderView, headers(
-            ("ETag" = String, description = "The order's version"),
-        )),
-        (status = 304, description = "The client has this version", headers(
-            ("ETag" = String, description = "The order's version"),
-        )),
-        ShowProblems,
+        (status = 200, description = "The order", body = OrderView,
+            headers(("ETag" = String, description = "The order's version"))),
+        (status = 304, description = "The client has this version",
+            headers(("ETag" = String, description = "The order's version"))),
+        Problems<(Caller, Id<path::Order>)>,
     ),
-    security(("api_key" = [])),
 )]
-async fn show(
+async fn get_order(
     State(api): State<Api>,
     caller: Caller,
     Id(order_id, _): Id<path::Order>,
@@ -268,8 +213,6 @@ async fn find(api: &Api, caller: Caller, order_id: Uuid) -> Result<Order, Proble
     order.filter(|order| caller.may_act_for(order.purchase.user_id)).ok_or_else(path::unknown::<path::Order>)
 }
 
-problems! { EventsProblems: Unauthenticated, OrderNotFound }
-
 /// Show an order's timeline, oldest first
 ///
 /// What happened, who or what caused it, where it went, and what it did at the payment gateway and to the balance. Dead
@@ -277,13 +220,13 @@ problems! { EventsProblems: Unauthenticated, OrderNotFound }
 #[utoipa::path(
     get,
     path = "/v1/orders/{order_id}/events",
-    operation_id = "get_order_events",
-    tag = "Orders",
-    params(("order_id" = Uuid, Path, description = "The order")),
-    responses((status = 200, description = "The timeline", body = Timeline), EventsProblems),
-    security(("api_key" = [])),
+    params(Id<path::Order>),
+    responses(
+        (status = 200, description = "The timeline", body = Timeline),
+        Problems<(Caller, Id<path::Order>)>,
+    ),
 )]
-async fn events(
+async fn get_order_events(
     State(api): State<Api>,
     caller: Caller,
     Id(order_id, _): Id<path::Order>,

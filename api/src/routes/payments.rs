@@ -1,21 +1,9 @@
 //! What the payment gateway tells us.
 
-use axum::Json as JsonAnswer;
 use axum::body::Body;
-use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName};
-use jiff::Timestamp;
-use ordermill_schemas::Money;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
 
-use crate::app::Api;
 use crate::body;
-use crate::problem::{Code, Problem};
-use crate::problem_responses::problems;
+use crate::routes::prelude::*;
 use crate::signature;
 
 /// The header with the gateway's signature.
@@ -23,7 +11,7 @@ const SIGNATURE: HeaderName = HeaderName::from_static("ordermill-signature");
 
 /// The routes of payments.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(callback))
+    OpenApiRouter::new().routes(routes!(receive_payment_callback))
 }
 
 /// How the gateway decided a charge.
@@ -65,24 +53,23 @@ struct Received {
     received: bool,
 }
 
-problems! { CallbackProblems: InvalidJson, InvalidSignature, RequestTimeout, PayloadTooLarge }
-
 /// Tell of a charge's decision (the payment gateway)
 ///
 /// A repeated callback has no effect.
 #[utoipa::path(
     post,
     path = "/v1/payments/callbacks",
-    operation_id = "receive_payment_callback",
-    tag = "Gateway callbacks",
     params(
         ("Ordermill-Signature" = String, Header, description = "`t=<unix seconds>,v1=<hex HMAC-SHA256 of \
                                                                 \"t.body\">`, at most 300 seconds off"),
     ),
     request_body = Callback,
-    responses((status = 200, description = "Received", body = Received), CallbackProblems),
+    responses(
+        (status = 200, description = "Received", body = Received),
+        Problems<(code::InvalidJson, code::InvalidSignature, code::RequestTimeout, code::PayloadTooLarge)>,
+    ),
 )]
-async fn callback(
+async fn receive_payment_callback(
     State(api): State<Api>,
     headers: HeaderMap,
     body: Body,

@@ -4,42 +4,21 @@ mod change;
 mod list;
 mod stock;
 
-use axum::Json as JsonAnswer;
-use axum::extract::State;
-use axum::response::Response;
-use jiff::Timestamp;
 use ordermill_domain::stock::Stock;
-use ordermill_pipeline::journal::Keys;
-use ordermill_schemas::Money;
 use ordermill_schemas::products::ProductCreated;
-use ordermill_store::Written;
 use ordermill_store::products::{self, StockedProduct};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
 
-use crate::app::Api;
-use crate::auth::Admin;
-use crate::body::whole;
-use crate::idempotency::{Answer, first_answer};
-use crate::keyed::{FirstTurn, Keyed};
-use crate::path::{self, Id};
-use crate::problem::Problem;
-use crate::problem_responses::problems;
 use crate::product_cache::Found;
-use crate::request::RequestContext;
-use crate::validation::{Checks, limits};
+use crate::routes::prelude::*;
 
 /// The routes of products.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
-        .routes(routes!(create))
-        .routes(routes!(show))
-        .merge(list::routes())
-        .merge(change::routes())
-        .merge(stock::routes())
+        .routes(routes!(create_product))
+        .routes(routes!(get_product))
+        .routes(routes!(list::list_products))
+        .routes(routes!(change::change_product))
+        .routes(routes!(stock::adjust_stock))
 }
 
 /// A product to be added.
@@ -69,13 +48,13 @@ impl NewProduct {
     /// The same with its category in upper case.
     fn check(mut self) -> Result<NewProduct, Problem> {
         self.category = self.category.to_uppercase();
-        let mut checks = Checks::default();
-        checks.text("name", &self.name, &limits::NAME_LENGTH);
-        checks.text("description", &self.description, &limits::DESCRIPTION_LENGTH);
-        checks.text("category", &self.category, &limits::CATEGORY_LENGTH);
-        checks.number("price", self.price, &limits::PRICE);
-        checks.number("stock", self.stock, &limits::STOCK);
-        checks.finish()?;
+        Checks::all(|checks| {
+            checks.text("name", &self.name, &limits::NAME_LENGTH);
+            checks.text("description", &self.description, &limits::DESCRIPTION_LENGTH);
+            checks.text("category", &self.category, &limits::CATEGORY_LENGTH);
+            checks.number("price", self.price, &limits::PRICE);
+            checks.number("stock", self.stock, &limits::STOCK);
+        })?;
         Ok(self)
     }
 }
@@ -103,107 +82,65 @@ impl ProductStatus {
     }
 }
 
-/// A product.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Product)]
-struct ProductView {
-    /// The product.
-    product_id: Uuid,
-    /// The name.
-    #[schema(example = "Green tea")]
-    name: String,
-    /// What it is.
-    #[schema(example = "First flush, 100 g")]
-    description: String,
-    /// The category, in upper case.
-    #[schema(example = "FOOD")]
-    category: String,
-    /// The price, in the minor unit.
-    #[schema(value_type = i64, example = 9_000)]
-    price: Money,
-    /// How many can still be ordered.
-    #[schema(example = 100)]
-    stock: i64,
-    /// Whether it can be ordered.
-    status: ProductStatus,
-    /// When it was added.
-    created_at: Timestamp,
-    /// When its description or price was last changed, or when it was withdrawn or put on sale again.
-    updated_at: Timestamp,
-}
-
-impl From<StockedProduct> for ProductView {
-    fn from(row: StockedProduct) -> ProductView {
-        let StockedProduct { product_id, product, stock } = row;
-        ProductView {
-            product_id,
-            name: product.name,
-            description: product.description,
-            category: product.category,
-            price: product.price,
-            stock,
-            status: ProductStatus::of(product.withdrawn, stock),
-            created_at: product.created_at,
-            updated_at: product.updated_at,
-        }
+view! {
+    /// A product.
+    #[schema(as = Product)]
+    struct ProductView from row: StockedProduct {
+        /// The product.
+        product_id: Uuid,
+        /// The name.
+        #[schema(example = "Green tea")]
+        name: String = row.product.name,
+        /// What it is.
+        #[schema(example = "First flush, 100 g")]
+        description: String = row.product.description,
+        /// The category, in upper case.
+        #[schema(example = "FOOD")]
+        category: String = row.product.category,
+        /// The price, in the minor unit.
+        #[schema(value_type = i64, example = 9_000)]
+        price: Money = row.product.price,
+        /// How many can still be ordered.
+        #[schema(example = 100)]
+        stock: i64,
+        /// Whether it can be ordered.
+        status: ProductStatus = ProductStatus::of(row.product.withdrawn, row.stock),
+        /// When it was added.
+        created_at: Timestamp = row.product.created_at,
+        /// When its description or price was last changed, or when it was withdrawn or put on sale again.
+        updated_at: Timestamp = row.product.updated_at,
     }
 }
 
-problems! {
-    CreateProblems: InvalidJson, IdempotencyKeyMissing, Unauthenticated, Forbidden, RequestTimeout,
-    IdempotencyKeyInUse, PayloadTooLarge, UnsupportedMediaType, ValidationFailed, IdempotencyKeyReused
-}
+type CreateProductRequest = Keyed<Admin, (), NewProduct>;
 
 /// Add a product (administrators)
 #[utoipa::path(
     post,
     path = "/v1/products",
-    operation_id = "create_product",
-    tag = "Products",
-    params(
-        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters, the same when the \
-                                                            request is repeated", min_length = 1, max_length = 255),
-    ),
+    params(CreateProductRequest),
     request_body = NewProduct,
     responses(
-        (status = 201, description = "Added", body = ProductView, headers(
-            ("Location" = String, description = "The product"),
-            ("Idempotency-Replayed" = String, description = "`true` where the request was repeated"),
-        )),
-        CreateProblems,
+        (status = 201, description = "Added", body = ProductView,
+            headers(("Location" = String, description = "The product"))),
+        Problems<(CreateProductRequest, code::ValidationFailed)>,
     ),
-    security(("api_key" = [])),
 )]
-async fn create(
+async fn create_product(
     State(api): State<Api>,
-    Keyed { context, request, body, .. }: Keyed<Admin, (), NewProduct>,
-) -> Result<Response, Problem> {
-    let product = body.check()?;
-    let answer = api.once(request, |api, turn| store(api, turn, context, product)).await?;
-    Ok(answer.into_response())
-}
-
-/// Stores the product with its first stock, their events and the answer, or nothing.
-async fn store(
-    api: Api,
-    turn: FirstTurn,
-    context: RequestContext,
-    product: NewProduct,
+    Keyed { context, request, body, .. }: CreateProductRequest,
 ) -> Result<Answer, Problem> {
-    let (keys, origin) = (Keys::default(), context.origin("admin".to_owned()));
-    api.decide_once(turn, &keys, |state: &mut Stock| {
+    let product = body.check()?;
+    api.decide_once(request, context, Keys::default(), move |state: &mut Stock| {
         let product_id = Uuid::now_v7();
         let NewProduct { name, description, category, price, stock } = product.clone();
         let decided = state.create(ProductCreated { product_id, name, description, category, price }, stock);
         let created = StockedProduct::in_state(state, product_id).ok_or_else(Problem::internal)?;
         let location = Some(format!("/v1/products/{product_id}"));
-        let answer = first_answer(201, location, &ProductView::from(created))?;
-        Ok((Written::asked_for(decided, &origin), answer))
+        Ok((decided, first_answer(201, location, &ProductView::from(created))?))
     })
     .await
 }
-
-problems! { ShowProblems: ProductNotFound }
 
 /// Show a product
 ///
@@ -211,12 +148,10 @@ problems! { ShowProblems: ProductNotFound }
 #[utoipa::path(
     get,
     path = "/v1/products/{product_id}",
-    operation_id = "get_product",
-    tag = "Products",
-    params(("product_id" = Uuid, Path, description = "The product")),
-    responses((status = 200, description = "The product", body = ProductView), ShowProblems),
+    params(Id<path::Product>),
+    responses((status = 200, description = "The product", body = ProductView), Problems<Id<path::Product>>),
 )]
-async fn show(
+async fn get_product(
     State(api): State<Api>,
     Id(product_id, _): Id<path::Product>,
 ) -> Result<JsonAnswer<ProductView>, Problem> {

@@ -1,64 +1,28 @@
 //! What was sold: the ranking of products, and statistics over time.
 
-mod popular;
-mod statistics;
+pub(super) mod popular;
+pub(super) mod statistics;
 
 use std::ops::RangeInclusive;
 
-use axum::http::request::Parts;
 use jiff::civil::Date;
 use ordermill_domain::sales::calendar::Days;
-use serde::de::DeserializeOwned;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use crate::app::Api;
-use crate::paging;
 use crate::problem::Problem;
-use crate::validation::{Checks, limits};
+use crate::validation::Checks;
 
 /// The days that can be asked for: every sale's, and far from the ends of the calendar.
 const DATES: RangeInclusive<Date> = Date::constant(1970, 1, 1)..=Date::constant(2999, 12, 31);
 /// How a date is written.
 const DATE_LENGTH: usize = "2026-01-31".len();
 
-/// The routes of sales.
-pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(popular::popular)).routes(routes!(statistics::statistics))
-}
-
-/// Reads a query of which every parameter may be left out.
-fn query<Q: DeserializeOwned>(parts: &Parts, field: &'static str) -> Result<Q, Problem> {
-    paging::parameters(parts, field, "each parameter may stand in the query once")
-}
-
 /// The schema of a parameter that is one of some words, the first by default.
 fn words<T>(known: &[(&'static str, T)]) -> Object {
     let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
     let default = words.first().map(|word| (*word).into());
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).default(default).build()
-}
-
-/// The choice that a word names; the first where there is no word.
-fn choice<T: Copy>(field: &'static str, word: Option<&str>, known: &[(&str, T)], checks: &mut Checks) -> T {
-    let Some(word) = word else { return known[0].1 };
-    let chosen = known.iter().find(|(name, _)| *name == word);
-    chosen.map_or_else(
-        || {
-            let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-            checks.refuse(field, "UNKNOWN_VALUE", format!("must be one of {}", names.join(", ")));
-            known[0].1
-        },
-        |(_, choice)| *choice,
-    )
-}
-
-/// A category as it is kept, in upper case.
-fn category(category: Option<&str>, checks: &mut Checks) -> Option<String> {
-    let category = category?.to_uppercase();
-    checks.text("category", &category, &limits::CATEGORY_LENGTH);
-    Some(category)
 }
 
 /// A date, where there is one.
@@ -77,13 +41,12 @@ fn date(field: &'static str, text: Option<&str>, checks: &mut Checks) -> Option<
 }
 
 /// The days from `from` to `to`. Without `to` they end today; without `from` they begin where `first` says for their
-/// last. What is answered counts only where nothing is wrong.
+/// last.
 fn days(
     from: Option<Date>,
     to: Option<Date>,
     today: Date,
     first: impl FnOnce(Date) -> Result<Date, jiff::Error>,
-    checks: &mut Checks,
 ) -> Result<Days, Problem> {
     let to = to.unwrap_or(today);
     let from = match from {
@@ -91,7 +54,8 @@ fn days(
         None => first(to).map_err(out_of_the_calendar)?,
     };
     if from > to {
-        checks.refuse("from", "OUT_OF_RANGE", "must not be after `to`, which is today unless it is given");
+        let detail = "must not be after `to`, which is today unless it is given";
+        return Err(Checks::refusal("from", "OUT_OF_RANGE", detail));
     }
     Ok(Days { from, to })
 }
@@ -116,16 +80,11 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Option<Date>, Problem> {
-        let mut checks = Checks::default();
-        let date = date("from", Some(text), &mut checks);
-        checks.finish().map(|()| date)
+        Checks::all(|checks| date("from", Some(text), checks))
     }
 
     fn between(from: Option<Date>, to: Option<Date>) -> Result<Days, Problem> {
-        let mut checks = Checks::default();
-        let first = |to| Ok(Days::up_to(to, 3)?.from);
-        let days = days(from, to, day(2026, 3, 10), first, &mut checks)?;
-        checks.finish().map(|()| days)
+        days(from, to, day(2026, 3, 10), |to| Ok(Days::up_to(to, 3)?.from))
     }
 
     #[test]
@@ -160,11 +119,7 @@ mod tests {
     #[test]
     fn a_word_is_one_of_those_that_are_known() {
         let known = [("one", 1), ("two", 2)];
-        let choose = |word| {
-            let mut checks = Checks::default();
-            let chosen = choice("by", word, &known, &mut checks);
-            checks.finish().map(|()| chosen)
-        };
+        let choose = |word| Checks::all(|checks| checks.choice("by", word, &known));
         assert_eq!((choose(None), choose(Some("two"))), (Ok(1), Ok(2)));
         for wrong in ["", "TWO", "three"] {
             let problem = format!("{:?}", choose(Some(wrong)).unwrap_err());

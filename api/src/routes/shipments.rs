@@ -1,39 +1,17 @@
 //! Shipments: sending parts of an order off, and their arrival.
 
-use std::collections::HashSet;
-
-use axum::Json as JsonAnswer;
-use axum::extract::State;
-use axum::response::Response;
-use jiff::Timestamp;
-use ordermill_domain::aggregate::Aggregate as _;
 use ordermill_domain::orders::{Order, Orders};
 use ordermill_domain::shipments::Shipment;
-use ordermill_pipeline::journal::Keys;
 use ordermill_schemas::stock::StockLine;
-use ordermill_store::{Written, shipments};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
+use ordermill_store::shipments;
 
-use crate::app::Api;
-use crate::auth::{Admin, Caller};
-use crate::body::{objects, whole};
-use crate::idempotency::{Answer, first_answer};
-use crate::keyed::{FirstTurn, Keyed};
 use crate::order_command::{order_of, refusal};
-use crate::path::{self, Id};
-use crate::problem::Problem;
-use crate::problem_responses::problems;
-use crate::request::RequestContext;
 use crate::routes::orders::note_order;
-use crate::validation::{Checks, limits};
+use crate::routes::prelude::*;
 
 /// The routes of shipments.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(ship)).routes(routes!(deliver))
+    OpenApiRouter::new().routes(routes!(ship_order)).routes(routes!(deliver_shipment))
 }
 
 /// A shipment to be sent off.
@@ -62,28 +40,20 @@ struct ShipmentLine {
     quantity: i64,
 }
 
+impl From<StockLine> for ShipmentLine {
+    fn from(line: StockLine) -> ShipmentLine {
+        ShipmentLine { product_id: line.product_id, quantity: line.quantity.into() }
+    }
+}
+
 impl NewShipment {
     fn check(self) -> Result<(Vec<StockLine>, Option<String>), Problem> {
-        let mut checks = Checks::default();
-        if !limits::ORDER_LINES.contains(&self.lines.len()) {
-            let (least, most) = (limits::ORDER_LINES.start(), limits::ORDER_LINES.end());
-            checks.refuse("lines", "LENGTH_OUT_OF_RANGE", format!("must have {least} to {most} lines"));
-        }
-        let mut seen = HashSet::new();
-        let mut lines = Vec::new();
-        for (index, line) in self.lines.iter().enumerate().take(*limits::ORDER_LINES.end()) {
-            if !seen.insert(line.product_id) {
-                let detail = "this product has a line already; add the quantities up";
-                checks.refuse(format!("lines[{index}].product_id"), "DUPLICATE_PRODUCT", detail);
-            }
-            checks.number(format!("lines[{index}].quantity"), line.quantity, &limits::QUANTITY);
-            let quantity = i32::try_from(line.quantity).unwrap_or_default();
-            lines.push(StockLine { product_id: line.product_id, quantity });
-        }
-        if let Some(number) = &self.tracking_number {
-            checks.text("tracking_number", number, &limits::TRACKING_NUMBER_LENGTH);
-        }
-        checks.finish()?;
+        let number = self.tracking_number.as_ref();
+        let lines = Checks::all(|checks| {
+            let lines = checks.lines(self.lines.iter().map(|line| (line.product_id, line.quantity)));
+            checks.optional_text("tracking_number", number, &limits::TRACKING_NUMBER_LENGTH);
+            lines
+        })?;
         Ok((lines, self.tracking_number))
     }
 }
@@ -98,40 +68,27 @@ enum ShipmentStatus {
     Delivered,
 }
 
-/// A shipment.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Shipment)]
-struct ShipmentView {
-    /// The shipment.
-    shipment_id: Uuid,
-    /// The order that it is a part of.
-    order_id: Uuid,
-    /// Whether it has arrived.
-    status: ShipmentStatus,
-    /// What is in it.
-    lines: Vec<ShipmentLine>,
-    /// The carrier's number for it.
-    #[schema(required = true)]
-    tracking_number: Option<String>,
-    /// When it left.
-    created_at: Timestamp,
-}
-
-impl ShipmentView {
-    fn of(shipment_id: Uuid, shipment: Shipment) -> ShipmentView {
-        let line = |line: StockLine| ShipmentLine {
-            product_id: line.product_id,
-            quantity: i64::from(line.quantity),
-        };
-        let is_delivered = shipment.delivered_at.is_some();
-        ShipmentView {
-            shipment_id,
-            order_id: shipment.order_id,
-            status: if is_delivered { ShipmentStatus::Delivered } else { ShipmentStatus::Shipped },
-            lines: shipment.lines.into_iter().map(line).collect(),
-            tracking_number: shipment.tracking_number,
-            created_at: shipment.created_at,
-        }
+view! {
+    /// A shipment.
+    #[schema(as = Shipment)]
+    struct ShipmentView of(shipment: Shipment, shipment_id: Uuid)
+    where
+        is_delivered = shipment.delivered_at.is_some();
+        status = if is_delivered { ShipmentStatus::Delivered } else { ShipmentStatus::Shipped };
+    {
+        /// The shipment.
+        shipment_id: Uuid = shipment_id,
+        /// The order that it is a part of.
+        order_id: Uuid,
+        /// Whether it has arrived.
+        status: ShipmentStatus = status,
+        /// What is in it.
+        lines: Vec<ShipmentLine> = shipment.lines.into_iter().map(ShipmentLine::from).collect(),
+        /// The carrier's number for it.
+        #[schema(required = true)]
+        tracking_number: Option<String>,
+        /// When it left.
+        created_at: Timestamp,
     }
 }
 
@@ -140,73 +97,37 @@ fn shipment_of(state: &Orders, shipment_id: Uuid) -> Result<&Shipment, Problem> 
     state.shipments.get(&shipment_id).ok_or_else(path::unknown::<path::Shipment>)
 }
 
-problems! {
-    ShipProblems: InvalidJson, IdempotencyKeyMissing, Unauthenticated, Forbidden, OrderNotFound, RequestTimeout,
-    OrderBusy, NothingToShip, IdempotencyKeyInUse, PayloadTooLarge, UnsupportedMediaType, ValidationFailed,
-    IdempotencyKeyReused
-}
+type ShipOrderRequest = Keyed<Admin, Id<path::Order>, NewShipment>;
 
 /// Send a part or all of an order off (administrators)
 #[utoipa::path(
     post,
     path = "/v1/orders/{order_id}/shipments",
-    operation_id = "ship_order",
-    tag = "Orders",
-    params(
-        ("order_id" = Uuid, Path, description = "The order"),
-        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters, the same when the \
-                                                            request is repeated", min_length = 1, max_length = 255),
-    ),
+    params(ShipOrderRequest),
     request_body = NewShipment,
     responses(
-        (status = 201, description = "On its way", body = ShipmentView, headers(
-            ("Idempotency-Replayed" = String, description = "`true` where the request was repeated"),
-        )),
-        ShipProblems,
+        (status = 201, description = "On its way", body = ShipmentView),
+        Problems<(ShipOrderRequest, code::OrderBusy, code::NothingToShip, code::ValidationFailed)>,
     ),
-    security(("api_key" = [])),
 )]
-async fn ship(
+async fn ship_order(
     State(api): State<Api>,
-    Keyed { caller: Admin(caller), path: Id(order_id, _), context, request, body }: Keyed<
-        Admin,
-        Id<path::Order>,
-        NewShipment,
-    >,
-) -> Result<Response, Problem> {
+    Keyed { caller: Admin(caller), path: Id(order_id, _), context, request, body }: ShipOrderRequest,
+) -> Result<Answer, Problem> {
     note_order(order_id);
     let (lines, tracking_number) = body.check()?;
-    let answer = api
-        .once(request, |api, turn| send_off(api, turn, caller, context, order_id, lines, tracking_number))
-        .await?;
-    Ok(answer.into_response())
-}
-
-/// Writes the shipment, the order's new status, the event and the answer, or nothing.
-async fn send_off(
-    api: Api,
-    turn: FirstTurn,
-    caller: Caller,
-    context: RequestContext,
-    order_id: Uuid,
-    lines: Vec<StockLine>,
-    tracking_number: Option<String>,
-) -> Result<Answer, Problem> {
-    let (keys, origin) = (Keys::of(Order::NOUN, order_id), context.origin(caller.name()));
-    api.decide_once(turn, &keys, |state: &mut Orders| {
+    api.decide_once(request, context, Keys::of(Order::NOUN, order_id), move |state: &mut Orders| {
         order_of(state, caller, order_id)?;
         let shipment_id = Uuid::now_v7();
         let (lines, tracking_number) = (lines.clone(), tracking_number.clone());
         let decided = state
             .command(order_id, |order| order.ship(shipment_id, lines, tracking_number).map(Some))
             .map_err(refusal)?;
-        let view = ShipmentView::of(shipment_id, shipment_of(state, shipment_id)?.clone());
-        Ok((Written::asked_for(decided, &origin), first_answer(201, None, &view)?))
+        let view = ShipmentView::of(shipment_of(state, shipment_id)?.clone(), shipment_id);
+        Ok((decided, first_answer(201, None, &view)?))
     })
     .await
 }
-
-problems! { DeliverProblems: Unauthenticated, Forbidden, ShipmentNotFound }
 
 /// A shipment has arrived (administrators)
 ///
@@ -214,35 +135,24 @@ problems! { DeliverProblems: Unauthenticated, Forbidden, ShipmentNotFound }
 #[utoipa::path(
     post,
     path = "/v1/shipments/{shipment_id}/delivery",
-    operation_id = "deliver_shipment",
-    tag = "Orders",
-    params(("shipment_id" = Uuid, Path, description = "The shipment")),
-    responses((status = 200, description = "The shipment", body = ShipmentView), DeliverProblems),
-    security(("api_key" = [])),
+    params(Id<path::Shipment>),
+    responses(
+        (status = 200, description = "The shipment", body = ShipmentView),
+        Problems<(Admin, Id<path::Shipment>)>,
+    ),
 )]
-async fn deliver(
+async fn deliver_shipment(
     State(api): State<Api>,
     Admin(caller): Admin,
     Id(shipment_id, _): Id<path::Shipment>,
     context: RequestContext,
 ) -> Result<JsonAnswer<ShipmentView>, Problem> {
-    let shipment = api.uninterrupted(arrive(api.clone(), caller, context, shipment_id)).await?;
-    Ok(JsonAnswer(ShipmentView::of(shipment_id, shipment)))
-}
-
-/// Writes the arrival, the order's new status and the event, or nothing.
-async fn arrive(
-    api: Api,
-    caller: Caller,
-    context: RequestContext,
-    shipment_id: Uuid,
-) -> Result<Shipment, Problem> {
     let unknown = path::unknown::<path::Shipment>;
     let order_id = shipments::order_of(&api.journal.pool, shipment_id).await?.ok_or_else(unknown)?;
     note_order(order_id);
     let (mut keys, origin) = (Keys::of(Order::NOUN, order_id), context.origin(caller.name()));
     keys.add(Shipment::NOUN, shipment_id);
-    api.decide(&keys, &origin, |state: &mut Orders| {
+    let deliver = move |state: &mut Orders| {
         order_of(state, caller, order_id)?;
         if shipment_of(state, shipment_id)?.delivered_at.is_some() {
             return Ok((Vec::new(), shipment_of(state, shipment_id)?.clone()));
@@ -250,8 +160,9 @@ async fn arrive(
         let decided =
             state.command(order_id, |order| order.deliver(shipment_id).map(Some)).map_err(refusal)?;
         Ok((decided, shipment_of(state, shipment_id)?.clone()))
-    })
-    .await
+    };
+    let shipment = api.decide(keys, origin, deliver).await?;
+    Ok(JsonAnswer(ShipmentView::of(shipment, shipment_id)))
 }
 
 #[cfg(test)]

@@ -1,32 +1,16 @@
 //! Signing up, and being forgotten.
 
-use axum::Json as JsonAnswer;
-use axum::extract::State;
-use axum::http::{HeaderName, StatusCode, header};
-use jiff::Timestamp;
 use ordermill_domain::payments::Payments;
-use ordermill_pipeline::journal::{JournalError, Keys};
+use ordermill_pipeline::journal::JournalError;
 use ordermill_store::users::{self, SignUp, User};
 use ordermill_store::{Decision, Written, keys};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
 
-use crate::app::Api;
-use crate::auth::Caller;
-use crate::body::Json;
 use crate::keys::new_api_key;
-use crate::path::{self, Id};
-use crate::problem::{Code, Problem};
-use crate::problem_responses::problems;
-use crate::request::RequestContext;
-use crate::validation::{Checks, limits};
+use crate::routes::prelude::*;
 
 /// The routes of users.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(sign_up)).routes(routes!(show)).routes(routes!(erase))
+    OpenApiRouter::new().routes(routes!(sign_up)).routes(routes!(get_user)).routes(routes!(erase_user))
 }
 
 /// Somebody who signs up.
@@ -45,33 +29,28 @@ impl NewUser {
     /// The name, and the address in lower case.
     fn check(self) -> Result<(String, String), Problem> {
         let email = self.email.to_lowercase();
-        let mut checks = Checks::default();
-        checks.text("name", &self.name, &limits::NAME_LENGTH);
-        checks.email("email", &email);
-        checks.finish()?;
+        Checks::all(|checks| {
+            checks.text("name", &self.name, &limits::NAME_LENGTH);
+            checks.email("email", &email);
+        })?;
         Ok((self.name, email))
     }
 }
 
-/// A user.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = User)]
-struct UserView {
-    /// The user.
-    user_id: Uuid,
-    /// The name.
-    #[schema(example = "Kim Minji")]
-    name: String,
-    /// The e-mail address, in lower case.
-    #[schema(example = "minji@example.com")]
-    email: String,
-    /// When the user signed up.
-    created_at: Timestamp,
-}
-
-impl From<User> for UserView {
-    fn from(user: User) -> UserView {
-        UserView { user_id: user.user_id, name: user.name, email: user.email, created_at: user.created_at }
+view! {
+    /// A user.
+    #[schema(as = User)]
+    struct UserView from user: User {
+        /// The user.
+        user_id: Uuid,
+        /// The name.
+        #[schema(example = "Kim Minji")]
+        name: String,
+        /// The e-mail address, in lower case.
+        #[schema(example = "minji@example.com")]
+        email: String,
+        /// When the user signed up.
+        created_at: Timestamp,
     }
 }
 
@@ -88,22 +67,17 @@ struct SignedUpView {
 
 type SignedUp = (StatusCode, [(HeaderName, String); 1], JsonAnswer<SignedUpView>);
 
-problems! { SignUpProblems: InvalidJson, RequestTimeout, EmailTaken, PayloadTooLarge, UnsupportedMediaType, ValidationFailed }
-
 /// Sign up
 ///
 /// Opens a balance of 0, too.
 #[utoipa::path(
     post,
     path = "/v1/users",
-    operation_id = "sign_up",
-    tag = "Users and balances",
     request_body = NewUser,
     responses(
-        (status = 201, description = "Signed up", body = SignedUpView, headers(
-            ("Location" = String, description = "The user"),
-        )),
-        SignUpProblems,
+        (status = 201, description = "Signed up", body = SignedUpView,
+            headers(("Location" = String, description = "The user"))),
+        Problems<(Json<NewUser>, code::EmailTaken, code::ValidationFailed)>,
     ),
 )]
 async fn sign_up(
@@ -141,19 +115,14 @@ async fn store(api: Api, context: RequestContext, user: User, key_hash: Vec<u8>)
     }
 }
 
-problems! { ShowProblems: Unauthenticated, UserNotFound }
-
 /// Show a user
 #[utoipa::path(
     get,
     path = "/v1/users/{user_id}",
-    operation_id = "get_user",
-    tag = "Users and balances",
-    params(("user_id" = Uuid, Path, description = "The user")),
-    responses((status = 200, description = "The user", body = UserView), ShowProblems),
-    security(("api_key" = [])),
+    params(Id<path::User>),
+    responses((status = 200, description = "The user", body = UserView), Problems<(Caller, Id<path::User>)>),
 )]
-async fn show(
+async fn get_user(
     State(api): State<Api>,
     caller: Caller,
     Id(user_id, _): Id<path::User>,
@@ -163,8 +132,6 @@ async fn show(
     user.map(|user| JsonAnswer(user.into())).ok_or_else(path::unknown::<path::User>)
 }
 
-problems! { EraseProblems: Unauthenticated, UserNotFound }
-
 /// Erase a user
 ///
 /// Name and e-mail address are erased and all keys revoked; orders and balance stay under the id. Nobody sees the user
@@ -172,13 +139,10 @@ problems! { EraseProblems: Unauthenticated, UserNotFound }
 #[utoipa::path(
     delete,
     path = "/v1/users/{user_id}",
-    operation_id = "erase_user",
-    tag = "Users and balances",
-    params(("user_id" = Uuid, Path, description = "The user")),
-    responses((status = 204, description = "Erased"), EraseProblems),
-    security(("api_key" = [])),
+    params(Id<path::User>),
+    responses((status = 204, description = "Erased"), Problems<(Caller, Id<path::User>)>),
 )]
-async fn erase(
+async fn erase_user(
     State(api): State<Api>,
     caller: Caller,
     Id(user_id, _): Id<path::User>,

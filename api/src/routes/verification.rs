@@ -1,80 +1,49 @@
 //! Whether everything adds up.
 
-use axum::Json as JsonAnswer;
-use axum::extract::State;
-use jiff::Timestamp;
 use ordermill_pipeline::audit::{Check, Report};
-use serde::Serialize;
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
-use crate::app::Api;
-use crate::auth::Admin;
-use crate::problem::Problem;
-use crate::problem_responses::problems;
+use crate::routes::prelude::*;
 
 /// The route of verification.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(verify))
 }
 
-/// What all checks found.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Verification)]
-struct VerificationView {
-    /// Whether everything is as it should be.
-    ok: bool,
-    /// The checks.
-    checks: Vec<CheckView>,
-    /// When the looking began.
-    at: Timestamp,
-}
-
-/// One question to the system, with its answer.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = VerificationCheck)]
-struct CheckView {
-    /// What was looked at.
-    #[schema(value_type = String, example = "balances")]
-    name: &'static str,
-    /// Whether everything was as it should be.
-    ok: bool,
-    /// How many things were looked at.
-    #[schema(example = 4711)]
-    checked: u64,
-    /// How many of them are not as they should be.
-    #[schema(example = 0)]
-    violation_count: u64,
-    /// The first of those, at most 100: one line each, which names the row and both figures.
-    violations: Vec<String>,
-    /// What else is worth knowing.
-    #[schema(required = true)]
-    note: Option<String>,
-}
-
-impl From<&Report> for VerificationView {
-    fn from(report: &Report) -> VerificationView {
-        let checks = report.checks.iter().map(CheckView::from).collect();
-        VerificationView { ok: report.ok, checks, at: report.at }
+view! {
+    /// What all checks found.
+    #[schema(as = Verification)]
+    struct VerificationView from report: &Report {
+        /// Whether everything is as it should be.
+        ok: bool,
+        /// The checks.
+        checks: Vec<CheckView> = report.checks.iter().map(CheckView::from).collect(),
+        /// When the looking began.
+        at: Timestamp,
     }
 }
 
-impl From<&Check> for CheckView {
-    fn from(check: &Check) -> CheckView {
-        let Check { name, ok, checked, violation_count, violations, note } = check;
-        CheckView {
-            name,
-            ok: *ok,
-            checked: *checked,
-            violation_count: *violation_count,
-            violations: violations.clone(),
-            note: note.clone(),
-        }
+view! {
+    /// One question to the system, with its answer.
+    #[schema(as = VerificationCheck)]
+    struct CheckView from check: &Check {
+        /// What was looked at.
+        #[schema(value_type = String, example = "balances")]
+        name: &'static str,
+        /// Whether everything was as it should be.
+        ok: bool,
+        /// How many things were looked at.
+        #[schema(example = 4711)]
+        checked: u64,
+        /// How many of them are not as they should be.
+        #[schema(example = 0)]
+        violation_count: u64,
+        /// The first of those, at most 100: one line each, which names the row and both figures.
+        violations: Vec<String> = check.violations.clone(),
+        /// What else is worth knowing.
+        #[schema(required = true)]
+        note: Option<String> = check.note.clone(),
     }
 }
-
-problems! { VerifyProblems: Unauthenticated, Forbidden, NotReady, VerificationRunning }
 
 /// Verify that money, stock, coupons, sagas and log add up (administrators)
 ///
@@ -83,10 +52,10 @@ problems! { VerifyProblems: Unauthenticated, Forbidden, NotReady, VerificationRu
 #[utoipa::path(
     get,
     path = "/v1/verification",
-    operation_id = "verify",
-    tag = "Operating",
-    responses((status = 200, description = "What was found", body = VerificationView), VerifyProblems),
-    security(("api_key" = [])),
+    responses(
+        (status = 200, description = "What was found", body = VerificationView),
+        Problems<(Admin, code::NotReady, code::VerificationRunning)>,
+    ),
 )]
 async fn verify(State(api): State<Api>, _admin: Admin) -> Result<JsonAnswer<VerificationView>, Problem> {
     let report = api.verifications.report().await?;

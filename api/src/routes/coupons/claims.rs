@@ -1,48 +1,26 @@
 //! Claims of coupons, first come, first served.
 
-use axum::Json as JsonAnswer;
-use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
-use jiff::Timestamp;
 use ordermill_domain::coupons::{ClaimState, Coupon, Coupons};
-use ordermill_pipeline::journal::Keys;
+use ordermill_pipeline::log::Origin;
 use ordermill_schemas::coupons::{ClaimFailure, ClaimFailureCode};
 use ordermill_store::coupons::{self, ClaimRow, Claimant};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
 
 use super::user_coupons::UserCouponView;
-use crate::app::Api;
-use crate::auth::Caller;
-use crate::body::Json;
-use crate::etag;
 use crate::order_command::RETRY_AFTER_S;
-use crate::path::{self, ClaimId, Id};
-use crate::prefer::Prefer;
-use crate::problem::{Code, Problem};
-use crate::problem_responses::problems;
-use crate::request::RequestContext;
-
-/// The routes of claims.
-pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(claim)).routes(routes!(show))
-}
+use crate::routes::prelude::*;
 
 /// A claim to be made.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewClaim {
+pub(super) struct NewClaim {
     /// Who wants the coupon.
     user_id: Uuid,
 }
 
 /// How far a claim is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[derive(ToSchema)]
+#[schema(rename_all = "SCREAMING_SNAKE_CASE")]
+#[expect(dead_code, reason = "the document's name for the state")]
 enum ClaimStatus {
     /// Asked for, not decided.
     Pending,
@@ -52,49 +30,30 @@ enum ClaimStatus {
     Rejected,
 }
 
-/// A claim.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Claim)]
-struct ClaimView {
-    /// The claim.
-    claim_id: Uuid,
-    /// The coupon.
-    coupon_id: Uuid,
-    /// Who wants it.
-    user_id: Uuid,
-    /// How far it is. All but `PENDING` are resting.
-    status: ClaimStatus,
-    /// Why it was rejected, if it was: `COUPON_SOLD_OUT`, `COUPON_NOT_CLAIMABLE`.
-    #[schema(value_type = Option<Object>, required = true)]
-    failure: Option<ClaimFailure>,
-    /// The place among those issued, from 1, if it was.
-    #[schema(required = true)]
-    position: Option<i32>,
-    /// What the user has got.
-    #[schema(required = true)]
-    user_coupon: Option<UserCouponView>,
-    /// When it was asked for.
-    requested_at: Timestamp,
-}
-
-impl From<ClaimRow> for ClaimView {
-    fn from(row: ClaimRow) -> ClaimView {
-        let ClaimRow { claim_id, claim, user_coupon } = row;
-        let status = match claim.state {
-            ClaimState::Pending => ClaimStatus::Pending,
-            ClaimState::Issued => ClaimStatus::Issued,
-            ClaimState::Rejected => ClaimStatus::Rejected,
-        };
-        ClaimView {
-            claim_id,
-            coupon_id: claim.coupon_id,
-            user_id: claim.user_id,
-            status,
-            failure: claim.failure,
-            position: claim.position,
-            user_coupon: user_coupon.map(UserCouponView::from),
-            requested_at: claim.requested_at,
-        }
+view! {
+    /// A claim.
+    #[schema(as = Claim)]
+    struct ClaimView from row: ClaimRow {
+        /// The claim.
+        claim_id: Uuid,
+        /// The coupon.
+        coupon_id: Uuid = row.claim.coupon_id,
+        /// Who wants it.
+        user_id: Uuid = row.claim.user_id,
+        /// How far it is. All but `PENDING` are resting.
+        #[schema(value_type = ClaimStatus)]
+        status: ClaimState = row.claim.state,
+        /// Why it was rejected, if it was: `COUPON_SOLD_OUT`, `COUPON_NOT_CLAIMABLE`.
+        #[schema(value_type = Option<Object>, required = true)]
+        failure: Option<ClaimFailure> = row.claim.failure,
+        /// The place among those issued, from 1, if it was.
+        #[schema(required = true)]
+        position: Option<i32> = row.claim.position,
+        /// What the user has got.
+        #[schema(required = true)]
+        user_coupon: Option<UserCouponView> = row.user_coupon.map(Into::into),
+        /// When it was asked for.
+        requested_at: Timestamp = row.claim.requested_at,
     }
 }
 
@@ -107,11 +66,6 @@ fn tag(row: &ClaimRow) -> HeaderValue {
         .unwrap_or(HeaderValue::from_static("\"\""))
 }
 
-problems! {
-    ClaimProblems: InvalidJson, Unauthenticated, CouponNotFound, UserNotFound, RequestTimeout, CouponSoldOut,
-    CouponNotClaimable, CouponAlreadyClaimed, PayloadTooLarge, UnsupportedMediaType
-}
-
 /// Claim a coupon
 ///
 /// Who is accepted first is served first: claims of one coupon are decided in the order of the log. Each user has one
@@ -119,25 +73,20 @@ problems! {
 #[utoipa::path(
     post,
     path = "/v1/coupons/{coupon_id}/claims",
-    operation_id = "claim_coupon",
-    tag = "Coupons",
-    params(
-        ("coupon_id" = Uuid, Path, description = "The coupon"),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds, at most 30",
-            example = "wait=10"),
-    ),
+    params(Id<path::Coupon>, Prefer),
     request_body = NewClaim,
     responses(
         (status = 202, description = "Asked for", body = ClaimView, headers(
             ("Location" = String, description = "The claim"),
-            ("Retry-After" = String, description = "When to ask how far it is, in seconds"),
             ("ETag" = String, description = "What is shown"),
         )),
-        ClaimProblems,
+        Problems<(
+            Caller, Id<path::Coupon>, Json<NewClaim>, code::UserNotFound, code::CouponSoldOut,
+            code::CouponNotClaimable, code::CouponAlreadyClaimed,
+        )>,
     ),
-    security(("api_key" = [])),
 )]
-async fn claim(
+pub(super) async fn claim_coupon(
     State(api): State<Api>,
     caller: Caller,
     Id(coupon_id, _): Id<path::Coupon>,
@@ -146,7 +95,7 @@ async fn claim(
     Json { value, .. }: Json<NewClaim>,
 ) -> Result<Response, Problem> {
     caller.acting_for(value.user_id)?;
-    let mut row = api.uninterrupted(request(api.clone(), caller, context, coupon_id, value.user_id)).await?;
+    let mut row = request(&api, context.origin(caller.name()), coupon_id, value.user_id).await?;
     if let Some(wait) = prefer.wait {
         api.waiting_claims.until_rest(row.claim_id, wait).await;
         // The claim stands whatever happens now: where it can't be read, it is shown as it was asked for.
@@ -164,30 +113,22 @@ async fn claim(
 }
 
 /// Writes the claim and its event, or nothing.
-async fn request(
-    api: Api,
-    caller: Caller,
-    context: RequestContext,
-    coupon_id: Uuid,
-    user_id: Uuid,
-) -> Result<ClaimRow, Problem> {
+async fn request(api: &Api, origin: Origin, coupon_id: Uuid, user_id: Uuid) -> Result<ClaimRow, Problem> {
     let pool = &api.journal.pool;
     // Not locked: the worker decides, and a crowd must not hold the coupon against it.
     let coupon: Option<Coupon> = ordermill_store::find(pool, coupon_id).await?;
     let coupon = coupon.ok_or_else(path::unknown::<path::Coupon>)?;
     // Whoever has a claim is told of it, whatever became of the coupon since.
-    claimant(&api, coupon_id, user_id).await?;
-    let (claim_id, origin) = (Uuid::now_v7(), context.origin(caller.name()));
-    let decided = api
-        .decide(&Keys::default(), &origin, |state: &mut Coupons| {
-            let decided = state.request(claim_id, coupon_id, user_id, &coupon).map_err(refusal)?;
-            Ok((decided, state.claims[&claim_id].clone()))
-        })
-        .await;
-    match decided {
+    claimant(api, coupon_id, user_id).await?;
+    let claim_id = Uuid::now_v7();
+    let request = move |state: &mut Coupons| {
+        let decided = state.request(claim_id, coupon_id, user_id, &coupon).map_err(refusal)?;
+        Ok((decided, state.claims[&claim_id].clone()))
+    };
+    match api.decide(Keys::default(), origin, request).await {
         Ok(claim) => Ok(ClaimRow { claim_id, claim, user_coupon: None }),
         // Another claim of the same user may have come first, by another request.
-        Err(problem) => Err(claimant(&api, coupon_id, user_id).await.err().unwrap_or(problem)),
+        Err(problem) => Err(claimant(api, coupon_id, user_id).await.err().unwrap_or(problem)),
     }
 }
 
@@ -214,35 +155,26 @@ fn refusal(code: ClaimFailureCode) -> Problem {
     }
 }
 
-problems! { ShowProblems: Unauthenticated, CouponNotFound, ClaimNotFound }
-
 /// Show a claim
 ///
 /// With `Prefer: wait=N` the answer is held until the claim is decided or N seconds are over.
 #[utoipa::path(
     get,
     path = "/v1/coupons/{coupon_id}/claims/{claim_id}",
-    operation_id = "get_claim",
-    tag = "Coupons",
     params(
-        ("coupon_id" = Uuid, Path, description = "The coupon"),
-        ("claim_id" = Uuid, Path, description = "The claim"),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds, at most 30",
-            example = "wait=10"),
+        ClaimId,
+        Prefer,
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of what the client has"),
     ),
     responses(
-        (status = 200, description = "The claim", body = ClaimView, headers(
-            ("ETag" = String, description = "What is shown"),
-        )),
-        (status = 304, description = "The client has this", headers(
-            ("ETag" = String, description = "What is shown"),
-        )),
-        ShowProblems,
+        (status = 200, description = "The claim", body = ClaimView,
+            headers(("ETag" = String, description = "What is shown"))),
+        (status = 304, description = "The client has this",
+            headers(("ETag" = String, description = "What is shown"))),
+        Problems<(Caller, ClaimId)>,
     ),
-    security(("api_key" = [])),
 )]
-async fn show(
+pub(super) async fn get_claim(
     State(api): State<Api>,
     caller: Caller,
     ClaimId { coupon_id, claim_id }: ClaimId,

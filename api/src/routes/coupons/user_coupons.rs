@@ -2,105 +2,58 @@
 
 use std::str::FromStr;
 
-use axum::Json as JsonAnswer;
-use axum::extract::{FromRequestParts, State};
-use axum::http::request::Parts;
-use jiff::Timestamp;
-use ordermill_domain::aggregate::Aggregate as _;
 use ordermill_domain::coupons::{Coupons, UserCoupon, UserCouponState};
-use ordermill_pipeline::journal::Keys;
-use ordermill_schemas::Money;
 use ordermill_store::coupons::{self, UserCouponRow};
 use ordermill_store::users;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
 
 use super::DiscountView;
-use crate::app::Api;
-use crate::auth::{Admin, Caller};
-use crate::body::Json;
-use crate::paging::{self, Items, PageQuery};
-use crate::path::{self, Id};
-use crate::problem::{Code, Problem};
-use crate::problem_responses::problems;
-use crate::request::RequestContext;
-use crate::validation::{self, Checks, limits};
+use crate::routes::prelude::*;
+use crate::validation;
 
 /// How many a page has unless the client says otherwise.
 const COUPONS_DEFAULT: i64 = 20;
 
-/// The routes of users' coupons.
-pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(of_user)).routes(routes!(revoke))
-}
-
-/// A coupon that a user has.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = UserCoupon)]
-pub(super) struct UserCouponView {
-    /// The user's coupon, as an order names it.
-    user_coupon_id: Uuid,
-    /// The coupon.
-    coupon_id: Uuid,
-    /// The coupon's name.
-    #[schema(example = "Spring")]
-    name: String,
-    /// How much it takes off.
-    discount: DiscountView,
-    /// The subtotal that an order needs for it.
-    #[schema(value_type = i64, example = 10_000)]
-    min_subtotal: Money,
-    /// `ISSUED`, `USED`, `EXPIRED` or `REVOKED`.
-    #[schema(value_type = String, example = "ISSUED")]
-    status: String,
-    /// When it was issued.
-    issued_at: Timestamp,
-    /// Until when it can be used.
-    expires_at: Timestamp,
-    /// When it was used, if it is.
-    #[schema(required = true)]
-    used_at: Option<Timestamp>,
-    /// The order that it is used for.
-    #[schema(required = true)]
-    order_id: Option<Uuid>,
-}
-
-impl From<UserCouponRow> for UserCouponView {
-    fn from(row: UserCouponRow) -> UserCouponView {
-        let UserCouponRow { user_coupon_id, name, coupon } = row;
-        UserCouponView {
-            user_coupon_id,
-            coupon_id: coupon.coupon_id,
-            name,
-            discount: coupon.discount.into(),
-            min_subtotal: coupon.min_subtotal,
-            status: ordermill_store::word(coupon.state),
-            issued_at: coupon.issued_at,
-            expires_at: coupon.expires_at,
-            used_at: coupon.used_at,
-            order_id: coupon.order_id,
-        }
+view! {
+    /// A coupon that a user has.
+    #[schema(as = UserCoupon)]
+    pub(super) struct UserCouponView from row: UserCouponRow {
+        /// The user's coupon, as an order names it.
+        user_coupon_id: Uuid,
+        /// The coupon.
+        coupon_id: Uuid = row.coupon.coupon_id,
+        /// The coupon's name.
+        #[schema(example = "Spring")]
+        name: String,
+        /// How much it takes off.
+        discount: DiscountView = row.coupon.discount.into(),
+        /// The subtotal that an order needs for it.
+        #[schema(value_type = i64, example = 10_000)]
+        min_subtotal: Money = row.coupon.min_subtotal,
+        /// `ISSUED`, `USED`, `EXPIRED` or `REVOKED`.
+        #[schema(value_type = String, example = "ISSUED")]
+        status: String = ordermill_store::word(row.coupon.state),
+        /// When it was issued.
+        issued_at: Timestamp = row.coupon.issued_at,
+        /// Until when it can be used.
+        expires_at: Timestamp = row.coupon.expires_at,
+        /// When it was used, if it is.
+        #[schema(required = true)]
+        used_at: Option<Timestamp> = row.coupon.used_at,
+        /// The order that it is used for.
+        #[schema(required = true)]
+        order_id: Option<Uuid> = row.coupon.order_id,
     }
 }
 
 /// Which coupons a list is to have.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-struct StatusQuery {
+pub(super) struct StatusQuery {
     /// Only coupons in this state: `ISSUED`, `USED`, `EXPIRED`, `REVOKED`.
     status: Option<String>,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for StatusQuery {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<StatusQuery, Problem> {
-        paging::parameters(parts, "status", "may stand in the query once")
-    }
-}
+query! { StatusQuery "status" "may stand in the query once" }
 
 impl StatusQuery {
     fn check(&self, checks: &mut Checks) -> Option<UserCouponState> {
@@ -125,19 +78,17 @@ impl FromStr for Place {
     }
 }
 
-problems! { OfUserProblems: Unauthenticated, UserNotFound, ValidationFailed }
-
 /// List the coupons that a user has, the newest first
 #[utoipa::path(
     get,
     path = "/v1/users/{user_id}/coupons",
-    operation_id = "list_user_coupons",
-    tag = "Coupons",
-    params(("user_id" = Uuid, Path, description = "The user"), StatusQuery, PageQuery),
-    responses((status = 200, description = "A page of coupons", body = Items<UserCouponView>), OfUserProblems),
-    security(("api_key" = [])),
+    params(Id<path::User>, StatusQuery, PageQuery),
+    responses(
+        (status = 200, description = "A page of coupons", body = Items<UserCouponView>),
+        Problems<(Caller, Id<path::User>, code::ValidationFailed)>,
+    ),
 )]
-async fn of_user(
+pub(super) async fn list_user_coupons(
     State(api): State<Api>,
     caller: Caller,
     Id(user_id, _): Id<path::User>,
@@ -145,10 +96,8 @@ async fn of_user(
     query: PageQuery,
 ) -> Result<JsonAnswer<Items<UserCouponView>>, Problem> {
     caller.acting_for(user_id)?;
-    let mut checks = Checks::default();
-    let state = status.check(&mut checks);
-    let page = query.check::<Place>(COUPONS_DEFAULT, &mut checks);
-    checks.finish()?;
+    let (state, page) =
+        Checks::all(|checks| (status.check(checks), query.check::<Place>(COUPONS_DEFAULT, checks)))?;
     let pool = &api.journal.pool;
     users::find(pool, user_id).await?.ok_or_else(path::unknown::<path::User>)?;
     let before = page.after.as_ref().map(|Place(issued_at, id)| (*issued_at, *id));
@@ -160,15 +109,10 @@ async fn of_user(
 /// A revocation.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Revocation {
+pub(super) struct Revocation {
     /// Why.
     #[schema(example = "Abuse", min_length = 1, max_length = 500)]
     reason: String,
-}
-
-problems! {
-    RevokeProblems: InvalidJson, Unauthenticated, Forbidden, UserCouponNotFound, RequestTimeout, CouponNotUsable,
-    PayloadTooLarge, UnsupportedMediaType, ValidationFailed
 }
 
 /// Take a user's coupon away (administrators)
@@ -177,46 +121,33 @@ problems! {
 #[utoipa::path(
     post,
     path = "/v1/user-coupons/{user_coupon_id}/revocation",
-    operation_id = "revoke_user_coupon",
-    tag = "Coupons",
-    params(("user_coupon_id" = Uuid, Path, description = "The user's coupon")),
+    params(Id<path::UserCoupon>),
     request_body = Revocation,
-    responses((status = 200, description = "The user's coupon", body = UserCouponView), RevokeProblems),
-    security(("api_key" = [])),
+    responses(
+        (status = 200, description = "The user's coupon", body = UserCouponView),
+        Problems<(
+            Admin, Id<path::UserCoupon>, Json<Revocation>, code::CouponNotUsable, code::ValidationFailed,
+        )>,
+    ),
 )]
-async fn revoke(
+pub(super) async fn revoke_user_coupon(
     State(api): State<Api>,
     Admin(caller): Admin,
     Id(user_coupon_id, _): Id<path::UserCoupon>,
     context: RequestContext,
     Json { value, .. }: Json<Revocation>,
 ) -> Result<JsonAnswer<UserCouponView>, Problem> {
-    let mut checks = Checks::default();
-    checks.text("reason", &value.reason, &limits::REASON_LENGTH);
-    checks.finish()?;
-    let work = take_away(api.clone(), caller, context, user_coupon_id, value.reason);
-    let row = api.uninterrupted(work).await?;
-    Ok(JsonAnswer(UserCouponView::from(row)))
-}
-
-/// Writes the revocation and its event, or nothing.
-async fn take_away(
-    api: Api,
-    caller: Caller,
-    context: RequestContext,
-    user_coupon_id: Uuid,
-    reason: String,
-) -> Result<UserCouponRow, Problem> {
+    Checks::all(|checks| checks.text("reason", &value.reason, &limits::REASON_LENGTH))?;
     let (keys, origin) = (Keys::of(UserCoupon::NOUN, user_coupon_id), context.origin(caller.name()));
-    api.decide(&keys, &origin, |state: &mut Coupons| {
-        let decided = state.revoke(user_coupon_id, reason.clone()).map_err(|_| {
+    let revoke = move |state: &mut Coupons| {
+        let decided = state.revoke(user_coupon_id, value.reason.clone()).map_err(|_| {
             Problem::new(Code::CouponNotUsable, "the coupon is used for an order, so it can't be taken away")
         })?;
         Ok((decided.into_iter().collect(), ()))
-    })
-    .await?;
+    };
+    api.decide(keys, origin, revoke).await?;
     let row = coupons::find_user_coupon(&api.journal.pool, user_coupon_id).await?;
-    row.ok_or_else(path::unknown::<path::UserCoupon>)
+    Ok(JsonAnswer(row.ok_or_else(path::unknown::<path::UserCoupon>)?.into()))
 }
 
 #[cfg(test)]

@@ -1,35 +1,18 @@
 //! Editing and discarding dead letters.
 
-use axum::Json as JsonAnswer;
-use axum::extract::State;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ordermill_pipeline::dead_letters::State as LetterState;
 use ordermill_pipeline::dead_letters::edits::{self, EditError, Waiting};
-use serde::Deserialize;
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::find;
-use crate::app::Api;
-use crate::auth::Admin;
-use crate::body::{Json, present};
 use crate::dead_letters::WholeLetterView;
-use crate::path::{self, Id};
-use crate::problem::{Code, Problem};
-use crate::problem_responses::problems;
-use crate::validation::{Checks, limits};
-
-/// The routes of what is done to a letter.
-pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(edit)).routes(routes!(discard))
-}
+use crate::routes::prelude::*;
 
 /// Another payload, as text or in base64, one of the two.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewPayload {
+pub(super) struct NewPayload {
     /// The payload as text.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = String, required = false, example = "{\"order_id\": \"…\"}")]
@@ -42,38 +25,22 @@ struct NewPayload {
 
 impl NewPayload {
     fn check(self) -> Result<Vec<u8>, Problem> {
-        let mut checks = Checks::default();
-        let payload = match (self.payload, self.payload_base64) {
-            (Some(payload), None) => payload.into_bytes(),
-            (None, Some(encoded)) => BASE64_STANDARD.decode(encoded).unwrap_or_else(|_| {
-                checks.refuse("payload_base64", "MALFORMED", "must be base64 (RFC 4648, section 4)");
-                Vec::new()
+        match (self.payload, self.payload_base64) {
+            (Some(payload), None) => Ok(payload.into_bytes()),
+            (None, Some(encoded)) => BASE64_STANDARD.decode(encoded).map_err(|_| {
+                let detail = "must be base64 (RFC 4648, section 4)";
+                Checks::refusal("payload_base64", "MALFORMED", detail)
             }),
             (Some(_), Some(_)) => {
-                checks.refuse(
-                    "payload_base64",
-                    "NOT_TOGETHER",
-                    "give either payload or payload_base64, not both",
-                );
-                Vec::new()
+                let detail = "give either payload or payload_base64, not both";
+                Err(Checks::refusal("payload_base64", "NOT_TOGETHER", detail))
             }
             (None, None) => {
-                checks.refuse(
-                    "payload",
-                    "MISSING",
-                    "give the payload as payload, or in base64 as payload_base64",
-                );
-                Vec::new()
+                let detail = "give the payload as payload, or in base64 as payload_base64";
+                Err(Checks::refusal("payload", "MISSING", detail))
             }
-        };
-        checks.finish()?;
-        Ok(payload)
+        }
     }
-}
-
-problems! {
-    EditProblems: InvalidJson, Unauthenticated, Forbidden, DeadLetterNotFound, RequestTimeout, DeadLetterBusy,
-    DeadLetterSettled, PayloadTooLarge, UnsupportedMediaType, ValidationFailed
 }
 
 /// Put another payload into a dead letter, for its next replay (administrators)
@@ -82,14 +49,17 @@ problems! {
 #[utoipa::path(
     put,
     path = "/v1/dead-letters/{dead_letter_id}/payload",
-    operation_id = "edit_dead_letter",
-    tag = "Dead letters",
-    params(("dead_letter_id" = Uuid, Path, description = "The dead letter")),
+    params(Id<path::DeadLetter>),
     request_body = NewPayload,
-    responses((status = 200, description = "The dead letter", body = WholeLetterView), EditProblems),
-    security(("api_key" = [])),
+    responses(
+        (status = 200, description = "The dead letter", body = WholeLetterView),
+        Problems<(
+            Admin, Id<path::DeadLetter>, Json<NewPayload>, code::DeadLetterBusy, code::DeadLetterSettled,
+            code::ValidationFailed,
+        )>,
+    ),
 )]
-async fn edit(
+pub(super) async fn edit_dead_letter(
     State(api): State<Api>,
     Admin(caller): Admin,
     Id(dead_letter_id, _): Id<path::DeadLetter>,
@@ -108,7 +78,7 @@ async fn edit(
 /// A decision that a dead letter is never applied.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Discard {
+pub(super) struct Discard {
     /// Why.
     #[schema(example = "The order was placed again by hand", min_length = 1, max_length = 500)]
     reason: String,
@@ -116,31 +86,27 @@ struct Discard {
     release_waiting: bool,
 }
 
-problems! {
-    DiscardProblems: InvalidJson, Unauthenticated, Forbidden, DeadLetterNotFound, RequestTimeout, DeadLetterBusy,
-    DeadLetterSettled, PayloadTooLarge, UnsupportedMediaType, ValidationFailed
-}
-
 /// Decide that a dead letter is never applied (administrators)
 #[utoipa::path(
     post,
     path = "/v1/dead-letters/{dead_letter_id}/discard",
-    operation_id = "discard_dead_letter",
-    tag = "Dead letters",
-    params(("dead_letter_id" = Uuid, Path, description = "The dead letter")),
+    params(Id<path::DeadLetter>),
     request_body = Discard,
-    responses((status = 200, description = "The dead letter", body = WholeLetterView), DiscardProblems),
-    security(("api_key" = [])),
+    responses(
+        (status = 200, description = "The dead letter", body = WholeLetterView),
+        Problems<(
+            Admin, Id<path::DeadLetter>, Json<Discard>, code::DeadLetterBusy, code::DeadLetterSettled,
+            code::ValidationFailed,
+        )>,
+    ),
 )]
-async fn discard(
+pub(super) async fn discard_dead_letter(
     State(api): State<Api>,
     Admin(caller): Admin,
     Id(dead_letter_id, _): Id<path::DeadLetter>,
     Json { value, .. }: Json<Discard>,
 ) -> Result<JsonAnswer<WholeLetterView>, Problem> {
-    let mut checks = Checks::default();
-    checks.text("reason", &value.reason, &limits::REASON_LENGTH);
-    checks.finish()?;
+    Checks::all(|checks| checks.text("reason", &value.reason, &limits::REASON_LENGTH))?;
     let waiting = if value.release_waiting { Waiting::Released } else { Waiting::Discarded };
     let (worker, actor) = (api.clone(), caller.name_with_key());
     let work = async move {

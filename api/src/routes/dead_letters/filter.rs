@@ -1,17 +1,10 @@
 //! Which dead letters are meant, in a query or in a body.
 
-use axum::extract::FromRequestParts;
-use axum::http::request::Parts;
 use ordermill_pipeline::dead_letters::letters::Filter;
 use ordermill_pipeline::dead_letters::{Code, State};
-use serde::Deserialize;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
-use utoipa::{IntoParams, ToSchema};
 
-use crate::body::present;
-use crate::paging;
-use crate::problem::Problem;
-use crate::validation::{Checks, limits};
+use crate::routes::prelude::*;
 
 /// Which dead letters are meant; what is left out does not matter.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams, ToSchema)]
@@ -64,33 +57,11 @@ impl<S: Send + Sync> FromRequestParts<S> for LetterFilter {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<LetterFilter, Problem> {
         let detail = "topic, group, code, state, from and to may stand in the query once each";
-        let parameters: Vec<(String, String)> = paging::parameters(parts, "topic", detail)?;
-        let (mut filter, mut checks) = (LetterFilter::default(), Checks::default());
-        for (name, value) in parameters {
-            // What else stands there is for others to read.
-            let Some(member) = filter.member(&name) else { continue };
-            if member.replace(value).is_some() {
-                checks.refuse(name, "MALFORMED", detail);
-            }
-        }
-        checks.finish()?;
-        Ok(filter)
+        paging::each_once(parts, &["topic", "group", "code", "state", "from", "to"], detail, detail)
     }
 }
 
 impl LetterFilter {
-    fn member(&mut self, name: &str) -> Option<&mut Option<String>> {
-        match name {
-            "topic" => Some(&mut self.topic),
-            "group" => Some(&mut self.group),
-            "code" => Some(&mut self.code),
-            "state" => Some(&mut self.state),
-            "from" => Some(&mut self.from),
-            "to" => Some(&mut self.to),
-            _ => None,
-        }
-    }
-
     /// What is meant. `within` stands before the names of fields, like `filter.`; `prefix` is that of the topics in Kafka.
     /// What it answers counts only where nothing is wrong.
     pub(super) fn check(&self, within: &str, prefix: &str, checks: &mut Checks) -> Filter {
@@ -140,9 +111,8 @@ mod tests {
 
     fn check(json: &str) -> Result<Filter, String> {
         let filter: LetterFilter = serde_json::from_str(json).unwrap();
-        let mut checks = Checks::default();
-        let filter = filter.check("filter.", "shop-", &mut checks);
-        checks.finish().map(|()| filter).map_err(|problem| format!("{problem:?}"))
+        Checks::all(|checks| filter.check("filter.", "shop-", checks))
+            .map_err(|problem| format!("{problem:?}"))
     }
 
     #[test]

@@ -2,50 +2,35 @@
 
 use std::time::Duration;
 
-use axum::Json as JsonAnswer;
-use axum::extract::{FromRequestParts, RawPathParams, State};
-use axum::http::request::Parts;
+use axum::extract::RawPathParams;
 use ordermill_pipeline::dead_letters::halts;
-use serde::Deserialize;
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
-use crate::app::Api;
-use crate::auth::Admin;
-use crate::body::{Json, whole};
 use crate::dead_letters::{All, HaltView, ResumedView};
-use crate::problem::{Code, Problem};
-use crate::problem_responses::problems;
-use crate::validation::{Checks, limits};
+use crate::routes::prelude::*;
 
 /// For how long a group that goes on is not stopped again unless the client says otherwise, in seconds.
 const UNCHECKED_DEFAULT_S: i64 = 60;
-
-/// The routes of groups that have stopped.
-pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(resume))
-}
-
-problems! { ListProblems: Unauthenticated, Forbidden }
 
 /// List the groups that have stopped (administrators)
 #[utoipa::path(
     get,
     path = "/v1/dead-letters/halts",
-    operation_id = "list_halts",
-    tag = "Dead letters",
-    responses((status = 200, description = "The groups that have stopped", body = All<HaltView>), ListProblems),
-    security(("api_key" = [])),
+    responses(
+        (status = 200, description = "The groups that have stopped", body = All<HaltView>),
+        Problems<Admin>,
+    ),
 )]
-async fn list(State(api): State<Api>, Admin(_caller): Admin) -> Result<JsonAnswer<All<HaltView>>, Problem> {
+pub(super) async fn list_halts(
+    State(api): State<Api>,
+    Admin(_caller): Admin,
+) -> Result<JsonAnswer<All<HaltView>>, Problem> {
     Ok(JsonAnswer(All::of(halts::halted(&api.journal.pool).await?)))
 }
 
 /// How a group goes on.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Resume {
+pub(super) struct Resume {
     /// For how many seconds failures become dead letters however many they are, and don't stop the group again.
     #[serde(default = "unchecked_default", deserialize_with = "whole")]
     #[schema(default = 60, minimum = 0, maximum = 86_400)]
@@ -58,7 +43,7 @@ const fn unchecked_default() -> i64 {
 
 /// The group in the path.
 #[derive(Debug)]
-struct Group(String);
+pub(super) struct Group(String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Group {
     type Rejection = Problem;
@@ -75,32 +60,26 @@ fn not_halted() -> Problem {
     Problem::new(Code::HaltNotFound, "no group of this name has stopped, so there is nothing to resume")
 }
 
-problems! {
-    ResumeProblems: InvalidJson, Unauthenticated, Forbidden, HaltNotFound, RequestTimeout, PayloadTooLarge,
-    UnsupportedMediaType, ValidationFailed
-}
-
 /// Have a group go on that has stopped (administrators)
 #[utoipa::path(
     post,
     path = "/v1/dead-letters/halts/{group}/resume",
-    operation_id = "resume_group",
-    tag = "Dead letters",
     params(("group" = String, Path, description = "The group")),
     request_body = Resume,
-    responses((status = 200, description = "It goes on", body = ResumedView), ResumeProblems),
-    security(("api_key" = [])),
+    responses(
+        (status = 200, description = "It goes on", body = ResumedView),
+        Problems<(Admin, Json<Resume>, code::HaltNotFound, code::ValidationFailed)>,
+    ),
 )]
-async fn resume(
+pub(super) async fn resume_group(
     State(api): State<Api>,
     Admin(caller): Admin,
     Group(group): Group,
     Json { value, .. }: Json<Resume>,
 ) -> Result<JsonAnswer<ResumedView>, Problem> {
-    let mut checks = Checks::default();
-    checks.number("unchecked_seconds", value.unchecked_seconds, &limits::UNCHECKED_S);
-    checks.finish()?;
-    let unchecked = Duration::from_secs(value.unchecked_seconds.unsigned_abs());
+    let seconds = value.unchecked_seconds;
+    Checks::all(|checks| checks.number("unchecked_seconds", seconds, &limits::UNCHECKED_S))?;
+    let unchecked = Duration::from_secs(seconds.unsigned_abs());
     let (worker, actor) = (api.clone(), caller.name_with_key());
     let work = async move {
         let (pool, now) = (&worker.journal.pool, worker.journal.now());

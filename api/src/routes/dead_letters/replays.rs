@@ -2,46 +2,22 @@
 
 use std::collections::HashSet;
 
-use axum::Json as JsonAnswer;
-use axum::extract::State;
-use axum::http::{HeaderValue, header};
-use axum::response::Response;
 use ordermill_pipeline::dead_letters::State as LetterState;
 use ordermill_pipeline::dead_letters::replays::{self, Options, Replay, ReplayError, Selection};
-use serde::Deserialize;
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
 
 use super::filter::LetterFilter;
-use crate::app::Api;
-use crate::auth::{Admin, Caller};
-use crate::body::{present, present_object, present_whole};
 use crate::dead_letters::{ReplayView, RequestedView};
-use crate::idempotency::{Answer, first_answer};
-use crate::keyed::{FirstTurn, Keyed};
-use crate::paging::{Items, PageQuery};
-use crate::path::{self, Id};
-use crate::prefer::Prefer;
-use crate::problem::{Code, FieldError, Problem};
-use crate::problem_responses::problems;
-use crate::validation::{Checks, limits};
+use crate::routes::prelude::*;
 
 /// How many replays a page has unless the client says otherwise.
 const REPLAYS_DEFAULT: i64 = 20;
 /// When to ask how far a replay is, in seconds.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 
-/// The routes of replays.
-pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list, request)).routes(routes!(show))
-}
-
 /// A replay to be asked for: of `ids` or of what `filter` means, one of the two.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewReplay {
+pub(super) struct NewReplay {
     /// These letters, each once. One that is resolved is answered by `ALREADY_APPLIED`; one that was discarded is refused.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Vec<Uuid>, required = false, min_items = 1, max_items = 1000)]
@@ -64,59 +40,54 @@ struct NewReplay {
 
 impl NewReplay {
     fn check(self, prefix: &str) -> Result<(Selection, Options), Problem> {
-        let mut checks = Checks::default();
-        if let Some(rate) = self.rate_per_second {
-            checks.number("rate_per_second", rate, &limits::REPLAY_RATE);
-        }
-        let selection = match (self.ids, self.filter) {
-            (Some(ids), None) => {
-                if !limits::DEAD_LETTER_IDS.contains(&ids.len()) {
-                    let (least, most) = (limits::DEAD_LETTER_IDS.start(), limits::DEAD_LETTER_IDS.end());
-                    let detail = format!("must have {least} to {most} ids; take a filter for more");
-                    checks.refuse("ids", "LENGTH_OUT_OF_RANGE", detail);
+        let selection = Checks::all(|checks| {
+            if let Some(rate) = self.rate_per_second {
+                checks.number("rate_per_second", rate, &limits::REPLAY_RATE);
+            }
+            match (self.ids, self.filter) {
+                (Some(ids), None) => {
+                    if !limits::DEAD_LETTER_IDS.contains(&ids.len()) {
+                        let (least, most) = (limits::DEAD_LETTER_IDS.start(), limits::DEAD_LETTER_IDS.end());
+                        let detail = format!("must have {least} to {most} ids; take a filter for more");
+                        checks.refuse("ids", "LENGTH_OUT_OF_RANGE", detail);
+                    }
+                    Selection::Ids(ids)
                 }
-                Selection::Ids(ids)
-            }
-            (None, Some(filter)) => {
-                let filter = filter.check("filter.", prefix, &mut checks);
-                if filter.state == Some(LetterState::Discarded) {
-                    let detail = "what was discarded is not replayed; ask for another state or for none";
-                    checks.refuse("filter.state", "OUT_OF_RANGE", detail);
+                (None, Some(filter)) => {
+                    let filter = filter.check("filter.", prefix, checks);
+                    if filter.state == Some(LetterState::Discarded) {
+                        let detail = "what was discarded is not replayed; ask for another state or for none";
+                        checks.refuse("filter.state", "OUT_OF_RANGE", detail);
+                    }
+                    Selection::Filter(filter)
                 }
-                Selection::Filter(filter)
+                (Some(_), Some(_)) => {
+                    checks.refuse("filter", "NOT_TOGETHER", "give either ids or a filter, not both");
+                    Selection::Ids(Vec::new())
+                }
+                (None, None) => {
+                    let detail = "give ids, or a filter; {} as a filter means all that is PARKED";
+                    checks.refuse("ids", "MISSING", detail);
+                    Selection::Ids(Vec::new())
+                }
             }
-            (Some(_), Some(_)) => {
-                checks.refuse("filter", "NOT_TOGETHER", "give either ids or a filter, not both");
-                Selection::Ids(Vec::new())
-            }
-            (None, None) => {
-                checks.refuse(
-                    "ids",
-                    "MISSING",
-                    "give ids, or a filter; {} as a filter means all that is PARKED",
-                );
-                Selection::Ids(Vec::new())
-            }
-        };
-        checks.finish()?;
+        })?;
         let rate_per_second = self.rate_per_second.and_then(|rate| i32::try_from(rate).ok());
         Ok((selection, Options { dry_run: self.dry_run, rate_per_second }))
     }
 }
 
-problems! { ListProblems: Unauthenticated, Forbidden, ValidationFailed }
-
 /// List replays, the newest first, without their letters (administrators)
 #[utoipa::path(
     get,
     path = "/v1/dead-letters/replays",
-    operation_id = "list_replays",
-    tag = "Dead letters",
     params(PageQuery),
-    responses((status = 200, description = "A page of replays", body = Items<ReplayView>), ListProblems),
-    security(("api_key" = [])),
+    responses(
+        (status = 200, description = "A page of replays", body = Items<ReplayView>),
+        Problems<(Admin, code::ValidationFailed)>,
+    ),
 )]
-async fn list(
+pub(super) async fn list_replays(
     State(api): State<Api>,
     Admin(_caller): Admin,
     query: PageQuery,
@@ -127,11 +98,7 @@ async fn list(
     Ok(JsonAnswer(Items::of_rows(rows, page.limit, |replay: &Replay| replay.replay_id, view)))
 }
 
-problems! {
-    RequestProblems: InvalidJson, IdempotencyKeyMissing, Unauthenticated, Forbidden, RequestTimeout, DeadLetterSettled,
-    IdempotencyKeyInUse, PayloadTooLarge, UnsupportedMediaType, ValidationFailed, IdempotencyKeyReused,
-    SelectedDeadLetterNotFound
-}
+type ReplayDeadLettersRequest = Keyed<Admin, (), NewReplay>;
 
 /// Replay dead letters, or say what a replay would do (administrators)
 ///
@@ -140,32 +107,37 @@ problems! {
 #[utoipa::path(
     post,
     path = "/v1/dead-letters/replays",
-    operation_id = "replay_dead_letters",
-    tag = "Dead letters",
     params(
-        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters, the same when the \
-                                                            request is repeated", min_length = 1, max_length = 255),
+        ReplayDeadLettersRequest,
         ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds, at most 30, until all is \
                                                            decided", example = "wait=10"),
     ),
     request_body = NewReplay,
     responses(
-        (status = 202, description = "Asked for", body = RequestedView, headers(
-            ("Location" = String, description = "The replay"),
-            ("Retry-After" = String, description = "When to ask how far it is, in seconds"),
-            ("Idempotency-Replayed" = String, description = "`true` where the request was repeated"),
-        )),
-        RequestProblems,
+        (status = 202, description = "Asked for", body = RequestedView,
+            headers(("Location" = String, description = "The replay"))),
+        Problems<(
+            ReplayDeadLettersRequest, code::DeadLetterSettled, code::ValidationFailed,
+            code::SelectedDeadLetterNotFound,
+        )>,
     ),
-    security(("api_key" = [])),
 )]
-async fn request(
+pub(super) async fn replay_dead_letters(
     State(api): State<Api>,
     prefer: Prefer,
-    Keyed { caller: Admin(caller), request, body, .. }: Keyed<Admin, (), NewReplay>,
+    Keyed { caller: Admin(caller), request, body, .. }: ReplayDeadLettersRequest,
 ) -> Result<Response, Problem> {
     let (selection, options) = body.check(&api.config.kafka.prefix)?;
-    let mut answer = api.once(request, |api, turn| select(api, turn, caller, selection, options)).await?;
+    let actor = caller.name_with_key();
+    let select = |api: Api, turn| async move {
+        let (mut transaction, now) = (api.journal.begin().await?, api.journal.now());
+        let requested = replays::request(&mut transaction, &selection, options, &actor, now).await;
+        let requested = requested.map_err(|error| refusal(error, &selection))?;
+        let location = format!("/v1/dead-letters/replays/{}", requested.replay_id);
+        let answer = first_answer(202, Some(location), &RequestedView::from(requested))?;
+        api.finish(turn, transaction, answer, now).await
+    };
+    let mut answer = api.once(request, select).await?;
     // A repetition gets the first answer again, at once.
     if let Some(wait) = prefer.wait.filter(|_| !answer.is_replay) {
         answer = waited(&api, answer, wait).await?;
@@ -173,24 +145,6 @@ async fn request(
     let mut response = answer.into_response();
     response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_S);
     Ok(response)
-}
-
-/// Fixes what is selected, with the answer, or nothing.
-async fn select(
-    api: Api,
-    turn: FirstTurn,
-    caller: Caller,
-    selection: Selection,
-    options: Options,
-) -> Result<Answer, Problem> {
-    let mut transaction = api.journal.begin().await?;
-    let now = api.journal.now();
-    let actor = caller.name_with_key();
-    let requested = replays::request(&mut transaction, &selection, options, &actor, now).await;
-    let requested = requested.map_err(|error| refusal(error, &selection))?;
-    let location = format!("/v1/dead-letters/replays/{}", requested.replay_id);
-    let answer = first_answer(202, Some(location), &RequestedView::from(requested))?;
-    api.finish(turn, transaction, answer, now).await
 }
 
 /// The answer with the replay's state once it is done, or when the time is over.
@@ -233,16 +187,10 @@ fn refusal(error: ReplayError, selection: &Selection) -> Problem {
             Problem::new(code, "some of these dead letters were discarded; leave them out")
                 .with_errors(errors(&discarded, code.text(), "it was discarded, so it is not replayed"))
         }
-        ReplayError::TooMany(_) => {
-            let mut checks = Checks::default();
-            checks.refuse("filter", "OUT_OF_RANGE", error.to_string());
-            checks.finish().err().unwrap_or_else(Problem::internal)
-        }
+        ReplayError::TooMany(_) => Checks::refusal("filter", "OUT_OF_RANGE", error.to_string()),
         ReplayError::Database(error) => error.into(),
     }
 }
-
-problems! { ShowProblems: Unauthenticated, Forbidden, ReplayNotFound }
 
 /// Show how far a replay is, with the verdict on each letter (administrators)
 ///
@@ -250,17 +198,13 @@ problems! { ShowProblems: Unauthenticated, Forbidden, ReplayNotFound }
 #[utoipa::path(
     get,
     path = "/v1/dead-letters/replays/{replay_id}",
-    operation_id = "get_replay",
-    tag = "Dead letters",
-    params(
-        ("replay_id" = Uuid, Path, description = "The replay"),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds, at most 30",
-            example = "wait=10"),
+    params(Id<path::Replay>, Prefer),
+    responses(
+        (status = 200, description = "The replay", body = ReplayView),
+        Problems<(Admin, Id<path::Replay>)>,
     ),
-    responses((status = 200, description = "The replay", body = ReplayView), ShowProblems),
-    security(("api_key" = [])),
 )]
-async fn show(
+pub(super) async fn get_replay(
     State(api): State<Api>,
     Admin(_caller): Admin,
     Id(replay_id, _): Id<path::Replay>,

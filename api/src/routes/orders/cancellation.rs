@@ -1,40 +1,16 @@
 //! Cancelling an order.
 
-use axum::extract::State;
-use axum::response::Response;
-use ordermill_domain::aggregate::Aggregate as _;
 use ordermill_domain::orders::{Order, Orders};
-use ordermill_pipeline::journal::Keys;
-use ordermill_store::Written;
-use serde::Deserialize;
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
 
 use super::view::OrderView;
 use super::{note_order, waited};
-use crate::app::Api;
-use crate::auth::Caller;
-use crate::idempotency::{Answer, first_answer};
-use crate::keyed::{FirstTurn, Keyed};
 use crate::order_command::{self, order_of, refusal};
-use crate::path::{self, Id};
-use crate::prefer::Prefer;
-use crate::problem::Problem;
-use crate::problem_responses::problems;
-use crate::request::RequestContext;
-use crate::validation::{Checks, limits};
-
-/// The route of cancellations.
-pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(cancel))
-}
+use crate::routes::prelude::*;
 
 /// A cancellation.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Cancellation {
+pub(super) struct Cancellation {
     /// Why, for the order's timeline.
     #[serde(default)]
     #[schema(example = "Ordered by mistake", min_length = 1, max_length = 500)]
@@ -43,20 +19,13 @@ struct Cancellation {
 
 impl Cancellation {
     fn check(self) -> Result<Option<String>, Problem> {
-        let mut checks = Checks::default();
-        if let Some(reason) = &self.reason {
-            checks.text("reason", reason, &limits::REASON_LENGTH);
-        }
-        checks.finish()?;
+        let reason = self.reason.as_ref();
+        Checks::all(|checks| checks.optional_text("reason", reason, &limits::REASON_LENGTH))?;
         Ok(self.reason)
     }
 }
 
-problems! {
-    CancelProblems: InvalidJson, IdempotencyKeyMissing, Unauthenticated, OrderNotFound, RequestTimeout, OrderBusy,
-    OrderShipped, OrderNotCancellable, IdempotencyKeyInUse, PayloadTooLarge, UnsupportedMediaType,
-    ValidationFailed, IdempotencyKeyReused
-}
+type CancelOrderRequest = Keyed<Caller, Id<path::Order>, Cancellation>;
 
 /// Cancel an order
 ///
@@ -65,65 +34,40 @@ problems! {
 #[utoipa::path(
     post,
     path = "/v1/orders/{order_id}/cancellation",
-    operation_id = "cancel_order",
-    tag = "Orders",
-    params(
-        ("order_id" = Uuid, Path, description = "The order"),
-        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters, the same when the \
-                                                            request is repeated", min_length = 1, max_length = 255),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds, at most 30",
-            example = "wait=10"),
-    ),
+    params(CancelOrderRequest, Prefer),
     request_body = Cancellation,
     responses(
         (status = 202, description = "Being cancelled, or cancelled already", body = OrderView, headers(
             ("Location" = String, description = "The order"),
-            ("Retry-After" = String, description = "When to ask how far it is, in seconds"),
             ("ETag" = String, description = "The order's version"),
-            ("Idempotency-Replayed" = String, description = "`true` where the request was repeated"),
         )),
-        CancelProblems,
+        Problems<(
+            CancelOrderRequest, code::OrderBusy, code::OrderShipped, code::OrderNotCancellable,
+            code::ValidationFailed,
+        )>,
     ),
-    security(("api_key" = [])),
 )]
-async fn cancel(
+pub(super) async fn cancel_order(
     State(api): State<Api>,
     prefer: Prefer,
-    Keyed { caller, path: Id(order_id, _), context, request, body }: Keyed<
-        Caller,
-        Id<path::Order>,
-        Cancellation,
-    >,
+    Keyed { caller, path: Id(order_id, _), context, request, body }: CancelOrderRequest,
 ) -> Result<Response, Problem> {
     note_order(order_id);
     let reason = body.check()?;
-    let answer = api.once(request, |api, turn| begin(api, turn, caller, context, order_id, reason)).await?;
-    let is_replay = answer.is_replay;
-    let response = order_command::answer(answer);
-    if is_replay { Ok(response) } else { waited(&api, order_id, prefer, response).await }
-}
-
-/// Begins the cancellation, with its event and its answer, or nothing.
-async fn begin(
-    api: Api,
-    turn: FirstTurn,
-    caller: Caller,
-    context: RequestContext,
-    order_id: Uuid,
-    reason: Option<String>,
-) -> Result<Answer, Problem> {
-    let (keys, origin) = (Keys::of(Order::NOUN, order_id), context.origin(caller.name()));
-    api.decide_once(turn, &keys, |state: &mut Orders| {
+    let deadline = api.deadline();
+    let cancel = move |state: &mut Orders| {
         order_of(state, caller, order_id)?;
-        let (now, deadline_at) = (state.now, api.deadline(state.now));
+        let (now, deadline_at) = (state.now, deadline(state.now));
         let decided =
             state.command(order_id, |order| order.cancel(reason.clone(), deadline_at)).map_err(refusal)?;
         let order = order_of(state, caller, order_id)?.clone();
         let location = Some(format!("/v1/orders/{order_id}"));
-        let answer = first_answer(202, location, &OrderView::of(order, now))?;
-        Ok((Written::asked_for(decided, &origin), answer))
-    })
-    .await
+        Ok((decided, first_answer(202, location, &OrderView::of(order, now))?))
+    };
+    let answer = api.decide_once(request, context, Keys::of(Order::NOUN, order_id), cancel).await?;
+    let is_replay = answer.is_replay;
+    let response = order_command::answer(answer);
+    if is_replay { Ok(response) } else { waited(&api, order_id, prefer, response).await }
 }
 
 #[cfg(test)]

@@ -1,41 +1,21 @@
 //! Lists of orders: a user's own, and everybody's for administrators.
 
-use axum::Json as JsonAnswer;
-use axum::extract::{FromRequestParts, State};
-use axum::http::request::Parts;
-use jiff::Timestamp;
 use ordermill_domain::orders::{Order, OrderStatus};
 use ordermill_store::order_lists::{self, shown_statuses};
 use ordermill_store::users;
 use ordermill_store::word;
-use serde::Deserialize;
-use utoipa::IntoParams;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
 
 use super::view::OrderView;
-use crate::app::Api;
-use crate::auth::{Admin, Caller};
-use crate::paging::{self, Items, Page, PageQuery};
-use crate::path::{self, Id};
-use crate::problem::Problem;
-use crate::problem_responses::problems;
-use crate::validation::Checks;
+use crate::routes::prelude::*;
 
 /// How many orders a page has unless the client says otherwise.
 const ORDERS_DEFAULT: i64 = 20;
 
-/// The routes of lists.
-pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(of_user)).routes(routes!(of_everybody))
-}
-
 /// Which orders a list is to have.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-struct StatusQuery {
+pub(super) struct StatusQuery {
     /// Only orders that are shown with this status.
     #[param(schema_with = status_schema)]
     status: Option<String>,
@@ -44,27 +24,14 @@ struct StatusQuery {
 /// Which orders an administrator's list is to have, besides their status.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-struct OverdueQuery {
+pub(super) struct OverdueQuery {
     /// `true`: only orders whose deadline has passed while they do not rest. `false`: only the others.
     #[param(value_type = Option<bool>)]
     overdue: Option<String>,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for StatusQuery {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<StatusQuery, Problem> {
-        paging::parameters(parts, "status", "may stand in the query once")
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for OverdueQuery {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<OverdueQuery, Problem> {
-        paging::parameters(parts, "overdue", "may stand in the query once")
-    }
-}
+query! { StatusQuery "status" "may stand in the query once" }
+query! { OverdueQuery "overdue" "may stand in the query once" }
 
 fn status_schema() -> Object {
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(shown_statuses().map(word))).build()
@@ -94,19 +61,17 @@ impl OverdueQuery {
     }
 }
 
-problems! { OfUserProblems: Unauthenticated, UserNotFound, ValidationFailed }
-
 /// List a user's orders, newest first
 #[utoipa::path(
     get,
     path = "/v1/users/{user_id}/orders",
-    operation_id = "list_user_orders",
-    tag = "Orders",
-    params(("user_id" = Uuid, Path, description = "The user"), StatusQuery, PageQuery),
-    responses((status = 200, description = "A page of orders", body = Items<OrderView>), OfUserProblems),
-    security(("api_key" = [])),
+    params(Id<path::User>, StatusQuery, PageQuery),
+    responses(
+        (status = 200, description = "A page of orders", body = Items<OrderView>),
+        Problems<(Caller, Id<path::User>, code::ValidationFailed)>,
+    ),
 )]
-async fn of_user(
+pub(super) async fn list_user_orders(
     State(api): State<Api>,
     caller: Caller,
     Id(user_id, _): Id<path::User>,
@@ -114,40 +79,33 @@ async fn of_user(
     query: PageQuery,
 ) -> Result<JsonAnswer<Items<OrderView>>, Problem> {
     caller.acting_for(user_id)?;
-    let mut checks = Checks::default();
-    let statuses = status.check(&mut checks);
-    let page = query.check(ORDERS_DEFAULT, &mut checks);
-    checks.finish()?;
+    let (statuses, page) = Checks::all(|checks| (status.check(checks), query.check(ORDERS_DEFAULT, checks)))?;
     let (pool, now) = (&api.journal.pool, api.journal.now());
     users::find(pool, user_id).await?.ok_or_else(path::unknown::<path::User>)?;
     let rows = order_lists::of_user(pool, user_id, &statuses, page.after, page.rows()).await?;
     Ok(shown(rows, &page, now))
 }
 
-problems! { OfEverybodyProblems: Unauthenticated, Forbidden, ValidationFailed }
-
 /// List everybody's orders, newest first (administrators)
 #[utoipa::path(
     get,
     path = "/v1/orders",
-    operation_id = "list_orders",
-    tag = "Orders",
     params(StatusQuery, OverdueQuery, PageQuery),
-    responses((status = 200, description = "A page of orders", body = Items<OrderView>), OfEverybodyProblems),
-    security(("api_key" = [])),
+    responses(
+        (status = 200, description = "A page of orders", body = Items<OrderView>),
+        Problems<(Admin, code::ValidationFailed)>,
+    ),
 )]
-async fn of_everybody(
+pub(super) async fn list_orders(
     State(api): State<Api>,
     Admin(_caller): Admin,
     status: StatusQuery,
     overdue: OverdueQuery,
     query: PageQuery,
 ) -> Result<JsonAnswer<Items<OrderView>>, Problem> {
-    let mut checks = Checks::default();
-    let statuses = status.check(&mut checks);
-    let overdue = overdue.check(&mut checks);
-    let page = query.check(ORDERS_DEFAULT, &mut checks);
-    checks.finish()?;
+    let (statuses, overdue, page) = Checks::all(|checks| {
+        (status.check(checks), overdue.check(checks), query.check(ORDERS_DEFAULT, checks))
+    })?;
     let (pool, now) = (&api.journal.pool, api.journal.now());
     let rows = order_lists::of_everybody(pool, &statuses, overdue, now, page.after, page.rows()).await?;
     Ok(shown(rows, &page, now))
@@ -163,15 +121,11 @@ mod tests {
     use super::*;
 
     fn statuses(status: Option<&str>) -> Result<Vec<OrderStatus>, Problem> {
-        let mut checks = Checks::default();
-        let statuses = StatusQuery { status: status.map(str::to_owned) }.check(&mut checks);
-        checks.finish().map(|()| statuses)
+        Checks::all(|checks| StatusQuery { status: status.map(str::to_owned) }.check(checks))
     }
 
     fn overdue(overdue: Option<&str>) -> Result<Option<bool>, Problem> {
-        let mut checks = Checks::default();
-        let overdue = OverdueQuery { overdue: overdue.map(str::to_owned) }.check(&mut checks);
-        checks.finish().map(|()| overdue)
+        Checks::all(|checks| OverdueQuery { overdue: overdue.map(str::to_owned) }.check(checks))
     }
 
     #[test]

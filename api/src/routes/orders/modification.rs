@@ -1,65 +1,23 @@
 //! Replacing an order's lines.
 
-use std::collections::HashMap;
-
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
-use ordermill_domain::aggregate::Aggregate as _;
 use ordermill_domain::orders::{Order, Orders, Replacement};
 use ordermill_domain::pricing;
-use ordermill_pipeline::journal::Keys;
-use ordermill_schemas::orders::OrderLine;
-use ordermill_store::acceptance::{self, References};
-use serde::Deserialize;
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
+use ordermill_store::acceptance;
 
 use super::view::OrderView;
-use super::{NewOrderLine, check_lines, note_order, waited};
-use crate::acceptance::{WantedLine, order_lines};
-use crate::app::Api;
-use crate::auth::Caller;
-use crate::body::{Json, objects};
-use crate::etag;
+use super::{NewOrderLine, note_order, waited};
+use crate::acceptance::order_lines;
 use crate::order_command::{self, RETRY_AFTER_S, order_of, refusal};
-use crate::path::{self, Id};
-use crate::prefer::Prefer;
-use crate::problem::{Code, Problem};
-use crate::problem_responses::problems;
-use crate::request::RequestContext;
-use crate::validation::Checks;
-
-/// The route of modifications.
-pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(modify))
-}
+use crate::routes::prelude::*;
 
 /// What an order is to have instead of its lines.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Modification {
+pub(super) struct Modification {
     /// The lines, each product once. A product that the order has keeps its price.
     #[serde(deserialize_with = "objects")]
     #[schema(min_items = 1, max_items = 50)]
     lines: Vec<NewOrderLine>,
-}
-
-impl Modification {
-    fn check(self) -> Result<Vec<WantedLine>, Problem> {
-        let mut checks = Checks::default();
-        let lines = check_lines(&mut checks, &self.lines);
-        checks.finish()?;
-        Ok(lines)
-    }
-}
-
-problems! {
-    ModifyProblems: InvalidJson, Unauthenticated, OrderNotFound, RequestTimeout, OrderBusy, OrderShipped,
-    VersionMismatch, PayloadTooLarge, UnsupportedMediaType, ValidationFailed, OrderedProductNotFound,
-    ProductWithdrawn, PreconditionRequired
 }
 
 /// Replace an order's lines
@@ -69,27 +27,26 @@ problems! {
 #[utoipa::path(
     patch,
     path = "/v1/orders/{order_id}",
-    operation_id = "modify_order",
-    tag = "Orders",
     params(
-        ("order_id" = Uuid, Path, description = "The order"),
+        Id<path::Order>,
         ("If-Match" = String, Header, description = "The `ETag` of the order as the client has seen it",
             example = "\"3\""),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds, at most 30",
-            example = "wait=10"),
+        Prefer,
     ),
     request_body = Modification,
     responses(
         (status = 202, description = "Being modified", body = OrderView, headers(
             ("Location" = String, description = "The order"),
-            ("Retry-After" = String, description = "When to ask how far it is, in seconds"),
             ("ETag" = String, description = "The order's version"),
         )),
-        ModifyProblems,
+        Problems<(
+            Caller, Id<path::Order>, Json<Modification>, code::OrderBusy, code::OrderShipped,
+            code::VersionMismatch, code::ValidationFailed, code::OrderedProductNotFound,
+            code::ProductWithdrawn, code::PreconditionRequired,
+        )>,
     ),
-    security(("api_key" = [])),
 )]
-async fn modify(
+pub(super) async fn modify_order(
     State(api): State<Api>,
     caller: Caller,
     Id(order_id, _): Id<path::Order>,
@@ -99,41 +56,33 @@ async fn modify(
     Json { value, .. }: Json<Modification>,
 ) -> Result<Response, Problem> {
     note_order(order_id);
-    let wanted = value.check()?;
-    let work = begin(api.clone(), caller, context, headers, order_id, wanted);
-    let response = api.uninterrupted(work).await?;
-    waited(&api, order_id, prefer, response).await
-}
-
-/// Begins the modification, with its event, or nothing.
-async fn begin(
-    api: Api,
-    caller: Caller,
-    context: RequestContext,
-    headers: HeaderMap,
-    order_id: Uuid,
-    wanted: Vec<WantedLine>,
-) -> Result<Response, Problem> {
+    let wanted = Checks::all(|checks| checks.lines(value.lines.iter().map(NewOrderLine::wanted)))?;
     let product_ids: Vec<Uuid> = wanted.iter().map(|line| line.product_id).collect();
     let references = acceptance::references(&api.journal.pool, &[], &product_ids).await?;
     let (keys, origin) = (Keys::of(Order::NOUN, order_id), context.origin(caller.name()));
-    let decide = |state: &mut Orders| {
+    let deadline = api.deadline();
+    let modify = move |state: &mut Orders| {
         let order = order_of(state, caller, order_id)?;
         check(order, &headers)?;
-        let (now, deadline_at) = (state.now, api.deadline(state.now));
-        let replacement = replacement(order, &wanted, &references)?;
+        let (now, deadline_at) = (state.now, deadline(state.now));
+        // What the order keeps, it keeps at its price.
+        let kept = order.purchase.lines.iter().map(|line| (line.product_id, line.clone())).collect();
+        let lines = order_lines(&wanted, &references, &kept)?;
+        let quote = pricing::quote(&lines, order.purchase.payment_method, order.purchase.coupon.as_ref());
+        let replacement = Replacement { lines, quote };
         let decided = state
             .command(order_id, |order| order.modify(replacement, deadline_at).map(Some))
             .map_err(refusal)?;
         Ok((decided, (order_of(state, caller, order_id)?.clone(), now)))
     };
-    let (order, now) = api.decide(&keys, &origin, decide).await?;
+    let (order, now) = api.decide(keys, origin, modify).await?;
     let headers = [
         (header::LOCATION, order_command::location(order_id)),
         (header::ETAG, etag::of_version(order.visible_version)),
         (header::RETRY_AFTER, RETRY_AFTER_S),
     ];
-    Ok((StatusCode::ACCEPTED, headers, axum::Json(OrderView::of(order, now))).into_response())
+    let response = (StatusCode::ACCEPTED, headers, JsonAnswer(OrderView::of(order, now))).into_response();
+    waited(&api, order_id, prefer, response).await
 }
 
 /// Refuses where the order can't be modified, or is not as the client has seen it.
@@ -150,20 +99,4 @@ fn check(order: &Order, headers: &HeaderMap) -> Result<(), Problem> {
     }
     let detail = format!("the order is at version {} by now; look at it again", order.visible_version);
     Err(Problem::new(Code::VersionMismatch, detail))
-}
-
-/// The lines that are wanted, with what they cost.
-fn replacement(
-    order: &Order,
-    wanted: &[WantedLine],
-    references: &References,
-) -> Result<Replacement, Problem> {
-    let lines = order_lines(wanted, references, &kept_lines(order))?;
-    let quote = pricing::quote(&lines, order.purchase.payment_method, order.purchase.coupon.as_ref());
-    Ok(Replacement { lines, quote })
-}
-
-/// The order's own lines by product: what it keeps, it keeps at its price.
-fn kept_lines(order: &Order) -> HashMap<Uuid, OrderLine> {
-    order.purchase.lines.iter().map(|line| (line.product_id, line.clone())).collect()
 }

@@ -2,22 +2,13 @@
 
 use std::time::Duration;
 
-use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
 use ordermill_domain::orders::Order;
 use ordermill_pipeline::clock::Clock;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::view::{OrderView, StatusView};
-use crate::app::Api;
-use crate::auth::Caller;
-use crate::path::{self, Id};
-use crate::problem::Problem;
-use crate::problem_responses::problems;
+use crate::routes::prelude::*;
 use crate::watching::Watch;
 
 /// How long nothing is sent at most: proxies cut connections that are silent for long.
@@ -30,13 +21,6 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const UNBUFFERED: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
-/// The route of streams.
-pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(follow))
-}
-
-problems! { StreamProblems: Unauthenticated, OrderNotFound }
-
 /// Follow an order
 ///
 /// Server-Sent Events: `event: order`, `id` is the version, `data` the order as `get_order` shows it. The first comes
@@ -46,21 +30,18 @@ problems! { StreamProblems: Unauthenticated, OrderNotFound }
 #[utoipa::path(
     get,
     path = "/v1/orders/{order_id}/stream",
-    operation_id = "stream_order",
-    tag = "Orders",
     params(
-        ("order_id" = Uuid, Path, description = "The order"),
+        Id<path::Order>,
         ("Last-Event-ID" = Option<i32>, Header, description = "The version that the client has", example = 1),
     ),
     responses(
         (status = 200, description = "The order, as it is and as it changes", body = String,
             content_type = "text/event-stream", example = "id: 1\nevent: order\ndata: {\"status\":\"PENDING\"}\n\n"),
         (status = 204, description = "The client has the final state: do not come again"),
-        StreamProblems,
+        Problems<(Caller, Id<path::Order>)>,
     ),
-    security(("api_key" = [])),
 )]
-async fn follow(
+pub(super) async fn stream_order(
     State(api): State<Api>,
     caller: Caller,
     Id(order_id, _): Id<path::Order>,

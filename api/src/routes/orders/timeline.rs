@@ -146,7 +146,7 @@ fn event(
     }
     TimelineEvent {
         sequence,
-        request: request.map(|request| RequestView::of(&row.event_type, request)),
+        request: request.map(|request| RequestView::of(request, &row.event_type)),
         r#type: row.event_type,
         at: row.at,
         actor: row.actor,

@@ -8,45 +8,54 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// An order.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Order)]
-pub struct OrderView {
-    /// The order.
-    order_id: Uuid,
-    /// Who buys.
-    user_id: Uuid,
-    /// Where it is in its life. All but `PENDING`, `MODIFYING` and `CANCELLING` are resting.
-    status: StatusView,
-    /// Why it was refused, if it was.
-    #[schema(value_type = Option<FailureSchema>, required = true)]
-    failure: Option<Failure>,
-    /// What was ordered.
-    lines: Vec<LineView>,
-    /// The sum of the lines.
-    #[schema(value_type = i64, example = 18_000)]
-    subtotal: Money,
-    /// What is taken off, and what for.
-    #[schema(value_type = Vec<DiscountSchema>)]
-    discounts: Vec<Discount>,
-    /// What is to be paid.
-    #[schema(value_type = i64, example = 18_000)]
-    total: Money,
-    /// How and how far it is paid.
-    payment: PaymentView,
-    /// What became of the last modification, where there was one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    last_modification: Option<LastModificationView>,
-    /// Whether its deadline had passed, as of this answer, while it did not rest.
-    overdue: bool,
-    /// Counts what is visible here, but for `overdue`, which time alone changes; the `ETag`.
-    #[schema(example = 1)]
-    version: i32,
-    /// When it was accepted.
-    created_at: Timestamp,
-    /// When it last changed visibly.
-    updated_at: Timestamp,
+use crate::view::view;
+
+view! {
+    /// An order.
+    #[schema(as = Order)]
+    pub struct OrderView of(order: Order, now: Timestamp)
+    where
+        status = StatusView::from(order.status);
+        (payment, overdue) = (payment(&order), order.is_overdue(now));
+        line = |line: &OrderLine| LineView::of(line, order.shipped_quantity(line.product_id));
+        lines = order.purchase.lines.iter().map(line).collect();
+    {
+        /// The order.
+        order_id: Uuid = order.purchase.order_id,
+        /// Who buys.
+        user_id: Uuid = order.purchase.user_id,
+        /// Where it is in its life. All but `PENDING`, `MODIFYING` and `CANCELLING` are resting.
+        status: StatusView = status,
+        /// Why it was refused, if it was.
+        #[schema(value_type = Option<FailureSchema>, required = true)]
+        failure: Option<Failure> = order.failure.filter(|_| status == StatusView::Rejected),
+        /// What was ordered.
+        lines: Vec<LineView> = lines,
+        /// The sum of the lines.
+        #[schema(value_type = i64, example = 18_000)]
+        subtotal: Money = order.purchase.subtotal,
+        /// What is taken off, and what for.
+        #[schema(value_type = Vec<DiscountSchema>)]
+        discounts: Vec<Discount> = order.purchase.discounts,
+        /// What is to be paid.
+        #[schema(value_type = i64, example = 18_000)]
+        total: Money = order.purchase.total,
+        /// How and how far it is paid.
+        payment: PaymentView = payment,
+        /// What became of the last modification, where there was one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(nullable = false)]
+        last_modification: Option<LastModificationView> = order.last_modification.map(Into::into),
+        /// Whether its deadline had passed, as of this answer, while it did not rest.
+        overdue: bool = overdue,
+        /// Counts what is visible here, but for `overdue`, which time alone changes; the `ETag`.
+        #[schema(example = 1)]
+        version: i32 = order.visible_version,
+        /// When it was accepted.
+        created_at: Timestamp = order.purchase.created_at,
+        /// When it last changed visibly.
+        updated_at: Timestamp,
+    }
 }
 
 /// Where an order is in its life.
@@ -128,24 +137,25 @@ impl From<LastModification> for LastModificationView {
     }
 }
 
-/// A line of an order.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = OrderLine)]
-struct LineView {
-    /// The product.
-    product_id: Uuid,
-    /// Its name when it was ordered.
-    #[schema(example = "Green tea")]
-    name: String,
-    /// Its price when it was ordered.
-    #[schema(value_type = i64, example = 9_000)]
-    unit_price: Money,
-    /// How many were ordered.
-    #[schema(example = 2)]
-    quantity: i32,
-    /// How many of them were shipped.
-    #[schema(example = 0)]
-    shipped_quantity: i32,
+view! {
+    /// A line of an order.
+    #[schema(as = OrderLine)]
+    struct LineView of(line: &OrderLine, shipped_quantity: i32) {
+        /// The product.
+        product_id: Uuid,
+        /// Its name when it was ordered.
+        #[schema(example = "Green tea")]
+        name: String = line.name.clone(),
+        /// Its price when it was ordered.
+        #[schema(value_type = i64, example = 9_000)]
+        unit_price: Money,
+        /// How many were ordered.
+        #[schema(example = 2)]
+        quantity: i32,
+        /// How many of them were shipped.
+        #[schema(example = 0)]
+        shipped_quantity: i32 = shipped_quantity,
+    }
 }
 
 /// How and how far an order is paid.
@@ -239,44 +249,6 @@ struct DiscountSchema {
 enum DiscountKindName {
     Coupon,
     PaymentMethod,
-}
-
-impl OrderView {
-    /// The order as it is shown at that time.
-    #[must_use]
-    pub fn of(order: Order, now: Timestamp) -> OrderView {
-        let status = StatusView::from(order.status);
-        let (payment, overdue) = (payment(&order), order.is_overdue(now));
-        let line = |line: &OrderLine| LineView::new(line, order.shipped_quantity(line.product_id));
-        OrderView {
-            order_id: order.purchase.order_id,
-            user_id: order.purchase.user_id,
-            status,
-            lines: order.purchase.lines.iter().map(line).collect(),
-            failure: order.failure.filter(|_| status == StatusView::Rejected),
-            subtotal: order.purchase.subtotal,
-            discounts: order.purchase.discounts,
-            total: order.purchase.total,
-            payment,
-            last_modification: order.last_modification.map(LastModificationView::from),
-            overdue,
-            version: order.visible_version,
-            created_at: order.purchase.created_at,
-            updated_at: order.updated_at,
-        }
-    }
-}
-
-impl LineView {
-    fn new(line: &OrderLine, shipped_quantity: i32) -> LineView {
-        LineView {
-            product_id: line.product_id,
-            name: line.name.clone(),
-            unit_price: line.unit_price,
-            quantity: line.quantity,
-            shipped_quantity,
-        }
-    }
 }
 
 fn payment(row: &Order) -> PaymentView {

@@ -1,38 +1,16 @@
 //! Changing what a product is, what it costs and whether it can be ordered.
 
-use axum::Json as JsonAnswer;
-use axum::extract::State;
-use ordermill_domain::aggregate::Aggregate as _;
 use ordermill_domain::products::{self, Product};
 use ordermill_domain::stock::{Shelf, Stock};
-use ordermill_pipeline::journal::Keys;
-use ordermill_schemas::Money;
 use ordermill_store::products::StockedProduct;
-use serde::Deserialize;
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
 
 use super::ProductView;
-use crate::app::Api;
-use crate::auth::Admin;
-use crate::body::{Json, present, present_whole};
-use crate::path::{self, Id};
-use crate::problem::Problem;
-use crate::problem_responses::problems;
-use crate::request::RequestContext;
-use crate::validation::{Checks, limits};
-
-/// The route of changes.
-pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(change))
-}
+use crate::routes::prelude::*;
 
 /// What is to become of a product; what is left out stays. At least one member must be there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-struct ProductChange {
+pub(super) struct ProductChange {
     /// The name.
     #[serde(deserialize_with = "present")]
     #[schema(value_type = String, required = false, min_length = 1, max_length = 200)]
@@ -58,25 +36,19 @@ struct ProductChange {
 impl ProductChange {
     /// The same with its category in upper case.
     fn check(mut self) -> Result<ProductChange, Problem> {
-        let mut checks = Checks::default();
-        if self == ProductChange::default() {
-            let detail = "must have at least one of name, description, category, price, withdrawn";
-            checks.refuse("body", "EMPTY", detail);
-        }
         self.category = self.category.map(|category| category.to_uppercase());
-        if let Some(name) = &self.name {
-            checks.text("name", name, &limits::NAME_LENGTH);
-        }
-        if let Some(description) = &self.description {
-            checks.text("description", description, &limits::DESCRIPTION_LENGTH);
-        }
-        if let Some(category) = &self.category {
-            checks.text("category", category, &limits::CATEGORY_LENGTH);
-        }
-        if let Some(price) = self.price {
-            checks.number("price", price, &limits::PRICE);
-        }
-        checks.finish()?;
+        Checks::all(|checks| {
+            if self == ProductChange::default() {
+                let detail = "must have at least one of name, description, category, price, withdrawn";
+                checks.refuse("body", "EMPTY", detail);
+            }
+            checks.optional_text("name", self.name.as_ref(), &limits::NAME_LENGTH);
+            checks.optional_text("description", self.description.as_ref(), &limits::DESCRIPTION_LENGTH);
+            checks.optional_text("category", self.category.as_ref(), &limits::CATEGORY_LENGTH);
+            if let Some(price) = self.price {
+                checks.number("price", price, &limits::PRICE);
+            }
+        })?;
         Ok(self)
     }
 }
@@ -88,53 +60,42 @@ impl From<ProductChange> for products::ProductChange {
     }
 }
 
-problems! {
-    ChangeProblems: InvalidJson, Unauthenticated, Forbidden, ProductNotFound, RequestTimeout, PayloadTooLarge,
-    UnsupportedMediaType, ValidationFailed
-}
-
 /// Change a product (administrators)
 ///
 /// What is left out stays as it is. The same limits hold as for a new product.
 #[utoipa::path(
     patch,
     path = "/v1/products/{product_id}",
-    operation_id = "change_product",
-    tag = "Products",
-    params(("product_id" = Uuid, Path, description = "The product")),
+    params(Id<path::Product>),
     request_body = ProductChange,
-    responses((status = 200, description = "The product as it is now", body = ProductView), ChangeProblems),
-    security(("api_key" = [])),
+    responses(
+        (status = 200, description = "The product as it is now", body = ProductView),
+        Problems<(Admin, Id<path::Product>, Json<ProductChange>, code::ValidationFailed)>,
+    ),
 )]
-async fn change(
+pub(super) async fn change_product(
     State(api): State<Api>,
-    Admin(_caller): Admin,
+    Admin(caller): Admin,
     Id(product_id, _): Id<path::Product>,
     context: RequestContext,
     Json { value, .. }: Json<ProductChange>,
 ) -> Result<JsonAnswer<ProductView>, Problem> {
     let wanted = value.check()?;
-    let view = api.uninterrupted(store(api.clone(), context, product_id, wanted)).await?;
-    Ok(JsonAnswer(view))
-}
-
-/// Stores the change with its event, or nothing. What changes nothing has no event.
-async fn store(
-    api: Api,
-    context: RequestContext,
-    product_id: Uuid,
-    wanted: ProductChange,
-) -> Result<ProductView, Problem> {
-    let (mut keys, origin) = (Keys::of(Product::NOUN, product_id), context.origin("admin".to_owned()));
+    let (mut keys, origin) = (Keys::of(Product::NOUN, product_id), context.origin(caller.name()));
     keys.add(Shelf::NOUN, product_id);
-    let decide = |state: &mut Stock| {
+    let change = move |state: &mut Stock| {
         StockedProduct::in_state(state, product_id).ok_or_else(path::unknown::<path::Product>)?;
         let decided = state.describe(product_id, wanted.clone().into());
         Ok((decided, StockedProduct::in_state(state, product_id).ok_or_else(Problem::internal)?))
     };
-    let row = api.decide(&keys, &origin, decide).await?;
-    api.product_cache.wrote(&row);
-    Ok(row.into())
+    let worker = api.clone();
+    // What was written is known to the cache also where the client goes away.
+    let work = async move {
+        let row = worker.decide(keys, origin, change).await?;
+        worker.product_cache.wrote(&row);
+        Ok(row)
+    };
+    Ok(JsonAnswer(api.uninterrupted(work).await?.into()))
 }
 
 #[cfg(test)]

@@ -3,24 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use axum::Json as JsonAnswer;
-use axum::extract::{FromRequestParts, State};
-use axum::http::request::Parts;
-use ordermill_schemas::Money;
 use ordermill_store::product_lists::{self, Availability, Filter, Position, Sort};
 use ordermill_store::products::StockedProduct;
 use sha2::{Digest as _, Sha256};
-use utoipa::IntoParams;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
 
 use super::ProductView;
-use crate::app::Api;
-use crate::paging::{self, Items, PageQuery};
-use crate::problem::Problem;
-use crate::problem_responses::problems;
-use crate::validation::{Checks, limits};
+use crate::routes::prelude::*;
 
 /// How many products a page has unless the client says otherwise.
 const PRODUCTS_DEFAULT: i64 = 20;
@@ -38,15 +26,10 @@ const SORTS: &[(&str, Sort)] = &[
 const AVAILABILITIES: &[(&str, Availability)] =
     &[("all", Availability::All), ("in_stock", Availability::InStock), ("sold_out", Availability::SoldOut)];
 
-/// The route of the list.
-pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list))
-}
-
 /// Which products a list is to have, and in which order.
-#[derive(Debug, Default, IntoParams)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-struct ProductQuery {
+pub(super) struct ProductQuery {
     /// Only products whose name contains this, in any case.
     #[param(min_length = 1, max_length = 100)]
     q: Option<String>,
@@ -93,41 +76,16 @@ impl<S: Send + Sync> FromRequestParts<S> for ProductQuery {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<ProductQuery, Problem> {
-        let pairs: Vec<(String, String)> = paging::parameters(parts, "q", "the query can't be read")?;
-        let (mut query, mut checks) = (ProductQuery::default(), Checks::default());
-        for (name, value) in pairs {
-            let Some((field, parameter)) = query.parameter(&name) else { continue };
-            if parameter.replace(value).is_some() {
-                checks.refuse(field, "MALFORMED", "may stand in the query once");
-            }
-        }
-        checks.finish()?;
-        Ok(query)
+        let names = ["q", "category", "min_price", "max_price", "availability", "sort"];
+        paging::each_once(parts, &names, "the query can't be read", "may stand in the query once")
     }
 }
 
 impl ProductQuery {
-    fn parameter(&mut self, name: &str) -> Option<(&'static str, &mut Option<String>)> {
-        match name {
-            "q" => Some(("q", &mut self.q)),
-            "category" => Some(("category", &mut self.category)),
-            "min_price" => Some(("min_price", &mut self.min_price)),
-            "max_price" => Some(("max_price", &mut self.max_price)),
-            "availability" => Some(("availability", &mut self.availability)),
-            "sort" => Some(("sort", &mut self.sort)),
-            _ => None,
-        }
-    }
-
     /// What is asked for; it counts only where nothing is wrong.
     fn check(self, checks: &mut Checks) -> (Filter, Sort) {
-        let category = self.category.map(|category| category.to_uppercase());
-        if let Some(q) = &self.q {
-            checks.text("q", q, &limits::SEARCH_LENGTH);
-        }
-        if let Some(category) = &category {
-            checks.text("category", category, &limits::CATEGORY_LENGTH);
-        }
+        checks.optional_text("q", self.q.as_ref(), &limits::SEARCH_LENGTH);
+        let category = checks.category(self.category.as_deref());
         let price_min = check_price("min_price", self.min_price.as_deref(), checks);
         let price_max = check_price("max_price", self.max_price.as_deref(), checks);
         if let (Some(least), Some(most)) = (price_min, price_max)
@@ -135,17 +93,9 @@ impl ProductQuery {
         {
             checks.refuse("min_price", "OUT_OF_RANGE", "must not be above max_price");
         }
-        let availability = self.availability.as_deref().unwrap_or("all");
-        let availability = check_word("availability", availability, AVAILABILITIES, checks);
-        let sort = check_word("sort", self.sort.as_deref().unwrap_or("newest"), SORTS, checks);
-        let filter = Filter {
-            name_part: self.q,
-            category,
-            price_min,
-            price_max,
-            availability: availability.unwrap_or(Availability::All),
-        };
-        (filter, sort.unwrap_or(Sort::Newest))
+        let availability = checks.choice("availability", self.availability.as_deref(), AVAILABILITIES);
+        let sort = checks.choice("sort", self.sort.as_deref(), SORTS);
+        (Filter { name_part: self.q, category, price_min, price_max, availability }, sort)
     }
 }
 
@@ -156,20 +106,6 @@ fn check_price(field: &'static str, price: Option<&str>, checks: &mut Checks) ->
         checks.refuse(field, "OUT_OF_RANGE", format!("must be a whole number from {least} to {most}"));
     }
     price
-}
-
-fn check_word<T: Copy>(
-    field: &'static str,
-    word: &str,
-    known: &[(&'static str, T)],
-    checks: &mut Checks,
-) -> Option<T> {
-    let found = known.iter().find(|(name, _)| *name == word).map(|(_, meant)| *meant);
-    if found.is_none() {
-        let known: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-        checks.refuse(field, "UNKNOWN_VALUE", format!("must be one of {}", known.join(", ")));
-    }
-    found
 }
 
 /// The word that clients say for it.
@@ -236,8 +172,6 @@ impl FromStr for Cursor {
     }
 }
 
-problems! { ListProblems: ValidationFailed }
-
 /// List products
 ///
 /// A page leads to the next one without a gap and without repeating anything, whatever is added meanwhile. A cursor
@@ -245,20 +179,19 @@ problems! { ListProblems: ValidationFailed }
 #[utoipa::path(
     get,
     path = "/v1/products",
-    operation_id = "list_products",
-    tag = "Products",
     params(ProductQuery, PageQuery),
-    responses((status = 200, description = "A page of products", body = Items<ProductView>), ListProblems),
+    responses(
+        (status = 200, description = "A page of products", body = Items<ProductView>),
+        Problems<code::ValidationFailed>,
+    ),
 )]
-async fn list(
+pub(super) async fn list_products(
     State(api): State<Api>,
     products: ProductQuery,
     query: PageQuery,
 ) -> Result<JsonAnswer<Items<ProductView>>, Problem> {
-    let mut checks = Checks::default();
-    let (filter, sort) = products.check(&mut checks);
-    let page = query.check::<Cursor>(PRODUCTS_DEFAULT, &mut checks);
-    checks.finish()?;
+    let ((filter, sort), page) =
+        Checks::all(|checks| (products.check(checks), query.check::<Cursor>(PRODUCTS_DEFAULT, checks)))?;
     let filters = fingerprint(&filter);
     let after = page.after.as_ref().map(|cursor| position(cursor, sort, &filters)).transpose()?;
     let rows = product_lists::page(&api.journal.pool, &filter, sort, after, page.rows()).await?;
@@ -271,13 +204,11 @@ async fn list(
 /// # Errors
 /// `VALIDATION_FAILED` where that was a page of another list.
 fn position<'a>(cursor: &'a Cursor, sort: Sort, filters: &str) -> Result<&'a Position, Problem> {
-    let mut checks = Checks::default();
-    if (cursor.sort, cursor.filters.as_str()) != (sort, filters) {
-        let detail = "must be the next_cursor of an answer with the same sort and filters";
-        checks.refuse("cursor", "INVALID_CURSOR", detail);
+    if (cursor.sort, cursor.filters.as_str()) == (sort, filters) {
+        return Ok(&cursor.position);
     }
-    checks.finish()?;
-    Ok(&cursor.position)
+    let detail = "must be the next_cursor of an answer with the same sort and filters";
+    Err(Checks::refusal("cursor", "INVALID_CURSOR", detail))
 }
 
 #[cfg(test)]
@@ -287,9 +218,7 @@ mod tests {
     fn query(change: impl FnOnce(&mut ProductQuery)) -> Result<(Filter, Sort), Problem> {
         let mut query = ProductQuery::default();
         change(&mut query);
-        let mut checks = Checks::default();
-        let checked = query.check(&mut checks);
-        checks.finish().map(|()| checked)
+        Checks::all(|checks| query.check(checks))
     }
 
     fn open() -> Filter {

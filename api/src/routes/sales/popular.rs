@@ -1,28 +1,23 @@
 //! The products that were sold most.
 
-use axum::Json as JsonAnswer;
-use axum::extract::{FromRequestParts, State};
-use axum::http::request::Parts;
 use jiff::civil::Date;
 use ordermill_domain::sales::calendar::Days;
-use ordermill_schemas::Money;
 use ordermill_store::sales::{self, Availability, RankedBy, RankedProduct, RankingQuery};
-use serde::{Deserialize, Serialize};
 use utoipa::openapi::schema::Object;
-use utoipa::{IntoParams, ToSchema};
-use uuid::Uuid;
 
-use super::{category, choice, date, days, out_of_the_calendar, query, words};
-use crate::app::Api;
-use crate::problem::Problem;
-use crate::problem_responses::problems;
+use super::{date, days, out_of_the_calendar, words};
+use crate::routes::prelude::*;
 use crate::routes::products::ProductStatus;
-use crate::validation::{Checks, limits};
 
 /// How many products a ranking has unless the client says otherwise.
 const RANKED_DEFAULT: i64 = 5;
 /// How many days it looks back on unless the client says otherwise, today among them.
 const DAYS_DEFAULT: i64 = 3;
+
+/// The route of the ranking.
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(popular_products))
+}
 
 const BY: [(&str, RankedBy); 2] = [("quantity", RankedBy::Quantity), ("revenue", RankedBy::Revenue)];
 const AVAILABILITIES: [(&str, Availability); 3] =
@@ -31,7 +26,7 @@ const AVAILABILITIES: [(&str, Availability); 3] =
 /// What a ranking is to be of.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct PopularQuery {
+struct PopularQuery {
     /// By units sold or by what was paid for them.
     #[param(schema_with = by_schema)]
     by: Option<String>,
@@ -63,13 +58,7 @@ fn availability_schema() -> Object {
     words(&AVAILABILITIES)
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for PopularQuery {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<PopularQuery, Problem> {
-        query(parts, "by")
-    }
-}
+query! { PopularQuery "by" "each parameter may stand in the query once" }
 
 /// What is asked for, with nothing wrong in it.
 #[derive(Debug, PartialEq, Eq)]
@@ -83,18 +72,18 @@ struct Asked {
 
 impl PopularQuery {
     fn check(&self, today: Date) -> Result<Asked, Problem> {
-        let mut checks = Checks::default();
-        let by = choice("by", self.by.as_deref(), &BY, &mut checks);
-        let count = number("days", self.days.as_deref(), DAYS_DEFAULT, &limits::DAYS, &mut checks);
-        let from = date("from", self.from.as_deref(), &mut checks);
-        let to = date("to", self.to.as_deref(), &mut checks);
-        let category = category(self.category.as_deref(), &mut checks);
-        let availability = choice("availability", self.availability.as_deref(), &AVAILABILITIES, &mut checks);
-        let limit = number("limit", self.limit.as_deref(), RANKED_DEFAULT, &limits::PAGE, &mut checks);
-        checks.finish()?;
-        let mut checks = Checks::default();
-        let days = days(from, to, today, |to| Ok(Days::up_to(to, count)?.from), &mut checks)?;
-        checks.finish()?;
+        let (by, count, from, to, category, availability, limit) = Checks::all(|checks| {
+            (
+                checks.choice("by", self.by.as_deref(), &BY),
+                number("days", self.days.as_deref(), DAYS_DEFAULT, &limits::DAYS, checks),
+                date("from", self.from.as_deref(), checks),
+                date("to", self.to.as_deref(), checks),
+                checks.category(self.category.as_deref()),
+                checks.choice("availability", self.availability.as_deref(), &AVAILABILITIES),
+                number("limit", self.limit.as_deref(), RANKED_DEFAULT, &limits::PAGE, checks),
+            )
+        })?;
+        let days = days(from, to, today, |to| Ok(Days::up_to(to, count)?.from))?;
         Ok(Asked { by, days, category, availability, limit })
     }
 }
@@ -113,55 +102,40 @@ fn number(
     number.unwrap_or(default)
 }
 
-/// A product with its place in the ranking.
-#[derive(Debug, Serialize, ToSchema)]
-struct PopularProduct {
-    /// The place, from 1. Equals in the one figure are ranked by the other, then by their ids.
-    #[schema(example = 1, minimum = 1)]
-    rank: usize,
-    /// The product.
-    product_id: Uuid,
-    /// Its name today.
-    #[schema(example = "Green tea")]
-    name: String,
-    /// Its category today.
-    #[schema(example = "FOOD")]
-    category: String,
-    /// Its price today, in the minor unit.
-    #[schema(value_type = i64, example = 9_000)]
-    price: Money,
-    /// How many can still be ordered.
-    #[schema(example = 100)]
-    stock: i64,
-    /// Whether it can be ordered.
-    status: ProductStatus,
-    /// How many were sold.
-    #[schema(example = 17)]
-    quantity: i64,
-    /// What was paid for them after all discounts, in the minor unit.
-    #[schema(value_type = i64, example = 153_000)]
-    revenue: Money,
-}
-
-impl PopularProduct {
-    fn at(index: usize, product: RankedProduct) -> PopularProduct {
-        PopularProduct {
-            rank: index + 1,
-            product_id: product.product_id,
-            name: product.name,
-            category: product.category,
-            price: product.price,
-            stock: product.stock,
-            status: ProductStatus::of(product.withdrawn, product.stock),
-            quantity: product.quantity,
-            revenue: product.revenue,
-        }
+view! {
+    /// A product with its place in the ranking.
+    struct PopularProduct of(product: RankedProduct, index: usize) {
+        /// The place, from 1. Equals in the one figure are ranked by the other, then by their ids.
+        #[schema(example = 1, minimum = 1)]
+        rank: usize = index + 1,
+        /// The product.
+        product_id: Uuid,
+        /// Its name today.
+        #[schema(example = "Green tea")]
+        name: String,
+        /// Its category today.
+        #[schema(example = "FOOD")]
+        category: String,
+        /// Its price today, in the minor unit.
+        #[schema(value_type = i64, example = 9_000)]
+        price: Money,
+        /// How many can still be ordered.
+        #[schema(example = 100)]
+        stock: i64,
+        /// Whether it can be ordered.
+        status: ProductStatus = ProductStatus::of(product.withdrawn, product.stock),
+        /// How many were sold.
+        #[schema(example = 17)]
+        quantity: i64,
+        /// What was paid for them after all discounts, in the minor unit.
+        #[schema(value_type = i64, example = 153_000)]
+        revenue: Money,
     }
 }
 
 /// A ranking with the days that it is of.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Popular {
+struct Popular {
     /// The first day.
     from: Date,
     /// The last day.
@@ -170,8 +144,6 @@ pub(super) struct Popular {
     items: Vec<PopularProduct>,
 }
 
-problems! { PopularProblems: ValidationFailed }
-
 /// Show the products that were sold most
 ///
 /// By the days on which the sales were confirmed. What was cancelled or modified since is not counted any more. New
@@ -179,12 +151,10 @@ problems! { PopularProblems: ValidationFailed }
 #[utoipa::path(
     get,
     path = "/v1/products/popular",
-    operation_id = "popular_products",
-    tag = "Products",
     params(PopularQuery),
-    responses((status = 200, description = "The ranking", body = Popular), PopularProblems),
+    responses((status = 200, description = "The ranking", body = Popular), Problems<code::ValidationFailed>),
 )]
-pub(super) async fn popular(
+async fn popular_products(
     State(api): State<Api>,
     query: PopularQuery,
 ) -> Result<JsonAnswer<Popular>, Problem> {
@@ -192,7 +162,7 @@ pub(super) async fn popular(
     let (since, until) = days.times(&api.config.time_zone).map_err(out_of_the_calendar)?;
     let ranking = RankingQuery { since, until, category, by, availability, limit };
     let products = sales::ranking(&api.journal.pool, &ranking).await?;
-    let items = products.into_iter().enumerate().map(|(index, row)| PopularProduct::at(index, row));
+    let items = products.into_iter().enumerate().map(|(index, row)| PopularProduct::of(row, index));
     Ok(JsonAnswer(Popular { from: days.from, to: days.to, items: items.collect() }))
 }
 

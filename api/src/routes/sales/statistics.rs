@@ -1,36 +1,30 @@
 //! What was sold by day, week or month.
 
-use axum::Json as JsonAnswer;
-use axum::extract::{FromRequestParts, State};
-use axum::http::request::Parts;
 use jiff::civil::Date;
 use ordermill_domain::sales::Figures;
 use ordermill_domain::sales::calendar::{Days, Period};
-use ordermill_schemas::Money;
 use ordermill_store::sales::{self, StatisticsOf};
-use serde::{Deserialize, Serialize};
 use utoipa::openapi::schema::Object;
-use utoipa::{IntoParams, ToSchema};
 
-use super::{category, choice, date, days, out_of_the_calendar, query, words};
-use crate::app::Api;
-use crate::auth::Caller;
-use crate::path;
-use crate::problem::Problem;
-use crate::problem_responses::problems;
-use crate::validation::Checks;
+use super::{date, days, out_of_the_calendar, words};
+use crate::routes::prelude::*;
 
 /// How many buckets there are unless the client says otherwise.
 const BUCKETS_DEFAULT: i64 = 30;
 /// How many buckets there are at most.
 const BUCKETS_MAX: usize = 1_000;
 
+/// The route of the statistics.
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(sales_statistics))
+}
+
 const BUCKETS: [(&str, Period); 3] = [("day", Period::Day), ("week", Period::Week), ("month", Period::Month)];
 
 /// What statistics are to be of.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct StatisticsQuery {
+struct StatisticsQuery {
     /// How long a bucket is; weeks begin on Monday.
     #[param(schema_with = bucket_schema)]
     bucket: Option<String>,
@@ -52,13 +46,7 @@ fn bucket_schema() -> Object {
     words(&BUCKETS)
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for StatisticsQuery {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<StatisticsQuery, Problem> {
-        query(parts, "bucket")
-    }
-}
+query! { StatisticsQuery "bucket" "each parameter may stand in the query once" }
 
 /// What is asked for, with nothing wrong in it.
 #[derive(Debug, PartialEq, Eq)]
@@ -70,24 +58,20 @@ struct Asked {
 
 impl StatisticsQuery {
     fn check(&self, today: Date) -> Result<Asked, Problem> {
-        let mut checks = Checks::default();
-        let period = choice("bucket", self.bucket.as_deref(), &BUCKETS, &mut checks);
-        let from = date("from", self.from.as_deref(), &mut checks);
-        let to = date("to", self.to.as_deref(), &mut checks);
-        let of = self.subject(&mut checks);
-        checks.finish()?;
-        let mut checks = Checks::default();
-        let first = |to| period.before(to, BUCKETS_DEFAULT - 1);
-        let days = days(from, to, today, first, &mut checks)?;
-        checks.finish()?;
-        let mut checks = Checks::default();
-        let starts = days.periods(period, BUCKETS_MAX).map_err(out_of_the_calendar)?;
-        if starts.is_none() {
+        let (period, from, to, of) = Checks::all(|checks| {
+            (
+                checks.choice("bucket", self.bucket.as_deref(), &BUCKETS),
+                date("from", self.from.as_deref(), checks),
+                date("to", self.to.as_deref(), checks),
+                self.subject(checks),
+            )
+        })?;
+        let days = days(from, to, today, |to| period.before(to, BUCKETS_DEFAULT - 1))?;
+        let starts = days.periods(period, BUCKETS_MAX).map_err(out_of_the_calendar)?.ok_or_else(|| {
             let detail = format!("must be nearer to `to`: there are at most {BUCKETS_MAX} buckets");
-            checks.refuse("from", "OUT_OF_RANGE", detail);
-        }
-        checks.finish()?;
-        Ok(Asked { days, starts: starts.unwrap_or_default(), of })
+            Checks::refusal("from", "OUT_OF_RANGE", detail)
+        })?;
+        Ok(Asked { days, starts, of })
     }
 
     fn subject(&self, checks: &mut Checks) -> StatisticsOf {
@@ -95,7 +79,7 @@ impl StatisticsQuery {
         if product_id == Some(None) {
             checks.refuse("product_id", "MALFORMED", "must be the id of a product");
         }
-        let category = category(self.category.as_deref(), checks);
+        let category = checks.category(self.category.as_deref());
         match (product_id.flatten(), category) {
             (Some(product_id), category) => StatisticsOf::Product { product_id, category },
             (None, Some(category)) => StatisticsOf::Category(category),
@@ -122,12 +106,10 @@ struct SalesBucket {
 
 /// Statistics.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Statistics {
+struct Statistics {
     /// The buckets, oldest first, empty ones included.
     items: Vec<SalesBucket>,
 }
-
-problems! { StatisticsProblems: Unauthenticated, ValidationFailed }
 
 /// Show what was sold by day, week or month
 ///
@@ -136,13 +118,13 @@ problems! { StatisticsProblems: Unauthenticated, ValidationFailed }
 #[utoipa::path(
     get,
     path = "/v1/statistics/sales",
-    operation_id = "sales_statistics",
-    tag = "Statistics",
     params(StatisticsQuery),
-    responses((status = 200, description = "The buckets", body = Statistics), StatisticsProblems),
-    security(("api_key" = [])),
+    responses(
+        (status = 200, description = "The buckets", body = Statistics),
+        Problems<(Caller, code::ValidationFailed)>,
+    ),
 )]
-pub(super) async fn statistics(
+async fn sales_statistics(
     State(api): State<Api>,
     _caller: Caller,
     query: StatisticsQuery,

@@ -4,32 +4,23 @@ use jiff::Timestamp;
 use ordermill_pipeline::log::{RecordPlace, RequestRef};
 use ordermill_schemas::Money;
 use ordermill_store::timeline::{BalanceEntryRow, DeadLetterRow};
-use serde::Serialize;
 use serde_json::Value;
-use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// The HTTP request that wrote an event.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = TimelineRequest)]
-pub struct RequestView {
-    /// Its id, as its answer said in `X-Request-Id`.
-    pub request_id: Uuid,
-    /// Its method and route.
-    #[schema(required = true, example = "POST /v1/orders")]
-    pub route: Option<&'static str>,
-    /// Its `Idempotency-Key`, where it had one.
-    #[schema(required = true, example = "cart-4711")]
-    pub idempotency_key: Option<String>,
-}
+use crate::view::view;
 
-impl RequestView {
-    pub(super) fn of(event_type: &str, request: RequestRef) -> RequestView {
-        RequestView {
-            request_id: request.id,
-            route: route(event_type),
-            idempotency_key: request.idempotency_key,
-        }
+view! {
+    /// The HTTP request that wrote an event.
+    #[schema(as = TimelineRequest)]
+    pub struct RequestView of(request: RequestRef, event_type: &str) {
+        /// Its id, as its answer said in `X-Request-Id`.
+        pub request_id: Uuid = request.id,
+        /// Its method and route.
+        #[schema(required = true, example = "POST /v1/orders")]
+        pub route: Option<&'static str> = route(event_type),
+        /// Its `Idempotency-Key`, where it had one.
+        #[schema(required = true, example = "cart-4711")]
+        pub idempotency_key: Option<String>,
     }
 }
 
@@ -45,100 +36,73 @@ fn route(event_type: &str) -> Option<&'static str> {
     })
 }
 
-/// A place in Kafka.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct KafkaPlace {
-    /// The topic, without the installation's prefix.
-    #[schema(example = "orders")]
-    pub topic: String,
-    /// The partition.
-    #[schema(example = 3)]
-    pub partition: i16,
-    /// The offset.
-    #[schema(example = 128)]
-    pub offset: i64,
-}
-
-impl From<RecordPlace> for KafkaPlace {
-    fn from(place: RecordPlace) -> KafkaPlace {
-        KafkaPlace { topic: place.topic, partition: place.partition, offset: place.offset }
+view! {
+    /// A place in Kafka.
+    pub struct KafkaPlace from place: RecordPlace {
+        /// The topic, without the installation's prefix.
+        #[schema(example = "orders")]
+        pub topic: String,
+        /// The partition.
+        #[schema(example = 3)]
+        pub partition: i16,
+        /// The offset.
+        #[schema(example = 128)]
+        pub offset: i64,
     }
 }
 
-/// An entry of the balance's history.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = TimelineBalanceEntry)]
-pub struct BalanceEntry {
-    /// The entry.
-    pub entry_id: Uuid,
-    /// `USED` or `REFUNDED`.
-    #[schema(example = "USED")]
-    pub kind: String,
-    /// How much, above 0.
-    #[schema(value_type = i64, example = 12_000)]
-    pub amount: Money,
-    /// Available and held after it.
-    #[schema(value_type = i64, example = 38_000)]
-    pub balance_after: Money,
-    /// When.
-    pub created_at: Timestamp,
-}
-
-impl From<BalanceEntryRow> for BalanceEntry {
-    fn from(row: BalanceEntryRow) -> BalanceEntry {
-        let BalanceEntryRow { entry_id, kind, amount, balance_after, created_at } = row;
-        BalanceEntry { entry_id, kind, amount, balance_after, created_at }
+view! {
+    /// An entry of the balance's history.
+    #[schema(as = TimelineBalanceEntry)]
+    pub struct BalanceEntry from row: BalanceEntryRow {
+        /// The entry.
+        pub entry_id: Uuid,
+        /// `USED` or `REFUNDED`.
+        #[schema(example = "USED")]
+        pub kind: String,
+        /// How much, above 0.
+        #[schema(value_type = i64, example = 12_000)]
+        pub amount: Money,
+        /// Available and held after it.
+        #[schema(value_type = i64, example = 38_000)]
+        pub balance_after: Money,
+        /// When.
+        pub created_at: Timestamp,
     }
 }
 
-/// A message that a group could not apply.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = TimelineDeadLetter)]
-pub struct DeadLetter {
-    /// The dead letter.
-    pub dead_letter_id: Uuid,
-    /// The group.
-    #[schema(example = "stock")]
-    pub group: String,
-    /// Where the message lies.
-    pub kafka: KafkaPlace,
-    /// Its type, as its headers say.
-    #[schema(required = true, example = "order.placed")]
-    pub event_type: Option<String>,
-    /// Why it was not applied, for programs; a message that only waits has not failed.
-    #[schema(required = true, example = "RULE")]
-    pub code: Option<String>,
-    /// The same for operators.
-    #[schema(required = true)]
-    pub error: Option<String>,
-    /// How many attempts were made.
-    #[schema(example = 1)]
-    pub attempts: i32,
-    /// When the first attempt failed.
-    #[schema(required = true)]
-    pub first_failed_at: Option<Timestamp>,
-    /// When the last attempt failed.
-    #[schema(required = true)]
-    pub last_failed_at: Option<Timestamp>,
-    /// What became of it.
-    #[schema(example = "PARKED")]
-    pub state: String,
-}
-
-impl From<DeadLetterRow> for DeadLetter {
-    fn from(row: DeadLetterRow) -> DeadLetter {
-        DeadLetter {
-            dead_letter_id: row.dead_letter_id,
-            group: row.group,
-            kafka: KafkaPlace::from(row.place),
-            event_type: row.event_type,
-            code: row.code,
-            error: row.error,
-            attempts: row.attempts,
-            first_failed_at: row.first_failed_at,
-            last_failed_at: row.last_failed_at,
-            state: row.state,
-        }
+view! {
+    /// A message that a group could not apply.
+    #[schema(as = TimelineDeadLetter)]
+    pub struct DeadLetter from row: DeadLetterRow {
+        /// The dead letter.
+        pub dead_letter_id: Uuid,
+        /// The group.
+        #[schema(example = "stock")]
+        pub group: String,
+        /// Where the message lies.
+        pub kafka: KafkaPlace = row.place.into(),
+        /// Its type, as its headers say.
+        #[schema(required = true, example = "order.placed")]
+        pub event_type: Option<String>,
+        /// Why it was not applied, for programs; a message that only waits has not failed.
+        #[schema(required = true, example = "RULE")]
+        pub code: Option<String>,
+        /// The same for operators.
+        #[schema(required = true)]
+        pub error: Option<String>,
+        /// How many attempts were made.
+        #[schema(example = 1)]
+        pub attempts: i32,
+        /// When the first attempt failed.
+        #[schema(required = true)]
+        pub first_failed_at: Option<Timestamp>,
+        /// When the last attempt failed.
+        #[schema(required = true)]
+        pub last_failed_at: Option<Timestamp>,
+        /// What became of it.
+        #[schema(example = "PARKED")]
+        pub state: String,
     }
 }
 
