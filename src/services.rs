@@ -218,13 +218,13 @@ fn words() -> Vec<String> {
         ["admin", "user", "gateway", "dead_letter.recorded"].map(str::to_owned).to_vec();
     words.extend(topics::names(&ordermill_workers::groups()));
     words.extend(CATALOGUE.iter().map(|known| known.name.to_owned()));
-    words.extend(Worker::ALL.into_iter().map(|worker| format!("worker:{}", worker.name())));
+    words.extend(Worker::ALL.iter().map(|worker| format!("worker:{}", worker.name())));
     words
 }
 
 /// The roles that must give signs of life for the pipeline to be ready.
 fn roles() -> Vec<String> {
-    let workers = Worker::ALL.into_iter().map(|worker| format!("worker:{}", worker.name()));
+    let workers = Worker::ALL.iter().map(|worker| format!("worker:{}", worker.name()));
     std::iter::once("relay".to_owned()).chain(workers).collect()
 }
 

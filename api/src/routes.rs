@@ -10,6 +10,7 @@ mod payments;
 mod products;
 mod sales;
 mod shipments;
+mod stock;
 mod users;
 mod verification;
 
@@ -23,18 +24,20 @@ use crate::app::Api;
 use crate::observe;
 use crate::openapi::Document;
 
+macro_rules! of_capabilities {
+    ($($noun:ident $Name:ident $(($($part:ident $Part:ident),+))?;)+) => {
+        OpenApiRouter::new()$(.merge($noun::routes())$($(.merge($part::routes()))+)?)+
+    };
+}
+
 /// Every route that the document describes. The full path stands at each, since nested routers of one prefix lose
 /// paths (utoipa issue 1459).
 fn documented() -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(Document::openapi())
+        .merge(ordermill_schemas::capabilities!(of_capabilities))
         .merge(users::routes())
-        .merge(balances::routes())
-        .merge(products::routes())
         .merge(sales::routes())
-        .merge(orders::routes())
         .merge(shipments::routes())
-        .merge(coupons::routes())
-        .merge(payments::routes())
         .merge(dead_letters::routes())
         .merge(operations::routes())
         .merge(verification::routes())

@@ -13,9 +13,27 @@ pub trait Aggregate: Clone + PartialEq + Serialize + DeserializeOwned + Send + S
     /// What it is called; its table has that name.
     const NOUN: &'static str;
 
+    /// What one of them is called: `order`.
+    const NAME: &'static str;
+
     /// The member of the document that is large and seldom changes. It is not written where it stays as it is, so it is
     /// left out by `Serialize` and told by [`Aggregate::bulk`].
     const BULK: Option<&'static str> = None;
+
+    /// The aggregate whose documents name keys of this one: whoever loads those needs these as well.
+    const FOLLOWS: Option<Follows> = None;
+
+    /// What its documents are made of.
+    const MADE_OF: MadeOf = MadeOf::OneHistory;
+
+    /// The column of the aggregate whose history it is a part of.
+    const OWNER: &'static str = "key";
+
+    /// The path of what a summary counts documents by, as SQL/JSON writes it: `$.status`.
+    const COUNTED_BY: Option<&'static str> = None;
+
+    /// What a summary adds up: names, each with the path of its figures.
+    const SUMS: &'static [(&'static str, &'static str)] = &[];
 
     /// That member as JSON.
     fn bulk(&self) -> Option<Result<String, serde_json::Error>> {
@@ -32,11 +50,83 @@ pub trait Aggregate: Clone + PartialEq + Serialize + DeserializeOwned + Send + S
     }
 }
 
+/// Where keys of an aggregate stand in the documents of another one, `of`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follows {
+    /// In a member; `given` that another member has that value.
+    Member {
+        /// The noun of those documents.
+        of: &'static str,
+        /// The member.
+        member: &'static str,
+        /// Another member and its value.
+        given: Option<(&'static str, &'static str)>,
+    },
+    /// In a member of every line, of the bulk and of a further list.
+    Lines {
+        /// The noun of those documents.
+        of: &'static str,
+        /// The member of a line.
+        member: &'static str,
+        /// The path of the further list: `change,taken`.
+        further: &'static str,
+    },
+}
+
+/// What documents are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MadeOf {
+    /// Each of the history of one aggregate.
+    OneHistory,
+    /// Each of events that are in the histories of several aggregates.
+    SeveralHistories,
+    /// Each counts what is in many histories.
+    Sums,
+}
+
+/// What is known of a kind of aggregate without having one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// [`Aggregate::NOUN`].
+    pub noun: &'static str,
+    /// [`Aggregate::NAME`].
+    pub name: &'static str,
+    /// [`Aggregate::BULK`].
+    pub bulk: Option<&'static str>,
+    /// [`Aggregate::FOLLOWS`].
+    pub follows: Option<Follows>,
+    /// [`Aggregate::MADE_OF`].
+    pub made_of: MadeOf,
+    /// [`Aggregate::OWNER`].
+    pub owner: &'static str,
+    /// [`Aggregate::COUNTED_BY`].
+    pub counted_by: Option<&'static str>,
+    /// [`Aggregate::SUMS`].
+    pub sums: &'static [(&'static str, &'static str)],
+}
+
+impl Kind {
+    /// That of an aggregate.
+    #[must_use]
+    pub const fn of<A: Aggregate>() -> Kind {
+        Kind {
+            noun: A::NOUN,
+            name: A::NAME,
+            bulk: A::BULK,
+            follows: A::FOLLOWS,
+            made_of: A::MADE_OF,
+            owner: A::OWNER,
+            counted_by: A::COUNTED_BY,
+            sums: A::SUMS,
+        }
+    }
+}
+
 /// A document as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
-    /// The aggregate's noun.
-    pub noun: &'static str,
+    /// The kind of aggregate.
+    pub kind: &'static Kind,
     /// Its key.
     pub key: Uuid,
     /// Its state, as JSON without the bulk.
@@ -82,17 +172,14 @@ pub enum DocumentError {
 
 /// Some aggregates in memory, as far as a decision touches them.
 pub trait Documents: Clone + Default + Send + Sync + 'static {
-    /// The nouns of its aggregates.
-    const NOUNS: &'static [&'static str];
+    /// The kinds of its aggregates.
+    const KINDS: &'static [Kind];
 
     /// Takes in a document as it is stored. One of another noun is left out.
     ///
     /// # Errors
     /// [`DocumentError::Unreadable`].
     fn put(&mut self, noun: &str, key: Uuid, state: &str, bulk: Option<&str>) -> Result<(), DocumentError>;
-
-    /// The member of that noun's documents that is kept as their bulk.
-    fn bulk_member(noun: &str) -> Option<&'static str>;
 
     /// The documents that are not as they were `before`.
     ///
@@ -133,7 +220,12 @@ pub fn write<A: Aggregate>(key: Uuid, after: &A, before: Option<&A>) -> Result<D
     let state = serde_json::to_string(after).map_err(unwritable)?;
     let bulk = after.bulk().transpose().map_err(unwritable)?;
     let known = before.and_then(Aggregate::bulk).transpose().map_err(unwritable)?;
-    Ok(Document { noun: A::NOUN, key, state, bulk: if bulk == known { None } else { bulk } })
+    Ok(Document {
+        kind: const { &Kind::of::<A>() },
+        key,
+        state,
+        bulk: if bulk == known { None } else { bulk },
+    })
 }
 
 /// Checks the rules of a document that is not as it was `before`.
@@ -146,8 +238,8 @@ pub(crate) fn check<A: Aggregate>(key: Uuid, after: &A, before: Option<&A>) -> R
 macro_rules! documents {
     ($State:ty { $($member:ident: $Aggregate:ty),+ $(,)? }) => {
         impl $crate::aggregate::Documents for $State {
-            const NOUNS: &'static [&'static str] =
-                &[$(<$Aggregate as $crate::aggregate::Aggregate>::NOUN),+];
+            const KINDS: &'static [$crate::aggregate::Kind] =
+                &[$($crate::aggregate::Kind::of::<$Aggregate>()),+];
 
             fn put(
                 &mut self,
@@ -163,15 +255,6 @@ macro_rules! documents {
                     }
                 )+
                 Ok(())
-            }
-
-            fn bulk_member(noun: &str) -> Option<&'static str> {
-                $(
-                    if noun == <$Aggregate as $crate::aggregate::Aggregate>::NOUN {
-                        return <$Aggregate as $crate::aggregate::Aggregate>::BULK;
-                    }
-                )+
-                None
             }
 
             fn changes(
@@ -222,6 +305,7 @@ mod tests {
 
     impl Aggregate for Cup {
         const NOUN: &'static str = "cups";
+        const NAME: &'static str = "cup";
         const BULK: Option<&'static str> = Some("lines");
 
         fn bulk(&self) -> Option<Result<String, serde_json::Error>> {

@@ -11,11 +11,11 @@ use ordermill_schemas::coupons::{
     CouponDiscount, CouponExpired, CouponIssued, CouponRefused, CouponReturned, CouponRevoked, CouponTerms,
 };
 use ordermill_schemas::orders::{Failure, FailureCode, OrderPlaced};
-use ordermill_schemas::{Event, Money};
+use ordermill_schemas::{Event, Money, Topic};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::aggregate::{Aggregate, documents};
+use crate::aggregate::{Aggregate, Follows, MadeOf, documents};
 use crate::capability::{Capability, Decided, Reacts};
 use crate::times;
 
@@ -50,6 +50,9 @@ pub struct Coupon {
 
 impl Aggregate for Coupon {
     const NOUN: &'static str = "coupons";
+    const NAME: &'static str = "coupon";
+    const MADE_OF: MadeOf = MadeOf::Sums;
+    const SUMS: &'static [(&'static str, &'static str)] = &[("issued", "$.issued")];
 
     fn check(&self, _before: Option<&Coupon>) -> Result<(), &'static str> {
         if (0..=self.quantity).contains(&self.issued) {
@@ -62,14 +65,23 @@ impl Aggregate for Coupon {
 
 impl Aggregate for Claim {
     const NOUN: &'static str = "coupon_claims";
+    const NAME: &'static str = "claim";
+    const COUNTED_BY: Option<&'static str> = Some("$.state");
 }
 
 impl Aggregate for CouponUse {
     const NOUN: &'static str = "coupon_uses";
+    const NAME: &'static str = "coupon-use";
+    const COUNTED_BY: Option<&'static str> = Some("$.state");
 }
 
 impl Aggregate for UserCoupon {
     const NOUN: &'static str = "user_coupons";
+    const NAME: &'static str = "user-coupon";
+    const FOLLOWS: Option<Follows> =
+        Some(Follows::Member { of: CouponUse::NOUN, member: "user_coupon_id", given: None });
+    const MADE_OF: MadeOf = MadeOf::SeveralHistories;
+    const COUNTED_BY: Option<&'static str> = Some("$.state");
 }
 
 impl Coupon {
@@ -251,6 +263,25 @@ pub fn welcome_claim_id(user_id: Uuid) -> Uuid {
 }
 
 impl Reacts for Coupons {
+    const READS: &'static [Topic] = &[Topic::Coupons, Topic::Orders, Topic::Balances];
+
+    /// What an order has used follows from its use.
+    fn keys(event: &Event) -> Vec<(&'static str, Uuid)> {
+        match event {
+            Event::CouponClaimRequested(claim) => {
+                vec![(Coupon::NOUN, claim.coupon_id), (Claim::NOUN, claim.claim_id)]
+            }
+            Event::BalanceOpened(opened) => {
+                vec![(Coupon::NOUN, WELCOME), (Claim::NOUN, welcome_claim_id(opened.user_id))]
+            }
+            Event::OrderPlaced(order) => order.user_coupon_id.map_or_else(Vec::new, |user_coupon_id| {
+                vec![(UserCoupon::NOUN, user_coupon_id), (CouponUse::NOUN, order.order_id)]
+            }),
+            Event::OrderRejecting(_) | Event::OrderCancelling(_) => vec![(CouponUse::NOUN, event.key())],
+            _ => Vec::new(),
+        }
+    }
+
     fn react(&mut self, event: &Event, _at: Timestamp) -> Vec<Decided> {
         let decision = match event {
             Event::CouponClaimRequested(claim) => self.decide(claim),
@@ -454,6 +485,8 @@ impl Coupons {
 }
 
 impl Capability for Coupons {
+    const TOPIC: Topic = Topic::Coupons;
+
     fn now(&mut self) -> &mut Timestamp {
         &mut self.now
     }

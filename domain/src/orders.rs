@@ -193,7 +193,11 @@ pub struct Order {
 
 impl Aggregate for Order {
     const NOUN: &'static str = "orders";
+    const NAME: &'static str = "order";
     const BULK: Option<&'static str> = Some("lines");
+    const COUNTED_BY: Option<&'static str> = Some("$.status");
+    const SUMS: &'static [(&'static str, &'static str)] =
+        &[("total", "$.total"), ("paid", "$.paid"), ("refunded", "$.refunded")];
 
     fn bulk(&self) -> Option<Result<String, serde_json::Error>> {
         Some(serde_json::to_string(&self.lines))
@@ -224,6 +228,18 @@ pub struct Orders {
 documents! { Orders { orders: Order, shipments: Shipment } }
 
 impl Reacts for Orders {
+    const READS: &'static [Topic] = &[Topic::Stock, Topic::Payments, Topic::Coupons];
+
+    /// All that participants say of an order, but that the gateway is about to be asked.
+    fn keys(event: &Event) -> Vec<(&'static str, Uuid)> {
+        let is_answer = !matches!(
+            event,
+            Event::PaymentRequested(_) | Event::PaymentVoiding(_) | Event::PaymentRefunding(_)
+        );
+        let order_id = event.order_id().filter(|_| is_answer);
+        order_id.map(|order_id| (Order::NOUN, order_id)).into_iter().collect()
+    }
+
     fn react(&mut self, event: &Event, at: Timestamp) -> Vec<Decided> {
         let Some(order) = event.order_id().and_then(|order_id| self.orders.get_mut(&order_id)) else {
             return Vec::new();
@@ -240,6 +256,8 @@ impl Reacts for Orders {
 }
 
 impl Capability for Orders {
+    const TOPIC: Topic = Topic::Orders;
+
     fn now(&mut self) -> &mut Timestamp {
         &mut self.now
     }

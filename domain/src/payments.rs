@@ -20,7 +20,7 @@ use ordermill_schemas::{Event, Money, Topic};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::aggregate::{Aggregate, documents};
+use crate::aggregate::{Aggregate, Follows, documents};
 use crate::capability::{Capability, Decided, Reacts};
 use crate::times;
 
@@ -42,6 +42,10 @@ pub struct Balance {
 
 impl Aggregate for Balance {
     const NOUN: &'static str = "balances";
+    const NAME: &'static str = "balance";
+    const FOLLOWS: Option<Follows> =
+        Some(Follows::Member { of: Payment::NOUN, member: "user_id", given: Some(("method", "BALANCE")) });
+    const SUMS: &'static [(&'static str, &'static str)] = &[("available", "$.available"), ("held", "$.held")];
 
     fn check(&self, _before: Option<&Balance>) -> Result<(), &'static str> {
         if self.available < 0 || self.held < 0 { Err("it would be below zero") } else { Ok(()) }
@@ -119,6 +123,10 @@ pub struct Payment {
 
 impl Aggregate for Payment {
     const NOUN: &'static str = "payments";
+    const NAME: &'static str = "payment";
+    const COUNTED_BY: Option<&'static str> = Some("$.charges[last].state");
+    const SUMS: &'static [(&'static str, &'static str)] =
+        &[("amount", "$.charges[*].amount"), ("refunded", "$.charges[*].refunded")];
 }
 
 impl Payment {
@@ -184,6 +192,22 @@ documents! { Payments { payments: Payment, balances: Balance } }
 const PLACING: i32 = 1;
 
 impl Reacts for Payments {
+    const READS: &'static [Topic] = &[Topic::Orders];
+
+    fn keys(event: &Event) -> Vec<(&'static str, Uuid)> {
+        match event {
+            Event::OrderPaymentDue(due) if due.payment_method == PaymentMethod::Balance => {
+                vec![(Payment::NOUN, due.order_id), (Balance::NOUN, due.user_id)]
+            }
+            Event::OrderPaymentDue(_)
+            | Event::OrderRejecting(_)
+            | Event::OrderCancelling(_)
+            | Event::OrderModificationApplying(_)
+            | Event::OrderModificationRefusing(_) => vec![(Payment::NOUN, event.key())],
+            _ => Vec::new(),
+        }
+    }
+
     fn react(&mut self, event: &Event, _at: Timestamp) -> Vec<Decided> {
         let decision = match event {
             Event::OrderPaymentDue(due) => self.request(due),
@@ -345,6 +369,8 @@ impl Payments {
 }
 
 impl Capability for Payments {
+    const TOPIC: Topic = Topic::Payments;
+
     fn now(&mut self) -> &mut Timestamp {
         &mut self.now
     }

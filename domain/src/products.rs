@@ -33,6 +33,7 @@ pub struct Product {
 
 impl Aggregate for Product {
     const NOUN: &'static str = "products";
+    const NAME: &'static str = "product";
 }
 
 /// What is to be changed of a product; what is `None` stays.

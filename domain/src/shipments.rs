@@ -28,4 +28,6 @@ pub struct Shipment {
 
 impl Aggregate for Shipment {
     const NOUN: &'static str = "shipments";
+    const NAME: &'static str = "shipment";
+    const OWNER: &'static str = "order_id";
 }

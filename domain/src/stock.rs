@@ -5,7 +5,6 @@ mod goods;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use ordermill_schemas::Event;
 use ordermill_schemas::orders::{
     Failure, FailureCode, OrderLine, OrderModificationApplying, OrderModificationRefusing, OrderModifying,
     OrderPlaced,
@@ -14,10 +13,11 @@ use ordermill_schemas::stock::{
     StockChangeRefused, StockChangeReleased, StockChangeReserved, StockChanged, StockDeducted, StockLine,
     StockRefused, StockReleased, StockReserved,
 };
+use ordermill_schemas::{Event, Topic};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::aggregate::{Aggregate, documents};
+use crate::aggregate::{Aggregate, Follows, MadeOf, documents};
 use crate::capability::{Capability, Decided, Reacts};
 use crate::products::Product;
 
@@ -40,6 +40,16 @@ pub struct Shelf {
 
 impl Aggregate for Shelf {
     const NOUN: &'static str = "stock";
+    const NAME: &'static str = "stock";
+    const FOLLOWS: Option<Follows> =
+        Some(Follows::Lines { of: Reservation::NOUN, member: "product_id", further: "change,taken" });
+    const MADE_OF: MadeOf = MadeOf::Sums;
+    const SUMS: &'static [(&'static str, &'static str)] = &[
+        ("on_hand", "$.on_hand"),
+        ("reserved", "$.reserved"),
+        ("deducted", "$.deducted"),
+        ("received", "$.received"),
+    ];
 
     fn check(&self, _before: Option<&Shelf>) -> Result<(), &'static str> {
         if self.on_hand < 0 || self.reserved < 0 || self.deducted < 0 {
@@ -103,6 +113,8 @@ pub struct Reservation {
 
 impl Aggregate for Reservation {
     const NOUN: &'static str = "stock_reservations";
+    const NAME: &'static str = "reservation";
+    const COUNTED_BY: Option<&'static str> = Some("$.state");
     const BULK: Option<&'static str> = Some("lines");
 
     fn bulk(&self) -> Option<Result<String, serde_json::Error>> {
@@ -128,6 +140,24 @@ documents! { Stock { reservations: Reservation, products: Product, shelves: Shel
 /// Who is told to give back and was never asked, since the question was discarded as a dead letter, refuses: somebody waits for
 /// an answer.
 impl Reacts for Stock {
+    const READS: &'static [Topic] = &[Topic::Orders, Topic::Payments];
+
+    /// The shelves of what is reserved follow from the reservation.
+    fn keys(event: &Event) -> Vec<(&'static str, Uuid)> {
+        let lines = match event {
+            Event::OrderPlaced(order) => order.lines.as_slice(),
+            Event::OrderModifying(order) => order.lines.as_slice(),
+            Event::PaymentCompleted(_)
+            | Event::OrderRejecting(_)
+            | Event::OrderCancelling(_)
+            | Event::OrderModificationApplying(_)
+            | Event::OrderModificationRefusing(_) => &[],
+            _ => return Vec::new(),
+        };
+        let reservation = event.order_id().map(|order_id| (Reservation::NOUN, order_id));
+        reservation.into_iter().chain(lines.iter().map(|line| (Shelf::NOUN, line.product_id))).collect()
+    }
+
     fn react(&mut self, event: &Event, _at: Timestamp) -> Vec<Decided> {
         let decision = match event {
             Event::OrderPlaced(order) => self.reserve(order),
@@ -258,6 +288,8 @@ impl Stock {
 }
 
 impl Capability for Stock {
+    const TOPIC: Topic = Topic::Stock;
+
     fn now(&mut self) -> &mut Timestamp {
         &mut self.now
     }

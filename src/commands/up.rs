@@ -209,7 +209,7 @@ async fn serve(
     });
     let mut workers = tokio::spawn({
         let services = services.clone();
-        async move { services.run_workers(&Worker::ALL, &GatewayConfig::new(&gateway_url)).await }
+        async move { services.run_workers(Worker::ALL, &GatewayConfig::new(&gateway_url)).await }
     });
     let mut api = tokio::spawn({
         let services = services.clone();

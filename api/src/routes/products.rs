@@ -2,7 +2,6 @@
 
 mod change;
 mod list;
-mod stock;
 
 use axum::Json as JsonAnswer;
 use axum::extract::State;
@@ -39,7 +38,6 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(show))
         .merge(list::routes())
         .merge(change::routes())
-        .merge(stock::routes())
 }
 
 /// A product to be added.
@@ -106,7 +104,7 @@ impl ProductStatus {
 /// A product.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Product)]
-struct ProductView {
+pub(super) struct ProductView {
     /// The product.
     product_id: Uuid,
     /// The name.

@@ -84,7 +84,7 @@ async fn write<H: Handler>(
     events: &[Received],
     now: Timestamp,
 ) -> Result<Handled, HandlerError> {
-    let loaded = load(&mut *connection, H::TABLES, &keys(handler, events), Lock::ForUpdate).await?;
+    let loaded = load(&mut *connection, H::tables(), &keys(handler, events), Lock::ForUpdate).await?;
     let batch = Batch { events, now, partitions: runtime.journal.partitions, tells_effects: true };
     let handled = decide(handler, &loaded, &batch)?;
     let mut statement = Statement::default();
@@ -106,7 +106,7 @@ pub(super) async fn foresee<H: Handler>(
     now: Timestamp,
 ) -> Result<Vec<Attempt>, HandlerError> {
     let (mut attempts, events) = receive(records);
-    let loaded = load(connection, H::TABLES, &keys(handler, &events), Lock::None).await?;
+    let loaded = load(connection, H::tables(), &keys(handler, &events), Lock::None).await?;
     let decide = |events: &[Received]| {
         let batch = Batch { events, now, partitions: runtime.journal.partitions, tells_effects: true };
         decide(handler, &loaded, &batch)

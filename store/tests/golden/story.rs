@@ -413,7 +413,10 @@ impl Story {
             self.coupons.changes(&Coupons::default()),
         ];
         for document in all.into_iter().flat_map(Result::unwrap) {
-            documents.entry(document.noun).or_default().insert(document.key, (document.state, document.bulk));
+            documents
+                .entry(document.kind.noun)
+                .or_default()
+                .insert(document.key, (document.state, document.bulk));
         }
         documents
     }

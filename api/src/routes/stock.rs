@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::ProductView;
+use super::products::ProductView;
 use crate::app::Api;
 use crate::auth::Admin;
 use crate::body::whole;
@@ -27,7 +27,7 @@ use crate::request::RequestContext;
 use crate::validation::{Checks, limits};
 
 /// The route of adjustments.
-pub(super) fn routes() -> OpenApiRouter<Api> {
+pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(adjust))
 }
 
