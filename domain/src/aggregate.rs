@@ -10,32 +10,13 @@ use uuid::Uuid;
 
 /// A kind of aggregate.
 pub trait Aggregate: Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// What is known of it without having one.
+    const KIND: Kind;
+
     /// What it is called; its table has that name.
-    const NOUN: &'static str;
+    const NOUN: &'static str = Self::KIND.noun;
 
-    /// What one of them is called: `order`.
-    const NAME: &'static str;
-
-    /// The member of the document that is large and seldom changes. It is not written where it stays as it is, so it is
-    /// left out by `Serialize` and told by [`Aggregate::bulk`].
-    const BULK: Option<&'static str> = None;
-
-    /// The aggregate whose documents name keys of this one: whoever loads those needs these as well.
-    const FOLLOWS: Option<Follows> = None;
-
-    /// What its documents are made of.
-    const MADE_OF: MadeOf = MadeOf::OneHistory;
-
-    /// The column of the aggregate whose history it is a part of.
-    const OWNER: &'static str = "key";
-
-    /// The path of what a summary counts documents by, as SQL/JSON writes it: `$.status`.
-    const COUNTED_BY: Option<&'static str> = None;
-
-    /// What a summary adds up: names, each with the path of its figures.
-    const SUMS: &'static [(&'static str, &'static str)] = &[];
-
-    /// That member as JSON.
+    /// The bulk as JSON, where it has one.
     fn bulk(&self) -> Option<Result<String, serde_json::Error>> {
         None
     }
@@ -87,38 +68,31 @@ pub enum MadeOf {
 /// What is known of a kind of aggregate without having one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
-    /// [`Aggregate::NOUN`].
+    /// What it is called; its table has that name.
     pub noun: &'static str,
-    /// [`Aggregate::NAME`].
+    /// What one of them is called: `order`.
     pub name: &'static str,
-    /// [`Aggregate::BULK`].
+    /// The member of the document that is large and seldom changes. It is not written where it stays as it is, so it is
+    /// left out by `Serialize` and told by [`Aggregate::bulk`].
     pub bulk: Option<&'static str>,
-    /// [`Aggregate::FOLLOWS`].
+    /// The aggregate whose documents name keys of this one: whoever loads those needs these as well.
     pub follows: Option<Follows>,
-    /// [`Aggregate::MADE_OF`].
+    /// What its documents are made of.
     pub made_of: MadeOf,
-    /// [`Aggregate::OWNER`].
+    /// The column of the aggregate whose history it is a part of.
     pub owner: &'static str,
-    /// [`Aggregate::COUNTED_BY`].
+    /// The path of what a summary counts documents by, as SQL/JSON writes it below `$`.
     pub counted_by: Option<&'static str>,
-    /// [`Aggregate::SUMS`].
-    pub sums: &'static [(&'static str, &'static str)],
+    /// The paths of what a summary adds up; their last members are its names.
+    pub sums: &'static [&'static str],
 }
 
 impl Kind {
-    /// That of an aggregate.
+    /// What most kinds are: made of histories of their own, without anything else.
     #[must_use]
-    pub const fn of<A: Aggregate>() -> Kind {
-        Kind {
-            noun: A::NOUN,
-            name: A::NAME,
-            bulk: A::BULK,
-            follows: A::FOLLOWS,
-            made_of: A::MADE_OF,
-            owner: A::OWNER,
-            counted_by: A::COUNTED_BY,
-            sums: A::SUMS,
-        }
+    pub const fn new(noun: &'static str, name: &'static str) -> Kind {
+        let (made_of, owner) = (MadeOf::OneHistory, "key");
+        Kind { noun, name, bulk: None, follows: None, made_of, owner, counted_by: None, sums: &[] }
     }
 }
 
@@ -200,7 +174,7 @@ pub trait Documents: Clone + Default + Send + Sync + 'static {
 /// # Errors
 /// [`DocumentError::Unreadable`].
 pub fn read<A: Aggregate>(key: Uuid, state: &str, bulk: Option<&str>) -> Result<A, DocumentError> {
-    let joined = match (A::BULK, bulk) {
+    let joined = match (A::KIND.bulk, bulk) {
         (Some(member), Some(bulk)) => {
             let rest = state.trim_start().strip_prefix('{').unwrap_or_default().trim_start();
             let separator = if rest.starts_with('}') { "" } else { "," };
@@ -220,12 +194,7 @@ pub fn write<A: Aggregate>(key: Uuid, after: &A, before: Option<&A>) -> Result<D
     let state = serde_json::to_string(after).map_err(unwritable)?;
     let bulk = after.bulk().transpose().map_err(unwritable)?;
     let known = before.and_then(Aggregate::bulk).transpose().map_err(unwritable)?;
-    Ok(Document {
-        kind: const { &Kind::of::<A>() },
-        key,
-        state,
-        bulk: if bulk == known { None } else { bulk },
-    })
+    Ok(Document { kind: const { &A::KIND }, key, state, bulk: if bulk == known { None } else { bulk } })
 }
 
 /// Checks the rules of a document that is not as it was `before`.
@@ -239,7 +208,7 @@ macro_rules! documents {
     ($State:ty { $($member:ident: $Aggregate:ty),+ $(,)? }) => {
         impl $crate::aggregate::Documents for $State {
             const KINDS: &'static [$crate::aggregate::Kind] =
-                &[$($crate::aggregate::Kind::of::<$Aggregate>()),+];
+                &[$(<$Aggregate as $crate::aggregate::Aggregate>::KIND),+];
 
             fn put(
                 &mut self,
@@ -304,9 +273,7 @@ mod tests {
     }
 
     impl Aggregate for Cup {
-        const NOUN: &'static str = "cups";
-        const NAME: &'static str = "cup";
-        const BULK: Option<&'static str> = Some("lines");
+        const KIND: Kind = Kind { bulk: Some("lines"), ..Kind::new("cups", "cup") };
 
         fn bulk(&self) -> Option<Result<String, serde_json::Error>> {
             Some(serde_json::to_string(&self.lines))

@@ -15,7 +15,7 @@ use ordermill_schemas::{Event, Money, Topic};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::aggregate::{Aggregate, Follows, MadeOf, documents};
+use crate::aggregate::{Aggregate, Follows, Kind, MadeOf, documents};
 use crate::capability::{Capability, Decided, Reacts};
 use crate::times;
 
@@ -49,10 +49,7 @@ pub struct Coupon {
 }
 
 impl Aggregate for Coupon {
-    const NOUN: &'static str = "coupons";
-    const NAME: &'static str = "coupon";
-    const MADE_OF: MadeOf = MadeOf::Sums;
-    const SUMS: &'static [(&'static str, &'static str)] = &[("issued", "$.issued")];
+    const KIND: Kind = Kind { made_of: MadeOf::Sums, sums: &["issued"], ..Kind::new("coupons", "coupon") };
 
     fn check(&self, _before: Option<&Coupon>) -> Result<(), &'static str> {
         if (0..=self.quantity).contains(&self.issued) {
@@ -64,24 +61,20 @@ impl Aggregate for Coupon {
 }
 
 impl Aggregate for Claim {
-    const NOUN: &'static str = "coupon_claims";
-    const NAME: &'static str = "claim";
-    const COUNTED_BY: Option<&'static str> = Some("$.state");
+    const KIND: Kind = Kind { counted_by: Some("state"), ..Kind::new("coupon_claims", "claim") };
 }
 
 impl Aggregate for CouponUse {
-    const NOUN: &'static str = "coupon_uses";
-    const NAME: &'static str = "coupon-use";
-    const COUNTED_BY: Option<&'static str> = Some("$.state");
+    const KIND: Kind = Kind { counted_by: Some("state"), ..Kind::new("coupon_uses", "coupon-use") };
 }
 
 impl Aggregate for UserCoupon {
-    const NOUN: &'static str = "user_coupons";
-    const NAME: &'static str = "user-coupon";
-    const FOLLOWS: Option<Follows> =
-        Some(Follows::Member { of: CouponUse::NOUN, member: "user_coupon_id", given: None });
-    const MADE_OF: MadeOf = MadeOf::SeveralHistories;
-    const COUNTED_BY: Option<&'static str> = Some("$.state");
+    const KIND: Kind = Kind {
+        follows: Some(Follows::Member { of: CouponUse::NOUN, member: "user_coupon_id", given: None }),
+        made_of: MadeOf::SeveralHistories,
+        counted_by: Some("state"),
+        ..Kind::new("user_coupons", "user-coupon")
+    };
 }
 
 impl Coupon {

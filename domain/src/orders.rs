@@ -17,7 +17,7 @@ use ordermill_schemas::{Event, Money, Topic};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::aggregate::{Aggregate, documents};
+use crate::aggregate::{Aggregate, Kind, documents};
 use crate::capability::{Capability, Decided, Reacts};
 use crate::shipments::Shipment;
 use crate::{pricing, times};
@@ -192,12 +192,12 @@ pub struct Order {
 }
 
 impl Aggregate for Order {
-    const NOUN: &'static str = "orders";
-    const NAME: &'static str = "order";
-    const BULK: Option<&'static str> = Some("lines");
-    const COUNTED_BY: Option<&'static str> = Some("$.status");
-    const SUMS: &'static [(&'static str, &'static str)] =
-        &[("total", "$.total"), ("paid", "$.paid"), ("refunded", "$.refunded")];
+    const KIND: Kind = Kind {
+        bulk: Some("lines"),
+        counted_by: Some("status"),
+        sums: &["total", "paid", "refunded"],
+        ..Kind::new("orders", "order")
+    };
 
     fn bulk(&self) -> Option<Result<String, serde_json::Error>> {
         Some(serde_json::to_string(&self.lines))

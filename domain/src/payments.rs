@@ -20,7 +20,7 @@ use ordermill_schemas::{Event, Money, Topic};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::aggregate::{Aggregate, Follows, documents};
+use crate::aggregate::{Aggregate, Follows, Kind, documents};
 use crate::capability::{Capability, Decided, Reacts};
 use crate::times;
 
@@ -41,11 +41,15 @@ pub struct Balance {
 }
 
 impl Aggregate for Balance {
-    const NOUN: &'static str = "balances";
-    const NAME: &'static str = "balance";
-    const FOLLOWS: Option<Follows> =
-        Some(Follows::Member { of: Payment::NOUN, member: "user_id", given: Some(("method", "BALANCE")) });
-    const SUMS: &'static [(&'static str, &'static str)] = &[("available", "$.available"), ("held", "$.held")];
+    const KIND: Kind = Kind {
+        follows: Some(Follows::Member {
+            of: Payment::NOUN,
+            member: "user_id",
+            given: Some(("method", "BALANCE")),
+        }),
+        sums: &["available", "held"],
+        ..Kind::new("balances", "balance")
+    };
 
     fn check(&self, _before: Option<&Balance>) -> Result<(), &'static str> {
         if self.available < 0 || self.held < 0 { Err("it would be below zero") } else { Ok(()) }
@@ -122,11 +126,11 @@ pub struct Payment {
 }
 
 impl Aggregate for Payment {
-    const NOUN: &'static str = "payments";
-    const NAME: &'static str = "payment";
-    const COUNTED_BY: Option<&'static str> = Some("$.charges[last].state");
-    const SUMS: &'static [(&'static str, &'static str)] =
-        &[("amount", "$.charges[*].amount"), ("refunded", "$.charges[*].refunded")];
+    const KIND: Kind = Kind {
+        counted_by: Some("charges[last].state"),
+        sums: &["charges[*].amount", "charges[*].refunded"],
+        ..Kind::new("payments", "payment")
+    };
 }
 
 impl Payment {

@@ -5,7 +5,7 @@ use ordermill_schemas::Money;
 use ordermill_schemas::products::{ProductChanged, ProductCreated};
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::Aggregate;
+use crate::aggregate::{Aggregate, Kind};
 use crate::times;
 
 /// A product.
@@ -32,8 +32,7 @@ pub struct Product {
 }
 
 impl Aggregate for Product {
-    const NOUN: &'static str = "products";
-    const NAME: &'static str = "product";
+    const KIND: Kind = Kind::new("products", "product");
 }
 
 /// What is to be changed of a product; what is `None` stays.

@@ -17,7 +17,7 @@ use ordermill_schemas::{Event, Topic};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::aggregate::{Aggregate, Follows, MadeOf, documents};
+use crate::aggregate::{Aggregate, Follows, Kind, MadeOf, documents};
 use crate::capability::{Capability, Decided, Reacts};
 use crate::products::Product;
 
@@ -39,17 +39,16 @@ pub struct Shelf {
 }
 
 impl Aggregate for Shelf {
-    const NOUN: &'static str = "stock";
-    const NAME: &'static str = "stock";
-    const FOLLOWS: Option<Follows> =
-        Some(Follows::Lines { of: Reservation::NOUN, member: "product_id", further: "change,taken" });
-    const MADE_OF: MadeOf = MadeOf::Sums;
-    const SUMS: &'static [(&'static str, &'static str)] = &[
-        ("on_hand", "$.on_hand"),
-        ("reserved", "$.reserved"),
-        ("deducted", "$.deducted"),
-        ("received", "$.received"),
-    ];
+    const KIND: Kind = Kind {
+        follows: Some(Follows::Lines {
+            of: Reservation::NOUN,
+            member: "product_id",
+            further: "change,taken",
+        }),
+        made_of: MadeOf::Sums,
+        sums: &["on_hand", "reserved", "deducted", "received"],
+        ..Kind::new("stock", "stock")
+    };
 
     fn check(&self, _before: Option<&Shelf>) -> Result<(), &'static str> {
         if self.on_hand < 0 || self.reserved < 0 || self.deducted < 0 {
@@ -112,10 +111,11 @@ pub struct Reservation {
 }
 
 impl Aggregate for Reservation {
-    const NOUN: &'static str = "stock_reservations";
-    const NAME: &'static str = "reservation";
-    const COUNTED_BY: Option<&'static str> = Some("$.state");
-    const BULK: Option<&'static str> = Some("lines");
+    const KIND: Kind = Kind {
+        bulk: Some("lines"),
+        counted_by: Some("state"),
+        ..Kind::new("stock_reservations", "reservation")
+    };
 
     fn bulk(&self) -> Option<Result<String, serde_json::Error>> {
         Some(serde_json::to_string(&self.lines))

@@ -38,16 +38,19 @@ pub(super) fn made_of(what: MadeOf) -> impl Iterator<Item = Table> {
 }
 
 fn of_state(kind: &Kind) -> Table {
-    let value = |path: &str| format!("jsonb_path_query_first(state, '{path}') #>> '{{}}'");
-    let sum =
-        |path: &str| format!("(SELECT sum(value::bigint) FROM jsonb_path_query(state, '{path}') AS value)");
+    let value = |path: &str| format!("jsonb_path_query_first(state, '$.{path}') #>> '{{}}'");
+    let sum = |path: &&'static str| {
+        let name = path.rsplit('.').next().unwrap_or(path);
+        let of_row = format!("SELECT sum(value::bigint) FROM jsonb_path_query(state, '$.{path}') AS value");
+        (name, format!("({of_row})"))
+    };
     Table {
         name: kind.noun,
         key: &["key"],
         row: "jsonb_build_object('state', state, 'bulk', bulk)",
         owner: kind.owner,
         state: kind.counted_by.map(value),
-        sums: kind.sums.iter().map(|(name, path)| (*name, sum(path))).collect(),
+        sums: kind.sums.iter().map(sum).collect(),
     }
 }
 
