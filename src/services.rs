@@ -217,7 +217,7 @@ fn roles() -> Vec<String> {
 
 /// The workers as actors, and as roles.
 fn worker_roles() -> impl Iterator<Item = String> {
-    Worker::ALL.into_iter().map(|worker| format!("worker:{}", worker.name()))
+    Worker::ALL.iter().map(|worker| format!("worker:{}", worker.name()))
 }
 
 /// Forgets first answers that nobody may ask for any more.

@@ -5,6 +5,7 @@ use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{OpenApi as Written, RefOr};
 use utoipa::{Modify, OpenApi, PartialSchema as _};
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::keyed::IDEMPOTENCY_KEY;
 use crate::problem::{Code, FieldError, MEDIA_TYPE, ProblemBody};
@@ -50,10 +51,19 @@ impl Modify for ApiKey {
     }
 }
 
+/// Routes that the document shows together under that name.
+pub(crate) fn group<S: Clone + Send + Sync + 'static>(
+    name: &str,
+    mut routes: OpenApiRouter<S>,
+) -> OpenApiRouter<S> {
+    complete(routes.get_openapi_mut(), name);
+    routes
+}
+
 /// Puts every operation into that group, and says of each what follows from the rest: who may be answered
 /// `UNAUTHENTICATED` must show a key, who sends an `Idempotency-Key` may get a repeated answer, and what is only accepted is
 /// to be asked for again.
-pub(crate) fn complete(document: &mut Written, group: &str) {
+fn complete(document: &mut Written, group: &str) {
     for item in document.paths.paths.values_mut() {
         let methods = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
         for operation in methods.into_iter().flatten() {

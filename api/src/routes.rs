@@ -11,6 +11,7 @@ mod prelude;
 mod products;
 mod sales;
 mod shipments;
+mod stock;
 mod users;
 mod verification;
 
@@ -22,26 +23,25 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::Api;
 use crate::observe;
-use crate::openapi::{Document, complete};
+use crate::openapi::{Document, group};
+
+macro_rules! of_capabilities {
+    ($($noun:ident $Name:ident $(($($part:ident $Part:ident),+))?;)+) => {
+        OpenApiRouter::new()$(.merge($noun::routes())$($(.merge($part::routes()))+)?)+
+    };
+}
 
 /// Every route that the document describes. The full path stands at each, since nested routers of one prefix lose
 /// paths (utoipa issue 1459).
 fn documented() -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(Document::openapi())
-        .merge(group("Users and balances", users::routes().merge(balances::routes())))
-        .merge(group("Products", products::routes().merge(sales::popular::routes())))
+        .merge(ordermill_schemas::capabilities!(of_capabilities))
+        .merge(group("Users and balances", users::routes()))
+        .merge(group("Products", sales::popular::routes()))
         .merge(group("Statistics", sales::statistics::routes()))
-        .merge(group("Orders", orders::routes().merge(shipments::routes())))
-        .merge(group("Coupons", coupons::routes()))
-        .merge(group("Gateway callbacks", payments::routes()))
+        .merge(group("Orders", shipments::routes()))
         .merge(group("Dead letters", dead_letters::routes()))
         .merge(group("Operating", operations::routes().merge(verification::routes())))
-}
-
-/// Routes that the document shows together under that name.
-fn group(name: &str, mut routes: OpenApiRouter<Api>) -> OpenApiRouter<Api> {
-    complete(routes.get_openapi_mut(), name);
-    routes
 }
 
 /// The OpenAPI 3.1 document of every route, made from the routes themselves.

@@ -10,17 +10,16 @@ use uuid::Uuid;
 
 /// A kind of aggregate.
 pub trait Aggregate: Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// What is known of it without having one.
+    const KIND: Kind;
+
     /// What it is called; its table has that name.
-    const NOUN: &'static str;
+    const NOUN: &'static str = Self::KIND.noun;
 
     /// What of the document is large and seldom changes; `()` where nothing is.
     type Bulk: PartialEq + Serialize;
 
-    /// The member that is. It is not written where it stays as it is, so it is left out by `Serialize` and told by
-    /// [`Aggregate::bulk`].
-    const BULK: Option<&'static str> = None;
-
-    /// That member.
+    /// The bulk, where it has one: the member that [`Kind::bulk`] names.
     fn bulk(&self) -> Option<&Self::Bulk> {
         None
     }
@@ -35,11 +34,76 @@ pub trait Aggregate: Clone + PartialEq + Serialize + DeserializeOwned + Send + S
     }
 }
 
+/// Where keys of an aggregate stand in the documents of another one, `of`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follows {
+    /// In a member; `given` that another member has that value.
+    Member {
+        /// The noun of those documents.
+        of: &'static str,
+        /// The member.
+        member: &'static str,
+        /// Another member and its value.
+        given: Option<(&'static str, &'static str)>,
+    },
+    /// In a member of every line, of the bulk and of a further list.
+    Lines {
+        /// The noun of those documents.
+        of: &'static str,
+        /// The member of a line.
+        member: &'static str,
+        /// The path of the further list: `change,taken`.
+        further: &'static str,
+    },
+}
+
+/// What documents are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MadeOf {
+    /// Each of the history of one aggregate.
+    OneHistory,
+    /// Each of events that are in the histories of several aggregates.
+    SeveralHistories,
+    /// Each counts what is in many histories.
+    Sums,
+}
+
+/// What is known of a kind of aggregate without having one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// What it is called; its table has that name.
+    pub noun: &'static str,
+    /// What one of them is called: `order`.
+    pub name: &'static str,
+    /// The member of the document that is large and seldom changes. It is not written where it stays as it is, so it is
+    /// left out by `Serialize` and told by [`Aggregate::bulk`].
+    pub bulk: Option<&'static str>,
+    /// The aggregate whose documents name keys of this one: whoever loads those needs these as well.
+    pub follows: Option<Follows>,
+    /// What its documents are made of.
+    pub made_of: MadeOf,
+    /// The column of the aggregate whose history it is a part of.
+    pub owner: &'static str,
+    /// The path of what a summary counts documents by, as SQL/JSON writes it below `$`.
+    pub counted_by: Option<&'static str>,
+    /// The paths of what a summary adds up; their last members are its names.
+    pub sums: &'static [&'static str],
+}
+
+impl Kind {
+    /// What most kinds are: made of histories of their own, without anything else.
+    #[must_use]
+    pub const fn new(noun: &'static str, name: &'static str) -> Kind {
+        let (made_of, owner) = (MadeOf::OneHistory, "key");
+        Kind { noun, name, bulk: None, follows: None, made_of, owner, counted_by: None, sums: &[] }
+    }
+}
+
 /// A document as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
-    /// The aggregate's noun.
-    pub noun: &'static str,
+    /// The kind of aggregate.
+    pub kind: &'static Kind,
     /// Its key.
     pub key: Uuid,
     /// Its state, as JSON without the bulk.
@@ -85,17 +149,14 @@ pub enum DocumentError {
 
 /// Some aggregates in memory, as far as a decision touches them.
 pub trait Documents: Clone + Default + Send + Sync + 'static {
-    /// The nouns of its aggregates.
-    const NOUNS: &'static [&'static str];
+    /// The kinds of its aggregates.
+    const KINDS: &'static [Kind];
 
     /// Takes in a document as it is stored. One of another noun is left out.
     ///
     /// # Errors
     /// [`DocumentError::Unreadable`].
     fn put(&mut self, noun: &str, key: Uuid, state: &str, bulk: Option<&str>) -> Result<(), DocumentError>;
-
-    /// The member of that noun's documents that is kept as their bulk.
-    fn bulk_member(noun: &str) -> Option<&'static str>;
 
     /// The documents that are not as they were `before`.
     ///
@@ -116,7 +177,7 @@ pub trait Documents: Clone + Default + Send + Sync + 'static {
 /// # Errors
 /// [`DocumentError::Unreadable`].
 pub fn read<A: Aggregate>(key: Uuid, state: &str, bulk: Option<&str>) -> Result<A, DocumentError> {
-    let joined = match (A::BULK, bulk) {
+    let joined = match (A::KIND.bulk, bulk) {
         (Some(member), Some(bulk)) => {
             let rest = state.trim_start().strip_prefix('{').unwrap_or_default().trim_start();
             let separator = if rest.starts_with('}') { "" } else { "," };
@@ -136,7 +197,7 @@ pub fn write<A: Aggregate>(key: Uuid, after: &A, before: Option<&A>) -> Result<D
     let state = serde_json::to_string(after).map_err(unwritable)?;
     let changed = after.bulk().filter(|bulk| before.and_then(A::bulk) != Some(bulk));
     let bulk = changed.map(serde_json::to_string).transpose().map_err(unwritable)?;
-    Ok(Document { noun: A::NOUN, key, state, bulk })
+    Ok(Document { kind: const { &A::KIND }, key, state, bulk })
 }
 
 /// Checks the rules of a document that is not as it was `before`.
@@ -149,8 +210,8 @@ pub(crate) fn check<A: Aggregate>(key: Uuid, after: &A, before: Option<&A>) -> R
 macro_rules! documents {
     ($State:ty { $($member:ident: $Aggregate:ty),+ $(,)? }) => {
         impl $crate::aggregate::Documents for $State {
-            const NOUNS: &'static [&'static str] =
-                &[$(<$Aggregate as $crate::aggregate::Aggregate>::NOUN),+];
+            const KINDS: &'static [$crate::aggregate::Kind] =
+                &[$(<$Aggregate as $crate::aggregate::Aggregate>::KIND),+];
 
             fn put(
                 &mut self,
@@ -166,15 +227,6 @@ macro_rules! documents {
                     }
                 )+
                 Ok(())
-            }
-
-            fn bulk_member(noun: &str) -> Option<&'static str> {
-                $(
-                    if noun == <$Aggregate as $crate::aggregate::Aggregate>::NOUN {
-                        return <$Aggregate as $crate::aggregate::Aggregate>::BULK;
-                    }
-                )+
-                None
             }
 
             fn changes(
@@ -224,8 +276,7 @@ mod tests {
     }
 
     impl Aggregate for Cup {
-        const NOUN: &'static str = "cups";
-        const BULK: Option<&'static str> = Some("lines");
+        const KIND: Kind = Kind { bulk: Some("lines"), ..Kind::new("cups", "cup") };
         type Bulk = Vec<u8>;
 
         fn bulk(&self) -> Option<&Vec<u8>> {

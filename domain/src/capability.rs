@@ -1,7 +1,8 @@
 //! What every capability of the shop has in common: aggregates in memory, and the rules by which they change.
 
 use jiff::Timestamp;
-use ordermill_schemas::Event;
+use ordermill_schemas::{Event, Topic};
+use uuid::Uuid;
 
 use crate::aggregate::Documents;
 
@@ -16,6 +17,9 @@ pub struct Decided {
 
 /// A capability: the aggregates that its rules change.
 pub trait Capability: Documents {
+    /// The topic of its own events. Its worker's group has the same name.
+    const TOPIC: Topic;
+
     /// The time at which is decided: that of the events that are recorded.
     fn now(&mut self) -> &mut Timestamp;
 
@@ -39,6 +43,12 @@ pub trait Capability: Documents {
 
 /// A capability that reacts to the events of others.
 pub trait Reacts: Capability {
+    /// The topics whose events it reacts to.
+    const READS: &'static [Topic];
+
+    /// The aggregates that an event is about, by noun and key. What follows from their documents need not be named.
+    fn keys(event: &Event) -> Vec<(&'static str, Uuid)>;
+
     /// What follows from an event of the outside, which happened `at` that time; the state already includes it on return.
     ///
     /// Asked twice with the same event it decides once: the second answer is empty.

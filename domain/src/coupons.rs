@@ -11,11 +11,11 @@ use ordermill_schemas::coupons::{
     CouponDiscount, CouponExpired, CouponIssued, CouponRefused, CouponReturned, CouponRevoked, CouponTerms,
 };
 use ordermill_schemas::orders::{Failure, FailureCode, OrderPlaced};
-use ordermill_schemas::{Event, Money};
+use ordermill_schemas::{Event, Money, Topic};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::aggregate::{Aggregate, documents};
+use crate::aggregate::{Aggregate, Follows, Kind, MadeOf, documents};
 use crate::capability::{Capability, Decided, Reacts};
 use crate::times;
 
@@ -49,7 +49,7 @@ pub struct Coupon {
 }
 
 impl Aggregate for Coupon {
-    const NOUN: &'static str = "coupons";
+    const KIND: Kind = Kind { made_of: MadeOf::Sums, sums: &["issued"], ..Kind::new("coupons", "coupon") };
     type Bulk = ();
 
     fn check(&self, _before: Option<&Coupon>) -> Result<(), &'static str> {
@@ -62,17 +62,22 @@ impl Aggregate for Coupon {
 }
 
 impl Aggregate for Claim {
-    const NOUN: &'static str = "coupon_claims";
+    const KIND: Kind = Kind { counted_by: Some("state"), ..Kind::new("coupon_claims", "claim") };
     type Bulk = ();
 }
 
 impl Aggregate for CouponUse {
-    const NOUN: &'static str = "coupon_uses";
+    const KIND: Kind = Kind { counted_by: Some("state"), ..Kind::new("coupon_uses", "coupon-use") };
     type Bulk = ();
 }
 
 impl Aggregate for UserCoupon {
-    const NOUN: &'static str = "user_coupons";
+    const KIND: Kind = Kind {
+        follows: Some(Follows::Member { of: CouponUse::NOUN, member: "user_coupon_id", given: None }),
+        made_of: MadeOf::SeveralHistories,
+        counted_by: Some("state"),
+        ..Kind::new("user_coupons", "user-coupon")
+    };
     type Bulk = ();
 }
 
@@ -255,6 +260,25 @@ pub fn welcome_claim_id(user_id: Uuid) -> Uuid {
 }
 
 impl Reacts for Coupons {
+    const READS: &'static [Topic] = &[Topic::Coupons, Topic::Orders, Topic::Balances];
+
+    /// What an order has used follows from its use.
+    fn keys(event: &Event) -> Vec<(&'static str, Uuid)> {
+        match event {
+            Event::CouponClaimRequested(claim) => {
+                vec![(Coupon::NOUN, claim.coupon_id), (Claim::NOUN, claim.claim_id)]
+            }
+            Event::BalanceOpened(opened) => {
+                vec![(Coupon::NOUN, WELCOME), (Claim::NOUN, welcome_claim_id(opened.user_id))]
+            }
+            Event::OrderPlaced(order) => order.user_coupon_id.map_or_else(Vec::new, |user_coupon_id| {
+                vec![(UserCoupon::NOUN, user_coupon_id), (CouponUse::NOUN, order.order_id)]
+            }),
+            Event::OrderRejecting(_) | Event::OrderCancelling(_) => vec![(CouponUse::NOUN, event.key())],
+            _ => Vec::new(),
+        }
+    }
+
     fn react(&mut self, event: &Event, _at: Timestamp) -> Vec<Decided> {
         let decision = match event {
             Event::CouponClaimRequested(claim) => self.decide(claim),
@@ -458,6 +482,8 @@ impl Coupons {
 }
 
 impl Capability for Coupons {
+    const TOPIC: Topic = Topic::Coupons;
+
     fn now(&mut self) -> &mut Timestamp {
         &mut self.now
     }

@@ -18,5 +18,17 @@ pub mod shipments;
 pub mod stock;
 mod times;
 
+use aggregate::{Documents, Kind};
+
+/// Every kind of aggregate, in the order in which their rows are locked.
+pub fn kinds() -> impl Iterator<Item = &'static Kind> {
+    macro_rules! kinds {
+        ($($noun:ident $Name:ident $(($($parts:tt)+))?;)+) => {
+            [$(<crate::$noun::$Name as Documents>::KINDS),+]
+        };
+    }
+    ordermill_schemas::capabilities!(kinds).into_iter().flatten()
+}
+
 #[cfg(test)]
 mod saga_tests;

@@ -17,7 +17,7 @@ use ordermill_schemas::{Event, Money, Topic};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::aggregate::{Aggregate, documents};
+use crate::aggregate::{Aggregate, Kind, documents};
 use crate::capability::{Capability, Decided, Reacts};
 use crate::shipments::Shipment;
 use crate::{pricing, times};
@@ -199,8 +199,12 @@ pub struct Order {
 }
 
 impl Aggregate for Order {
-    const NOUN: &'static str = "orders";
-    const BULK: Option<&'static str> = Some("purchase");
+    const KIND: Kind = Kind {
+        bulk: Some("purchase"),
+        counted_by: Some("status"),
+        sums: &["purchase.total", "paid", "refunded"],
+        ..Kind::new("orders", "order")
+    };
     type Bulk = Purchase;
 
     fn bulk(&self) -> Option<&Purchase> {
@@ -232,6 +236,18 @@ pub struct Orders {
 documents! { Orders { orders: Order, shipments: Shipment } }
 
 impl Reacts for Orders {
+    const READS: &'static [Topic] = &[Topic::Stock, Topic::Payments, Topic::Coupons];
+
+    /// All that participants say of an order, but that the gateway is about to be asked.
+    fn keys(event: &Event) -> Vec<(&'static str, Uuid)> {
+        let is_answer = !matches!(
+            event,
+            Event::PaymentRequested(_) | Event::PaymentVoiding(_) | Event::PaymentRefunding(_)
+        );
+        let order_id = event.order_id().filter(|_| is_answer);
+        order_id.map(|order_id| (Order::NOUN, order_id)).into_iter().collect()
+    }
+
     fn react(&mut self, event: &Event, at: Timestamp) -> Vec<Decided> {
         let Some(order) = event.order_id().and_then(|order_id| self.orders.get_mut(&order_id)) else {
             return Vec::new();
@@ -248,6 +264,8 @@ impl Reacts for Orders {
 }
 
 impl Capability for Orders {
+    const TOPIC: Topic = Topic::Orders;
+
     fn now(&mut self) -> &mut Timestamp {
         &mut self.now
     }

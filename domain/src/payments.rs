@@ -20,7 +20,7 @@ use ordermill_schemas::{Event, Money, Topic};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::aggregate::{Aggregate, documents};
+use crate::aggregate::{Aggregate, Follows, Kind, documents};
 use crate::capability::{Capability, Decided, Reacts};
 use crate::times;
 
@@ -41,7 +41,15 @@ pub struct Balance {
 }
 
 impl Aggregate for Balance {
-    const NOUN: &'static str = "balances";
+    const KIND: Kind = Kind {
+        follows: Some(Follows::Member {
+            of: Payment::NOUN,
+            member: "user_id",
+            given: Some(("method", "BALANCE")),
+        }),
+        sums: &["available", "held"],
+        ..Kind::new("balances", "balance")
+    };
     type Bulk = ();
 
     fn check(&self, _before: Option<&Balance>) -> Result<(), &'static str> {
@@ -119,7 +127,11 @@ pub struct Payment {
 }
 
 impl Aggregate for Payment {
-    const NOUN: &'static str = "payments";
+    const KIND: Kind = Kind {
+        counted_by: Some("charges[last].state"),
+        sums: &["charges[*].amount", "charges[*].refunded"],
+        ..Kind::new("payments", "payment")
+    };
     type Bulk = ();
 }
 
@@ -186,6 +198,22 @@ documents! { Payments { payments: Payment, balances: Balance } }
 const PLACING: i32 = 1;
 
 impl Reacts for Payments {
+    const READS: &'static [Topic] = &[Topic::Orders];
+
+    fn keys(event: &Event) -> Vec<(&'static str, Uuid)> {
+        match event {
+            Event::OrderPaymentDue(due) if due.payment_method == PaymentMethod::Balance => {
+                vec![(Payment::NOUN, due.order_id), (Balance::NOUN, due.user_id)]
+            }
+            Event::OrderPaymentDue(_)
+            | Event::OrderRejecting(_)
+            | Event::OrderCancelling(_)
+            | Event::OrderModificationApplying(_)
+            | Event::OrderModificationRefusing(_) => vec![(Payment::NOUN, event.key())],
+            _ => Vec::new(),
+        }
+    }
+
     fn react(&mut self, event: &Event, _at: Timestamp) -> Vec<Decided> {
         let decision = match event {
             Event::OrderPaymentDue(due) => self.request(due),
@@ -347,6 +375,8 @@ impl Payments {
 }
 
 impl Capability for Payments {
+    const TOPIC: Topic = Topic::Payments;
+
     fn now(&mut self) -> &mut Timestamp {
         &mut self.now
     }

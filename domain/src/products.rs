@@ -5,7 +5,7 @@ use ordermill_schemas::Money;
 use ordermill_schemas::products::{ProductChanged, ProductCreated};
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::Aggregate;
+use crate::aggregate::{Aggregate, Kind};
 use crate::times;
 
 /// A product.
@@ -32,7 +32,7 @@ pub struct Product {
 }
 
 impl Aggregate for Product {
-    const NOUN: &'static str = "products";
+    const KIND: Kind = Kind::new("products", "product");
     type Bulk = ();
 }
 

@@ -5,7 +5,7 @@ use ordermill_schemas::stock::StockLine;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::aggregate::Aggregate;
+use crate::aggregate::{Aggregate, Kind};
 use crate::times;
 
 /// A part of an order that was sent off.
@@ -27,6 +27,6 @@ pub struct Shipment {
 }
 
 impl Aggregate for Shipment {
-    const NOUN: &'static str = "shipments";
+    const KIND: Kind = Kind { owner: "order_id", ..Kind::new("shipments", "shipment") };
     type Bulk = ();
 }

@@ -5,7 +5,6 @@ mod goods;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use ordermill_schemas::Event;
 use ordermill_schemas::orders::{
     Failure, FailureCode, OrderLine, OrderModificationApplying, OrderModificationRefusing, OrderModifying,
     OrderPlaced,
@@ -14,10 +13,11 @@ use ordermill_schemas::stock::{
     StockChangeRefused, StockChangeReleased, StockChangeReserved, StockChanged, StockDeducted, StockLine,
     StockRefused, StockReleased, StockReserved,
 };
+use ordermill_schemas::{Event, Topic};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::aggregate::{Aggregate, documents};
+use crate::aggregate::{Aggregate, Follows, Kind, MadeOf, documents};
 use crate::capability::{Capability, Decided, Reacts};
 use crate::products::Product;
 
@@ -39,7 +39,16 @@ pub struct Shelf {
 }
 
 impl Aggregate for Shelf {
-    const NOUN: &'static str = "stock";
+    const KIND: Kind = Kind {
+        follows: Some(Follows::Lines {
+            of: Reservation::NOUN,
+            member: "product_id",
+            further: "change,taken",
+        }),
+        made_of: MadeOf::Sums,
+        sums: &["on_hand", "reserved", "deducted", "received"],
+        ..Kind::new("stock", "stock")
+    };
     type Bulk = ();
 
     fn check(&self, _before: Option<&Shelf>) -> Result<(), &'static str> {
@@ -103,8 +112,11 @@ pub struct Reservation {
 }
 
 impl Aggregate for Reservation {
-    const NOUN: &'static str = "stock_reservations";
-    const BULK: Option<&'static str> = Some("lines");
+    const KIND: Kind = Kind {
+        bulk: Some("lines"),
+        counted_by: Some("state"),
+        ..Kind::new("stock_reservations", "reservation")
+    };
     type Bulk = Vec<StockLine>;
 
     fn bulk(&self) -> Option<&Vec<StockLine>> {
@@ -130,6 +142,24 @@ documents! { Stock { reservations: Reservation, products: Product, shelves: Shel
 /// Who is told to give back and was never asked, since the question was discarded as a dead letter, refuses: somebody waits for
 /// an answer.
 impl Reacts for Stock {
+    const READS: &'static [Topic] = &[Topic::Orders, Topic::Payments];
+
+    /// The shelves of what is reserved follow from the reservation.
+    fn keys(event: &Event) -> Vec<(&'static str, Uuid)> {
+        let lines = match event {
+            Event::OrderPlaced(order) => order.lines.as_slice(),
+            Event::OrderModifying(order) => order.lines.as_slice(),
+            Event::PaymentCompleted(_)
+            | Event::OrderRejecting(_)
+            | Event::OrderCancelling(_)
+            | Event::OrderModificationApplying(_)
+            | Event::OrderModificationRefusing(_) => &[],
+            _ => return Vec::new(),
+        };
+        let reservation = event.order_id().map(|order_id| (Reservation::NOUN, order_id));
+        reservation.into_iter().chain(lines.iter().map(|line| (Shelf::NOUN, line.product_id))).collect()
+    }
+
     fn react(&mut self, event: &Event, _at: Timestamp) -> Vec<Decided> {
         let decision = match event {
             Event::OrderPlaced(order) => self.reserve(order),
@@ -260,6 +290,8 @@ impl Stock {
 }
 
 impl Capability for Stock {
+    const TOPIC: Topic = Topic::Stock;
+
     fn now(&mut self) -> &mut Timestamp {
         &mut self.now
     }

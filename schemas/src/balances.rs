@@ -8,6 +8,16 @@ use uuid::Uuid;
 
 use crate::Money;
 
+events! {
+    /// Changes of a user's balance, keyed by user id.
+    "balance.opened" v 1 BalanceOpened key user_id;
+    "balance.charged" v 1 BalanceCharged key user_id;
+    "balance.held" v 1 BalanceHeld key user_id of order_id;
+    "balance.captured" v 1 BalanceCaptured key user_id of order_id;
+    "balance.released" v 1 BalanceReleased key user_id of order_id;
+    "balance.refunded" v 1 BalanceRefunded key user_id of order_id;
+}
+
 /// A user signed up; the balance starts at 0.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BalanceOpened {

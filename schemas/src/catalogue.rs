@@ -1,4 +1,4 @@
-//! The list of all topics and event types: the one place that ties a type's name to its struct, topic and key.
+//! All topics and event types, as the nouns' files declare them: what ties a type's name to its struct, topic and key.
 
 use std::fmt;
 
@@ -55,12 +55,12 @@ pub struct EventType {
 }
 
 macro_rules! catalogue {
-    ($( $(#[$doc:meta])* $module:ident: $topic:ident $topic_name:literal { $(
+    ($( $noun:ident $topic:ident { $(#[$doc:meta])* $(
         $name:literal v $version:literal $Type:ident key $key:ident $(of $order:ident)? $(in $aggregate:ident)? ;
     )* } )*) => {
-        $( use crate::$module::{$($Type),*}; )*
+        $( use crate::$noun::{$($Type),*}; )*
 
-        /// A Kafka topic, named like the capability whose events it carries.
+        /// A Kafka topic, named by the noun whose events it carries.
         ///
         /// The name here is without the prefix that an installation may put before it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -75,7 +75,7 @@ macro_rules! catalogue {
             /// The topic's name, without prefix.
             #[must_use]
             pub const fn name(self) -> &'static str {
-                match self { $( Topic::$topic => $topic_name, )* }
+                match self { $( Topic::$topic => stringify!($noun), )* }
             }
         }
 
@@ -239,71 +239,18 @@ fn decode_payload<T: DeserializeOwned>(name: &'static str, payload: &[u8]) -> Re
     })
 }
 
-catalogue! {
-    /// What the saga of an order decided, keyed by order id.
-    orders: Orders "orders" {
-        "order.placed" v 1 OrderPlaced key order_id of order_id;
-        "order.payment_due" v 1 OrderPaymentDue key order_id of order_id;
-        "order.confirmed" v 1 OrderConfirmed key order_id of order_id;
-        "order.rejecting" v 1 OrderRejecting key order_id of order_id;
-        "order.rejected" v 1 OrderRejected key order_id of order_id;
-        "order.cancelling" v 1 OrderCancelling key order_id of order_id;
-        "order.cancelled" v 1 OrderCancelled key order_id of order_id;
-        "order.modifying" v 1 OrderModifying key order_id of order_id;
-        "order.modification_applying" v 1 OrderModificationApplying key order_id of order_id;
-        "order.modification_refusing" v 1 OrderModificationRefusing key order_id of order_id;
-        "order.modified" v 1 OrderModified key order_id of order_id;
-        "order.modification_refused" v 1 OrderModificationRefused key order_id of order_id;
-        "order.partially_shipped" v 1 OrderPartiallyShipped key order_id of order_id;
-        "order.shipped" v 1 OrderShipped key order_id of order_id;
-        "order.shipment_delivered" v 1 OrderShipmentDelivered key order_id of order_id;
-        "order.delivered" v 1 OrderDelivered key order_id of order_id;
-    }
-    /// Reservations, keyed by order id, and received goods, keyed by product id.
-    stock: Stock "stock" {
-        "stock.reserved" v 1 StockReserved key order_id of order_id;
-        "stock.refused" v 1 StockRefused key order_id of order_id;
-        "stock.deducted" v 1 StockDeducted key order_id of order_id;
-        "stock.released" v 1 StockReleased key order_id of order_id;
-        "stock.change_reserved" v 1 StockChangeReserved key order_id of order_id;
-        "stock.change_refused" v 1 StockChangeRefused key order_id of order_id;
-        "stock.changed" v 1 StockChanged key order_id of order_id;
-        "stock.change_released" v 1 StockChangeReleased key order_id of order_id;
-        "stock.adjusted" v 1 StockAdjusted key product_id;
-    }
-    /// Charges, keyed by order id.
-    payments: Payments "payments" {
-        "payment.requested" v 1 PaymentRequested key order_id of order_id;
-        "payment.completed" v 1 PaymentCompleted key order_id of order_id;
-        "payment.failed" v 1 PaymentFailed key order_id of order_id;
-        "payment.voiding" v 1 PaymentVoiding key order_id of order_id;
-        "payment.refunding" v 1 PaymentRefunding key order_id of order_id;
-        "payment.refunded" v 1 PaymentRefunded key order_id of order_id;
-    }
-    /// Coupons, their claims and uses, keyed by coupon id or order id.
-    coupons: Coupons "coupons" {
-        "coupon.created" v 1 CouponCreated key coupon_id;
-        "coupon.claim_requested" v 1 CouponClaimRequested key coupon_id in claim_id;
-        "coupon.issued" v 1 CouponIssued key coupon_id in claim_id;
-        "coupon.claim_rejected" v 1 CouponClaimRejected key coupon_id in claim_id;
-        "coupon.applied" v 1 CouponApplied key order_id of order_id;
-        "coupon.refused" v 1 CouponRefused key order_id of order_id;
-        "coupon.returned" v 1 CouponReturned key order_id of order_id;
-        "coupon.expired" v 1 CouponExpired key coupon_id in user_coupon_id;
-        "coupon.revoked" v 1 CouponRevoked key coupon_id in user_coupon_id;
-    }
-    /// Changes of a user's balance, keyed by user id.
-    balances: Balances "balances" {
-        "balance.opened" v 1 BalanceOpened key user_id;
-        "balance.charged" v 1 BalanceCharged key user_id;
-        "balance.held" v 1 BalanceHeld key user_id of order_id;
-        "balance.captured" v 1 BalanceCaptured key user_id of order_id;
-        "balance.released" v 1 BalanceReleased key user_id of order_id;
-        "balance.refunded" v 1 BalanceRefunded key user_id of order_id;
-    }
-    /// Descriptions and prices, keyed by product id.
-    products: Products "products" {
-        "product.created" v 1 ProductCreated key product_id;
-        "product.changed" v 1 ProductChanged key product_id;
-    }
+/// Collects what each noun's file says of its events, noun by noun, then makes the catalogue of it.
+macro_rules! collect {
+    ([$($collected:tt)*]) => { catalogue! { $($collected)* } };
+    ([$($collected:tt)*] $noun:ident $Name:ident; $($rest:tt)*) => {
+        crate::$noun::declared! { collect [$($collected)*] $noun $Name; $($rest)* }
+    };
+    ({ $($events:tt)* } [$($collected:tt)*] $noun:ident $Name:ident; $($rest:tt)*) => {
+        collect! { [$($collected)* $noun $Name { $($events)* }] $($rest)* }
+    };
+    ($($noun:ident $Name:ident $(($($part:ident $Part:ident),+))?;)+) => {
+        collect! { [] $( $noun $Name; $($($part $Part;)+)? )+ }
+    };
 }
+
+crate::capabilities!(collect);

@@ -8,6 +8,19 @@ use uuid::Uuid;
 use crate::Money;
 use crate::failure::Failure;
 
+events! {
+    /// Coupons, their claims and uses, keyed by coupon id or order id.
+    "coupon.created" v 1 CouponCreated key coupon_id;
+    "coupon.claim_requested" v 1 CouponClaimRequested key coupon_id in claim_id;
+    "coupon.issued" v 1 CouponIssued key coupon_id in claim_id;
+    "coupon.claim_rejected" v 1 CouponClaimRejected key coupon_id in claim_id;
+    "coupon.applied" v 1 CouponApplied key order_id of order_id;
+    "coupon.refused" v 1 CouponRefused key order_id of order_id;
+    "coupon.returned" v 1 CouponReturned key order_id of order_id;
+    "coupon.expired" v 1 CouponExpired key coupon_id in user_coupon_id;
+    "coupon.revoked" v 1 CouponRevoked key coupon_id in user_coupon_id;
+}
+
 /// How much a coupon takes off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE", tag = "type", content = "value")]

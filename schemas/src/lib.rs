@@ -1,11 +1,44 @@
 //! Every event of Ordermill, declared once.
 //!
-//! An event type is a struct and one line in [`catalogue`]. From those two come its Kafka topic and
+//! An event type is a struct and one line in its noun's file. From those two come its Kafka topic and
 //! key, its place in an aggregate's history, its JSON Schema, and the public documents. The JSON files
 //! and `docs/EVENTS.md` are written by the program `generate` of this crate and are never edited.
 //!
+//! [`capabilities!`] is the one list of what the shop can do. Every crate that has something for each capability makes it from
+//! this list.
+//!
 //! Architecture Invariant: an event says what happened, in the past tense, and carries no name and no
 //! e-mail address of a person. Whoever reads it needs no database.
+
+/// Calls a macro with every capability of the shop: the noun that names its file in every crate, and the name of its topic in
+/// [`Topic`] and of its rules in `domain`. In parentheses stand nouns with topics of their own that the same rules change.
+///
+/// Rows of state are locked in this order, and topics are told in it.
+#[macro_export]
+macro_rules! capabilities {
+    ($macro:ident) => {
+        $macro! {
+            orders Orders;
+            coupons Coupons;
+            stock Stock (products Products);
+            payments Payments (balances Balances);
+        }
+    };
+}
+
+/// Declares the events of a noun: the topic's description, then a line for each type with its name, version and struct, the
+/// payload's field that is the Kafka key, `of` the field that names the order, `in` the field that names the aggregate where it
+/// is not the key.
+macro_rules! events {
+    (@ ($d:tt) $($events:tt)+) => {
+        /// Hands the events on to the macro that collects them.
+        macro_rules! declared {
+            ($d next:ident $d($d passed:tt)*) => { $d next! { { $($events)+ } $d($d passed)* } };
+        }
+        pub(crate) use declared;
+    };
+    ($($events:tt)+) => { events! { @ ($) $($events)+ } };
+}
 
 pub mod balances;
 mod catalogue;

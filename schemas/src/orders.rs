@@ -8,6 +8,26 @@ use uuid::Uuid;
 use crate::Money;
 use crate::stock::StockLine;
 
+events! {
+    /// What the saga of an order decided, keyed by order id.
+    "order.placed" v 1 OrderPlaced key order_id of order_id;
+    "order.payment_due" v 1 OrderPaymentDue key order_id of order_id;
+    "order.confirmed" v 1 OrderConfirmed key order_id of order_id;
+    "order.rejecting" v 1 OrderRejecting key order_id of order_id;
+    "order.rejected" v 1 OrderRejected key order_id of order_id;
+    "order.cancelling" v 1 OrderCancelling key order_id of order_id;
+    "order.cancelled" v 1 OrderCancelled key order_id of order_id;
+    "order.modifying" v 1 OrderModifying key order_id of order_id;
+    "order.modification_applying" v 1 OrderModificationApplying key order_id of order_id;
+    "order.modification_refusing" v 1 OrderModificationRefusing key order_id of order_id;
+    "order.modified" v 1 OrderModified key order_id of order_id;
+    "order.modification_refused" v 1 OrderModificationRefused key order_id of order_id;
+    "order.partially_shipped" v 1 OrderPartiallyShipped key order_id of order_id;
+    "order.shipped" v 1 OrderShipped key order_id of order_id;
+    "order.shipment_delivered" v 1 OrderShipmentDelivered key order_id of order_id;
+    "order.delivered" v 1 OrderDelivered key order_id of order_id;
+}
+
 pub use crate::failure::{Failure, FailureCode};
 
 /// How an order is paid.

@@ -9,6 +9,16 @@ use crate::Money;
 use crate::failure::Failure;
 use crate::orders::PaymentMethod;
 
+events! {
+    /// Charges, keyed by order id.
+    "payment.requested" v 1 PaymentRequested key order_id of order_id;
+    "payment.completed" v 1 PaymentCompleted key order_id of order_id;
+    "payment.failed" v 1 PaymentFailed key order_id of order_id;
+    "payment.voiding" v 1 PaymentVoiding key order_id of order_id;
+    "payment.refunding" v 1 PaymentRefunding key order_id of order_id;
+    "payment.refunded" v 1 PaymentRefunded key order_id of order_id;
+}
+
 /// What the gateway was called for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]

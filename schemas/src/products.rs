@@ -6,6 +6,12 @@ use uuid::Uuid;
 
 use crate::Money;
 
+events! {
+    /// Descriptions and prices, keyed by product id.
+    "product.created" v 1 ProductCreated key product_id;
+    "product.changed" v 1 ProductChanged key product_id;
+}
+
 /// A product was added to the shop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProductCreated {

@@ -6,6 +6,19 @@ use uuid::Uuid;
 
 use crate::failure::Failure;
 
+events! {
+    /// Reservations, keyed by order id, and received goods, keyed by product id.
+    "stock.reserved" v 1 StockReserved key order_id of order_id;
+    "stock.refused" v 1 StockRefused key order_id of order_id;
+    "stock.deducted" v 1 StockDeducted key order_id of order_id;
+    "stock.released" v 1 StockReleased key order_id of order_id;
+    "stock.change_reserved" v 1 StockChangeReserved key order_id of order_id;
+    "stock.change_refused" v 1 StockChangeRefused key order_id of order_id;
+    "stock.changed" v 1 StockChanged key order_id of order_id;
+    "stock.change_released" v 1 StockChangeReleased key order_id of order_id;
+    "stock.adjusted" v 1 StockAdjusted key product_id;
+}
+
 /// How many of a product.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StockLine {

@@ -21,7 +21,7 @@ pub(crate) struct WorkerArgs {
 }
 
 fn worker(name: &str) -> Result<Worker> {
-    let known = Worker::ALL.map(|worker| worker.name()).join(", ");
+    let known = Worker::ALL.iter().map(|worker| worker.name()).collect::<Vec<_>>().join(", ");
     Worker::from_name(name).with_context(|| format!("there is no worker {name:?}; there are {known}"))
 }
 

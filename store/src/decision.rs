@@ -8,7 +8,7 @@ use ordermill_pipeline::log::{Entry, Origin};
 use ordermill_schemas::Event;
 use uuid::Uuid;
 
-use crate::TABLES;
+use crate::tables;
 
 /// An event that was decided upon, with its id and where it comes from.
 #[derive(Clone, Debug)]
@@ -66,7 +66,7 @@ pub async fn decide<C: Capability, T, E: From<JournalError>>(
     mut decide: impl FnMut(&mut C) -> Result<Decision<T>, E>,
 ) -> Result<T, E> {
     journal
-        .decide(TABLES, keys, |loaded, now| {
+        .decide(tables(), keys, |loaded, now| {
             let before: C = state(loaded, now)?;
             let mut after = before.clone();
             let Decision { written, beside, answer } = decide(&mut after)?;
@@ -101,10 +101,10 @@ pub fn writes<C: Capability>(
     written: Vec<Written>,
     partitions: i16,
 ) -> Result<Writes, JournalError> {
-    let change = |Document { noun, key, state, bulk }| Change {
-        table: noun,
+    let change = |Document { kind, key, state, bulk }| Change {
+        table: kind.noun,
         key,
-        version: loaded.version(noun, key),
+        version: loaded.version(kind.noun, key),
         state,
         bulk,
     };

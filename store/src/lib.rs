@@ -26,4 +26,4 @@ pub mod verification;
 
 pub use decision::{Decision, Written, decide, state, writes};
 pub use documents::{find, word};
-pub use tables::TABLES;
+pub use tables::tables;

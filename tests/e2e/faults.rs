@@ -1,10 +1,12 @@
 //! Processes that are killed in mid-load: nothing is lost and nothing happens twice.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ordermill_stack::Child;
+use ordermill_workers::Worker;
 use reqwest::Method;
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -95,41 +97,50 @@ async fn try_to_order(shop: &Shop, user: &User, lamp: Uuid, key: &str) -> Option
     Some(id(&order["order_id"]))
 }
 
-/// Starts the pipeline as processes, two workers of each kind and two relays.
-async fn processes(shop: &Shop) -> Vec<Child> {
-    let mut children = vec![shop.start(&["relay"]), shop.start(&["relay"])];
-    for worker in ["orders", "stock", "payments", "sales", "timers", "coupons"] {
-        children.push(shop.start(&["worker", worker]));
-        children.push(shop.start(&["worker", worker]));
+/// The pipeline as processes, by the arguments that they were started with: two workers of each kind, two relays, one API.
+struct Processes(HashMap<Vec<&'static str>, Vec<Child>>);
+
+impl Processes {
+    async fn start(shop: &Shop) -> Processes {
+        let workers = Worker::ALL.iter().map(|worker| vec!["worker", worker.name()]);
+        let twice = workers.chain([vec!["relay"]]).map(|arguments| (arguments, 2));
+        let all = twice.chain([(vec!["api"], 1)]).map(|(arguments, count)| {
+            let children = (0..count).map(|_| shop.start(&arguments)).collect();
+            (arguments, children)
+        });
+        let processes = Processes(all.collect());
+        shop.until_ready().await;
+        processes
     }
-    children.push(shop.start(&["api"]));
-    shop.until_ready().await;
-    children
+
+    /// Those of a kind, the one that has run for longest first.
+    fn of(&mut self, arguments: &[&'static str]) -> &mut Vec<Child> {
+        self.0.get_mut(arguments).unwrap()
+    }
+
+    fn stop(&self) {
+        self.0.values().flatten().for_each(stop);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn relay_workers_and_api_are_killed_in_mid_load_and_nothing_is_lost_or_done_twice() {
     let shop = Arc::new(Shop::new().await);
-    let mut children = processes(&shop).await;
+    let mut processes = Processes::start(&shop).await;
     let load = Load::start(&shop, 8).await;
     load.until_accepted(100).await;
-    // Each of them once, first the one that leads or owns most, while its twin stands by.
-    for (index, arguments) in [
-        (0, &["relay"][..]),
-        (2, &["worker", "orders"]),
-        (4, &["worker", "stock"]),
-        (6, &["worker", "payments"]),
-        (8, &["worker", "sales"]),
-        (14, &["api"]),
-        (1, &["relay"]),
-    ] {
-        children[index].kill9();
+    // Each of them once, while its twin stands by; of the relays both in turn, so that the one that leads is killed.
+    let workers = Worker::ALL.iter().map(|worker| vec!["worker", worker.name()]);
+    for arguments in [vec!["relay"]].into_iter().chain(workers).chain([vec!["api"], vec!["relay"]]) {
+        let killed = processes.of(&arguments).remove(0);
+        killed.kill9();
         load.until_accepted(if arguments == ["api"] { 0 } else { 60 }).await;
-        children[index] = shop.start(arguments);
+        let started = shop.start(&arguments);
+        processes.of(&arguments).push(started);
         load.until_accepted(60).await;
     }
     load.end(&shop).await;
-    children.iter().for_each(stop);
+    processes.stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,7 +149,8 @@ async fn of_two_workers_of_a_group_one_is_killed_and_the_other_finishes_its_work
     let running = shop.open().await;
     let second = shop.start(&["worker"]);
     until("both are members", async || {
-        shop.count("SELECT count(*) FROM heartbeat WHERE role LIKE 'worker:%'").await == 12
+        let members = shop.count("SELECT count(*) FROM heartbeat WHERE role LIKE 'worker:%'").await;
+        usize::try_from(members).unwrap() == 2 * Worker::ALL.len()
     })
     .await;
     let load = Load::start(&shop, 4).await;
@@ -195,7 +207,7 @@ async fn order_and_change(shop: &Shop, user: &User, lamp: Uuid, turn: usize) -> 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_are_killed_while_orders_are_modified_and_cancelled_and_all_adds_up() {
     let shop = Arc::new(Shop::new().await);
-    let mut children = processes(&shop).await;
+    let mut processes = Processes::start(&shop).await;
     let lamp = shop.product(10, 1_000_000).await;
     let (stop_all, changed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let mut customers = Vec::new();
@@ -216,10 +228,13 @@ async fn workers_are_killed_while_orders_are_modified_and_cancelled_and_all_adds
         until("orders are changed", async || changed.load(Ordering::SeqCst) >= target).await;
     };
     until_changed(20).await;
-    for (index, worker) in [(6, "payments"), (2, "orders"), (4, "stock"), (7, "payments")] {
-        children[index].kill9();
+    for worker in [Worker::Payments, Worker::Orders, Worker::Stock, Worker::Payments] {
+        let arguments = ["worker", worker.name()];
+        let killed = processes.of(&arguments).remove(0);
+        killed.kill9();
         until_changed(10).await;
-        children[index] = shop.start(&["worker", worker]);
+        let started = shop.start(&arguments);
+        processes.of(&arguments).push(started);
         until_changed(10).await;
     }
     stop_all.store(true, Ordering::SeqCst);
@@ -232,5 +247,5 @@ async fn workers_are_killed_while_orders_are_modified_and_cancelled_and_all_adds
         assert!(shop.count(&count).await > 0, "none is {status}");
     }
     shop.assert_verified().await;
-    children.iter().for_each(stop);
+    processes.stop();
 }

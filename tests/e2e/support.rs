@@ -137,7 +137,7 @@ impl Shop {
         let (relay, workers, api) = (services.clone(), services.clone(), services);
         let tasks = vec![
             tokio::spawn(async move { relay.run_relay().await }),
-            tokio::spawn(async move { workers.run_workers(&Worker::ALL, &gateway).await.unwrap() }),
+            tokio::spawn(async move { workers.run_workers(Worker::ALL, &gateway).await.unwrap() }),
             tokio::spawn(async move { api.run_api(listener, Some(CALLBACK_SECRET), zone).await.unwrap() }),
         ];
         self.until_ready().await;

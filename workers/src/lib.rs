@@ -1,71 +1,101 @@
-//! The workers. Each is a file: its topics, the capability whose rules it follows, and which rows an event is about. The sales
-//! worker decides nothing: it only adds up.
+//! The workers. Each capability has one, which decides by its rules (`participant.rs`). The sales worker decides nothing: it only
+//! adds up. The timers look at the clock.
 
-pub mod coupons;
 mod gateway;
 pub mod metrics;
-pub mod orders;
+mod orders;
 mod participant;
-pub mod payments;
+mod payments;
 pub mod sales;
-pub mod stock;
 mod timers;
 
 use std::sync::Arc;
 
+use ordermill_domain::capability::Reacts;
+use ordermill_domain::orders::Orders;
+use ordermill_domain::payments::Payments;
 use ordermill_pipeline::consumer::{self, ConsumerConfig, Handler, Runtime};
 use ordermill_schemas::Topic;
 
 pub use gateway::{GatewayConfig, GatewayError};
 pub use metrics::WorkerMetrics;
 
-use participant::Adapter;
+use participant::{FollowUp, Participant};
 
-/// A worker. Its name is that of its consumer group, where it has one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Worker {
-    /// Decides what follows for an order.
-    Orders,
-    /// Reserves, deducts and releases stock.
-    Stock,
-    /// Holds and captures balances and asks the gateway.
-    Payments,
-    /// Decides claims of coupons, and has orders use them.
-    Coupons,
-    /// Keeps the sums of what was sold.
-    Sales,
-    /// Gives up what lasts too long. It reads the tables and no topic.
-    Timers,
+macro_rules! workers {
+    ($($noun:ident $Name:ident $(($($parts:tt)+))?;)+) => {
+        /// A worker. Its name is that of its consumer group, where it has one.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Worker {
+            $(
+                #[doc = concat!("Decides by the rules of ", stringify!($noun), ".")]
+                $Name,
+            )+
+            /// Keeps the sums of what was sold.
+            Sales,
+            /// Gives up what lasts too long. It reads the tables and no topic.
+            Timers,
+        }
+
+        impl Worker {
+            /// Every worker.
+            pub const ALL: &[Worker] = &[$(Worker::$Name,)+ Worker::Sales, Worker::Timers];
+
+            /// Its group's name and topics; no topic where it has no group.
+            #[must_use]
+            pub const fn group(self) -> (&'static str, &'static [Topic]) {
+                match self {
+                    $(Worker::$Name => group_of::<Participant<ordermill_domain::$noun::$Name, ()>>(),)+
+                    Worker::Sales => group_of::<sales::SalesWorker>(),
+                    Worker::Timers => (timers::NAME, &[]),
+                }
+            }
+        }
+
+        /// Runs a worker until the runtime's shutdown.
+        ///
+        /// # Errors
+        /// [`GatewayError`] where the gateway's address can't be used.
+        #[expect(unreachable_patterns, reason = "who does something after a commit stands above the others")]
+        pub async fn run(
+            worker: Worker,
+            runtime: Runtime,
+            config: ConsumerConfig,
+            gateway: &GatewayConfig,
+            metrics: WorkerMetrics,
+        ) -> Result<(), GatewayError> {
+            match worker {
+                Worker::Orders => {
+                    let stages = orders::Stages { metrics, clock: runtime.journal.clock.clone() };
+                    decide::<Orders, _>(runtime, config, stages).await;
+                }
+                Worker::Payments => {
+                    let (queue, executor) = gateway::start(&runtime, gateway, metrics)?;
+                    decide::<Payments, _>(runtime, config, queue).await;
+                    executor.finish().await;
+                }
+                Worker::Sales => consumer::run(runtime, config, Arc::new(sales::SalesWorker)).await,
+                Worker::Timers => timers::run(runtime, config.instance, metrics).await,
+                $(Worker::$Name => decide::<ordermill_domain::$noun::$Name, _>(runtime, config, ()).await,)+
+            }
+            Ok(())
+        }
+    };
 }
 
-impl Worker {
-    /// Every worker.
-    pub const ALL: [Worker; 6] =
-        [Worker::Orders, Worker::Stock, Worker::Payments, Worker::Coupons, Worker::Sales, Worker::Timers];
+ordermill_schemas::capabilities!(workers);
 
+impl Worker {
     /// Its name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         self.group().0
     }
 
-    /// Its group's name and topics; no topic where it has no group.
-    #[must_use]
-    pub const fn group(self) -> (&'static str, &'static [Topic]) {
-        match self {
-            Worker::Coupons => group_of::<Adapter<coupons::CouponsWorker>>(),
-            Worker::Timers => (timers::NAME, &[]),
-            Worker::Orders => group_of::<Adapter<orders::OrdersWorker>>(),
-            Worker::Stock => group_of::<Adapter<stock::StockWorker>>(),
-            Worker::Payments => group_of::<Adapter<payments::PaymentsWorker>>(),
-            Worker::Sales => group_of::<sales::SalesWorker>(),
-        }
-    }
-
     /// The worker of that name, if there is one.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Worker> {
-        Worker::ALL.into_iter().find(|worker| worker.name() == name)
+        Worker::ALL.iter().copied().find(|worker| worker.name() == name)
     }
 }
 
@@ -76,35 +106,25 @@ const fn group_of<H: Handler>() -> (&'static str, &'static [Topic]) {
 /// Every group with its topics, for the dead-letter topics.
 #[must_use]
 pub fn groups() -> Vec<(&'static str, &'static [Topic])> {
-    Worker::ALL.into_iter().map(Worker::group).filter(|(_, topics)| !topics.is_empty()).collect()
+    Worker::ALL.iter().copied().map(Worker::group).filter(|(_, topics)| !topics.is_empty()).collect()
 }
 
-/// Runs a worker until the runtime's shutdown.
-///
-/// # Errors
-/// [`GatewayError`] where the gateway's address can't be used.
-pub async fn run(
-    worker: Worker,
-    runtime: Runtime,
-    config: ConsumerConfig,
-    gateway: &GatewayConfig,
-    metrics: WorkerMetrics,
-) -> Result<(), GatewayError> {
-    match worker {
-        Worker::Orders => {
-            let handler = Adapter(orders::OrdersWorker::new(metrics, runtime.journal.clock.clone()));
-            consumer::run(runtime, config, Arc::new(handler)).await;
-        }
-        Worker::Stock => consumer::run(runtime, config, Arc::new(Adapter(stock::StockWorker))).await,
-        Worker::Payments => {
-            let (queue, executor) = gateway::start(&runtime, gateway, metrics)?;
-            let handler = Adapter(payments::PaymentsWorker::new(queue));
-            consumer::run(runtime, config, Arc::new(handler)).await;
-            executor.finish().await;
-        }
-        Worker::Coupons => consumer::run(runtime, config, Arc::new(Adapter(coupons::CouponsWorker))).await,
-        Worker::Sales => consumer::run(runtime, config, Arc::new(sales::SalesWorker)).await,
-        Worker::Timers => timers::run(runtime, config.instance, metrics).await,
+/// Runs the worker of a capability.
+async fn decide<C: Reacts + PartialEq, F: FollowUp>(runtime: Runtime, config: ConsumerConfig, follow_up: F) {
+    consumer::run(runtime, config, Arc::new(Participant::<C, F>::new(follow_up))).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_compose_file_runs_every_worker_and_no_other() {
+        let compose = include_str!("../../docker-compose.yml");
+        let named = compose.split("command: [worker, ").skip(1).map(|rest| rest.split(']').next().unwrap());
+        let named: BTreeSet<_> = named.map(Worker::from_name).collect();
+        assert_eq!(named, Worker::ALL.iter().copied().map(Some).collect());
     }
-    Ok(())
 }

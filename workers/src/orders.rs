@@ -1,28 +1,17 @@
-//! The orders worker: the saga. It decides what follows from what the others answered.
+//! What the orders worker does after a commit: it measures how long orders take.
 
-use ordermill_domain::aggregate::Aggregate as _;
-use ordermill_domain::orders::{Order, Orders};
 use ordermill_pipeline::clock::Clock;
 use ordermill_pipeline::consumer::Appended;
-use ordermill_pipeline::journal::Keys;
 use ordermill_pipeline::log::Entry;
-use ordermill_schemas::{Event, EventKind, Topic};
+use ordermill_schemas::EventKind;
 
 use crate::metrics::WorkerMetrics;
-use crate::participant::Participant;
+use crate::participant::FollowUp;
 
-/// The orders worker.
-pub struct OrdersWorker {
-    metrics: WorkerMetrics,
-    clock: Clock,
-}
-
-impl OrdersWorker {
-    /// A worker that measures how long orders take.
-    #[must_use]
-    pub fn new(metrics: WorkerMetrics, clock: Clock) -> OrdersWorker {
-        OrdersWorker { metrics, clock }
-    }
+/// How long orders take, stage by stage.
+pub(crate) struct Stages {
+    pub(crate) metrics: WorkerMetrics,
+    pub(crate) clock: Clock,
 }
 
 /// How many events a placing has at most; what has a higher number came later.
@@ -33,21 +22,8 @@ fn ends_a_change(kind: EventKind) -> bool {
     matches!(kind, EventKind::OrderCancelled | EventKind::OrderModified | EventKind::OrderModificationRefused)
 }
 
-impl Participant for OrdersWorker {
-    const GROUP: &'static str = "orders";
-    const TOPICS: &'static [Topic] = &[Topic::Stock, Topic::Payments, Topic::Coupons];
-    type State = Orders;
-
-    /// All that participants say of an order, but that the gateway is about to be asked.
-    fn keys(event: &Event, keys: &mut Keys) {
-        let is_answer = !matches!(
-            event,
-            Event::PaymentRequested(_) | Event::PaymentVoiding(_) | Event::PaymentRefunding(_)
-        );
-        keys.extend(Order::NOUN, event.order_id().filter(|_| is_answer));
-    }
-
-    fn follows_up(_entry: &Entry) -> bool {
+impl FollowUp for Stages {
+    fn wants(_entry: &Entry) -> bool {
         true
     }
 

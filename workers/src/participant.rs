@@ -1,62 +1,68 @@
-//! What every worker does with a batch: say which rows it needs, and decide event by event in memory.
+//! What every worker that decides does with a batch: say which rows it needs, and decide event by event in memory.
+
+use std::marker::PhantomData;
 
 use ordermill_domain::capability::Reacts;
 use ordermill_pipeline::consumer::{Appended, Batch, Handled, Handler, derived_event_id};
 use ordermill_pipeline::journal::{JournalError, Keys, Loaded, Table};
 use ordermill_pipeline::log::Entry;
 use ordermill_schemas::{Event, Topic};
-use ordermill_store::{TABLES, Written, state, writes};
+use ordermill_store::{Written, state, tables, writes};
 
-/// A worker: what it reads, and which rows an event is about. What follows from it is its capability's to say.
-pub(crate) trait Participant: Send + Sync + 'static {
-    /// The group's name.
-    const GROUP: &'static str;
-    /// The topics it reads.
-    const TOPICS: &'static [Topic];
-    /// The capability whose rules it follows.
-    type State: Reacts + PartialEq;
-
-    /// Adds the keys of the rows that an event is about.
-    fn keys(event: &Event, keys: &mut Keys);
-
-    /// Which of its new events the worker wants to see after the commit.
-    fn follows_up(_entry: &Entry) -> bool {
+/// What a worker does once a batch was committed. By itself it does nothing.
+pub(crate) trait FollowUp: Send + Sync + 'static {
+    /// Which of its new events it wants to see.
+    fn wants(_entry: &Entry) -> bool {
         false
     }
 
-    /// Called with those events after the commit.
+    /// Called with those events.
     fn committed(&self, _appended: Vec<Appended>) {}
 }
 
-/// A participant as the consumer runtime wants it.
-pub(crate) struct Adapter<P>(pub(crate) P);
+impl FollowUp for () {}
 
-impl<P: Participant> Handler for Adapter<P> {
-    const GROUP: &'static str = P::GROUP;
-    const TOPICS: &'static [Topic] = P::TOPICS;
-    const TABLES: &'static [Table] = TABLES;
+/// The worker of a capability. What it reads, which rows an event is about and what follows from it are the capability's to say.
+pub(crate) struct Participant<C, F> {
+    capability: PhantomData<fn() -> C>,
+    follow_up: F,
+}
+
+impl<C, F> Participant<C, F> {
+    pub(crate) fn new(follow_up: F) -> Participant<C, F> {
+        Participant { capability: PhantomData, follow_up }
+    }
+}
+
+impl<C: Reacts + PartialEq, F: FollowUp> Handler for Participant<C, F> {
+    const GROUP: &'static str = C::TOPIC.name();
+    const TOPICS: &'static [Topic] = C::READS;
+
+    fn tables() -> &'static [Table] {
+        tables()
+    }
 
     fn keys(&self, event: &Event, keys: &mut Keys) {
-        P::keys(event, keys);
+        C::keys(event).into_iter().for_each(|(noun, key)| keys.add(noun, key));
     }
 
     fn decide(&self, loaded: &Loaded, batch: &Batch<'_>) -> Result<Handled, JournalError> {
-        let before: P::State = state(loaded, batch.now)?;
+        let before: C = state(loaded, batch.now)?;
         let mut after = before.clone();
         let mut written = Vec::with_capacity(batch.events.len());
         let mut effects = Vec::new();
         for received in batch.events {
             let (unchanged, count) = (batch.tells_effects.then(|| after.clone()), written.len());
             for (index, decided) in after.react(&received.event, received.at).into_iter().enumerate() {
-                let event_id = derived_event_id(P::GROUP, received.event_id, index);
+                let event_id = derived_event_id(Self::GROUP, received.event_id, index);
                 tracing::debug!(
-                    group = P::GROUP,
+                    group = Self::GROUP,
                     order_id = ?decided.event.order_id(),
                     cause = received.event.name(),
                     event = decided.event.name(),
                     "decided"
                 );
-                written.push(Written::new(event_id, decided, received.origin(P::GROUP)));
+                written.push(Written::new(event_id, decided, received.origin(Self::GROUP)));
             }
             effects.extend(unchanged.map(|unchanged| written.len() > count || after != unchanged));
         }
@@ -65,10 +71,10 @@ impl<P: Participant> Handler for Adapter<P> {
     }
 
     fn follows_up(entry: &Entry) -> bool {
-        P::follows_up(entry)
+        F::wants(entry)
     }
 
     fn committed(&self, appended: Vec<Appended>) {
-        self.0.committed(appended);
+        self.follow_up.committed(appended);
     }
 }

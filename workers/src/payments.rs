@@ -1,55 +1,17 @@
-//! The payments worker: decides what is to be charged, voided and paid back, and holds the money meanwhile. The
-//! gateway is asked by [`crate::gateway`], after the commit.
+//! What the payments worker does after a commit: it hands what the gateway is to be asked for to [`crate::gateway`].
 
-use ordermill_domain::aggregate::Aggregate as _;
-use ordermill_domain::payments::{Balance, GatewayTask, Payment, Payments};
+use ordermill_domain::payments::GatewayTask;
 use ordermill_pipeline::consumer::Appended;
-use ordermill_pipeline::journal::Keys;
 use ordermill_pipeline::log::Entry;
-use ordermill_schemas::orders::PaymentMethod;
-use ordermill_schemas::{Event, EventKind, Topic};
+use ordermill_schemas::{Event, EventKind};
 use ordermill_store::payments::Intent;
 
 use crate::gateway::GatewayQueue;
-use crate::participant::Participant;
+use crate::participant::FollowUp;
 
-/// The payments worker.
-pub struct PaymentsWorker {
-    queue: GatewayQueue,
-}
-
-impl PaymentsWorker {
-    /// A worker that hands what the gateway is to be asked for to `queue`.
-    #[must_use]
-    pub(crate) fn new(queue: GatewayQueue) -> PaymentsWorker {
-        PaymentsWorker { queue }
-    }
-}
-
-impl Participant for PaymentsWorker {
-    const GROUP: &'static str = "payments";
-    const TOPICS: &'static [Topic] = &[Topic::Orders];
-    type State = Payments;
-
-    /// The balance of who has paid from it follows from the payment.
-    fn keys(event: &Event, keys: &mut Keys) {
-        match event {
-            Event::OrderPaymentDue(due) => {
-                keys.add(Payment::NOUN, due.order_id);
-                if due.payment_method == PaymentMethod::Balance {
-                    keys.add(Balance::NOUN, due.user_id);
-                }
-            }
-            Event::OrderRejecting(_)
-            | Event::OrderCancelling(_)
-            | Event::OrderModificationApplying(_)
-            | Event::OrderModificationRefusing(_) => keys.add(Payment::NOUN, event.key()),
-            _ => {}
-        }
-    }
-
+impl FollowUp for GatewayQueue {
     /// The events after which the gateway has something to do.
-    fn follows_up(entry: &Entry) -> bool {
+    fn wants(entry: &Entry) -> bool {
         matches!(
             EventKind::from_name(&entry.event_type),
             Some(EventKind::PaymentRequested | EventKind::PaymentVoiding | EventKind::PaymentRefunding)
@@ -75,7 +37,7 @@ impl Participant for PaymentsWorker {
             };
             let traceparent = entry.trace.to_string();
             let sequence = entry.sequence;
-            self.queue.offer(Intent { order_id, task, sequence, cause_id: event_id, traceparent });
+            self.offer(Intent { order_id, task, sequence, cause_id: event_id, traceparent });
         }
     }
 }

@@ -11,10 +11,13 @@ const ENTRIES_DEFAULT: i64 = 5;
 
 /// The routes of balances.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new()
-        .routes(routes!(charge_balance))
-        .routes(routes!(get_balance))
-        .routes(routes!(list_balance_entries))
+    group(
+        "Users and balances",
+        OpenApiRouter::new()
+            .routes(routes!(charge_balance))
+            .routes(routes!(get_balance))
+            .routes(routes!(list_balance_entries)),
+    )
 }
 
 /// Money that a user puts in.

@@ -14,13 +14,16 @@ const VALID_DAYS: i64 = 30;
 
 /// The routes of coupons.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new()
-        .routes(routes!(create_coupon))
-        .routes(routes!(get_coupon))
-        .routes(routes!(claims::claim_coupon))
-        .routes(routes!(claims::get_claim))
-        .routes(routes!(user_coupons::list_user_coupons))
-        .routes(routes!(user_coupons::revoke_user_coupon))
+    group(
+        "Coupons",
+        OpenApiRouter::new()
+            .routes(routes!(create_coupon))
+            .routes(routes!(get_coupon))
+            .routes(routes!(claims::claim_coupon))
+            .routes(routes!(claims::get_claim))
+            .routes(routes!(user_coupons::list_user_coupons))
+            .routes(routes!(user_coupons::revoke_user_coupon)),
+    )
 }
 
 /// How a coupon's value is meant.

@@ -25,15 +25,18 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 
 /// The routes of orders.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new()
-        .routes(routes!(place_order))
-        .routes(routes!(get_order))
-        .routes(routes!(get_order_events))
-        .routes(routes!(cancellation::cancel_order))
-        .routes(routes!(stream::stream_order))
-        .routes(routes!(list::list_user_orders))
-        .routes(routes!(list::list_orders))
-        .routes(routes!(modification::modify_order))
+    group(
+        "Orders",
+        OpenApiRouter::new()
+            .routes(routes!(place_order))
+            .routes(routes!(get_order))
+            .routes(routes!(get_order_events))
+            .routes(routes!(cancellation::cancel_order))
+            .routes(routes!(stream::stream_order))
+            .routes(routes!(list::list_user_orders))
+            .routes(routes!(list::list_orders))
+            .routes(routes!(modification::modify_order)),
+    )
 }
 
 /// An order to be placed.

@@ -11,7 +11,7 @@ const SIGNATURE: HeaderName = HeaderName::from_static("ordermill-signature");
 
 /// The routes of payments.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(receive_payment_callback))
+    group("Gateway callbacks", OpenApiRouter::new().routes(routes!(receive_payment_callback)))
 }
 
 /// How the gateway decided a charge.

@@ -24,6 +24,7 @@ pub(crate) use crate::body::{
 pub(crate) use crate::etag;
 pub(crate) use crate::idempotency::{Answer, first_answer};
 pub(crate) use crate::keyed::Keyed;
+pub(crate) use crate::openapi::group;
 pub(crate) use crate::paging::{self, Items, Page, PageQuery, query};
 pub(crate) use crate::path::{self, ClaimId, Id};
 pub(crate) use crate::prefer::Prefer;

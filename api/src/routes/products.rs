@@ -2,7 +2,6 @@
 
 mod change;
 mod list;
-mod stock;
 
 use ordermill_domain::stock::Stock;
 use ordermill_schemas::products::ProductCreated;
@@ -13,12 +12,14 @@ use crate::routes::prelude::*;
 
 /// The routes of products.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new()
-        .routes(routes!(create_product))
-        .routes(routes!(get_product))
-        .routes(routes!(list::list_products))
-        .routes(routes!(change::change_product))
-        .routes(routes!(stock::adjust_stock))
+    group(
+        "Products",
+        OpenApiRouter::new()
+            .routes(routes!(create_product))
+            .routes(routes!(get_product))
+            .routes(routes!(list::list_products))
+            .routes(routes!(change::change_product)),
+    )
 }
 
 /// A product to be added.
@@ -85,7 +86,7 @@ impl ProductStatus {
 view! {
     /// A product.
     #[schema(as = Product)]
-    struct ProductView from row: StockedProduct {
+    pub(super) struct ProductView from row: StockedProduct {
         /// The product.
         product_id: Uuid,
         /// The name.

@@ -158,7 +158,7 @@ async fn serve(services: Services, api_port: u16, gateway_url: &str) -> Vec<Join
     let (relay, workers) = (api.clone(), api.clone());
     vec![
         tokio::spawn(async move { relay.run_relay().await }),
-        tokio::spawn(async move { workers.run_workers(&Worker::ALL, &gateway).await.unwrap() }),
+        tokio::spawn(async move { workers.run_workers(Worker::ALL, &gateway).await.unwrap() }),
         tokio::spawn(async move { api.run_api(listener, Some(SECRET), zone).await.unwrap() }),
     ]
 }

@@ -151,7 +151,7 @@ impl<H: Handler> Attempter<'_, H> {
     ) -> Result<Loaded, sqlx::Error> {
         let mut keys = Keys::default();
         events.iter().for_each(|received| self.handler.keys(&received.event, &mut keys));
-        load(connection, H::TABLES, &keys, lock).await
+        load(connection, H::tables(), &keys, lock).await
     }
 
     fn decide(&self, loaded: &Loaded, events: &[Received]) -> Result<Handled, JournalError> {

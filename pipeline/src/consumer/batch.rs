@@ -239,7 +239,7 @@ impl<H: Handler> Batches<'_, H> {
             if self.any_parked {
                 ParkedKeys::ask(&mut load, H::GROUP, records);
             }
-            load.state(H::TABLES, &keys, Lock::ForUpdate);
+            load.state(H::tables(), &keys, Lock::ForUpdate);
             let (loaded, beside) = load.run(&mut transaction).await?;
             let standing = Standing::told(&beside);
             if standing.halted {

@@ -79,7 +79,9 @@ pub trait Handler: Send + Sync + 'static {
     /// The topics it reads.
     const TOPICS: &'static [Topic];
     /// The tables that it decides by, in the order in which they are locked.
-    const TABLES: &'static [Table] = &[];
+    fn tables() -> &'static [Table] {
+        &[]
+    }
 
     /// Adds the keys of the rows that an event is about.
     fn keys(&self, _event: &Event, _keys: &mut Keys) {}

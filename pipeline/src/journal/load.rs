@@ -1,5 +1,6 @@
 //! The load: all rows that a decision is about, in one statement, locked in the order of the tables.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sqlx::{PgConnection, Row as _};
@@ -14,7 +15,7 @@ pub struct Table {
     pub name: &'static str,
     /// The table from whose rows keys of this one follow, and a SELECT that answers them from `{rows}`, which stands for a
     /// relation with `key`, `state` and `bulk`.
-    pub follows: Option<(&'static str, &'static str)>,
+    pub follows: Option<(&'static str, Cow<'static, str>)>,
 }
 
 /// The keys that a decision is about, by table.
@@ -131,7 +132,7 @@ impl Load {
         let lock = if lock == Lock::ForUpdate { " FOR NO KEY UPDATE" } else { "" };
         for table in tables {
             let own = keys.of_table(table.name);
-            let follows = table.follows.filter(|(from, _)| self.tables.contains(from));
+            let follows = table.follows.as_ref().filter(|(from, _)| self.tables.contains(from));
             if own.is_none() && follows.is_none() {
                 continue;
             }

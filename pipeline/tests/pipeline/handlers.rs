@@ -64,7 +64,9 @@ fn take(left: &AtomicUsize) -> bool {
 impl Handler for Recorder {
     const GROUP: &'static str = "recorder";
     const TOPICS: &'static [Topic] = &[Topic::Balances];
-    const TABLES: &'static [Table] = &[Table { name: RECORDED, follows: None }];
+    fn tables() -> &'static [Table] {
+        &[Table { name: RECORDED, follows: None }]
+    }
 
     fn keys(&self, event: &Event, keys: &mut Keys) {
         keys.add(RECORDED, event.key());

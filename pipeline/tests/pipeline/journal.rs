@@ -1,5 +1,6 @@
 //! The journal: rows that are loaded together, and conflicts that are decided anew.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use ordermill_pipeline::database::Next;
@@ -23,9 +24,12 @@ const TABLES: &[Table] = &[
     Table { name: SHELVES, follows: None },
     Table {
         name: BOXES,
-        follows: Some((SHELVES, "SELECT jsonb_array_elements_text(state -> 'boxes')::uuid FROM {rows}")),
+        follows: Some((
+            SHELVES,
+            Cow::Borrowed("SELECT jsonb_array_elements_text(state -> 'boxes')::uuid FROM {rows}"),
+        )),
     },
-    Table { name: CUPS, follows: Some((BOXES, "SELECT (state ->> 'cup')::uuid FROM {rows}")) },
+    Table { name: CUPS, follows: Some((BOXES, Cow::Borrowed("SELECT (state ->> 'cup')::uuid FROM {rows}"))) },
 ];
 
 async fn log_with_tables() -> Log {

@@ -1,6 +1,7 @@
 //! What the log makes, against the live tables.
 
 use futures_util::TryStreamExt as _;
+use ordermill_domain::aggregate::MadeOf;
 use ordermill_pipeline::audit::{Check, SHOWN_MAX, Slice};
 use serde_json::Value;
 use sqlx::types::Json;
@@ -9,7 +10,7 @@ use uuid::Uuid;
 
 use super::difference::Difference;
 use super::page::Page;
-use super::tables::{Source, Table, made_from};
+use super::tables::{Table, made_of};
 
 /// What was compared, and what differs.
 #[derive(Debug, Default)]
@@ -51,22 +52,22 @@ impl Found {
 /// brings to an end. So rows that are in a table and not in the log are met, too.
 #[derive(Debug)]
 pub(super) struct Comparison {
-    source: Source,
+    made_of: MadeOf,
     /// Where the next page begins; absent behind the last id.
     from: Option<Uuid>,
     found: Found,
 }
 
 impl Comparison {
-    /// Compares the tables whose rows are made from that.
-    pub(super) fn new(source: Source, slice: Slice) -> Comparison {
-        Comparison { source, from: Some(slice.from), found: Found::default() }
+    /// Compares the tables whose rows are made of that.
+    pub(super) fn new(made_of: MadeOf, slice: Slice) -> Comparison {
+        Comparison { made_of, from: Some(slice.from), found: Found::default() }
     }
 
     /// Compares the next page with the tables as `live` sees them.
     pub(super) async fn page(&mut self, live: &mut PgConnection, page: &Page) -> Result<(), sqlx::Error> {
         if let Some((from, upto)) = self.from.zip(page.upto) {
-            for table in made_from(self.source) {
+            for table in made_of(self.made_of) {
                 let within = format!("{0} >= '{from}' AND {0} <= '{upto}'", table.owner);
                 self.rows(&mut *live, &table, page, &within).await?;
             }

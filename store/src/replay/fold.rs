@@ -1,13 +1,13 @@
 //! Histories in, rows out: a page of rows for each page of events.
 
 use jiff::Timestamp;
+use ordermill_domain::aggregate::{Document, MadeOf};
 use ordermill_pipeline::audit::{Applied, LoggedEvent, Slice};
 use ordermill_schemas::{Event, Topic};
 use uuid::Uuid;
 
 use super::capabilities::Rebuilt;
 use super::page::Page;
-use super::tables::{Source, of_state};
 use super::totals::Totals;
 
 /// One aggregate on its way.
@@ -22,7 +22,7 @@ struct History {
 /// Folds the histories of a slice, as they come from [`Histories`](ordermill_pipeline::audit::Histories).
 #[derive(Debug)]
 pub struct Fold<'a> {
-    pub(super) source: Source,
+    pub(super) made_of: MadeOf,
     pub(super) slice: Slice,
     /// What the worker that writes orders has applied.
     orders: &'a Applied,
@@ -40,7 +40,7 @@ impl<'a> Fold<'a> {
     #[must_use]
     pub fn of_aggregates(slice: Slice, orders: &'a Applied) -> Fold<'a> {
         Fold {
-            source: Source::Aggregates,
+            made_of: MadeOf::OneHistory,
             slice,
             orders,
             sales: None,
@@ -55,7 +55,7 @@ impl<'a> Fold<'a> {
     /// Folds the histories of users' coupons.
     #[must_use]
     pub fn of_user_coupons(slice: Slice, orders: &'a Applied) -> Fold<'a> {
-        Fold { source: Source::UserCoupons, ..Fold::of_aggregates(slice, orders) }
+        Fold { made_of: MadeOf::SeveralHistories, ..Fold::of_aggregates(slice, orders) }
     }
 
     /// Counts sales as well, as far as their worker has applied the log.
@@ -99,7 +99,7 @@ impl<'a> Fold<'a> {
             }
         };
         history.rebuilt.evolve(&event, logged.at, self.orders.includes(logged));
-        if self.source == Source::Aggregates {
+        if self.made_of == MadeOf::OneHistory {
             self.project(logged, &event);
         }
     }
@@ -136,13 +136,13 @@ impl<'a> Fold<'a> {
     /// The history under way has ended: its states become documents.
     fn end(&mut self) {
         let Some(History { owner, mut rebuilt, .. }) = self.current.take() else { return };
-        if self.source == Source::Aggregates {
+        if self.made_of == MadeOf::OneHistory {
             self.totals.take(&mut rebuilt);
         }
         match rebuilt.documents() {
             Ok(documents) => {
-                let is_whole = |noun| of_state(noun).source == Some(self.source);
-                self.page.add(documents.into_iter().filter(|document| is_whole(document.noun)));
+                let of_this = |document: &Document| document.kind.made_of == self.made_of;
+                self.page.add(documents.into_iter().filter(of_this));
             }
             Err(error) => self.page.undecodable.push(format!("history of {owner}: {error}")),
         }

@@ -4,45 +4,38 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
-use ordermill_domain::aggregate::{Aggregate as _, Document};
-use ordermill_domain::coupons::{Claim, Coupon, CouponUse, UserCoupon};
-use ordermill_domain::orders::Order;
-use ordermill_domain::payments::{Balance, Payment};
-use ordermill_domain::products::Product;
+use ordermill_domain::aggregate::{Aggregate as _, Document, Kind, MadeOf};
+use ordermill_domain::coupons::{Coupon, UserCoupon};
+use ordermill_domain::kinds;
+use ordermill_domain::payments::Balance;
 use ordermill_domain::shipments::Shipment;
-use ordermill_domain::stock::{Reservation, Shelf};
+use ordermill_domain::stock::Shelf;
 use ordermill_pipeline::audit::{Applied, Histories, Slice};
 use serde_json::{Map, Value};
 use sqlx::PgConnection;
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::capabilities::bulk_member;
 use super::fold::Fold;
 use super::page::Page;
 use super::pass::{Pass, unwritable, user_coupons};
 
-/// The names of the kinds of aggregates, as they are asked for, each with its noun; a balance has that of its user, too.
-const KINDS: [(&str, &str); 12] = [
-    ("order", Order::NOUN),
-    ("reservation", Reservation::NOUN),
-    ("payment", Payment::NOUN),
-    ("shipment", Shipment::NOUN),
-    ("balance", Balance::NOUN),
-    ("user", Balance::NOUN),
-    ("product", Product::NOUN),
-    ("stock", Shelf::NOUN),
-    ("coupon", Coupon::NOUN),
-    ("claim", Claim::NOUN),
-    ("coupon-use", CouponUse::NOUN),
-    ("user-coupon", UserCoupon::NOUN),
-];
+/// What a balance is asked for by, besides its name: it has the id of its user.
+const USER: &str = "user";
+
+/// What can be asked for: a name, and the kind of aggregate.
+fn names() -> impl Iterator<Item = (&'static str, &'static Kind)> {
+    kinds().flat_map(|kind| {
+        let alias = (kind.noun == Balance::NOUN).then_some((USER, kind));
+        [(kind.name, kind)].into_iter().chain(alias)
+    })
+}
 
 /// An aggregate, written `order:<id>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subject {
-    kind: &'static str,
-    noun: &'static str,
+    name: &'static str,
+    kind: &'static Kind,
     id: Uuid,
 }
 
@@ -53,7 +46,7 @@ pub enum NotASubject {
     #[error("not of the form KIND:ID, like order:01930000-0000-7000-8000-000000000001")]
     Form,
     /// There is no such kind.
-    #[error("there is no kind {0:?}; there are {kinds}", kinds = KINDS.map(|(name, _)| name).join(", "))]
+    #[error("there is no kind {0:?}; there are {kinds}", kinds = names().map(|(name, _)| name).collect::<Vec<_>>().join(", "))]
     Kind(String),
     /// The id is none.
     #[error("{0:?} is no id; ids look like 01930000-0000-7000-8000-000000000001")]
@@ -64,17 +57,17 @@ impl FromStr for Subject {
     type Err = NotASubject;
 
     fn from_str(text: &str) -> Result<Subject, NotASubject> {
-        let (kind, id) = text.split_once(':').ok_or(NotASubject::Form)?;
-        let known = KINDS.into_iter().find(|(name, _)| *name == kind);
-        let (kind, noun) = known.ok_or_else(|| NotASubject::Kind(kind.to_owned()))?;
+        let (name, id) = text.split_once(':').ok_or(NotASubject::Form)?;
+        let known = names().find(|(known, _)| *known == name);
+        let (name, kind) = known.ok_or_else(|| NotASubject::Kind(name.to_owned()))?;
         let id = id.parse().map_err(|_| NotASubject::Id(id.to_owned()))?;
-        Ok(Subject { kind, noun, id })
+        Ok(Subject { name, kind, id })
     }
 }
 
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.kind, self.id)
+        write!(f, "{}:{}", self.name, self.id)
     }
 }
 
@@ -83,7 +76,7 @@ impl Subject {
     /// a shipment's order are looked for in the whole log.
     async fn histories(self, connection: &mut PgConnection) -> Result<Histories, sqlx::Error> {
         let id = self.id;
-        let condition = match self.noun {
+        let condition = match self.kind.noun {
             UserCoupon::NOUN => return user_coupons(connection, Slice::of(id)).await,
             Shelf::NOUN => format!(
                 "(aggregate_id = '{id}' OR topic = 'stock' AND aggregate_id IN (
@@ -107,7 +100,7 @@ impl Subject {
         if let Some(text) = page.undecodable.last() {
             return Err(sqlx::Error::Decode(text.as_str().into()));
         }
-        let documents = page.documents.get(self.noun).map_or(&[][..], Vec::as_slice);
+        let documents = page.documents.get(self.kind.noun).map_or(&[][..], Vec::as_slice);
         let document = documents.iter().find(|document| document.key == self.id);
         document.map(whole).transpose().map_err(|error| sqlx::Error::Decode(Box::new(error)))
     }
@@ -116,7 +109,7 @@ impl Subject {
 /// A document with its bulk as one of its members.
 fn whole(document: &Document) -> Result<Map<String, Value>, serde_json::Error> {
     let mut members: Map<String, Value> = serde_json::from_str(&document.state)?;
-    if let Some((member, bulk)) = bulk_member(document.noun).zip(document.bulk.as_deref()) {
+    if let Some((member, bulk)) = document.kind.bulk.zip(document.bulk.as_deref()) {
         members.insert(member.to_owned(), serde_json::from_str(bulk)?);
     }
     Ok(members)
@@ -145,9 +138,9 @@ pub async fn state_at(
     applied: &Applied,
 ) -> Result<State, sqlx::Error> {
     let histories = subject.histories(&mut *connection).await?;
-    let fold = match subject.noun {
-        UserCoupon::NOUN => Fold::of_user_coupons(Slice::ALL, applied),
-        _ => Fold::of_aggregates(Slice::ALL, applied),
+    let fold = match subject.kind.made_of {
+        MadeOf::SeveralHistories => Fold::of_user_coupons(Slice::ALL, applied),
+        MadeOf::OneHistory | MadeOf::Sums => Fold::of_aggregates(Slice::ALL, applied),
     };
     let mut pass = Pass::over(histories, fold.until(Some(until)));
     let mut found = None;
@@ -172,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_subject_reads_back_as_written() {
-        for (name, _) in KINDS {
+        for (name, _) in names() {
             let text = format!("{name}:{ID}");
             assert_eq!(text.parse::<Subject>().unwrap().to_string(), text);
         }

@@ -37,7 +37,7 @@ impl Page {
 
     pub(super) fn add(&mut self, documents: impl IntoIterator<Item = Document>) {
         for document in documents {
-            self.documents.entry(document.noun).or_default().push(document);
+            self.documents.entry(document.kind.noun).or_default().push(document);
         }
     }
 

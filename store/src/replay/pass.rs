@@ -1,14 +1,13 @@
 //! One reading of a slice of the log: folded page by page, and compared with the live tables where that is asked for.
 
 use jiff::Timestamp;
-use ordermill_domain::aggregate::DocumentError;
+use ordermill_domain::aggregate::{DocumentError, MadeOf};
 use ordermill_pipeline::audit::{Histories, Slice};
 use sqlx::PgConnection;
 
 use super::compare::{Comparison, Found};
 use super::fold::Fold;
 use super::page::Page;
-use super::tables::Source;
 use super::totals::Totals;
 
 /// Events of coupons that say which user's coupon they change; applied and returned are events of an order.
@@ -33,9 +32,9 @@ impl<'a> Pass<'a> {
     /// # Errors
     /// Where the database fails.
     pub async fn begin(connection: &mut PgConnection, fold: Fold<'a>) -> Result<Pass<'a>, sqlx::Error> {
-        let histories = match fold.source {
-            Source::UserCoupons => user_coupons(connection, fold.slice).await?,
-            Source::Aggregates | Source::Totals => Histories::of_aggregates(connection, fold.slice).await?,
+        let histories = match fold.made_of {
+            MadeOf::SeveralHistories => user_coupons(connection, fold.slice).await?,
+            MadeOf::OneHistory | MadeOf::Sums => Histories::of_aggregates(connection, fold.slice).await?,
         };
         Ok(Pass::over(histories, fold))
     }
@@ -47,7 +46,7 @@ impl<'a> Pass<'a> {
     /// Compares each page with the tables as they are at the moment of the connection that the log is read by.
     #[must_use]
     pub fn compared(mut self) -> Pass<'a> {
-        self.comparison = Some(Comparison::new(self.fold.source, self.fold.slice));
+        self.comparison = Some(Comparison::new(self.fold.made_of, self.fold.slice));
         self
     }
 
@@ -94,7 +93,7 @@ pub async fn last_page(
     compared: bool,
 ) -> Result<(Page, Found), sqlx::Error> {
     let page = totals.into_page().map_err(unwritable)?;
-    let mut comparison = Comparison::new(Source::Totals, Slice::ALL);
+    let mut comparison = Comparison::new(MadeOf::Sums, Slice::ALL);
     if compared {
         comparison.page(connection, &page).await?;
     }

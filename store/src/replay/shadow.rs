@@ -151,7 +151,7 @@ pub async fn summary(connection: &mut PgConnection) -> Result<Vec<TableSummary>,
     let mut summaries = Vec::new();
     for table in tables() {
         let name = table.name;
-        let state = table.state.unwrap_or("NULL::text");
+        let state = table.state.as_deref().unwrap_or("NULL::text");
         let sums: Vec<String> =
             table.sums.iter().map(|(name, sum)| format!("'{name}', coalesce(sum({sum}), 0)")).collect();
         // A table without sums is counted all the same: the count makes one row of all.

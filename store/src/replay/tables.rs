@@ -1,27 +1,10 @@
 //! The tables that are made again from the log, and what of them the log does not know.
 
-use ordermill_domain::aggregate::Aggregate as _;
-use ordermill_domain::coupons::{Claim, Coupon, CouponUse, UserCoupon};
-use ordermill_domain::orders::Order;
-use ordermill_domain::payments::{Balance, Payment};
-use ordermill_domain::shipments::Shipment;
-use ordermill_domain::stock::{Reservation, Shelf};
-
-use crate::TABLES;
-
-/// What rows are made from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
-    /// Each from the history of one aggregate.
-    Aggregates,
-    /// Each from the history of a user's coupon, which is events of several aggregates.
-    UserCoupons,
-    /// Each counts what is in many histories.
-    Totals,
-}
+use ordermill_domain::aggregate::{Kind, MadeOf};
+use ordermill_domain::kinds;
 
 /// A table that is made again from the log.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Table {
     /// Its name.
     pub name: &'static str,
@@ -31,12 +14,10 @@ pub struct Table {
     pub(super) row: &'static str,
     /// The aggregate whose history its rows come from.
     pub(super) owner: &'static str,
-    /// What its rows are made from; of projections absent.
-    pub(super) source: Option<Source>,
-    /// What a summary counts its rows by.
-    pub(super) state: Option<&'static str>,
-    /// What a summary adds up, by name.
-    pub(super) sums: &'static [(&'static str, &'static str)],
+    /// What a summary counts its rows by, as SQL.
+    pub(super) state: Option<String>,
+    /// What a summary adds up, by name, as SQL.
+    pub(super) sums: Vec<(&'static str, String)>,
 }
 
 /// The columns of a table of state that can't be made from the log, with the reason; they are not compared. Generated columns
@@ -46,81 +27,47 @@ pub const NOT_IN_THE_LOG: [(&str, &str); 1] = [(
     "counts how often the row was written, and a batch writes it once however many events it has",
 )];
 
-/// The sum of a member of a payment's charges, as SQL.
-macro_rules! of_charges {
-    ($member:literal) => {
-        concat!(
-            "(SELECT sum((charge ->> '",
-            $member,
-            "')::bigint)
-              FROM jsonb_array_elements(state -> 'charges') AS charge)"
-        )
-    };
-}
-
-const SALES: Table = Table {
-    name: "sales",
-    key: &["level", "category", "product_id", "bucket"],
-    row: "to_jsonb(t)",
-    owner: "product_id",
-    source: None,
-    state: Some("level"),
-    // The other levels say the same once more.
-    sums: &[
-        ("quantity", "CASE level WHEN 'ALL' THEN quantity END"),
-        ("revenue", "CASE level WHEN 'ALL' THEN revenue END"),
-        ("orders", "CASE level WHEN 'ALL' THEN orders END"),
-    ],
-};
-
 /// Every table that is made again: those of state, then the sums of sales.
 pub fn tables() -> impl Iterator<Item = Table> {
-    TABLES.iter().map(|table| of_state(table.name)).chain([SALES])
+    kinds().map(of_state).chain([sales()])
 }
 
-/// The tables whose rows are made from `source`.
-pub(super) fn made_from(source: Source) -> impl Iterator<Item = Table> {
-    tables().filter(move |table| table.source == Some(source))
+/// The tables whose rows are made of that.
+pub(super) fn made_of(what: MadeOf) -> impl Iterator<Item = Table> {
+    kinds().filter(move |kind| kind.made_of == what).map(of_state)
 }
 
-/// What of a table of state is not as it mostly is.
-pub(super) fn of_state(noun: &'static str) -> Table {
-    let table = Table {
-        name: noun,
+fn of_state(kind: &Kind) -> Table {
+    let document = match kind.bulk {
+        Some(member) => format!("state || jsonb_build_object('{member}', bulk)"),
+        None => "state".to_owned(),
+    };
+    let value = |path: &str| format!("jsonb_path_query_first({document}, '$.{path}') #>> '{{}}'");
+    let sum = |path: &&'static str| {
+        let name = path.rsplit('.').next().unwrap_or(path);
+        let of_row =
+            format!("SELECT sum(value::bigint) FROM jsonb_path_query({document}, '$.{path}') AS value");
+        (name, format!("({of_row})"))
+    };
+    Table {
+        name: kind.noun,
         key: &["key"],
         row: "jsonb_build_object('state', state, 'bulk', bulk)",
-        owner: "key",
-        source: Some(Source::Aggregates),
-        state: None,
-        sums: &[],
-    };
-    match noun {
-        Order::NOUN => Table {
-            state: Some("status"),
-            sums: &[("total", "(bulk ->> 'total')::bigint"), ("paid", "paid"), ("refunded", "refunded")],
-            ..table
-        },
-        Shipment::NOUN => Table { owner: "order_id", ..table },
-        Reservation::NOUN | CouponUse::NOUN => Table { state: Some("state ->> 'state'"), ..table },
-        Payment::NOUN => Table {
-            state: Some("state #>> '{charges,-1,state}'"),
-            sums: &[("amount", of_charges!("amount")), ("refunded", of_charges!("refunded"))],
-            ..table
-        },
-        Balance::NOUN => Table { sums: &[("available", "available"), ("held", "held")], ..table },
-        Claim::NOUN => Table { state: Some("status"), ..table },
-        UserCoupon::NOUN => Table { source: Some(Source::UserCoupons), state: Some("status"), ..table },
-        Coupon::NOUN => Table { source: Some(Source::Totals), sums: &[("issued", "issued")], ..table },
-        Shelf::NOUN => Table {
-            source: Some(Source::Totals),
-            sums: &[
-                ("on_hand", "on_hand"),
-                ("reserved", "reserved"),
-                ("deducted", "deducted"),
-                ("received", "received"),
-            ],
-            ..table
-        },
-        _ => table,
+        owner: kind.owner,
+        state: kind.counted_by.map(value),
+        sums: kind.sums.iter().map(sum).collect(),
+    }
+}
+
+fn sales() -> Table {
+    // The other levels say the same once more.
+    let of_all = |figure| (figure, format!("CASE level WHEN 'ALL' THEN {figure} END"));
+    Table {
+        name: "sales",
+        key: &["level", "category", "product_id", "bucket"],
+        row: "to_jsonb(t)",
+        owner: "product_id",
+        state: Some("level".to_owned()),
+        sums: ["quantity", "revenue", "orders"].map(of_all).to_vec(),
     }
 }

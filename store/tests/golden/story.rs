@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use ordermill_domain::aggregate::Documents;
+use ordermill_domain::aggregate::{Document, Documents as _};
 use ordermill_domain::capability::{Capability as _, Decided, Reacts as _};
-use ordermill_domain::coupons::{Coupon, Coupons, WELCOME, user_coupon_id, welcome_claim_id};
-use ordermill_domain::orders::{Order, Orders, Refusal, Replacement};
-use ordermill_domain::payments::{GatewayResult, GatewayTask, Outcome, Payments};
+use ordermill_domain::coupons::{Coupon, WELCOME, user_coupon_id, welcome_claim_id};
+use ordermill_domain::orders::{Order, Refusal, Replacement};
+use ordermill_domain::payments::{GatewayResult, GatewayTask, Outcome};
 use ordermill_domain::pricing::quote;
 use ordermill_domain::products::ProductChange;
-use ordermill_domain::stock::Stock;
 use ordermill_schemas::coupons::{CouponCreated, CouponDiscount};
 use ordermill_schemas::orders::{Failure, FailureCode, OrderLine, OrderPlaced, PaymentMethod};
 use ordermill_schemas::payments::{Attempt, GatewayCall};
@@ -29,16 +28,44 @@ pub(crate) struct Told {
     pub(crate) event: Event,
 }
 
+macro_rules! deciders {
+    ($($noun:ident $Name:ident $(($($parts:tt)+))?;)+) => {
+        /// Every capability, in memory.
+        #[derive(Default)]
+        struct Deciders {
+            $($noun: ordermill_domain::$noun::$Name,)+
+        }
+
+        impl Deciders {
+            fn decide_at(&mut self, now: Timestamp) {
+                $(*self.$noun.now() = now;)+
+            }
+
+            /// What follows from an event by the rules of all but the orders, which have an order of reading of their own.
+            fn participate(&mut self, event: &Event, at: Timestamp) -> Vec<Decided> {
+                let mut decided = Vec::new();
+                $(if Topic::$Name != Topic::Orders {
+                    decided.extend(self.$noun.react(event, at));
+                })+
+                decided
+            }
+
+            fn documents(&self) -> Vec<Document> {
+                [$(self.$noun.changes(&Default::default()).unwrap()),+].concat()
+            }
+        }
+    };
+}
+
+ordermill_schemas::capabilities!(deciders);
+
 /// A shop and all that has happened in it.
 pub(crate) struct Story {
     pub(crate) log: Vec<Told>,
     /// What clients read of balances.
     pub(crate) entries: Vec<Value>,
     now: Timestamp,
-    orders: Orders,
-    stock: Stock,
-    payments: Payments,
-    coupons: Coupons,
+    deciders: Deciders,
     /// How much of the log the participants have read.
     participants: usize,
     /// How much of it the worker of orders has read.
@@ -88,16 +115,13 @@ pub(crate) fn tell() -> Story {
 
 impl Story {
     fn begin() -> Story {
-        let mut coupons = Coupons::default();
-        coupons.coupons.insert(WELCOME, Coupon::welcome());
+        let mut deciders = Deciders::default();
+        deciders.coupons.coupons.insert(WELCOME, Coupon::welcome());
         Story {
             log: Vec::new(),
             entries: Vec::new(),
             now: Timestamp::from_second(1_790_000_000).unwrap(),
-            orders: Orders::default(),
-            stock: Stock::default(),
-            payments: Payments::default(),
-            coupons,
+            deciders,
             participants: 0,
             seen_by_orders: 0,
             ids: 0,
@@ -110,17 +134,17 @@ impl Story {
         let (ann, bob) = (self.id(), self.id());
         for user in [ann, bob] {
             self.tick();
-            let opened = self.payments.open(user);
+            let opened = self.deciders.payments.open(user);
             self.append(opened);
         }
         self.tick();
-        let charged = self.payments.charge(ann, 100_000);
+        let charged = self.deciders.payments.charge(ann, 100_000);
         self.append(charged);
         let lamp = self.product("Lamp", 1_000, 20);
         let chair = self.product("전등 \"의자\"\n\\", 333, 0);
         for (delta, reason) in [(50, "delivery"), (-1, "counted")] {
             self.tick();
-            let adjusted = self.stock.adjust(chair.product_id, delta, reason.to_owned()).unwrap();
+            let adjusted = self.deciders.stock.adjust(chair.product_id, delta, reason.to_owned()).unwrap();
             self.append(adjusted);
         }
         self.settle();
@@ -138,7 +162,7 @@ impl Story {
             category: category.clone(),
             price: unit_price,
         };
-        let created = self.stock.create(created, units);
+        let created = self.deciders.stock.create(created, units);
         self.append(created);
         OrderLine { product_id, name, category, unit_price, quantity: 0 }
     }
@@ -147,7 +171,7 @@ impl Story {
     fn coupons(&mut self, shop: &Shop) -> Uuid {
         let coupon_id = self.id();
         self.tick();
-        let created = self.coupons.create(CouponCreated {
+        let created = self.deciders.coupons.create(CouponCreated {
             coupon_id,
             name: "Spring".to_owned(),
             discount: CouponDiscount::Fixed(150),
@@ -161,8 +185,8 @@ impl Story {
         let claims = [(self.id(), shop.ann), (self.id(), shop.bob)];
         for (claim_id, user) in claims {
             self.tick();
-            let coupon = self.coupons.coupons[&coupon_id].clone();
-            let requested = self.coupons.request(claim_id, coupon_id, user, &coupon).unwrap();
+            let coupon = self.deciders.coupons.coupons[&coupon_id].clone();
+            let requested = self.deciders.coupons.request(claim_id, coupon_id, user, &coupon).unwrap();
             self.append(requested);
         }
         self.settle();
@@ -238,15 +262,15 @@ impl Story {
     fn tidied_up(&mut self, shop: &Shop) {
         let change = ProductChange { price: Some(1_100), withdrawn: Some(true), ..ProductChange::default() };
         self.tick();
-        let described = self.stock.describe(shop.lamp.product_id, change);
+        let described = self.deciders.stock.describe(shop.lamp.product_id, change);
         self.append(described);
         self.tick();
         let own = user_coupon_id(welcome_claim_id(shop.bob));
-        let revoked = self.coupons.revoke(own, "abuse".to_owned()).unwrap();
+        let revoked = self.deciders.coupons.revoke(own, "abuse".to_owned()).unwrap();
         self.append(revoked);
         self.now += SignedDuration::from_hours(24 * 31);
         self.tick();
-        let expired = self.coupons.expire(user_coupon_id(welcome_claim_id(shop.ann)));
+        let expired = self.deciders.coupons.expire(user_coupon_id(welcome_claim_id(shop.ann)));
         self.append(expired);
         self.settle();
     }
@@ -275,10 +299,7 @@ impl Story {
     /// Every decision has a time of its own, with microseconds.
     fn tick(&mut self) {
         self.now += SignedDuration::from_micros(1_000_007);
-        let now = self.now;
-        for time in [self.orders.now(), self.stock.now(), self.payments.now(), self.coupons.now()] {
-            *time = now;
-        }
+        self.deciders.decide_at(self.now);
     }
 
     fn deadline(&self) -> Timestamp {
@@ -316,7 +337,7 @@ impl Story {
             total: quote.total,
             deadline_at: self.deadline(),
         };
-        let decided = self.orders.record([placed.into()]);
+        let decided = self.deciders.orders.record([placed.into()]);
         self.append(decided);
         order_id
     }
@@ -331,7 +352,7 @@ impl Story {
 
     fn command(&mut self, order: Uuid, command: impl FnOnce(&Order) -> Result<Option<Event>, Refusal>) {
         self.tick();
-        let decided = self.orders.command(order, command).unwrap();
+        let decided = self.deciders.orders.command(order, command).unwrap();
         self.append(decided);
     }
 
@@ -350,12 +371,8 @@ impl Story {
         while let Some(Told { event, at, .. }) = self.log.get(self.participants).cloned() {
             self.participants += 1;
             self.tick();
-            let decided = [
-                self.stock.react(&event, at),
-                self.payments.react(&event, at),
-                self.coupons.react(&event, at),
-            ];
-            self.append(decided.concat());
+            let decided = self.deciders.participate(&event, at);
+            self.append(decided);
         }
     }
 
@@ -366,7 +383,7 @@ impl Story {
         for topic in [Topic::Coupons, Topic::Payments, Topic::Stock] {
             for Told { event, at, .. } in unread.iter().filter(|told| told.event.topic() == topic) {
                 self.tick();
-                let decided = self.orders.react(event, *at);
+                let decided = self.deciders.orders.react(event, *at);
                 self.append(decided);
             }
         }
@@ -375,7 +392,8 @@ impl Story {
 
     /// Whether it has answered.
     fn ask_the_gateway(&mut self) -> bool {
-        let tasks = self.payments.payments.iter().filter_map(|(id, payment)| Some((*id, payment.task()?)));
+        let tasks =
+            self.deciders.payments.payments.iter().filter_map(|(id, payment)| Some((*id, payment.task()?)));
         let tasks: Vec<(Uuid, GatewayTask)> = tasks.collect();
         let mut has_answered = false;
         for (order_id, task) in tasks {
@@ -396,7 +414,7 @@ impl Story {
             };
             self.tick();
             let attempts = vec![Attempt { at: self.now, call, outcome: "ANSWERED".to_owned(), took_ms: 7 }];
-            let decided = self.payments.settle(order_id, &Outcome { result, attempts });
+            let decided = self.deciders.payments.settle(order_id, &Outcome { result, attempts });
             self.append(decided);
             has_answered = true;
         }
@@ -406,14 +424,11 @@ impl Story {
     /// The documents as the deciders have them in memory, by noun and key: state and bulk as JSON.
     pub(crate) fn documents(&self) -> BTreeMap<&'static str, BTreeMap<Uuid, (String, Option<String>)>> {
         let mut documents: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
-        let all = [
-            self.orders.changes(&Orders::default()),
-            self.stock.changes(&Stock::default()),
-            self.payments.changes(&Payments::default()),
-            self.coupons.changes(&Coupons::default()),
-        ];
-        for document in all.into_iter().flat_map(Result::unwrap) {
-            documents.entry(document.noun).or_default().insert(document.key, (document.state, document.bulk));
+        for document in self.deciders.documents() {
+            documents
+                .entry(document.kind.noun)
+                .or_default()
+                .insert(document.key, (document.state, document.bulk));
         }
         documents
     }

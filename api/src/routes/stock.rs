@@ -4,8 +4,13 @@ use ordermill_domain::products::Product;
 use ordermill_domain::stock::{Shelf, Stock, TooFew};
 use ordermill_store::products::StockedProduct;
 
-use super::ProductView;
+use super::products::ProductView;
 use crate::routes::prelude::*;
+
+/// The route of adjustments.
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    group("Products", OpenApiRouter::new().routes(routes!(adjust_stock)))
+}
 
 /// Goods that came or went.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
