@@ -153,7 +153,7 @@ impl Stack {
             Ok(())
         });
         let (workers, gateway) = (services.clone(), GatewayConfig::new(self.connections.gateway_url()?));
-        running.spawn(async move { workers.run_workers(&Worker::ALL, &gateway).await });
+        running.spawn(async move { workers.run_workers(Worker::ALL, &gateway).await });
         let (api, secret) = (services.clone(), self.callback_secret.clone());
         let time_zone = self.args.zone.time_zone.clone();
         running.spawn(async move { api.run_api(listener, Some(&secret), time_zone).await });
