@@ -5,7 +5,7 @@ BEGIN
     RAISE EXCEPTION '% is append-only', TG_TABLE_NAME;
 END $$;
 
--- The words of the log: topics, types of events, actors. Rows of the log have their codes.
+-- The words of the log: topics, types of events, actors. The log has their codes.
 CREATE TABLE log_word (
     code smallint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     word text     NOT NULL UNIQUE
@@ -13,71 +13,106 @@ CREATE TABLE log_word (
 
 -- The append-only log of every change, which is the outbox as well. Read it through the view event_log.
 --
+-- A row is a segment: the events that one statement writes, a column an array with an element for each of them. A row for
+-- each event would cost the server four times as much. An array that has nothing to say is absent.
+--
 -- The order of the first two columns matters: defaults are computed in column order, so a writer has a
--- transaction id before it draws a position. The relay's cut (docs/adr/0002) rests on that.
-CREATE TABLE log_entry (
+-- transaction id before it draws a number. The relay's cut (docs/adr/0002) rests on that.
+CREATE TABLE log_segment (
     xid             xid8        NOT NULL DEFAULT pg_current_xact_id(),
-    position        bigint      GENERATED ALWAYS AS IDENTITY (CACHE 1) PRIMARY KEY,
+    -- The position of an event is this number, and in its last five digits the event's ordinal in the segment, from 1.
+    number          bigint      GENERATED ALWAYS AS IDENTITY (CACHE 1) PRIMARY KEY,
     at              timestamptz NOT NULL,
-    event_id        uuid        NOT NULL,
-    aggregate_id    uuid        NOT NULL,
-    sequence        integer     NOT NULL CHECK (sequence > 0),
-    topic           smallint    NOT NULL,
-    type            smallint    NOT NULL,
-    version         smallint    NOT NULL,
-    partition       smallint    NOT NULL,
+    -- How many events it has.
+    events          integer     NOT NULL,
+    -- By what its events are found: what they belong to, and the stretches of histories that they are of (`stretch` in
+    -- the program's log.rs).
+    about           uuid[]     COMPRESSION lz4 NOT NULL,
+    event_id        uuid[]     COMPRESSION lz4 NOT NULL,
+    aggregate_id    uuid[]     COMPRESSION lz4 NOT NULL,
+    sequence        integer[]  COMPRESSION lz4 NOT NULL,
+    topic           smallint[] COMPRESSION lz4 NOT NULL,
+    type            smallint[] COMPRESSION lz4 NOT NULL,
+    version         smallint[] COMPRESSION lz4 NOT NULL,
+    partition       smallint[] COMPRESSION lz4 NOT NULL,
     -- Where it is not the aggregate's id.
-    key             uuid,
-    correlation_id  uuid,
-    -- The event that caused this one, and where the worker that decided met it in Kafka.
-    cause_id        uuid,
-    cause_topic     smallint,
-    cause_partition smallint,
-    cause_offset    bigint,
-    actor           smallint    NOT NULL,
+    key             uuid[]     COMPRESSION lz4,
+    -- The nil UUID where it is the aggregate's id.
+    correlation_id  uuid[]     COMPRESSION lz4,
+    -- The event that caused each, and where the worker that decided met it in Kafka.
+    cause_id        uuid[]     COMPRESSION lz4,
+    cause_topic     smallint[] COMPRESSION lz4,
+    cause_partition smallint[] COMPRESSION lz4,
+    cause_offset    bigint[]   COMPRESSION lz4,
+    actor           smallint[] COMPRESSION lz4 NOT NULL,
     -- Of a user, who.
-    actor_id        uuid,
+    actor_id        uuid[]     COMPRESSION lz4,
     -- Which HTTP request wrote it: its id, as in `X-Request-Id`, and its idempotency key where it had one.
-    request_id      uuid,
-    idempotency_key text,
-    -- The span that it happened in: trace id, span id and flags of a W3C traceparent.
-    trace           bytea       NOT NULL,
-    data            bytea       NOT NULL,
+    request_id      uuid[]     COMPRESSION lz4,
+    idempotency_key text[]     COMPRESSION lz4,
+    -- The spans that they happened in: of each 25 bytes, the trace id, span id and flags of a W3C traceparent.
+    trace           bytea      COMPRESSION lz4 NOT NULL,
+    data            bytea[]    COMPRESSION lz4 NOT NULL,
     -- The Kafka key where it is not the text of the key: that of a record that was not ours.
-    record_key      bytea,
+    record_key      bytea[]    COMPRESSION lz4,
     -- Further Kafka headers, for dead letters: an array of {name, value}.
-    headers         jsonb,
-    UNIQUE (aggregate_id, topic, sequence)
+    headers         jsonb[]    COMPRESSION lz4,
+    CHECK (events BETWEEN 1 AND 99999 AND events = cardinality(event_id))
 );
--- What belongs to an order without being its own; that is found by the order's id.
-CREATE INDEX log_entry_correlation ON log_entry (correlation_id, position) WHERE correlation_id <> aggregate_id;
+-- What is found by it is looked for seldom and written all the time, so entries are gathered before they are sorted in.
+CREATE INDEX log_segment_about ON log_segment USING gin (about);
 
-CREATE TRIGGER log_entry_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON log_entry
+CREATE TRIGGER log_segment_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON log_segment
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
--- The log in words.
+-- The log event by event, in words. Whoever looks for few of them says so by segment or by what the segment is about.
 CREATE VIEW event_log AS
-SELECT e.position, e.event_id, topic.word AS topic, e.partition, coalesce(e.key, e.aggregate_id) AS key, e.record_key,
-    e.aggregate_id, e.sequence, type.word AS type, e.version, e.correlation_id, e.cause_id,
-    met.word AS cause_topic, e.cause_partition, e.cause_offset,
+SELECT s.number * 100000 + e.ordinal AS position, e.event_id, topic.word AS topic, e.partition,
+    coalesce(e.key, e.aggregate_id) AS key, e.record_key, e.aggregate_id, e.sequence, type.word AS type, e.version,
+    CASE e.correlation_id WHEN '00000000-0000-0000-0000-000000000000' THEN e.aggregate_id ELSE e.correlation_id END
+        AS correlation_id,
+    e.cause_id, met.word AS cause_topic, e.cause_partition, e.cause_offset,
     CASE WHEN e.actor_id IS NULL THEN actor.word ELSE actor.word || ':' || e.actor_id END AS actor,
     e.request_id, e.idempotency_key,
-    '00-' || encode(substr(e.trace, 1, 16), 'hex') || '-' || encode(substr(e.trace, 17, 8), 'hex') || '-'
-        || encode(substr(e.trace, 25, 1), 'hex') AS traceparent,
-    e.at, e.data, e.headers
-FROM log_entry e
+    '00-' || encode(substr(s.trace, 25 * e.ordinal::integer - 24, 16), 'hex')
+        || '-' || encode(substr(s.trace, 25 * e.ordinal::integer - 8, 8), 'hex')
+        || '-' || encode(substr(s.trace, 25 * e.ordinal::integer, 1), 'hex') AS traceparent,
+    s.at, e.data, e.headers, s.number AS segment, s.about
+FROM log_segment s
+    CROSS JOIN LATERAL unnest(s.event_id, s.aggregate_id, s.sequence, s.topic, s.type, s.version, s.partition, s.key,
+        s.correlation_id, s.cause_id, s.cause_topic, s.cause_partition, s.cause_offset, s.actor, s.actor_id,
+        s.request_id, s.idempotency_key, s.data, s.record_key, s.headers) WITH ORDINALITY
+        AS e (event_id, aggregate_id, sequence, topic, type, version, partition, key, correlation_id, cause_id,
+            cause_topic, cause_partition, cause_offset, actor, actor_id, request_id, idempotency_key, data,
+            record_key, headers, ordinal)
     JOIN log_word topic ON topic.code = e.topic
     JOIN log_word type ON type.code = e.type
     JOIN log_word actor ON actor.code = e.actor
     LEFT JOIN log_word met ON met.code = e.cause_topic;
 
--- The highest position that was ever drawn; 0 where none was.
+-- The events above `after` up to `upto` in the log's order, at most `events_max`. No more segments are taken apart than that
+-- takes.
+CREATE FUNCTION log_page(after bigint, upto bigint, events_max bigint) RETURNS SETOF event_log LANGUAGE sql STABLE AS $$
+    SELECT * FROM event_log
+    WHERE segment >= after / 100000 AND position > after AND position <= upto AND segment <= (
+        SELECT max(number) FROM (
+            SELECT number, sum(events) OVER (ORDER BY number) - events AS before
+            FROM (
+                SELECT number, events FROM log_segment
+                WHERE number >= after / 100000 AND number <= upto / 100000 ORDER BY number LIMIT events_max + 1
+            ) AS next
+        ) AS needed
+        WHERE before < events_max + after % 100000)
+    ORDER BY position LIMIT events_max
+$$;
+
+-- The highest position that can have been drawn; 0 where none was.
 --
--- Not by reading the sequence like a table: while it writes ahead to the WAL, at every 32nd position, PostgreSQL shows
--- there for a moment a value of up to 32 positions that nobody has drawn yet. A relay that believed it would cut the log
--- above positions still to be drawn, and never publish their rows. The function waits for the page's lock instead.
+-- Not by reading the sequence like a table: while it writes ahead to the WAL, at every 32nd number, PostgreSQL shows
+-- there for a moment a value of up to 32 numbers that nobody has drawn yet. A relay that believed it would cut the log
+-- above positions still to be drawn, and never publish their events. The function waits for the page's lock instead.
 CREATE FUNCTION event_log_end() RETURNS bigint LANGUAGE sql
-    AS $$ SELECT coalesce(pg_sequence_last_value('log_entry_position_seq'), 0) $$;
+    AS $$ SELECT coalesce(pg_sequence_last_value('log_segment_number_seq') * 100000 + 99999, 0) $$;
 
 -- One row: who publishes, and how far it is.
 CREATE TABLE relay_cursor (

@@ -7,7 +7,6 @@
 mod decision;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use ordermill_domain::orders::Order;
@@ -18,13 +17,13 @@ use ordermill_schemas::Event;
 use ordermill_schemas::orders::OrderPlaced;
 use ordermill_store::acceptance::{self, References, Submission};
 use ordermill_store::idempotency::{self, Kept, Request};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::config::ApiConfig;
-use crate::idempotency::{Answer, RunningKey, first_answer, in_use, replay};
+use crate::idempotency::{Answer, RunningKey, first_answer, in_use, location_of, replay};
 use crate::metrics::ApiMetrics;
 use crate::problem::Problem;
 use crate::request::RequestContext;
@@ -32,8 +31,6 @@ use crate::routes::orders::view::OrderView;
 
 pub(crate) use decision::{Wanted, order_lines};
 
-/// One reads while the other commits.
-const ACCEPTORS: usize = 2;
 /// The status of an answer to an accepted order.
 const ACCEPTED: i16 = 202;
 
@@ -74,7 +71,7 @@ pub(crate) struct Acceptance {
 }
 
 impl Acceptance {
-    /// Starts the acceptors; they end when everything is answered after `drained`.
+    /// Starts the acceptor; it ends when everything is answered after `drained`.
     pub(crate) fn start(
         journal: &Journal,
         config: &ApiConfig,
@@ -83,7 +80,6 @@ impl Acceptance {
         drained: &CancellationToken,
     ) -> Acceptance {
         let (queue, submissions) = mpsc::channel(config.accept_queue_max.max(1));
-        let submissions = Arc::new(Mutex::new(submissions));
         let deadline = SignedDuration::try_from(config.order_deadline).unwrap_or(SignedDuration::MAX);
         let acceptor = Acceptor {
             journal: journal.clone(),
@@ -91,9 +87,7 @@ impl Acceptance {
             deadline,
             batch_max: config.accept_batch_max.max(1),
         };
-        for _ in 0..ACCEPTORS {
-            tasks.spawn(acceptor.clone().run(submissions.clone(), drained.clone()));
-        }
+        tasks.spawn(acceptor.run(submissions, drained.clone()));
         Acceptance { queue, metrics: metrics.clone() }
     }
 
@@ -127,18 +121,17 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    async fn run(self, queue: Arc<Mutex<mpsc::Receiver<Pending>>>, drained: CancellationToken) {
+    /// While one batch is read and committed, the next one gathers: fewer and larger ones than several acceptors would make.
+    async fn run(self, mut queue: mpsc::Receiver<Pending>, drained: CancellationToken) {
         loop {
             let mut batch = Vec::new();
-            let mut waiting = queue.lock().await;
             let taken = tokio::select! {
-                taken = waiting.recv_many(&mut batch, self.batch_max) => taken,
+                taken = queue.recv_many(&mut batch, self.batch_max) => taken,
                 () = drained.cancelled() => {
-                    waiting.close();
-                    waiting.recv_many(&mut batch, self.batch_max).await
+                    queue.close();
+                    queue.recv_many(&mut batch, self.batch_max).await
                 }
             };
-            drop(waiting);
             if taken == 0 {
                 return;
             }
@@ -223,8 +216,7 @@ impl Acceptor {
         let origin = pending.context.origin(pending.request.caller.clone());
         let (order, event) = (Order::placed(&placed, now), Event::from(placed));
         let entry = Entry::of_event(Uuid::now_v7(), &event, 1, origin, self.journal.partitions)?;
-        let location = format!("/v1/orders/{order_id}");
-        let submission = Submission { request: pending.request.clone(), order, location, entry };
+        let submission = Submission { request: pending.request.clone(), order, entry };
         Ok(Decision::Accept(Box::new(submission)))
     }
 
@@ -241,18 +233,14 @@ impl Acceptor {
         }
         let (submissions, pending): (Vec<Submission>, Vec<Pending>) = accepted.into_iter().unzip();
         match acceptance::accept(&self.journal, &submissions, now).await {
-            Ok(stored) => {
-                self.metrics.accept_batch_orders.observe(stored.len() as f64);
-                let mut lost = Vec::new();
+            Ok(true) => {
+                self.metrics.accept_batch_orders.observe(submissions.len() as f64);
                 for (submission, pending) in submissions.into_iter().zip(pending) {
-                    if stored.contains(&submission.order.purchase.order_id) {
-                        self.announce(submission, pending);
-                    } else {
-                        lost.push(pending);
-                    }
+                    self.announce(submission, pending);
                 }
-                self.answer_lost(lost).await;
             }
+            // Another process was first with one of the keys; its answer is the one to give.
+            Ok(false) => Box::pin(self.accept(pending)).await,
             Err(error) if next_after(&error) == Next::Reject && submissions.len() > 1 => {
                 tracing::warn!(%error, orders = submissions.len(), "a batch was refused; trying each alone");
                 for alone in submissions.into_iter().zip(pending) {
@@ -264,8 +252,7 @@ impl Acceptor {
     }
 
     fn announce(&self, submission: Submission, pending: Pending) {
-        let Submission { order, location, .. } = submission;
-        let (order_id, at) = (order.purchase.order_id, order.purchase.created_at);
+        let (order_id, at) = (submission.order.purchase.order_id, submission.order.purchase.created_at);
         self.metrics.orders_accepted.inc();
         tracing::debug!(
             %order_id,
@@ -273,29 +260,12 @@ impl Acceptor {
             trace_id = %pending.context.trace.trace_id(),
             "order accepted"
         );
-        let first = first_answer(ACCEPTED, Some(location), &OrderView::of(order, at));
+        let view = OrderView::of(submission.order, at);
+        let first = first_answer(ACCEPTED, Some(location_of(order_id)), &view);
         pending.answer(first.map(|first| {
             let answer = Answer { first, is_replay: false };
             Accepted { answer, order_id: Some(order_id) }
         }));
-    }
-
-    /// Another process was first with these keys; its answers are the ones to give.
-    async fn answer_lost(&self, lost: Vec<Pending>) {
-        if lost.is_empty() {
-            return;
-        }
-        let requests: Vec<&Request> = lost.iter().map(|pending| &pending.request).collect();
-        let mut kept: HashMap<usize, Kept> = match idempotency::find_many(&self.journal.pool, &requests).await
-        {
-            Ok(kept) => kept.into_iter().collect(),
-            Err(error) => return refuse_all(lost, &Problem::from(error)),
-        };
-        for (index, pending) in lost.into_iter().enumerate() {
-            let kept = kept.remove(&index).ok_or_else(in_use);
-            let answer = kept.and_then(|kept| self.replay(kept, &pending.request));
-            pending.answer(answer.map(|answer| Accepted { answer, order_id: None }));
-        }
     }
 }
 
@@ -313,6 +283,8 @@ fn refuse_all(batch: Vec<Pending>, problem: &Problem) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use axum::http::HeaderMap;
     use prometheus_client::registry::Registry;
 

@@ -11,36 +11,37 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ordermill_store::idempotency::{FirstAnswer, Kept, KeptBody, Request};
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::problem::{Code, Problem};
 use crate::routes::orders::view::OrderView;
 
 /// The header that tells a repetition's answer from a first one.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
 /// The keys whose first requests run in this process.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct RunningKeys(Arc<Mutex<HashSet<String>>>);
+pub(crate) struct RunningKeys(Arc<Mutex<HashSet<Uuid>>>);
 
 /// A key that is running until this is dropped.
 #[derive(Debug)]
 pub(crate) struct RunningKey {
-    name: String,
+    id: Uuid,
     keys: RunningKeys,
 }
 
 impl RunningKeys {
     /// Claims a key; `None` where a request of it runs already.
     pub(crate) fn claim(&self, request: &Request) -> Option<RunningKey> {
-        // Neither callers, routes nor keys contain a space but the one after a route's method.
-        let name = format!("{} {} {}", request.caller, request.route, request.key);
+        let id = request.id();
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        running.insert(name.clone()).then(|| RunningKey { name, keys: self.clone() })
+        running.insert(id).then(|| RunningKey { id, keys: self.clone() })
     }
 }
 
 impl Drop for RunningKey {
     fn drop(&mut self) {
-        self.keys.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+        self.keys.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
     }
 }
 
@@ -53,15 +54,20 @@ pub(crate) fn replay(kept: Kept, request: &Request) -> Result<Answer, Problem> {
         let detail = "this Idempotency-Key was used for another body; take a new key for a new request";
         return Err(Problem::new(Code::IdempotencyKeyReused, detail));
     }
-    let body = match kept.body {
-        KeptBody::Text(text) => text,
+    let (location, body) = match kept.body {
+        KeptBody::Text(text) => (kept.location, text),
         // As it was then: no deadline had passed.
         KeptBody::Accepted(order) => {
-            let at = order.purchase.created_at;
-            serde_json::to_string(&OrderView::of(*order, at))?
+            let (order_id, at) = (order.purchase.order_id, order.purchase.created_at);
+            (Some(location_of(order_id)), serde_json::to_string(&OrderView::of(*order, at))?)
         }
     };
-    Ok(Answer { first: FirstAnswer { status: kept.status, location: kept.location, body }, is_replay: true })
+    Ok(Answer { first: FirstAnswer { status: kept.status, location, body }, is_replay: true })
+}
+
+/// Where an order is found.
+pub(crate) fn location_of(order_id: Uuid) -> String {
+    format!("/v1/orders/{order_id}")
 }
 
 /// The refusal of a request whose key is running.

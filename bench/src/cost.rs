@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
-use ordermill_pipeline::relay;
+use anyhow::{Result, bail};
 use reqwest::Client;
 use serde::Serialize;
 use sqlx::PgPool;
@@ -34,7 +33,9 @@ pub struct Counts {
     pub commits: f64,
     /// Bytes of its write-ahead log.
     pub wal_bytes: f64,
-    /// Rows of the event log.
+    /// Events.
+    pub events: f64,
+    /// Rows of the event log, each of which has the events of one statement.
     pub log_rows: f64,
     /// `Produce` and `Fetch` requests of relay and consumers: the two below together.
     pub kafka_requests: f64,
@@ -97,6 +98,7 @@ impl Counts {
             statements: make(self.statements, other.statements),
             commits: make(self.commits, other.commits),
             wal_bytes: make(self.wal_bytes, other.wal_bytes),
+            events: make(self.events, other.events),
             log_rows: make(self.log_rows, other.log_rows),
             kafka_requests: make(self.kafka_requests, other.kafka_requests),
             kafka_produce: make(self.kafka_produce, other.kafka_produce),
@@ -176,11 +178,9 @@ impl Meter {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         };
-        let log_end = relay::status(&self.pool).await.context("the log does not tell its end")?.log_end;
-        let (statements, commits, wal_bytes) = server::counts(&self.pool).await?;
-        #[expect(clippy::cast_precision_loss, reason = "a run writes fewer than 2^53 events")]
-        let log_rows = log_end as f64;
-        let counts = Counts { statements, commits, wal_bytes, log_rows, ..Counts::of_kafka(&figures) };
+        let (statements, commits, wal_bytes, events, log_rows) = server::counts(&self.pool).await?;
+        let of_kafka = Counts::of_kafka(&figures);
+        let counts = Counts { statements, commits, wal_bytes, events, log_rows, ..of_kafka };
         Ok(Reading { at: Instant::now(), counts, figures })
     }
 

@@ -47,10 +47,9 @@ async fn read(pool: &PgPool) -> Result<(u64, Duration)> {
     let started = Instant::now();
     let mut connection = pool.acquire().await?;
     let (mut after, mut events) = (0, 0);
-    loop {
-        let page = audit::page(&mut connection, after, i64::try_from(PAGE_EVENTS)?).await?;
-        let Some(last) = page.last() else { break };
-        after = last.position;
+    while let Some((reached, page)) = audit::page(&mut connection, after, i64::try_from(PAGE_EVENTS)?).await?
+    {
+        after = reached;
         events += page.len() as u64;
     }
     Ok((events, started.elapsed()))

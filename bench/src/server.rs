@@ -30,11 +30,13 @@ pub async fn count_statements(pool: &PgPool) -> Result<()> {
 ///
 /// # Errors
 /// Where the server fails or does not count statements.
-pub(crate) async fn counts(pool: &PgPool) -> Result<(f64, f64, f64)> {
+pub(crate) async fn counts(pool: &PgPool) -> Result<(f64, f64, f64, f64, f64)> {
     sqlx::query_as(
         "SELECT (SELECT coalesce(sum(calls), 0)::float8 FROM bench.pg_stat_statements WHERE dbid = d.datid),
              d.xact_commit::float8,
-             (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::float8
+             (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::float8,
+             (SELECT coalesce(sum(events), 0)::float8 FROM log_segment),
+             (SELECT count(*)::float8 FROM log_segment)
          FROM pg_stat_database d WHERE d.datname = current_database()",
     )
     .fetch_one(pool)

@@ -23,7 +23,7 @@ use crate::words::Words;
 
 pub(crate) use load::{Beside, Load};
 pub use load::{Keys, Loaded, Lock, StoredDocument, Table, load};
-pub use statement::{Rows, Shortfall, Statement, Unwritten};
+pub use statement::{Rows, Shortfall, Statement, Unwritten, is_taken_key};
 pub use write::{Change, Projection};
 
 /// How often a decision is made anew before a conflict is told: it is another one each time.

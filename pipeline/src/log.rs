@@ -1,11 +1,17 @@
 //! The event log: the append-only table that is the event store and the outbox.
 //!
+//! What one statement appends is one row, a segment.
+//!
 //! Architecture Invariant: whoever appends has locked what the entries are about first. The position is
 //! drawn by the insert, so under the lock, and positions of one key are in the order of its changes.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use ordermill_schemas::Event;
+use sqlx::{Encode, Postgres, Type};
 use uuid::Uuid;
 
 use crate::journal::statement::{Shortfall, Statement};
@@ -42,7 +48,7 @@ pub struct RequestRef {
     pub idempotency_key: Option<String>,
 }
 
-/// A row of the log that is about to be appended.
+/// An event that is about to be appended to the log.
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// The event's id, unique for good.
@@ -145,55 +151,103 @@ pub(crate) fn words(entries: &[Entry]) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Adds entries to a statement that is being put together, in their order. Their words must be known.
+/// A position is the number of a segment, and in its last five digits the event's ordinal in it, from 1.
+pub(crate) const SEGMENT_POSITIONS: i64 = 100_000;
+/// How many events of a history share what their segments are found by.
+const STRETCH_EVENTS: i32 = 16;
+
+/// What the segments with events of a stretch of a history are found by, in `log_segment.about`. Of the first fifteen events it is
+/// the id of what they happened to; longer histories have more, so that a page of one is not looked for in all its segments.
+fn stretch(aggregate_id: Uuid, sequence: i32) -> Uuid {
+    Uuid::from_u128(aggregate_id.as_u128() ^ u128::from((sequence / STRETCH_EVENTS).unsigned_abs()))
+}
+
+/// What the segments are found by that have these events of a history.
+#[must_use]
+pub fn stretches(aggregate_id: Uuid, sequences: RangeInclusive<i32>) -> Vec<Uuid> {
+    let (first, last) = sequences.into_inner();
+    let numbers = first / STRETCH_EVENTS..=last / STRETCH_EVENTS;
+    numbers.map(|number| stretch(aggregate_id, number * STRETCH_EVENTS)).collect()
+}
+
+/// Adds entries to a statement that is being put together, in their order: one segment. Their words must be known.
 pub(crate) fn add(statement: &mut Statement, known: &Words, entries: &[Entry], at: Timestamp) {
     if entries.is_empty() {
         return;
     }
     let code = |word: &str| known.code(word).unwrap_or_default();
-    let cause = |entry: &Entry| entry.cause.as_ref().map(|cause| cause.event_id);
-    let met = |entry: &Entry| entry.cause.as_ref().and_then(|cause| cause.met_at.clone());
-    let request = |entry: &Entry| entry.request.clone();
-    let rows = statement
-        .rows(entries)
-        .column("event_id", "uuid", |e| e.event_id)
-        .column("aggregate_id", "uuid", |e| e.aggregate_id)
-        .column("sequence", "integer", |e| e.sequence)
-        .column("topic", "smallint", |e| code(&e.topic))
-        .column("type", "smallint", |e| code(&e.event_type))
-        .column("version", "smallint", |e| e.version)
-        .column("partition", "smallint", |e| e.partition)
-        .column("key", "uuid", |e| (e.key != e.aggregate_id).then_some(e.key))
-        .column("correlation_id", "uuid", |e| e.correlation_id)
-        .column("cause_id", "uuid", cause)
-        .column("cause_topic", "smallint", |e| met(e).map(|place| code(&place.topic)))
-        .column("cause_partition", "smallint", |e| met(e).map(|place| place.partition))
-        .column("cause_offset", "bigint", |e| met(e).map(|place| place.offset))
-        .column("actor", "smallint", |e| code(actor_of(&e.actor).0))
-        .column("actor_id", "uuid", |e| actor_of(&e.actor).1)
-        .column("request_id", "uuid", |e| request(e).map(|request| request.id))
-        .column("idempotency_key", "text", |e| request(e).and_then(|request| request.idempotency_key))
-        .column("trace", "bytea", |e| e.trace.to_bytes().to_vec())
-        .column("data", "bytea", |e| e.data.as_slice())
-        .column("record_key", "bytea", |e| e.record_key.as_deref())
-        .column("headers", "jsonb", |e| e.headers.as_ref())
-        .relation("entry");
-    let at = statement.bind(at.to_sqlx());
-    let condition = statement.logged_where.map_or_else(String::new, |condition| format!("WHERE {condition}"));
-    statement.must(
-        "logged",
-        format!(
-            "INSERT INTO log_entry (event_id, aggregate_id, sequence, topic, type, version, partition, key,
-                 correlation_id, cause_id, cause_topic, cause_partition, cause_offset, actor, actor_id, request_id,
-                 idempotency_key, trace, data, record_key, headers, at)
-             SELECT event_id, aggregate_id, sequence, topic, type, version, partition, key,
-                 correlation_id, cause_id, cause_topic, cause_partition, cause_offset, actor, actor_id, request_id,
-                 idempotency_key, trace, data, record_key, headers, {at}
-             FROM {rows} {condition} ORDER BY ordinal RETURNING 1"
-        ),
-        entries.len(),
-        Shortfall::Conflict,
+    let met = |e: &'_ Entry| e.cause.as_ref().and_then(|cause| cause.met_at.clone());
+    let correlation =
+        |e: &Entry| e.correlation_id.map(|id| if id == e.aggregate_id { Uuid::nil() } else { id });
+    let about: BTreeSet<Uuid> = entries
+        .iter()
+        .flat_map(|e| e.correlation_id.into_iter().chain([stretch(e.aggregate_id, e.sequence)]))
+        .collect();
+    let events = i32::try_from(entries.len()).unwrap_or(i32::MAX);
+    let traces: Vec<u8> = entries.iter().flat_map(|e| e.trace.to_bytes()).collect();
+    let mut segment = Segment { statement, entries, columns: Vec::new(), values: Vec::new() };
+    segment.value("at", at.to_sqlx());
+    segment.value("events", events);
+    segment.value("about", Vec::from_iter(about));
+    segment.value("trace", traces);
+    segment.each("event_id", |e| e.event_id);
+    segment.each("aggregate_id", |e| e.aggregate_id);
+    segment.each("sequence", |e| e.sequence);
+    segment.each("topic", |e| code(&e.topic));
+    segment.each("type", |e| code(&e.event_type));
+    segment.each("version", |e| e.version);
+    segment.each("partition", |e| e.partition);
+    segment.some("key", |e| (e.key != e.aggregate_id).then_some(e.key));
+    segment.some("correlation_id", correlation);
+    segment.some("cause_id", |e| e.cause.as_ref().map(|cause| cause.event_id));
+    segment.some("cause_topic", |e| met(e).map(|place| code(&place.topic)));
+    segment.some("cause_partition", |e| met(e).map(|place| place.partition));
+    segment.some("cause_offset", |e| met(e).map(|place| place.offset));
+    segment.each("actor", |e| code(actor_of(&e.actor).0));
+    segment.some("actor_id", |e| actor_of(&e.actor).1);
+    segment.some("request_id", |e| e.request.as_ref().map(|request| request.id));
+    segment.some("idempotency_key", |e| e.request.as_ref().and_then(|r| r.idempotency_key.as_deref()));
+    segment.each("data", |e| e.data.as_slice());
+    segment.some("record_key", |e| e.record_key.as_deref());
+    segment.some("headers", |e| e.headers.as_ref());
+    let sql = format!(
+        "INSERT INTO log_segment ({}) VALUES ({}) RETURNING 1",
+        segment.columns.join(", "),
+        segment.values.join(", ")
     );
+    statement.must("logged", sql, 1, Shortfall::Conflict);
+}
+
+/// A row of the log that is being put together.
+struct Segment<'s, 'e> {
+    statement: &'s mut Statement,
+    entries: &'e [Entry],
+    columns: Vec<&'static str>,
+    values: Vec<String>,
+}
+
+impl<'e> Segment<'_, 'e> {
+    fn value<T: Encode<'e, Postgres> + Type<Postgres>>(&mut self, column: &'static str, value: T) {
+        self.columns.push(column);
+        self.values.push(self.statement.bind(value));
+    }
+
+    /// What each entry has.
+    fn each<T>(&mut self, column: &'static str, of: impl FnMut(&'e Entry) -> T)
+    where
+        Vec<T>: Encode<'e, Postgres> + Type<Postgres>,
+    {
+        self.value(column, self.entries.iter().map(of).collect::<Vec<T>>());
+    }
+
+    /// What some entries have; nothing where none has it.
+    fn some<T>(&mut self, column: &'static str, of: impl FnMut(&'e Entry) -> Option<T>)
+    where
+        Option<Vec<Option<T>>>: Encode<'e, Postgres> + Type<Postgres>,
+    {
+        let values: Vec<Option<T>> = self.entries.iter().map(of).collect();
+        self.value(column, values.iter().any(Option::is_some).then_some(values));
+    }
 }
 
 #[cfg(test)]

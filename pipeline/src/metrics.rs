@@ -22,7 +22,7 @@ pub struct PipelineMetrics {
     /// Records that Kafka acknowledged.
     pub relay_records: Counter,
     /// Positions of the log that are final but not acknowledged by Kafka yet.
-    pub relay_lag_positions: Gauge,
+    pub relay_lag_segments: Gauge,
     /// How long the oldest cut has waited for open write transactions to end, in milliseconds.
     pub relay_fence_wait_ms: Gauge,
     /// 1 while this process publishes, 0 while it stands by.
@@ -61,7 +61,11 @@ impl PipelineMetrics {
         r.register("batch_seconds", "Time of a batch to its commit", seconds.clone());
         PipelineMetrics {
             relay_records: registered(r, "relay_records", "Records acknowledged by Kafka"),
-            relay_lag_positions: registered(r, "relay_lag_positions", "Final positions not published yet"),
+            relay_lag_segments: registered(
+                r,
+                "relay_lag_segments",
+                "Final segments of the log that are not published yet",
+            ),
             relay_fence_wait_ms: registered(r, "relay_fence_wait_ms", "Wait for open transactions"),
             relay_leading: registered(r, "relay_leading", "1 while this process publishes"),
             relay_repeats: registered(r, "relay_repeats", "Times that records were published again"),

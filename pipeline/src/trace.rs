@@ -30,10 +30,13 @@ impl TraceContext {
         header.and_then(|header| header.parse().ok()).map_or_else(TraceContext::new_root, TraceContext::child)
     }
 
+    /// How many bytes the log keeps of one.
+    pub(crate) const BYTES: usize = 25;
+
     /// As the log keeps it: trace id, span id, flags.
     #[must_use]
-    pub(crate) fn to_bytes(self) -> [u8; 25] {
-        let mut bytes = [0; 25];
+    pub(crate) fn to_bytes(self) -> [u8; TraceContext::BYTES] {
+        let mut bytes = [0; TraceContext::BYTES];
         bytes[..16].copy_from_slice(&self.trace_id.to_be_bytes());
         bytes[16..24].copy_from_slice(&self.span_id.to_be_bytes());
         bytes[24] = self.flags;
@@ -43,7 +46,7 @@ impl TraceContext {
     /// What [`TraceContext::to_bytes`] has made; `None` where it has not.
     #[must_use]
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<TraceContext> {
-        let bytes: &[u8; 25] = bytes.try_into().ok()?;
+        let bytes: &[u8; TraceContext::BYTES] = bytes.try_into().ok()?;
         Some(TraceContext {
             trace_id: u128::from_be_bytes(bytes[..16].try_into().ok()?),
             span_id: u64::from_be_bytes(bytes[16..24].try_into().ok()?),

@@ -58,10 +58,8 @@ async fn sales(pool: &PgPool, progress: &Progress) -> Result<Swapped, sqlx::Erro
     progress.expect(swap::count(&mut snapshot).await?);
     let mut basis = Basis::begin(&mut snapshot, group).await?;
     let mut after = 0;
-    loop {
-        let page = swap::events(&mut snapshot, after).await?;
-        let Some(last) = page.last() else { break };
-        after = last.position;
+    while let Some((reached, page)) = swap::events(&mut snapshot, after).await? {
+        after = reached;
         let (mut sums, count) = (Sums::default(), page.len() as u64);
         for logged in page {
             basis.take(logged, &mut sums).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use ordermill_domain::aggregate::{self, Document};
 use ordermill_domain::orders::Order;
-use ordermill_pipeline::journal::{Journal, Statement, Writes};
+use ordermill_pipeline::journal::{Journal, Statement, Writes, is_taken_key};
 use ordermill_pipeline::log::Entry;
 use ordermill_schemas::Money;
 use sqlx::PgExecutor;
@@ -76,14 +76,12 @@ pub struct Submission {
     pub request: Request,
     /// The order as it is accepted.
     pub order: Order,
-    /// Where the answer says that it is.
-    pub location: String,
     /// The event's row in the log.
     pub entry: Entry,
 }
 
-/// Accepts submissions in one statement and one commit: key, order and event of each, or nothing of it where
-/// its key has been used before. Answers the orders that were accepted.
+/// Accepts submissions in one statement and one commit: key, order and event of each. Answers whether it has; where a key
+/// has been used since it was looked for, nothing is accepted.
 ///
 /// # Errors
 /// Where the database fails, or an order can't be written as JSON; then none was accepted.
@@ -91,7 +89,7 @@ pub async fn accept(
     journal: &Journal,
     submissions: &[Submission],
     now: Timestamp,
-) -> Result<HashSet<Uuid>, sqlx::Error> {
+) -> Result<bool, sqlx::Error> {
     let documents: Result<Vec<Document>, _> =
         submissions.iter().map(|s| aggregate::write(s.order.purchase.order_id, &s.order, None)).collect();
     let documents = documents.map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
@@ -102,11 +100,8 @@ pub async fn accept(
     let rows: Vec<(&Submission, &Document)> = submissions.iter().zip(&documents).collect();
     let input = statement
         .rows(&rows)
-        .column("caller", "text", |(s, _)| s.request.caller.as_str())
-        .column("route", "text", |(s, _)| s.request.route.as_str())
-        .column("key", "text", |(s, _)| s.request.key.as_str())
+        .column("request", "uuid", |(s, _)| s.request.id())
         .column("body_hash", "bytea", |(s, _)| s.request.body_hash.as_slice())
-        .column("location", "text", |(s, _)| s.location.as_str())
         .column("order_id", "uuid", |(_, document)| document.key)
         .column("state", "text", |(_, document)| document.state.as_str())
         .column("bulk", "text", |(_, document)| document.bulk.as_deref())
@@ -115,24 +110,25 @@ pub async fn accept(
     statement.part("input", format!("SELECT * FROM {input}"));
     // Keys are inserted in one order by all, so that two batches can't wait for each other in a circle.
     statement.part(
-        "won",
+        "kept",
         format!(
-            "INSERT INTO idempotency_keys (caller, route, key, body_hash, status, location, order_id, created_at)
-             SELECT caller, route, key, body_hash, 202, location, order_id, {at} FROM input
-             ORDER BY caller, route, key
-             ON CONFLICT DO NOTHING RETURNING order_id"
+            "INSERT INTO idempotency_keys (request, body_hash, status, order_id, created_at)
+             SELECT request, body_hash, 202, order_id, {at} FROM input ORDER BY request"
         ),
     );
     statement.part(
         "placed",
         "INSERT INTO orders (key, version, state, bulk)
-         SELECT order_id, 1, state::jsonb, bulk::jsonb FROM input
-         WHERE order_id = ANY(ARRAY(SELECT order_id FROM won))"
+         SELECT order_id, 1, state::jsonb, bulk::jsonb FROM input"
             .to_owned(),
     );
-    statement.log_only("aggregate_id = ANY(ARRAY(SELECT order_id FROM won))");
     journal.add(&mut statement, &placed, now).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
-    let accepted = statement.query::<Uuid>("SELECT order_id FROM won", &journal.pool).await?;
-    journal.committed(&placed.entries);
-    Ok(accepted.into_iter().collect())
+    match statement.query::<bool>("SELECT true", &journal.pool).await {
+        Ok(_) => {
+            journal.committed(&placed.entries);
+            Ok(true)
+        }
+        Err(error) if is_taken_key(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
 }

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use ordermill_domain::payments::Balance;
+use ordermill_pipeline::log::stretches;
 use ordermill_schemas::Money;
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -44,6 +45,9 @@ pub struct EntryRow {
     pub created_at: Timestamp,
 }
 
+/// How many events of a balance are looked through at once for its entries, since holds make none.
+const LOOK_THROUGH: i32 = 256;
+
 /// The newest entries, below `before` where that is given.
 ///
 /// # Errors
@@ -54,26 +58,39 @@ pub async fn entries(
     before: Option<i32>,
     limit: i64,
 ) -> Result<Vec<EntryRow>, sqlx::Error> {
-    let rows = sqlx::query!(
-        r#"SELECT entry_id AS "entry_id!", user_id AS "user_id!", kind AS "kind!", amount AS "amount!",
-               balance_after AS "balance_after!", order_id, created_at AS "created_at!", sequence AS "sequence!"
-           FROM balance_entries
-           WHERE user_id = $1 AND sequence < coalesce($2, 2147483647) ORDER BY sequence DESC LIMIT $3"#,
+    let newest = sqlx::query_scalar!(
+        r#"SELECT (state ->> 'sequence')::integer AS "sequence!" FROM balances WHERE key = $1"#,
         user_id,
-        before,
-        limit,
-    )
-    .fetch_all(pool)
-    .await?;
-    let entries = rows.into_iter().map(|row| EntryRow {
-        entry_id: row.entry_id,
-        user_id: row.user_id,
-        sequence: row.sequence,
-        kind: row.kind,
-        amount: row.amount,
-        balance_after: row.balance_after,
-        order_id: row.order_id,
-        created_at: row.created_at.to_jiff(),
-    });
-    Ok(entries.collect())
+    );
+    let mut above =
+        newest.fetch_optional(pool).await?.unwrap_or_default().min(before.map_or(i32::MAX, |b| b - 1));
+    let mut entries = Vec::new();
+    while above > 0 && entries.len() as i64 != limit {
+        let upto = above;
+        above = (upto - LOOK_THROUGH).max(0);
+        let rows = sqlx::query!(
+            r#"SELECT entry_id AS "entry_id!", user_id AS "user_id!", kind AS "kind!", amount AS "amount!",
+                   balance_after AS "balance_after!", order_id, created_at AS "created_at!", sequence AS "sequence!"
+               FROM balance_entries
+               WHERE about && $5 AND user_id = $1 AND sequence > $2 AND sequence <= $3 ORDER BY sequence DESC LIMIT $4"#,
+            user_id,
+            above,
+            upto,
+            limit - entries.len() as i64,
+            &stretches(user_id, above + 1..=upto),
+        )
+        .fetch_all(pool)
+        .await?;
+        entries.extend(rows.into_iter().map(|row| EntryRow {
+            entry_id: row.entry_id,
+            user_id: row.user_id,
+            sequence: row.sequence,
+            kind: row.kind,
+            amount: row.amount,
+            balance_after: row.balance_after,
+            order_id: row.order_id,
+            created_at: row.created_at.to_jiff(),
+        }));
+    }
+    Ok(entries)
 }

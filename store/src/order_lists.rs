@@ -1,6 +1,6 @@
 //! Orders, many at once: lists, newest first, and what has changed since somebody looked.
 //!
-//! A list walks one user or one status by comparing pairs, `(shown, key) < (word, before)`, where an equality
+//! A list walks one user or one status by comparing pairs, `(status, key) < (word, before)`, where an equality
 //! would say the same. With the equality the planner may walk all orders by their ids, newest first, in the hope of
 //! meeting enough that match; where few do, that reads the whole table. In the order of the pairs only one index can
 //! be walked, whatever the planner believes of the table.
@@ -26,8 +26,9 @@ fn orders(found: Vec<(Uuid, Order)>) -> Vec<Order> {
     found.into_iter().map(|(_, order)| order).collect()
 }
 
-fn words(statuses: &[OrderStatus]) -> Vec<String> {
-    statuses.iter().map(|status| word(*status)).collect()
+/// The statuses that are shown as one of these.
+fn shown_as(shown: &[OrderStatus]) -> impl Iterator<Item = OrderStatus> {
+    OrderStatus::ALL.into_iter().filter(|status| shown.contains(&status.shown()))
 }
 
 /// A user's newest orders in those statuses, below `before` where that is given.
@@ -43,7 +44,8 @@ pub async fn of_user(
 ) -> Result<Vec<Order>, sqlx::Error> {
     let mut statement = documents::select();
     statement.push("orders WHERE (user_id, key) < (").push_bind(user_id).push(", ").push_bind(below(before));
-    statement.push(") AND user_id >= ").push_bind(user_id).push(" AND shown = ANY(").push_bind(words(shown));
+    statement.push(") AND user_id >= ").push_bind(user_id).push(" AND status = ANY(");
+    statement.push_bind(shown_as(shown).map(word).collect::<Vec<String>>());
     statement.push(") ORDER BY user_id DESC, key DESC LIMIT ").push_bind(limit);
     Ok(orders(documents::all(statement, pool).await?))
 }
@@ -63,21 +65,29 @@ pub async fn of_everybody(
     before: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<Order>, sqlx::Error> {
+    let (at_rest, open): (Vec<OrderStatus>, Vec<OrderStatus>) = shown_as(shown).partition(|s| s.is_resting());
     // Nothing that rests is overdue, so those need not be walked.
-    let walked: Vec<OrderStatus> =
-        shown.iter().copied().filter(|status| overdue != Some(true) || !status.is_resting()).collect();
+    let at_rest = if overdue == Some(true) { Vec::new() } else { at_rest };
     let mut statement = documents::select();
-    statement
-        .push("unnest(")
-        .push_bind(words(&walked))
-        .push("::text[]) AS walked (word) CROSS JOIN LATERAL (");
-    statement.push("SELECT * FROM orders WHERE (shown, key) < (word, ").push_bind(below(before));
-    statement.push(") AND shown >= word");
-    if let Some(overdue) = overdue {
-        statement.push(" AND coalesce(open_until < ").push_bind(now.as_microsecond());
-        statement.push(", false) = ").push_bind(overdue);
+    statement.push("(");
+    for (walked, index, then) in [(open, "IS NOT NULL", " UNION ALL "), (at_rest, "IS NULL", "")] {
+        statement
+            .push("SELECT found.* FROM unnest(")
+            .push_bind(walked.into_iter().map(word).collect::<Vec<String>>());
+        statement
+            .push("::text[]) AS walked (word) CROSS JOIN LATERAL (SELECT * FROM orders WHERE open_until ");
+        statement.push(index).push(" AND (status, key) < (word, ").push_bind(below(before));
+        statement.push(") AND status >= word");
+        if let Some(overdue) = overdue {
+            statement.push(" AND coalesce(open_until < ").push_bind(now.as_microsecond());
+            statement.push(", false) = ").push_bind(overdue);
+        }
+        statement
+            .push(" ORDER BY status DESC, key DESC LIMIT ")
+            .push_bind(limit)
+            .push(") AS found")
+            .push(then);
     }
-    statement.push(" ORDER BY shown DESC, key DESC LIMIT ").push_bind(limit);
     statement.push(") AS found ORDER BY key DESC LIMIT ").push_bind(limit);
     Ok(orders(documents::all(statement, pool).await?))
 }

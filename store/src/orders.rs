@@ -42,9 +42,14 @@ pub async fn count_overdue(pool: &PgPool, now: Timestamp) -> Result<i64, sqlx::E
 /// # Errors
 /// Where the database fails.
 pub async fn resting(pool: &PgPool, order_ids: &[Uuid]) -> Result<Vec<Uuid>, sqlx::Error> {
-    sqlx::query_scalar!("SELECT key FROM orders WHERE key = ANY($1) AND open_until IS NULL", order_ids)
-        .fetch_all(pool)
-        .await
+    // By the keys first: the index of orders at rest would be walked as a whole.
+    sqlx::query_scalar!(
+        "SELECT key FROM (SELECT key, open_until FROM orders WHERE key = ANY($1) OFFSET 0) AS named
+         WHERE open_until IS NULL",
+        order_ids,
+    )
+    .fetch_all(pool)
+    .await
 }
 
 /// Which of `order_ids` may still be charged: those that are under way, and those that can be modified.
@@ -70,7 +75,7 @@ pub async fn chargeable(pool: &PgPool, order_ids: &[Uuid]) -> Result<Vec<Uuid>, 
 /// Where the database fails.
 pub async fn oldest_unsettled(pool: &PgPool, from: Uuid) -> Result<Option<Uuid>, sqlx::Error> {
     sqlx::query_scalar!(
-        "SELECT key FROM orders WHERE key >= $1 AND shown = 'PENDING' ORDER BY key LIMIT 1",
+        "SELECT key FROM orders WHERE key >= $1 AND status IN ('PENDING', 'REJECTING') AND open_until IS NOT NULL ORDER BY key LIMIT 1",
         from,
     )
     .fetch_optional(pool)

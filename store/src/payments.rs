@@ -53,7 +53,7 @@ pub async fn take_over(pool: &PgPool, now: Timestamp, at_most: i64) -> Result<Ve
            -- One look at the index for each, also where the planner takes the log for small.
            CROSS JOIN LATERAL (
                SELECT e.event_id, e.traceparent FROM event_log e
-               WHERE e.aggregate_id = p.key AND e.topic = 'payments'
+               WHERE e.about @> ARRAY[p.key] AND e.aggregate_id = p.key AND e.topic = 'payments'
                    AND e.sequence = (p.state #>> '{asked,sequence}')::int LIMIT 1) asked"#,
         late.as_microsecond(),
         now.to_sqlx() as _,

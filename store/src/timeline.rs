@@ -127,9 +127,7 @@ pub async fn of_order(pool: &PgPool, order_id: Uuid) -> Result<Vec<TimelineRow>,
 async fn events(pool: &PgPool, order_id: Uuid) -> Result<Vec<TimelineRow>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"WITH story AS MATERIALIZED (
-               SELECT * FROM event_log WHERE aggregate_id = $1 AND correlation_id = $1
-               UNION ALL
-               SELECT * FROM event_log WHERE correlation_id = $1 AND correlation_id <> aggregate_id
+               SELECT * FROM event_log WHERE about @> ARRAY[$1::uuid] AND correlation_id = $1
            ), progress AS MATERIALIZED (
                SELECT group_name, topic, partition, label_position FROM consumer_offset
                WHERE (topic, partition) IN (SELECT topic, partition FROM story)
@@ -148,8 +146,7 @@ async fn events(pool: &PgPool, order_id: Uuid) -> Result<Vec<TimelineRow>, sqlx:
                met.cause_offset AS "met_offset?", b.kind AS "kind?", b.amount AS "amount?",
                b.balance_after AS "balance_after?"
            FROM story e
-           LEFT JOIN balance_entries b
-               ON e.topic = 'balances' AND b.user_id = e.aggregate_id AND b.sequence = e.sequence
+           LEFT JOIN (SELECT * FROM balance_entries WHERE about @> ARRAY[$1]) b ON b.entry_id = e.event_id
            LEFT JOIN LATERAL (
                SELECT cause_topic, cause_partition, cause_offset FROM story
                WHERE cause_id = e.event_id AND cause_offset IS NOT NULL ORDER BY position LIMIT 1

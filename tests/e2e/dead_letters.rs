@@ -104,10 +104,10 @@ async fn write_by_hand(shop: &Shop, key: Uuid, sequence: i32, payload: &str) {
         ON CONFLICT DO NOTHING";
     sqlx::query(words).execute(&shop.pool).await.unwrap();
     let written = sqlx::query(
-        "INSERT INTO log_entry (event_id, topic, partition, aggregate_id, sequence, type, version, actor, trace, at,
-             data)
-         SELECT gen_random_uuid(), topic.code, 0, $1, $2, type.code, 1, actor.code,
-             decode('0af7651916cd43dd8448eb211c80319cb7ad6b716920333101', 'hex'), now(), $3
+        "INSERT INTO log_segment (events, about, event_id, topic, partition, aggregate_id, sequence, type, version, actor, trace,
+             at, data)
+         SELECT 1, ARRAY[$1], ARRAY[gen_random_uuid()], ARRAY[topic.code], '{0}', ARRAY[$1], ARRAY[$2], ARRAY[type.code], '{1}',
+             ARRAY[actor.code], decode('0af7651916cd43dd8448eb211c80319cb7ad6b716920333101', 'hex'), now(), ARRAY[$3]
          FROM log_word AS topic, log_word AS type, log_word AS actor
          WHERE topic.word = 'orders' AND type.word = 'balance.opened' AND actor.word = 'admin'",
     )

@@ -156,7 +156,8 @@ async fn the_log_alone_makes_every_state_table_again() {
 /// Everything that a side effect could leave: log, cursors, tables, the gateway's ledger, the ends of the topics.
 async fn traces(shop: &Shop) -> BTreeMap<String, String> {
     let mut traces = BTreeMap::new();
-    let others = ["log_entry", "log_word", "gateway_lease", "relay_cursor", "consumer_offset", "dead_letter"];
+    let others =
+        ["log_segment", "log_word", "gateway_lease", "relay_cursor", "consumer_offset", "dead_letter"];
     for table in tables().map(|table| table.name).chain(others) {
         let digest =
             format!("SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM public.{table} AS t");

@@ -42,6 +42,10 @@ impl<C: Reacts + PartialEq, F: FollowUp> Handler for Participant<C, F> {
         tables()
     }
 
+    fn is_of_interest(&self, event: &Event) -> bool {
+        !C::keys(event).is_empty()
+    }
+
     fn keys(&self, event: &Event, keys: &mut Keys) {
         C::keys(event).into_iter().for_each(|(noun, key)| keys.add(noun, key));
     }

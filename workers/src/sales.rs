@@ -1,10 +1,11 @@
 //! The sales worker: keeps the sums that rankings and statistics are made from. It follows the orders' events alone,
 //! decides nothing and appends nothing.
 
+use jiff::Timestamp;
 use ordermill_domain::sales::Sums;
 use ordermill_pipeline::consumer::{Batch, Handled, Handler};
 use ordermill_pipeline::journal::{JournalError, Loaded, Writes};
-use ordermill_schemas::Topic;
+use ordermill_schemas::{Event, Topic};
 use ordermill_store::sales::Additions;
 
 /// The sales worker.
@@ -14,18 +15,23 @@ impl Handler for SalesWorker {
     const GROUP: &'static str = "sales";
     const TOPICS: &'static [Topic] = &[Topic::Orders];
 
+    fn is_of_interest(&self, event: &Event) -> bool {
+        counts(event)
+    }
+
     fn decide(&self, _loaded: &Loaded, batch: &Batch<'_>) -> Result<Handled, JournalError> {
         let mut sums = Sums::default();
-        let mut effects = Vec::new();
-        for received in batch.events {
-            sums.observe(&received.event, received.at);
-            if batch.tells_effects {
-                let mut alone = Sums::default();
-                alone.observe(&received.event, received.at);
-                effects.push(alone != Sums::default());
-            }
-        }
+        batch.events.iter().for_each(|received| sums.observe(&received.event, received.at));
+        let told = batch.events.iter().filter(|_| batch.tells_effects);
+        let effects = told.map(|received| counts(&received.event)).collect();
         let writes = Writes { projections: vec![Box::new(Additions(sums))], ..Writes::default() };
         Ok(Handled { writes, effects })
     }
+}
+
+/// Whether an event changes any sum.
+fn counts(event: &Event) -> bool {
+    let mut sums = Sums::default();
+    sums.observe(event, Timestamp::UNIX_EPOCH);
+    sums != Sums::default()
 }

@@ -109,7 +109,7 @@ impl Report {
     /// What an order costs in each phase, and what a second costs at rest.
     fn costs(&self) -> Table {
         let columns =
-            ["statements", "commits", "WAL bytes", "log rows", "Produce", "Fetch", "both", "delivered"];
+            ["statements", "commits", "WAL bytes", "events", "log rows", "Produce", "Fetch", "delivered"];
         let at_rest = ("at rest, a second (taken off above)".to_owned(), self.at_rest.per_s);
         let rows = self.loops().map(|(name, looped)| (name, looped.per_order)).chain([at_rest]);
         let rows = rows.map(|(name, counts)| {
@@ -117,10 +117,10 @@ impl Report {
                 one(counts.statements),
                 one(counts.commits),
                 grouped(counts.wal_bytes),
+                one(counts.events),
                 one(counts.log_rows),
                 one(counts.kafka_produce),
                 one(counts.kafka_fetch),
-                one(counts.kafka_requests),
                 one(counts.kafka_delivered),
             ];
             (name, cells)

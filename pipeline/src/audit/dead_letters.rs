@@ -42,7 +42,7 @@ pub async fn dead_letters(connection: &mut PgConnection) -> Result<Check, sqlx::
                FROM dead_letter d
                WHERE d.attempts > 0 AND NOT EXISTS (
                    SELECT FROM event_log e
-                   WHERE e.aggregate_id = d.dead_letter_id AND e.topic = d.topic || '.' || d.group_name || '.dlt')
+                   WHERE e.about @> ARRAY[d.dead_letter_id] AND e.aggregate_id = d.dead_letter_id AND e.topic = d.topic || '.' || d.group_name || '.dlt')
            ) AS found ORDER BY text LIMIT $1"#,
         SHOWN_MAX as i64,
     )

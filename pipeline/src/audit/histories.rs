@@ -1,12 +1,13 @@
 //! The log aggregate by aggregate: each one's history as a whole, in the log's order.
 //!
-//! The database sorts, by an index or on its disk, so who reads holds a page in memory, however long the log is.
+//! The database sorts on its disk, so who reads holds a page in memory, however long the log is.
 
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::log::LoggedEvent;
+use crate::log::stretches;
 
 /// How many events are read at once.
 pub const PAGE_EVENTS: usize = 5_000;
@@ -58,8 +59,8 @@ impl Slice {
 /// Where the database fails.
 pub async fn slices(connection: &mut PgConnection, count: u32) -> Result<Vec<Slice>, sqlx::Error> {
     let mut ids = sqlx::query_scalar!(
-        "SELECT aggregate_id FROM log_entry TABLESAMPLE SYSTEM (
-             (SELECT least(100, 100 * $1::float8 / greatest(max(position), 1)) FROM log_entry))",
+        r#"SELECT unnest(aggregate_id) AS "id!" FROM log_segment TABLESAMPLE SYSTEM (
+               (SELECT least(100, 100 * $1::float8 / greatest(sum(events), 1)) FROM log_segment))"#,
         SAMPLE_EVENTS,
     )
     .fetch_all(connection)
@@ -98,6 +99,31 @@ impl Histories {
         let Slice { from, to } = slice;
         let within = format!("aggregate_id >= '{from}' AND aggregate_id <= '{to}'");
         Histories::open(connection, "aggregate_id", &within).await
+    }
+
+    /// Begins to read the history of one aggregate, which is found by an index.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn of_aggregate(
+        connection: &mut PgConnection,
+        aggregate_id: Uuid,
+    ) -> Result<Histories, sqlx::Error> {
+        let mut last = 1;
+        // A history is without gap, so it ends before the first power of two that is not in it.
+        while sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT FROM log_segment WHERE about && $1) AS "exists!""#,
+            &stretches(aggregate_id, last..=last),
+        )
+        .fetch_one(&mut *connection)
+        .await?
+        {
+            let Some(next) = last.checked_mul(2) else { break };
+            last = next;
+        }
+        let stretches: Vec<String> = stretches(aggregate_id, 1..=last).iter().map(Uuid::to_string).collect();
+        let condition = format!("about && '{{{}}}' AND aggregate_id = '{aggregate_id}'", stretches.join(","));
+        Histories::open(connection, "aggregate_id", &condition).await
     }
 
     /// Begins to read the events for which `condition` holds, sorted by `owner`: both are SQL over a row of

@@ -72,9 +72,9 @@ async fn page(pool: &PgPool, after: i64, upto: i64) -> Result<Vec<LogRow>, sqlx:
         r#"SELECT position AS "position!", event_id AS "event_id!", topic AS "topic!", partition AS "partition!",
                sha256(convert_to(format(E'%s\n%s\n%s\n', type, version, octet_length(kafka_key)), 'UTF8')
                    || kafka_key || data) AS "digest!"
-           FROM event_log,
+           FROM log_page($1, $2, $3),
                LATERAL (SELECT coalesce(record_key, convert_to(key::text, 'UTF8')) AS kafka_key) AS k
-           WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3"#,
+           ORDER BY position"#,
         after,
         upto,
         PAGE_ROWS,

@@ -73,7 +73,8 @@ impl LoggedEvent {
     }
 }
 
-/// The log above `after` in its order, a page of at most `limit`; without dead letters.
+/// The log above `after` in its order, a page of at most `limit` events, and the last position that was read; without dead letters, so
+/// that a page may be empty. `None` at the end.
 ///
 /// # Errors
 /// Where the database fails.
@@ -81,17 +82,21 @@ pub async fn page(
     connection: &mut PgConnection,
     after: i64,
     limit: i64,
-) -> Result<Vec<LoggedEvent>, sqlx::Error> {
-    sqlx::query_as!(
+) -> Result<Option<(i64, Vec<LoggedEvent>)>, sqlx::Error> {
+    let mut events = sqlx::query_as!(
         LoggedEvent,
         r#"SELECT position AS "position!", event_id AS "event_id!", topic AS "topic!", partition AS "partition!",
                type AS "event_type!", version AS "version!", at AS "at!", data AS "data!"
-           FROM event_log WHERE position > $1 AND topic NOT LIKE '%.dlt' ORDER BY position LIMIT $2"#,
+           FROM log_page($1, $2, $3) ORDER BY position"#,
         after,
+        i64::MAX,
         limit,
     )
     .fetch_all(connection)
-    .await
+    .await?;
+    let Some(reached) = events.last().map(|event| event.position) else { return Ok(None) };
+    events.retain(|event| !event.topic.ends_with(".dlt"));
+    Ok(Some((reached, events)))
 }
 
 /// What a group has applied, as its offsets stood at one moment.

@@ -33,8 +33,27 @@ pub(super) struct Item {
     pub(super) label: Label,
     /// The record's own label.
     pub(super) tip: Option<Label>,
+    /// What it says.
+    pub(super) received: Result<Received, (Code, String)>,
+    /// Whether it is to be applied.
+    pub(super) fate: Fate,
+}
+
+/// What is to be done with a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is applied, or put aside.
+    Apply,
+    /// It is of no interest to the group: only the offset moves, and need not at once.
+    PassOver,
     /// It was applied before: only the offset moves.
-    pub(super) skip: bool,
+    Skip,
+}
+
+impl Item {
+    fn applies(&self) -> bool {
+        self.fate == Fate::Apply
+    }
 }
 
 /// Why a batch was not committed.
@@ -188,9 +207,10 @@ impl<H: Handler> Batches<'_, H> {
         refusal: Option<(Code, String)>,
     ) -> Result<(), BatchError> {
         let started = std::time::Instant::now();
-        let records: Vec<&Record> = items.iter().filter(|item| !item.skip).map(|item| &item.record).collect();
-        let receive = |record: &&Record| refusal.clone().map_or_else(|| record.receive(), Err);
-        let received: Vec<_> = records.iter().map(receive).collect();
+        let applied = || items.iter().filter(|item| item.applies());
+        let records: Vec<&Record> = applied().map(|item| &item.record).collect();
+        let receive = |item: &Item| refusal.clone().map_or_else(|| item.received.clone(), Err);
+        let received: Vec<_> = applied().map(receive).collect();
         let Read { mut transaction, loaded, standing, parked } = self.load(&records, &received).await?;
         let now = self.runtime.journal.now();
         let sorted = sort(&records, received, parked, |(code, error)| Rejection {
@@ -200,7 +220,9 @@ impl<H: Handler> Batches<'_, H> {
             first_failed_at: attempts.first_at,
             last_failed_at: now,
         });
-        self.stop_a_flood(&sorted, standing, now).await?;
+        let passed_over = items.iter().filter(|item| item.fate == Fate::PassOver).count() as u64;
+        let tried = sorted.tried() + passed_over;
+        self.stop_a_flood(tried, sorted.failures(), standing, now).await?;
         let mut writes = Writes::default();
         if !sorted.events.is_empty() {
             let partitions = self.runtime.journal.partitions;
@@ -215,7 +237,7 @@ impl<H: Handler> Batches<'_, H> {
         statement.execute(&mut transaction).await?;
         transaction.commit().await?;
         self.runtime.journal.committed(&writes.entries);
-        self.flood.count(now, sorted.tried(), sorted.failures());
+        self.flood.count(now, tried, sorted.failures());
         measure::<H>(self.runtime, items, &sorted, started.elapsed().as_secs_f64());
         if !appended.is_empty() {
             self.handler.committed(appended);
@@ -256,7 +278,8 @@ impl<H: Handler> Batches<'_, H> {
     /// Stops the whole group where too much can't be applied.
     async fn stop_a_flood(
         &mut self,
-        sorted: &Sorted<'_>,
+        tried: u64,
+        failures: u64,
         standing: Standing,
         now: Timestamp,
     ) -> Result<(), BatchError> {
@@ -264,7 +287,7 @@ impl<H: Handler> Batches<'_, H> {
             self.flood.reset();
             return Ok(());
         }
-        let Some(reason) = self.flood.refuses(now, sorted.tried(), sorted.failures()) else {
+        let Some(reason) = self.flood.refuses(now, tried, failures) else {
             return Ok(());
         };
         tracing::error!(group = H::GROUP, reason, "the group stops");
@@ -323,7 +346,7 @@ fn progress(items: &[Item]) -> Vec<Progress> {
             tip: None,
             event_id: None,
         });
-        if item.tip == Some(item.label) && !item.skip {
+        if item.tip == Some(item.label) && item.fate != Fate::Skip {
             progress.event_id = item.record.event_id();
         }
         progress.next_offset = place.offset + 1;
@@ -336,11 +359,13 @@ fn progress(items: &[Item]) -> Vec<Progress> {
 fn measure<H: Handler>(runtime: &Runtime, items: &[Item], sorted: &Sorted<'_>, seconds: f64) {
     let metrics = &runtime.metrics;
     let label = crate::metrics::GroupLabel { group: H::GROUP.to_owned() };
-    let skipped = items.iter().filter(|item| item.skip).count();
-    #[expect(clippy::cast_precision_loss, reason = "a batch is far below 2^52 records")]
-    let records = (items.len() - skipped) as f64;
-    metrics.batch_records.get_or_create(&label).observe(records);
-    metrics.batch_seconds.get_or_create(&label).observe(seconds);
+    let skipped = items.iter().filter(|item| item.fate == Fate::Skip).count();
+    let records = items.iter().filter(|item| item.applies()).count();
+    if records > 0 {
+        #[expect(clippy::cast_precision_loss, reason = "a batch is far below 2^52 records")]
+        metrics.batch_records.get_or_create(&label).observe(records as f64);
+        metrics.batch_seconds.get_or_create(&label).observe(seconds);
+    }
     metrics.skipped.get_or_create(&label).inc_by(skipped as u64);
     metrics.dead_letters.get_or_create(&label).inc_by(sorted.failures());
     // Shown as 0 until there is one: who watches its rate would miss the first one otherwise.

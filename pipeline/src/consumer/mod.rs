@@ -86,6 +86,11 @@ pub trait Handler: Send + Sync + 'static {
     /// Adds the keys of the rows that an event is about.
     fn keys(&self, _event: &Event, _keys: &mut Keys) {}
 
+    /// Whether anything may follow from an event. Those of no interest are passed over without a transaction.
+    fn is_of_interest(&self, _event: &Event) -> bool {
+        true
+    }
+
     /// What follows from a batch.
     ///
     /// # Errors

@@ -133,7 +133,8 @@ pub(super) fn add(statement: &mut Statement, group: &str, progress: &[Progress],
     statement.must(
         "in_log",
         "SELECT 1 FROM progress p JOIN relay_cursor c ON c.era = p.label_era
-         JOIN log_entry e ON e.position = p.label_position AND e.event_id = p.event_id"
+         JOIN log_segment s ON s.number = p.label_position / 100000
+             AND s.event_id[(p.label_position % 100000)::integer] = p.event_id"
             .to_owned(),
         progress.iter().filter(|p| p.event_id.is_some()).count(),
         Shortfall::NotInLog,

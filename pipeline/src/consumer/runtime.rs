@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ordermill_schemas::Event;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
@@ -10,7 +11,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 
 use super::assignment::{Anew, Assignment, Owned, Slot, State};
-use super::batch::{Attempts, BatchError, Batches, Item};
+use super::batch::{Attempts, BatchError, Batches, Fate, Item};
 use super::sequence_check::{Verdict, judge};
 use super::watchdog::{self, Watchdog};
 use super::{ConsumerConfig, Handler, Runtime, replayer};
@@ -30,6 +31,8 @@ const POLL_FIRST: Duration = Duration::from_millis(100);
 const GATHER: Duration = Duration::from_millis(5);
 /// How often Kafka is told the offsets, for tools that show lag.
 const TELL_KAFKA_EVERY: Duration = Duration::from_secs(1);
+/// How long the offset may stay before records that were passed over: who looks at offsets sees what a group is done with.
+const PASS_OVER_WITHIN: Duration = Duration::from_secs(1);
 /// How often the relay is asked again for records that are missing.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// How often a Kafka that does not answer is logged.
@@ -99,8 +102,23 @@ struct Member<'a, H> {
 struct Gathered {
     items: Vec<Item>,
     generation: u64,
+    /// When the first of them was read.
+    since: Option<Instant>,
     /// Everything that the client had at hand was taken.
     is_all: bool,
+}
+
+impl Gathered {
+    fn clear(&mut self) {
+        (self.items, self.since) = (Vec::new(), None);
+    }
+
+    /// Whether a transaction is due: anything of it is to be applied, or what is only passed over has waited long enough.
+    fn is_due(&self, records_max: usize) -> bool {
+        self.items.iter().any(|item| item.fate != Fate::PassOver)
+            || self.items.len() >= records_max
+            || self.since.is_some_and(|since| since.elapsed() > PASS_OVER_WITHIN)
+    }
 }
 
 impl<'a, H: Handler> Member<'a, H> {
@@ -163,58 +181,61 @@ impl<'a, H: Handler> Member<'a, H> {
 
     /// Applies batches until shutdown. An error means that the member must join anew.
     fn work(&mut self, retry: &mut Retry) -> Result<(), Anew> {
+        let mut gathered = Gathered::default();
         while !self.runtime.shutdown.is_cancelled() {
             // A member that has not been given its part yet is not at work.
             if self.assignment(|state| state.generation) > 0 {
                 self.pulse.beat();
             }
-            let gathered = self.gather()?;
+            self.gather(&mut gathered)?;
             if let Some(failure) = self.assignment(|state| state.failure.take()) {
                 return Err(failure.into());
             }
             if gathered.is_all {
                 self.watchdog.turn(&self.consumer)?;
             }
-            if gathered.items.is_empty() {
+            if !gathered.is_due(self.batch_records_max) {
                 self.look_after_gaps();
                 continue;
             }
             let began = Instant::now();
             self.apply(&gathered, retry)?;
+            gathered.clear();
             self.assignment(|state| watchdog::worked(state, began.elapsed()));
             self.tell_kafka();
         }
-        Ok(())
+        if gathered.items.is_empty() { Ok(()) } else { self.apply(&gathered, retry) }
     }
 
     fn assignment<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         self.consumer.context().with_state(change)
     }
 
-    /// Waits for a first record, then takes what is there, up to a batch.
-    fn gather(&mut self) -> Result<Gathered, Anew> {
-        let mut gathered = Gathered::default();
+    /// Waits for a further record, then takes what is there, up to a batch.
+    fn gather(&mut self, gathered: &mut Gathered) -> Result<(), Anew> {
         let mut first_at = None;
         let mut wait = POLL_FIRST;
+        gathered.is_all = false;
         while gathered.items.len() < self.batch_records_max {
+            let before = gathered.items.len();
             match self.consumer.poll(wait) {
                 None => {
                     gathered.is_all = true;
                     break;
                 }
                 Some(Err(error)) => self.on_error(error)?,
-                Some(Ok(message)) => self.take(&message, &mut gathered)?,
+                Some(Ok(message)) => self.take(&message, gathered)?,
             }
-            if !gathered.items.is_empty() {
+            if gathered.items.len() > before || first_at.is_some() {
                 // Then only what has come already is taken.
                 wait = GATHER.saturating_sub(first_at.get_or_insert_with(Instant::now).elapsed());
             }
         }
         // What was read before a rebalance belongs to somebody else now, or will be read again.
         if self.assignment(|state| state.generation) != gathered.generation {
-            gathered.items.clear();
+            gathered.clear();
         }
-        Ok(gathered)
+        Ok(())
     }
 
     /// Judges one message and adds it to the batch.
@@ -227,7 +248,7 @@ impl<'a, H: Handler> Member<'a, H> {
         let mut ask_for = None;
         self.assignment(|state| {
             if gathered.generation != state.generation {
-                gathered.items.clear();
+                gathered.clear();
                 gathered.generation = state.generation;
             }
             let Some(owned) = state.owned.get_mut(&slot) else { return };
@@ -237,10 +258,12 @@ impl<'a, H: Handler> Member<'a, H> {
                 restart_at = (tip != owned.tip).then_some(low);
                 return;
             }
-            let Some(item) = judged(owned, record, tip, &mut ask_for) else { return };
+            let interest = |event: &Event| self.batches.handler.is_of_interest(event);
+            let Some(item) = judged(owned, record, tip, interest, &mut ask_for) else { return };
             owned.last = item.label;
             owned.tip = tip;
             owned.next_offset = item.record.place.offset + 1;
+            gathered.since.get_or_insert_with(Instant::now);
             gathered.items.push(item);
         });
         if let Some(last) = ask_for {
@@ -406,17 +429,21 @@ fn judged(
     owned: &mut Owned,
     record: Record,
     tip: Option<Label>,
+    is_of_interest: impl Fn(&Event) -> bool,
     ask_for: &mut Option<Label>,
 ) -> Option<Item> {
-    let (label, skip) = match tip {
+    let received = record.receive();
+    let passes = received.as_ref().is_ok_and(|received| !is_of_interest(&received.event));
+    let fate = if passes { Fate::PassOver } else { Fate::Apply };
+    let (label, fate) = match tip {
         // Not the relay's: it moves the offset but not the label, and becomes a dead letter.
         None if owned.gap_since.is_some() => return None,
-        None => (owned.last, false),
+        None => (owned.last, fate),
         Some(label) => match judge(owned.last, label, record.previous()) {
-            Verdict::Apply => (label, false),
+            Verdict::Apply => (label, fate),
             // While records are missing the offset stays before the gap, so that a successor finds it too.
             Verdict::Skip if owned.gap_since.is_some() => return None,
-            Verdict::Skip => (owned.last, true),
+            Verdict::Skip => (owned.last, Fate::Skip),
             Verdict::Gap => {
                 if owned.gap_since.is_none() {
                     owned.gap_since = Some(Instant::now());
@@ -427,5 +454,5 @@ fn judged(
         },
     };
     owned.gap_since = None;
-    Some(Item { epoch: owned.epoch, before: owned.last, label, tip, skip, record })
+    Some(Item { epoch: owned.epoch, before: owned.last, label, tip, received, fate, record })
 }

@@ -50,14 +50,18 @@ impl Unwritten {
     pub fn is_conflict(&self) -> bool {
         match self {
             Unwritten::Short { shortfall, .. } => *shortfall == Shortfall::Conflict,
-            // Somebody else has added to the history of an aggregate that this one has not seen, or the aggregate itself.
-            Unwritten::Database(sqlx::Error::Database(error)) => {
-                let is_key = error.constraint().is_some_and(|constraint| constraint.ends_with("_pkey"));
-                error.is_unique_violation() && (is_key || error.table() == Some("log_entry"))
-            }
-            Unwritten::Database(_) => false,
+            // Somebody else has written a row that this one has not seen.
+            Unwritten::Database(error) => is_taken_key(error),
         }
     }
+}
+
+/// Whether a row could not be written because there is one of its key.
+#[must_use]
+pub fn is_taken_key(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| {
+        error.is_unique_violation() && error.constraint().is_some_and(|name| name.ends_with("_pkey"))
+    })
 }
 
 struct Part {
@@ -74,8 +78,6 @@ pub struct Statement {
     bound: usize,
     failed: Option<BoxDynError>,
     parts: Vec<Part>,
-    /// Which of the entries are logged: a condition on the log's columns; all of them where there is none.
-    pub(crate) logged_where: Option<&'static str>,
 }
 
 impl Statement {
@@ -91,12 +93,6 @@ impl Statement {
     /// Takes in rows, to be bound column by column.
     pub fn rows<'s, 'r, R>(&'s mut self, rows: &'r [R]) -> Rows<'s, 'r, R> {
         Rows { statement: self, rows, names: Vec::new(), values: Vec::new() }
-    }
-
-    /// Of the entries that are added from here on, only those are logged for which `condition` holds, which reads the log's
-    /// columns and other parts.
-    pub fn log_only(&mut self, condition: &'static str) {
-        self.logged_where = Some(condition);
     }
 
     /// Adds a part under a name: a statement that ends with `RETURNING 1`, or a SELECT that other parts read.

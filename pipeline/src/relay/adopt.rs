@@ -281,7 +281,7 @@ async fn needed_after(
                    ON o.group_name = g.group_name AND o.topic = g.topic AND o.partition = n
            )
            SELECT min(e.position) FROM event_log e JOIN applied a ON e.topic = a.topic AND e.partition = a.partition
-           WHERE e.position > a.position"#,
+           WHERE e.position > a.position AND e.segment >= (SELECT min(position) FROM applied) / 100000"#,
         &groups,
         &topics,
         i32::from(cursor.partitions),
@@ -294,10 +294,10 @@ async fn needed_after(
 /// Has positions go on above the log, also where whatever restored it did not restore its sequence.
 async fn raise_positions(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     // Nobody draws one meanwhile. It comes first, as with everybody who appends.
-    sqlx::query!("LOCK TABLE log_entry IN SHARE MODE").execute(&mut *connection).await?;
+    sqlx::query!("LOCK TABLE log_segment IN SHARE MODE").execute(&mut *connection).await?;
     let end = fence::log_end(&mut *connection).await?;
     sqlx::query!(
-        "SELECT setval('log_entry_position_seq', max(position)) FROM log_entry HAVING max(position) > $1",
+        "SELECT setval('log_segment_number_seq', max(number)) FROM log_segment HAVING max(number) > $1::bigint / 100000",
         end,
     )
     .fetch_optional(connection)

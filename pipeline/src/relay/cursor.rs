@@ -100,7 +100,7 @@ impl Cursor {
             Cursor,
             r#"SELECT era, partitions, epoch, CASE WHEN lease_until > clock_timestamp() THEN leader END AS leader, position,
                    tails AS "tails: Json<Tails>", published_after, era_after, adopting, repeat_after,
-                   (SELECT coalesce(max(e.position), 0) FROM log_entry e) AS "log_end!"
+                   coalesce((SELECT number * 100000 + events FROM log_segment ORDER BY number DESC LIMIT 1), 0) AS "log_end!"
                FROM relay_cursor"#
         )
         .fetch_optional(database)
@@ -139,9 +139,11 @@ pub(super) async fn tails_at(
     partitions: i16,
 ) -> Result<Tails, sqlx::Error> {
     let rows = sqlx::query!(
-        r#"SELECT word AS topic, partition, position AS "position!" FROM (
-               SELECT topic, partition, max(position) AS position FROM log_entry
-               WHERE position <= $1 GROUP BY topic, partition
+        r#"SELECT word AS topic, partition AS "partition!", position AS "position!" FROM (
+               SELECT e.topic, e.partition, max(number * 100000 + ordinal) AS position
+               FROM log_segment s
+                   CROSS JOIN LATERAL unnest(s.topic, s.partition) WITH ORDINALITY AS e (topic, partition, ordinal)
+               WHERE number <= $1::bigint / 100000 AND number * 100000 + ordinal <= $1 GROUP BY e.topic, e.partition
            ) AS e JOIN log_word ON code = topic"#,
         position,
     )

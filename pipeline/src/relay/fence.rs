@@ -2,7 +2,7 @@
 //!
 //! Positions are drawn before their transactions commit, so the highest position seen says nothing about
 //! those below it. But every writer has a transaction id before it draws a position (the column order of
-//! `log_entry` sees to that). So:
+//! `log_segment` sees to that). So:
 //!
 //! 1. ask for the end of the log: every position up to P has been drawn. (`event_log_end` waits for the sequence's page;
 //!    what a plain read of the sequence shows may be ahead of that, see the migration);

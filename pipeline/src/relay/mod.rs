@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::heartbeat::{self, Pulse};
 use crate::kafka::KafkaConfig;
+use crate::log::SEGMENT_POSITIONS;
 use crate::metrics::PipelineMetrics;
 use crate::retry::Retry;
 use crate::supervised;
@@ -54,7 +55,7 @@ use tails::Tail;
 use watch::Watch;
 
 /// How many rows are read and published at once.
-const BATCH_ROWS_MAX: i64 = 4_000;
+const BATCH_EVENTS_MAX: usize = 4_000;
 /// A turn takes at least this long: each costs a few statements, however little it publishes.
 const TURN_MIN: Duration = Duration::from_millis(5);
 /// How long the relay waits for something new while there was something lately.
@@ -189,7 +190,7 @@ impl Relay {
                 Err(error) => Err(error),
             };
             self.metrics.relay_leading.set(0);
-            self.metrics.relay_lag_positions.set(0);
+            self.metrics.relay_lag_segments.set(0);
             if let Err(error) = outcome
                 && !self.shutdown.is_cancelled()
             {
@@ -251,7 +252,9 @@ impl Relay {
             let began = Instant::now();
             self.repeat_losses(leadership, watch.turn(leadership))?;
             let final_position = self.runtime.block_on(fences.advance(&self.pool, &self.metrics))?;
-            self.metrics.relay_lag_positions.set(final_position - leadership.position);
+            self.metrics
+                .relay_lag_segments
+                .set(final_position / SEGMENT_POSITIONS - leadership.position / SEGMENT_POSITIONS);
             if self.publish_up_to(&publisher, leadership, final_position)? {
                 last_seen = Instant::now();
                 retry.succeeded();
@@ -286,12 +289,12 @@ impl Relay {
             return Ok(false);
         }
         let (position, words) = (leadership.position, &self.words);
-        let rows = publisher::read(&self.pool, words, position, final_position, BATCH_ROWS_MAX);
+        let rows = publisher::read(&self.pool, words, position, final_position, BATCH_EVENTS_MAX);
         let rows = self.runtime.block_on(rows)?;
         let count = rows.len();
-        // Fewer rows than asked for: all up to the cut were read, and the rest of the positions are holes
+        // Fewer than asked for: all up to the cut were read, and the rest of the positions are holes
         // left by transactions that were rolled back.
-        let reached = if i64::try_from(count).is_ok_and(|count| count < BATCH_ROWS_MAX) {
+        let reached = if count < BATCH_EVENTS_MAX {
             final_position
         } else {
             rows.last().map_or(final_position, |row| row.position)

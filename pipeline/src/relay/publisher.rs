@@ -1,4 +1,4 @@
-//! Rows of the log as Kafka records.
+//! Events of the log as Kafka records.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -21,6 +21,7 @@ use super::{RelayConfig, RelayError};
 use crate::kafka::KafkaConfig;
 use crate::kafka_usage::{ClientUsage, KafkaUsage, STATISTICS_INTERVAL};
 use crate::label::Label;
+use crate::log::SEGMENT_POSITIONS;
 use crate::stored_header::StoredHeader;
 use crate::trace::TraceContext;
 use crate::words::Words;
@@ -30,7 +31,7 @@ const CLIENT: &str = "relay";
 /// How often the relay looks after its lease while it waits for acknowledgements.
 const LOOK_UP_AFTER: Duration = Duration::from_millis(50);
 
-/// A row of the log. Its words are codes.
+/// An event of the log. Its words are codes.
 pub(super) struct Row {
     pub(super) position: i64,
     event_id: Uuid,
@@ -46,33 +47,84 @@ pub(super) struct Row {
     cause_id: Option<Uuid>,
     actor: i16,
     actor_id: Option<Uuid>,
-    trace: Vec<u8>,
+    trace: Option<TraceContext>,
     at: Timestamp,
     data: Vec<u8>,
     headers: Option<Json<Vec<StoredHeader>>>,
 }
 
-/// The rows above `after` up to `upto`, by position, at most `rows_max`; `words` knows theirs then. Codes become words here:
-/// that takes the database more time than reading the row.
+/// A column of a segment that need not be there, as a value for each of its events.
+fn each<T>(column: Option<Vec<Option<T>>>) -> impl Iterator<Item = Option<T>> {
+    column.into_iter().flatten().chain(std::iter::repeat_with(|| None))
+}
+
+/// The events above `after` up to `upto`, by position, at most `events_max`; `words` knows theirs then. Segments are taken apart and
+/// codes become words here: that takes the database more time than reading the rows.
 pub(super) async fn read(
     pool: &PgPool,
     words: &Words,
     after: i64,
     upto: i64,
-    rows_max: i64,
+    events_max: usize,
 ) -> Result<Vec<Row>, sqlx::Error> {
-    let rows = sqlx::query_as!(
-        Row,
-        r#"SELECT position, event_id, topic, partition, coalesce(key, aggregate_id) AS "key!", record_key,
-               aggregate_id, sequence, type AS event_type, version, correlation_id, cause_id, actor, actor_id, trace,
-               at, data, headers AS "headers: Json<Vec<StoredHeader>>"
-           FROM log_entry WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3"#,
+    let segments = sqlx::query!(
+        r#"SELECT number, at, event_id, topic, partition, key AS "key: Vec<Option<Uuid>>",
+               record_key AS "record_key: Vec<Option<Vec<u8>>>", aggregate_id, sequence, type AS event_type, version,
+               correlation_id AS "correlation_id: Vec<Option<Uuid>>", cause_id AS "cause_id: Vec<Option<Uuid>>",
+               actor, actor_id AS "actor_id: Vec<Option<Uuid>>", trace, data,
+               headers AS "headers: Vec<Option<Json<Vec<StoredHeader>>>>"
+           FROM log_segment
+           WHERE number >= $1::bigint / 100000 AND number <= (
+               SELECT max(number) FROM (
+                   SELECT number, sum(events) OVER (ORDER BY number) - events AS before
+                   FROM (
+                       SELECT number, events FROM log_segment
+                       WHERE number >= $1 / 100000 AND number <= $2::bigint / 100000 ORDER BY number LIMIT $3::bigint + 1
+                   ) AS next
+               ) AS needed
+               WHERE before < $3::bigint + $1 % 100000)
+           ORDER BY number"#,
         after,
         upto,
-        rows_max,
+        i64::try_from(events_max).unwrap_or(i64::MAX - 1),
     )
     .fetch_all(pool)
     .await?;
+    let mut rows = Vec::new();
+    for segment in segments {
+        let (mut keys, mut record_keys, mut correlations) =
+            (each(segment.key), each(segment.record_key), each(segment.correlation_id));
+        let (mut causes, mut actors, mut headers) =
+            (each(segment.cause_id), each(segment.actor_id), each(segment.headers));
+        let traces = segment.trace.chunks(TraceContext::BYTES);
+        let data = segment.data.into_iter().zip(traces).zip(1..);
+        for (index, ((data, trace), ordinal)) in data.enumerate() {
+            let aggregate_id = segment.aggregate_id[index];
+            let correlation_id = correlations.next().flatten();
+            rows.push(Row {
+                position: segment.number * SEGMENT_POSITIONS + ordinal,
+                event_id: segment.event_id[index],
+                topic: segment.topic[index],
+                partition: segment.partition[index],
+                key: keys.next().flatten().unwrap_or(aggregate_id),
+                record_key: record_keys.next().flatten(),
+                aggregate_id,
+                sequence: segment.sequence[index],
+                event_type: segment.event_type[index],
+                version: segment.version[index],
+                correlation_id: correlation_id.map(|id: Uuid| if id.is_nil() { aggregate_id } else { id }),
+                cause_id: causes.next().flatten(),
+                actor: segment.actor[index],
+                actor_id: actors.next().flatten(),
+                trace: TraceContext::from_bytes(trace),
+                at: segment.at.to_jiff(),
+                data,
+                headers: headers.next().flatten(),
+            });
+        }
+    }
+    rows.retain(|row| row.position > after && row.position <= upto);
+    rows.truncate(events_max);
     let mut codes = rows.iter().flat_map(|row| [row.topic, row.event_type, row.actor]);
     if codes.any(|code| words.word(code).is_none()) {
         words.read_all(pool).await?;
@@ -318,7 +370,7 @@ impl Publisher {
     fn headers(&self, row: &Row, topic: &str, previous: i64) -> Result<OwnedHeaders, sqlx::Error> {
         let label = |position| Label { era: self.era, position }.to_string();
         let (event_type, actor) = (self.word(row.event_type)?, self.word(row.actor)?);
-        let trace = TraceContext::from_bytes(&row.trace).unwrap_or_else(TraceContext::new_root);
+        let trace = row.trace.unwrap_or_else(TraceContext::new_root);
         let own = [
             (headers::ID, Some(row.event_id.to_string())),
             (headers::TYPE, Some(event_type.to_string())),

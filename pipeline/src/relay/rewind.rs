@@ -53,7 +53,8 @@ impl Rewind {
         self.check_topics(known)?;
         let records = sqlx::query_scalar!(
             r#"SELECT count(*) AS "count!" FROM event_log
-               WHERE position > $1 AND position <= $2 AND (topic = ANY($3) OR cardinality($3::text[]) = 0)"#,
+               WHERE segment >= $1::bigint / 100000 AND segment <= $2::bigint / 100000
+                   AND position > $1 AND position <= $2 AND (topic = ANY($3) OR cardinality($3::text[]) = 0)"#,
             self.after,
             position,
             &self.topics,

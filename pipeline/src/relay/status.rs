@@ -49,7 +49,9 @@ pub struct OpenTransaction {
 pub async fn status(pool: &PgPool) -> Result<Status, RelayError> {
     let cursor = Cursor::read(pool).await?.ok_or(CursorError::NotInstalled)?;
     let lag = sqlx::query_scalar!(
-        r#"SELECT count(*) AS "lag!" FROM log_entry WHERE position > $1 AND position <= $2"#,
+        r#"SELECT coalesce(sum(events), 0) - least($1::bigint % 100000,
+               coalesce((SELECT events FROM log_segment WHERE number = $1 / 100000), 0)) AS "lag!"
+           FROM log_segment WHERE number >= $1 / 100000 AND number <= $2::bigint / 100000"#,
         cursor.position,
         cursor.log_end,
     );

@@ -154,13 +154,17 @@ pub(super) async fn foreign<'a>(
         .filter(|(_, last)| last.label.era >= era)
         .collect();
     let positions: Vec<i64> = candidates.iter().map(|(_, last)| last.label.position).collect();
-    let rows = sqlx::query!("SELECT position, event_id FROM log_entry WHERE position = ANY($1)", &positions)
-        .fetch_all(pool)
-        .await?;
-    let log: HashMap<i64, Uuid> = rows.into_iter().map(|row| (row.position, row.event_id)).collect();
+    let rows = sqlx::query!(
+        r#"SELECT position AS "position!", event_id[(position % 100000)::integer] AS event_id
+           FROM unnest($1::bigint[]) AS position JOIN log_segment ON number = position / 100000"#,
+        &positions,
+    )
+    .fetch_all(pool)
+    .await?;
+    let log: HashMap<i64, Option<Uuid>> = rows.into_iter().map(|row| (row.position, row.event_id)).collect();
     let is_ours = |last: &Last| {
-        let id = log.get(&last.label.position);
-        last.label.era == era && id.is_some() && id.copied() == last.event_id
+        let id = log.get(&last.label.position).copied().flatten();
+        last.label.era == era && id.is_some() && id == last.event_id
     };
     Ok(candidates.into_iter().find_map(|(tail, last)| (!is_ours(&last)).then_some((tail, last.label))))
 }

@@ -9,7 +9,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use uuid::Uuid;
 
-use crate::support::{DEADLINE, Log, until};
+use crate::support::{DEADLINE, Log, end_of, first_of, until};
 
 async fn audit(log: &Log) -> Check {
     log_against_kafka(&log.pool, &log.kafka).await.unwrap()
@@ -45,7 +45,7 @@ async fn rows_that_lie_behind_higher_ones_are_found_and_without_them_every_row_i
     // As a partition looks whose beginning was lost: it goes on in the middle.
     let producer: BaseProducer = log.kafka.client().create().unwrap();
     let topic = log.kafka.full_name(Topic::Balances.name());
-    for position in 11..=20 {
+    for position in (11..=20).map(first_of) {
         let event_id: Uuid = sqlx::query_scalar("SELECT event_id FROM event_log WHERE position = $1")
             .bind(position)
             .fetch_one(&log.pool)
@@ -54,7 +54,7 @@ async fn rows_that_lie_behind_higher_ones_are_found_and_without_them_every_row_i
         producer.send(record(&topic, partition, position, &event_id.to_string())).unwrap();
     }
     producer.flush(DEADLINE).unwrap();
-    move_cursor(&log, 20).await;
+    move_cursor(&log, end_of(20)).await;
     let check = audit(&log).await;
     assert_eq!(check.violation_count, 20 + 1, "each row, and where consumers stop: {:?}", check.violations);
     assert!(

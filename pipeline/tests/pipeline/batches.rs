@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::handlers::{Recorder, answering_key};
 use crate::round_trips::Counting;
-use crate::support::{self, Log, Running, entry, until};
+use crate::support::{Log, Running, until};
 
 /// A consumer whose first decisions wait, so that others come between a load and its write.
 struct Held {
@@ -98,31 +98,6 @@ async fn a_batch_whose_key_another_takes_meanwhile_is_decided_anew() {
     held.until_decisions(2).await;
     held.let_go(100);
     held.stop_with_one_effect(key).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_batch_whose_place_in_a_history_another_takes_meanwhile_is_decided_anew() {
-    let held = Held::new().await;
-    let key = Uuid::new_v4();
-    held.log.append(key, 1).await;
-    held.until_decisions(1).await;
-    let mut other = held.log.journal.begin().await.unwrap();
-    let answer = entry(answering_key(key), 1, 200);
-    support::append(&held.log.journal, &mut other, vec![answer]).await;
-    held.let_go(1);
-    held.log.until_waiting_for_locks(1).await;
-    assert_nothing_committed(&held.log).await;
-    held.recorder.answered_elsewhere.store(1, Ordering::SeqCst);
-    other.commit().await.unwrap();
-    held.until_decisions(2).await;
-    assert_eq!(held.log.count("SELECT count(*) FROM applied").await, 0);
-    held.let_go(100);
-    held.log.until_applied_of(key, &[1]).await;
-    held.log.until_applied_of(answering_key(key), &[200, 101]).await;
-    assert_eq!(held.log.count("SELECT count(*) FROM event_log").await, 3);
-    assert_eq!(held.log.count("SELECT count(*) FROM dead_letter").await, 0);
-    held.consumer.stop().await;
-    held.relay.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

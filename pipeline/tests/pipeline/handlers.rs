@@ -30,8 +30,6 @@ pub(crate) struct Recorder {
     pub(crate) gate: Option<Semaphore>,
     /// Each event below 100 is answered by one of another key, a hundred higher.
     pub(crate) answers: bool,
-    /// So many answers of a key were given by somebody else.
-    pub(crate) answered_elsewhere: AtomicUsize,
     /// So many batches say that documents have been written once more than they have.
     pub(crate) lies: AtomicUsize,
 }
@@ -49,8 +47,7 @@ impl Recorder {
         let (user_id, available) = (answering_key(charged.user_id), charged.available + 100);
         let event = BalanceCharged { user_id, available, ..charged.clone() }.into();
         let event_id = derived_event_id(Recorder::GROUP, received.event_id, 0);
-        let elsewhere = i32::try_from(self.answered_elsewhere.load(Ordering::SeqCst)).unwrap();
-        let sequence = i32::try_from(charged.held).unwrap() + elsewhere;
+        let sequence = i32::try_from(charged.held).unwrap();
         let origin = received.origin(Recorder::GROUP);
         Some(Entry::of_event(event_id, &event, sequence, origin, PARTITIONS).unwrap())
     }

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::handlers::applied_rows;
-use crate::support::{self, Log, entry};
+use crate::support::{Log, entry};
 
 const SHELVES: &str = "shelves";
 const BOXES: &str = "boxes";
@@ -374,35 +374,6 @@ async fn a_key_that_another_takes_meanwhile_is_decided_about_anew_unless_the_oth
     other.rollback().await.unwrap();
     assert_eq!(counting.await.unwrap(), [None]);
     assert_counted(&log, given_up, 1).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_place_in_a_history_that_another_takes_meanwhile_is_decided_about_anew() {
-    let log = log_with_tables().await;
-    let [aggregate] = keys();
-    let mut other = log.journal.begin().await.unwrap();
-    let first = entry(aggregate, 1, 1);
-    support::append(&log.journal, &mut other, vec![first.clone()]).await;
-    let journal = log.journal.clone();
-    let appending = tokio::spawn(async move {
-        let mut sequence = 0;
-        let decide = |_: &Loaded, _| {
-            sequence += 1;
-            let entries = vec![entry(aggregate, sequence, 2)];
-            let event_id = entries[0].event_id;
-            Ok::<_, JournalError>((Writes { entries, ..Writes::default() }, event_id))
-        };
-        journal.decide(TABLES, &Keys::default(), decide).await.unwrap()
-    });
-    log.until_waiting_for_locks(1).await;
-    other.commit().await.unwrap();
-    let second = appending.await.unwrap();
-    let logged: Vec<(Uuid, i32)> =
-        sqlx::query_as("SELECT event_id, sequence FROM event_log ORDER BY position")
-            .fetch_all(&log.pool)
-            .await
-            .unwrap();
-    assert_eq!(logged, [(first.event_id, 1), (second, 2)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

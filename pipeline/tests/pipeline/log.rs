@@ -1,9 +1,10 @@
 //! The narrow log: what it shows is what it was given, and its words have one code each.
 
+use ordermill_pipeline::audit::Histories;
 use ordermill_pipeline::clock::Clock;
 use ordermill_pipeline::database;
 use ordermill_pipeline::journal::{Journal, JournalError, Keys, Loaded, Writes};
-use ordermill_pipeline::log::{Cause, Entry, RecordPlace, RequestRef};
+use ordermill_pipeline::log::{Cause, Entry, RecordPlace, RequestRef, stretches};
 use ordermill_pipeline::wake::Wake;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -12,7 +13,7 @@ use crate::support::{self, Log, entry};
 
 /// What the log shows of the entry of an aggregate, but for the time.
 async fn shown(log: &Log, aggregate_id: Uuid) -> Value {
-    let shown = "SELECT to_jsonb(l) - 'at' FROM event_log l WHERE aggregate_id = $1";
+    let shown = "SELECT to_jsonb(l) - '{at,segment,about}'::text[] FROM event_log l WHERE aggregate_id = $1";
     sqlx::query_scalar(shown).bind(aggregate_id).fetch_one(&log.pool).await.unwrap()
 }
 
@@ -49,7 +50,7 @@ async fn the_log_shows_everything_as_it_was_given() {
         format!("\\x{digits}")
     };
     let expected = json!({
-        "position": 1, "event_id": plain.event_id, "topic": "balances", "partition": plain.partition, "key": key,
+        "position": 100_001, "event_id": plain.event_id, "topic": "balances", "partition": plain.partition, "key": key,
         "record_key": null, "aggregate_id": key, "sequence": 1, "type": "balance.charged", "version": 1,
         "correlation_id": null, "cause_id": null, "cause_topic": null, "cause_partition": null,
         "cause_offset": null, "actor": "test", "request_id": null, "idempotency_key": null,
@@ -57,7 +58,7 @@ async fn the_log_shows_everything_as_it_was_given() {
     });
     assert_eq!(shown(&log, key).await, expected);
     let expected = json!({
-        "position": 2, "event_id": rich.event_id, "topic": "cups.drinkers.dlt", "partition": 3, "key": key,
+        "position": 100_002, "event_id": rich.event_id, "topic": "cups.drinkers.dlt", "partition": 3, "key": key,
         "record_key": "\\xff00", "aggregate_id": aggregate_id, "sequence": 12, "type": "cup.filled", "version": 7,
         "correlation_id": correlation_id, "cause_id": cause_id, "cause_topic": "pots", "cause_partition": 2,
         "cause_offset": 1_i64 << 40, "actor": format!("user:{user}"), "request_id": request_id,
@@ -65,6 +66,80 @@ async fn the_log_shows_everything_as_it_was_given() {
         "headers": [{"name": "n", "value": "v"}],
     });
     assert_eq!(shown(&log, aggregate_id).await, expected);
+}
+
+/// The positions of a page, as segment and ordinal.
+async fn page(log: &Log, after: i64, upto: i64, limit: i64) -> Vec<(i64, i64)> {
+    sqlx::query_as("SELECT position / 100000, position % 100000 FROM log_page($1, $2, $3)")
+        .bind(after)
+        .bind(upto)
+        .bind(limit)
+        .fetch_all(&log.pool)
+        .await
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_has_the_next_events_however_they_were_written_together() {
+    let log = Log::new().await;
+    let mut all = Vec::new();
+    for (segment, events) in (1..).zip([3, 1, 4, 1]) {
+        let entries = (0..events).map(|_| entry(Uuid::new_v4(), 1, 1)).collect();
+        support::append(&log.journal, &mut log.pool.acquire().await.unwrap(), entries).await;
+        all.extend((1..=events).map(|ordinal| (segment, ordinal)));
+    }
+    let position = |(segment, ordinal): (i64, i64)| segment * 100_000 + ordinal;
+    assert_eq!(page(&log, 0, i64::MAX, 100).await, all);
+    for limit in 1..=10 {
+        let (mut paged, mut after) = (Vec::new(), 0);
+        loop {
+            let page = page(&log, after, i64::MAX, limit as i64).await;
+            let Some(last) = page.last() else { break };
+            after = position(*last);
+            assert!(page.len() == limit || after == position(all[all.len() - 1]), "{page:?}");
+            paged.extend(page);
+        }
+        assert_eq!(paged, all);
+    }
+    for last in 0..all.len() {
+        assert_eq!(page(&log, 0, position(all[last]), 100).await, all[..=last]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_events_of_a_history_and_of_a_timeline_are_found_by_what_their_segments_are_about() {
+    let log = Log::new().await;
+    let (id, other, order) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
+    let entries: Vec<Entry> = (1..=40)
+        .flat_map(|sequence| {
+            [entry(id, sequence, 1), Entry { correlation_id: Some(order), ..entry(other, sequence, 1) }]
+        })
+        .collect();
+    for written_together in entries.chunks(3) {
+        let mut connection = log.pool.acquire().await.unwrap();
+        support::append(&log.journal, &mut connection, written_together.to_vec()).await;
+    }
+    let found = "SELECT count(*) FROM event_log WHERE about && $1 AND aggregate_id = $2 AND sequence BETWEEN $3 AND $4";
+    for (first, last) in [(1, 1), (1, 15), (15, 16), (16, 16), (30, 40), (1, 40)] {
+        let found: i64 = sqlx::query_scalar(found)
+            .bind(stretches(id, first..=last))
+            .bind(id)
+            .bind(first)
+            .bind(last)
+            .fetch_one(&log.pool)
+            .await
+            .unwrap();
+        assert_eq!(found, i64::from(last - first + 1), "{first} to {last}");
+    }
+    let of_order =
+        format!("SELECT count(*) FROM event_log WHERE about @> '{{{order}}}' AND correlation_id = '{order}'");
+    assert_eq!(log.count(&of_order).await, 40);
+    let whole = async |id| {
+        let mut connection = database::begin(&log.pool).await.unwrap();
+        let mut histories = Histories::of_aggregate(&mut connection, id).await.unwrap();
+        histories.next(&mut connection).await.unwrap().len()
+    };
+    assert_eq!((whole(id).await, whole(other).await, whole(order).await), (40, 40, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,7 +188,7 @@ async fn a_word_that_two_processes_meet_at_the_same_time_is_learnt_once() {
         appending.await.unwrap();
     }
     assert_eq!(log.count("SELECT count(*) FROM log_word WHERE word = 'cup.filled'").await, 1);
-    assert_eq!(log.count("SELECT count(DISTINCT type) FROM log_entry").await, 1);
+    assert_eq!(log.count("SELECT count(DISTINCT type) FROM log_segment").await, 1);
     assert_eq!(log.count("SELECT count(*) FROM event_log WHERE type = 'cup.filled'").await, 2);
 }
 

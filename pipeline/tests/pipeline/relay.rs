@@ -6,7 +6,7 @@ use ordermill_pipeline::database;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::support::{Log, Published, append_next, until};
+use crate::support::{Log, Published, append_next, first_of, until};
 
 /// Per key the sequences are 1, 2, 3 …; per partition the labels rise, and each record names the one before it.
 fn assert_in_order(records: &[Published]) {
@@ -113,7 +113,7 @@ async fn a_change_by_an_older_transaction_does_not_overtake_while_a_third_is_ope
 async fn the_end_of_the_log_is_never_told_ahead_of_what_was_drawn() {
     let log = Log::new().await;
     let drawing = CancellationToken::new();
-    let draw = "SELECT count(nextval('log_entry_position_seq')) FROM generate_series(1, 50000)";
+    let draw = "SELECT count(nextval('log_segment_number_seq')) FROM generate_series(1, 50000)";
     let drawers = (0..2).map(|_| {
         let (pool, drawing) = (log.pool.clone(), drawing.clone());
         tokio::spawn(async move {
@@ -128,9 +128,9 @@ async fn the_end_of_the_log_is_never_told_ahead_of_what_was_drawn() {
         let told_ahead = log
             .count(
                 "WITH told AS MATERIALIZED (
-                     SELECT event_log_end() AS position, nextval('log_entry_position_seq') AS next
+                     SELECT event_log_end() AS position, nextval('log_segment_number_seq') AS next
                      FROM generate_series(1, 500))
-                 SELECT count(*) FROM told WHERE next <= position",
+                 SELECT count(*) FROM told WHERE next <= position / 100000",
             )
             .await;
         assert_eq!(told_ahead, 0);
@@ -154,7 +154,7 @@ async fn a_rolled_back_position_does_not_stop_the_relay() {
     log.until_published().await;
     relay.stop().await;
     let positions: HashSet<i64> = log.records().await.iter().map(|record| record.label.position).collect();
-    assert_eq!(positions, HashSet::from([1, 3]));
+    assert_eq!(positions, HashSet::from([first_of(1), first_of(3)]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -279,6 +279,16 @@ pub(crate) async fn append_next(journal: &Journal, connection: &mut PgConnection
     append(journal, connection, vec![entry]).await;
 }
 
+/// The position of the first event of that segment.
+pub(crate) const fn first_of(segment: i64) -> i64 {
+    segment * 100_000 + 1
+}
+
+/// The last position that a segment can have: where the log ends while it is the last one.
+pub(crate) const fn end_of(segment: i64) -> i64 {
+    segment * 100_000 + 99_999
+}
+
 /// Appends entries in the caller's transaction, and nothing else.
 pub(crate) async fn append(journal: &Journal, connection: &mut PgConnection, entries: Vec<Entry>) {
     journal.learn_words_of(&entries).await.unwrap();

@@ -90,7 +90,7 @@ impl Subject {
                      WHERE type IN ('order.partially_shipped', 'order.shipped')
                          AND position('{id}'::text::bytea IN data) > 0)"
             ),
-            _ => return Histories::of_aggregates(connection, Slice::of(id)).await,
+            _ => return Histories::of_aggregate(connection, id).await,
         };
         Histories::open(connection, "aggregate_id", &condition).await
     }

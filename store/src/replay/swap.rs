@@ -75,26 +75,19 @@ impl Basis {
     }
 }
 
-/// The events that sales are counted from, above `after` in the log's order, [`PAGE_EVENTS`] at most.
+/// The events that sales are counted from, of the next [`PAGE_EVENTS`] of the log above `after`, and the last position that was
+/// read. `None` at the end.
 ///
 /// # Errors
 /// Where the database fails.
-pub async fn events(connection: &mut PgConnection, after: i64) -> Result<Vec<LoggedEvent>, sqlx::Error> {
+pub async fn events(
+    connection: &mut PgConnection,
+    after: i64,
+) -> Result<Option<(i64, Vec<LoggedEvent>)>, sqlx::Error> {
     #[expect(clippy::cast_possible_wrap, reason = "a constant far below 2^63")]
-    let limit = PAGE_EVENTS as i64;
-    sqlx::query_as!(
-        LoggedEvent,
-        r#"SELECT position AS "position!", event_id AS "event_id!", topic AS "topic!", partition AS "partition!",
-               type AS "event_type!", version AS "version!", at AS "at!", data AS "data!"
-           FROM event_log
-           WHERE position > $1 AND topic = 'orders'
-               AND type IN ('order.confirmed', 'order.cancelled', 'order.modified')
-           ORDER BY position LIMIT $2"#,
-        after,
-        limit,
-    )
-    .fetch_all(connection)
-    .await
+    let page = audit::page(connection, after, PAGE_EVENTS as i64).await?;
+    let counts = |event: &LoggedEvent| COUNTED.contains(&event.event_type.as_str());
+    Ok(page.map(|(reached, events)| (reached, events.into_iter().filter(counts).collect())))
 }
 
 /// How many events sales are counted from.
@@ -103,11 +96,15 @@ pub async fn events(connection: &mut PgConnection, after: i64) -> Result<Vec<Log
 /// Where the database fails.
 pub async fn count(connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
     let count = sqlx::query_scalar!(
-        r#"SELECT count(*) AS "count!" FROM event_log
-           WHERE topic = 'orders' AND type IN ('order.confirmed', 'order.cancelled', 'order.modified')"#,
+        r#"SELECT count(*) AS "count!" FROM log_segment s CROSS JOIN LATERAL unnest(s.type) AS e (type)
+           WHERE e.type IN (SELECT code FROM log_word WHERE word = ANY($1))"#,
+        &COUNTED.map(str::to_owned),
     );
     Ok(count.fetch_one(connection).await?.unsigned_abs())
 }
+
+/// The types of those events.
+const COUNTED: [&str; 3] = ["order.confirmed", "order.cancelled", "order.modified"];
 
 /// What was put in place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -139,10 +136,8 @@ pub async fn put_in_place(
         observe(&mut sums, logged)?;
     }
     let mut after = basis.from - 1;
-    loop {
-        let page = events(&mut *transaction, after).await?;
-        let Some(last) = page.last() else { break };
-        after = last.position;
+    while let Some((reached, page)) = events(&mut *transaction, after).await? {
+        after = reached;
         let is_new = |logged: &&LoggedEvent| {
             now.includes(logged) && !basis.then.includes(logged) && !basis.then.is_aside(logged)
         };

@@ -134,7 +134,7 @@ fn the_figures_count_orders_when_they_are_accepted_and_when_they_settle() {
             assert!(counter(shop, name).await > 0.0, "{name}");
         }
         for name in [
-            "relay_lag_positions",
+            "relay_lag_segments",
             "relay_repeats",
             "group_lag_records",
             "batch_seconds",

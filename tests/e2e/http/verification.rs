@@ -74,31 +74,36 @@ async fn an_event_that_says_something_else_in_kafka_than_in_the_log_is_named() {
     let shop = Shop::new().await;
     let running = shop.open().await;
     let (_, order_id) = confirmed(&shop).await;
-    let placed: Uuid = sqlx::query_scalar(
-        "SELECT event_id FROM event_log WHERE aggregate_id = $1 AND type = 'order.placed'",
+    let placed: (Uuid, i64, i64) = sqlx::query_as(
+        "SELECT event_id, segment, position % 100000 FROM event_log WHERE aggregate_id = $1 AND type = 'order.placed'",
     )
     .bind(order_id)
     .fetch_one(&shop.pool)
     .await
     .unwrap();
-    for change in [
-        "data = convert_to(replace(convert_from(data, 'UTF8'), '\"BALANCE\"', '\"CARD\"'), 'UTF8')",
-        "version = 2",
-        "record_key = 'another'",
-    ] {
+    let (event_id, segment, ordinal) = placed;
+    let said = |from: &str, to: &str| {
+        format!(
+            "data[{ordinal}] = convert_to(replace(convert_from(data[{ordinal}], 'UTF8'), '{from}', '{to}'), 'UTF8')"
+        )
+    };
+    let changes = [
+        said("\"BALANCE\"", "\"CARD\""),
+        format!("version[{ordinal}] = 2"),
+        format!("record_key[{ordinal}] = 'another'"),
+    ];
+    for change in changes {
         let forge = |change: &str| {
             format!(
-                "ALTER TABLE log_entry DISABLE TRIGGER log_entry_is_append_only;
-                 UPDATE log_entry SET {change} WHERE event_id = '{placed}';
-                 ALTER TABLE log_entry ENABLE TRIGGER log_entry_is_append_only;"
+                "ALTER TABLE log_segment DISABLE TRIGGER log_segment_is_append_only;
+                 UPDATE log_segment SET {change} WHERE number = {segment};
+                 ALTER TABLE log_segment ENABLE TRIGGER log_segment_is_append_only;"
             )
         };
-        let words = [&placed.to_string(), "another key, type, version or payload in orders["];
-        assert_told(&shop, &forge(change), "kafka", &words).await;
-        let back =
-            "data = convert_to(replace(convert_from(data, 'UTF8'), '\"CARD\"', '\"BALANCE\"'), 'UTF8'),
-            version = 1, record_key = NULL";
-        sqlx::raw_sql(AssertSqlSafe(forge(back))).execute(&shop.pool).await.unwrap();
+        let words = [&event_id.to_string(), "another key, type, version or payload in orders["];
+        assert_told(&shop, &forge(&change), "kafka", &words).await;
+        let back = format!("{}, version[{ordinal}] = 1, record_key = NULL", said("\"CARD\"", "\"BALANCE\""));
+        sqlx::raw_sql(AssertSqlSafe(forge(&back))).execute(&shop.pool).await.unwrap();
         assert_eq!(verification(&shop).await.with(200)["ok"], true, "{change}");
     }
     running.stop().await;
