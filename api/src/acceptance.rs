@@ -151,26 +151,27 @@ impl Acceptor {
         if batch.is_empty() {
             return;
         }
-        let (kept, references) = match self.read(&batch).await {
-            Ok(read) => read,
+        let references = match self.references(&batch).await {
+            Ok(references) => references,
             Err(error) => return refuse_all(batch, &Problem::from(error)),
         };
-        let mut kept: HashMap<usize, Kept> = kept.into_iter().collect();
         let now = self.journal.now();
-        let mut accepted = Vec::new();
-        for (index, pending) in batch.into_iter().enumerate() {
-            match self.decide(&pending, kept.remove(&index), &references, now) {
-                Ok(Decision::Accept(submission)) => accepted.push((*submission, pending)),
-                Ok(Decision::Replay(answer)) => pending.answer(Ok(Accepted { answer, order_id: None })),
-                Err(problem) => pending.answer(Err(problem)),
+        let (mut placed, mut refused) = (Vec::new(), Vec::new());
+        for pending in batch {
+            match self.place(&pending, &references, now) {
+                Ok(submission) => placed.push((submission, pending)),
+                Err(problem) => refused.push((pending, problem)),
             }
         }
-        self.store(accepted, now).await;
+        // A repetition gets the first answer, also where it would be refused by now.
+        for (pending, problem) in self.replay_kept(refused).await {
+            pending.answer(Err(problem));
+        }
+        self.store(placed, now).await;
     }
 
-    /// What was answered before, and what the submissions refer to; at the same time, on two connections.
-    async fn read(&self, batch: &[Pending]) -> Result<(Vec<(usize, Kept)>, References), sqlx::Error> {
-        let requests: Vec<&Request> = batch.iter().map(|pending| &pending.request).collect();
+    /// What the submissions refer to.
+    async fn references(&self, batch: &[Pending]) -> Result<References, sqlx::Error> {
         let mut user_ids: Vec<Uuid> = batch.iter().map(|pending| pending.wanted.user_id).collect();
         let lines = batch.iter().flat_map(|pending| &pending.wanted.lines);
         let mut product_ids: Vec<Uuid> = lines.map(|line| line.product_id).collect();
@@ -178,23 +179,43 @@ impl Acceptor {
             ids.sort_unstable();
             ids.dedup();
         }
-        let pool = &self.journal.pool;
-        tokio::try_join!(
-            idempotency::find_many(pool, &requests),
-            acceptance::references(pool, &user_ids, &product_ids),
-        )
+        acceptance::references(&self.journal.pool, &user_ids, &product_ids).await
     }
 
-    fn decide(
+    /// Gives those whose keys have been used before their first answers. Answers the others, with what stood beside them.
+    async fn replay_kept<T>(&self, batch: Vec<(Pending, T)>) -> Vec<(Pending, T)> {
+        if batch.is_empty() {
+            return batch;
+        }
+        let requests: Vec<&Request> = batch.iter().map(|(pending, _)| &pending.request).collect();
+        let mut kept: HashMap<usize, Kept> = match idempotency::find_many(&self.journal.pool, &requests).await
+        {
+            Ok(kept) => kept.into_iter().collect(),
+            Err(error) => {
+                refuse_all(batch.into_iter().map(|(pending, _)| pending), &Problem::from(error));
+                return Vec::new();
+            }
+        };
+        let mut others = Vec::new();
+        for (index, (pending, beside)) in batch.into_iter().enumerate() {
+            let Some(kept) = kept.remove(&index) else {
+                others.push((pending, beside));
+                continue;
+            };
+            let answer = replay(kept, &pending.request);
+            self.metrics.replays.inc_by(answer.is_ok().into());
+            pending.answer(answer.map(|answer| Accepted { answer, order_id: None }));
+        }
+        others
+    }
+
+    /// The order that a submission makes, unless its key was used before.
+    fn place(
         &self,
         pending: &Pending,
-        kept: Option<Kept>,
         references: &References,
         now: Timestamp,
-    ) -> Result<Decision, Problem> {
-        if let Some(kept) = kept {
-            return self.replay(kept, &pending.request).map(Decision::Replay);
-        }
+    ) -> Result<Submission, Problem> {
         if pending.running.is_none() {
             return Err(in_use());
         }
@@ -216,14 +237,7 @@ impl Acceptor {
         let origin = pending.context.origin(pending.request.caller.clone());
         let (order, event) = (Order::placed(&placed, now), Event::from(placed));
         let entry = Entry::of_event(Uuid::now_v7(), &event, 1, origin, self.journal.partitions)?;
-        let submission = Submission { request: pending.request.clone(), order, entry };
-        Ok(Decision::Accept(Box::new(submission)))
-    }
-
-    fn replay(&self, kept: Kept, request: &Request) -> Result<Answer, Problem> {
-        let answer = replay(kept, request)?;
-        self.metrics.replays.inc();
-        Ok(answer)
+        Ok(Submission { request: pending.request.clone(), order, entry })
     }
 
     /// Stores what was accepted; where one of them breaks a rule of the database, each alone.
@@ -239,8 +253,11 @@ impl Acceptor {
                     self.announce(submission, pending);
                 }
             }
-            // Another process was first with one of the keys; its answer is the one to give.
-            Ok(false) => Box::pin(self.accept(pending)).await,
+            // Some of the keys were used before, which is seldom, so nobody has looked until now.
+            Ok(false) => {
+                let new = self.replay_kept(pending.into_iter().map(|pending| (pending, ())).collect()).await;
+                Box::pin(self.accept(new.into_iter().map(|(pending, ())| pending).collect())).await;
+            }
             Err(error) if next_after(&error) == Next::Reject && submissions.len() > 1 => {
                 tracing::warn!(%error, orders = submissions.len(), "a batch was refused; trying each alone");
                 for alone in submissions.into_iter().zip(pending) {
@@ -269,13 +286,7 @@ impl Acceptor {
     }
 }
 
-/// What becomes of a submission.
-enum Decision {
-    Accept(Box<Submission>),
-    Replay(Answer),
-}
-
-fn refuse_all(batch: Vec<Pending>, problem: &Problem) {
+fn refuse_all(batch: impl IntoIterator<Item = Pending>, problem: &Problem) {
     for pending in batch {
         pending.answer(Err(problem.clone()));
     }

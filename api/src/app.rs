@@ -85,7 +85,7 @@ impl Api {
         let (tasks, drained) = (TaskTracker::new(), CancellationToken::new());
         let waiting_for = |what| {
             let waiting = Waiting::new(what, metrics.waiting_requests.clone(), shutdown.clone());
-            tasks.spawn(waiting.clone().run(journal.pool.clone()));
+            tasks.spawn(waiting.clone().run(journal.pool.clone(), journal.wake().listen()));
             waiting
         };
         let (waiting, waiting_claims) = (waiting_for(Awaited::Orders), waiting_for(Awaited::Claims));
@@ -104,6 +104,7 @@ impl Api {
         let readiness = Readiness::new(&journal, &config);
         let verifications = Verifications::new(config.verifier.clone(), tasks.clone(), shutdown.clone());
         let (identities, running_keys) = (Identities::new(), RunningKeys::default());
+        tasks.spawn(identities.clone().keep(journal.pool.clone(), shutdown.clone()));
         let shared = Shared {
             journal,
             config,

@@ -1,17 +1,22 @@
 //! Whose API key it is, remembered for a moment.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use moka::future::Cache;
 use ordermill_store::keys::{self, Identity};
 use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
 
 use crate::keys::digest;
 use crate::problem::{Code, Problem};
 
 /// How long a key that another process has revoked still works here at most.
 const REMEMBERED_FOR: Duration = Duration::from_secs(2);
+/// How often the keys that are in use are looked at, all at once, so that they need not be asked for one by one.
+const KEEP_EVERY: Duration = Duration::from_secs(1);
 /// How long a key that this process has revoked is known as such. By then every request that asked the database before
 /// has been answered or given up, and what it remembered is forgotten.
 const REVOKED_FOR: Duration = Duration::from_secs(90);
@@ -29,10 +34,23 @@ enum Unidentified {
 /// Whose keys were seen lately. Only keys that are valid are remembered, so that a new key works at once, and
 /// only for a moment, so that a revoked one stops. One that was revoked here stops at once: a request that found it valid
 /// a moment ago may still be about to remember it, so it isn't enough to forget it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Identities {
-    known: Cache<[u8; 32], Identity>,
+    known: Cache<[u8; 32], Remembered>,
     revoked: Cache<[u8; 32], ()>,
+}
+
+/// Whose key it is, and whether anybody has shown it since that was last looked at.
+#[derive(Clone, Debug)]
+struct Remembered {
+    identity: Identity,
+    used: Arc<AtomicBool>,
+}
+
+impl From<Identity> for Remembered {
+    fn from(identity: Identity) -> Remembered {
+        Remembered { identity, used: Arc::default() }
+    }
 }
 
 impl Identities {
@@ -56,20 +74,56 @@ impl Identities {
         if self.revoked.contains_key(&hash) {
             return Err(unknown());
         }
-        if let Some(identity) = self.known.get(&hash).await {
-            return Ok(identity);
+        if let Some(known) = self.known.get(&hash).await {
+            known.used.store(true, Ordering::Relaxed);
+            return Ok(known.identity);
         }
         let asked = self.known.try_get_with(hash, async {
             match keys::find(pool, &hash).await {
-                Ok(Some(identity)) => Ok(identity),
+                Ok(Some(identity)) => Ok(Remembered::from(identity)),
                 Ok(None) => Err(Unidentified::UnknownKey),
                 Err(error) => Err(Unidentified::Database(error)),
             }
         });
-        asked.await.map_err(|error: Arc<Unidentified>| match &*error {
+        asked.await.map(|known| known.identity).map_err(|error: Arc<Unidentified>| match &*error {
             Unidentified::UnknownKey => unknown(),
             Unidentified::Database(error) => Problem::from(error),
         })
+    }
+
+    /// Remembers keys that are in use for longer as long as they are valid, until the stop.
+    pub(crate) async fn keep(self, pool: PgPool, stop: CancellationToken) {
+        let keep = async {
+            loop {
+                tokio::time::sleep(KEEP_EVERY).await;
+                self.keep_used(&pool).await;
+            }
+        };
+        let _: Option<()> = stop.run_until_cancelled(keep).await;
+    }
+
+    async fn keep_used(&self, pool: &PgPool) {
+        let used = self.known.iter().filter(|(_, known)| known.used.swap(false, Ordering::Relaxed));
+        let used: HashMap<Vec<u8>, Identity> =
+            used.map(|(hash, known)| (hash.to_vec(), known.identity)).collect();
+        if used.is_empty() {
+            return;
+        }
+        let (hashes, asked_at): (Vec<Vec<u8>>, _) = (used.keys().cloned().collect(), Instant::now());
+        match keys::valid(pool, &hashes).await {
+            // An answer that took long says little of now.
+            Ok(valid) if asked_at.elapsed() < KEEP_EVERY => {
+                for hash in valid {
+                    let (Some(identity), Ok(hash)) = (used.get(&hash), hash.as_slice().try_into()) else {
+                        continue;
+                    };
+                    self.known.insert(hash, Remembered::from(*identity)).await;
+                }
+            }
+            Ok(_) => {}
+            // They are forgotten in a moment, and asked for one by one again.
+            Err(error) => tracing::warn!(%error, "cannot see which keys are still valid"),
+        }
     }
 
     /// Lets keys in no more whose revocation has been committed.
@@ -85,7 +139,7 @@ impl Identities {
     /// Knows a key without a database, for tests.
     #[cfg(test)]
     pub(crate) async fn remember(&self, key: &str, identity: Identity) {
-        self.known.insert(digest(key), identity).await;
+        self.known.insert(digest(key), identity.into()).await;
     }
 }
 

@@ -1,21 +1,28 @@
 //! Waiting until an order, a claim or a replay has come to rest, for all who wait with one query.
+//!
+//! What this process commits is told to it, and those who wait for it are looked for at once. What other processes commit is not,
+//! so all are looked for now and then: often where that finds anything, seldom where it does not.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ordermill_pipeline::dead_letters::replays;
+use ordermill_pipeline::wake::Changed;
 use ordermill_store::{coupons, orders};
 use prometheus_client::metrics::gauge::Gauge;
 use sqlx::PgPool;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::{Notify, broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// The pause between two looks at the database while orders come to rest.
-const PAUSE_MIN: Duration = Duration::from_millis(10);
-/// The longest pause while none does.
-const PAUSE_MAX: Duration = Duration::from_millis(25);
+/// The pause between two looks at all that is awaited while other processes bring any of it to rest.
+const PAUSE: Duration = Duration::from_millis(20);
+/// The same while only this process does.
+const PAUSE_IF_TOLD: Duration = Duration::from_millis(500);
+/// How long after other processes have brought something to rest they may do so again at any time.
+const OTHERS_FOR: Duration = Duration::from_secs(10);
 /// The pause for replays, of which few people wait for few, and which take long.
 const PAUSE_FOR_REPLAYS: Duration = Duration::from_millis(200);
 /// The pause after the database failed.
@@ -42,12 +49,43 @@ impl Awaited {
         }
     }
 
-    /// The shortest and the longest pause between two looks.
-    const fn pauses(self) -> (Duration, Duration) {
+    /// The pause between two looks at all of them, where what comes to rest is told here, and where it is not.
+    const fn pause(self, is_told: bool) -> Duration {
         match self {
-            Awaited::Orders | Awaited::Claims => (PAUSE_MIN, PAUSE_MAX),
-            Awaited::Replays => (PAUSE_FOR_REPLAYS, PAUSE_FOR_REPLAYS),
+            Awaited::Orders | Awaited::Claims if is_told => PAUSE_IF_TOLD,
+            Awaited::Orders | Awaited::Claims => PAUSE,
+            Awaited::Replays => PAUSE_FOR_REPLAYS,
         }
+    }
+}
+
+/// Who brings to rest what is awaited, as far as looks have shown it.
+#[derive(Debug, Default)]
+struct Seen {
+    /// This process was told of something that had come to rest.
+    is_told: bool,
+    /// What looks have found at rest before this process was told of it. It may be on its way.
+    untold: HashSet<Uuid>,
+    /// When something was found of which it was never told.
+    others_at: Option<Instant>,
+}
+
+impl Seen {
+    /// This process was told that these have changed.
+    fn told(&mut self, changed: &HashSet<Uuid>) {
+        self.untold.retain(|id| !changed.contains(id));
+    }
+
+    /// All that is awaited is looked at again: what was found by the last look has been told since, or never is.
+    fn looks_again(&mut self, now: Instant) {
+        if !std::mem::take(&mut self.untold).is_empty() {
+            self.others_at = Some(now);
+        }
+    }
+
+    /// Whether it is enough to look seldom at what nobody has told of.
+    fn is_enough_told(&self, now: Instant) -> bool {
+        self.is_told && self.others_at.is_none_or(|at| now.duration_since(at) > OTHERS_FOR)
     }
 }
 
@@ -64,6 +102,10 @@ pub(crate) struct Waiting {
 #[derive(Debug, Default)]
 struct Waiters {
     next_ticket: u64,
+    /// Nobody has looked for these yet: they may have come to rest before anybody waited for them.
+    entered: HashSet<Uuid>,
+    /// Since when there are such.
+    entered_at: Option<Instant>,
     by_id: HashMap<Uuid, Vec<(u64, oneshot::Sender<()>)>>,
 }
 
@@ -97,14 +139,31 @@ impl Waiting {
         let number = waiters.next_ticket;
         waiters.next_ticket += 1;
         waiters.by_id.entry(id).or_default().push((number, rested));
+        waiters.entered.insert(id);
+        waiters.entered_at.get_or_insert_with(Instant::now);
         drop(waiters);
         self.count.inc();
         self.arrived.notify_one();
         (Ticket { waiting: self, id, number }, receiver)
     }
 
+    /// All that is awaited.
     fn awaited(&self) -> Vec<Uuid> {
-        self.lock().by_id.keys().copied().collect()
+        let mut waiters = self.lock();
+        (waiters.entered, waiters.entered_at) = (HashSet::new(), None);
+        waiters.by_id.keys().copied().collect()
+    }
+
+    /// What is awaited of these, and what nobody has looked for yet.
+    fn awaited_of(&self, changed: &HashSet<Uuid>) -> Vec<Uuid> {
+        let mut waiters = self.lock();
+        waiters.entered_at = None;
+        let entered = std::mem::take(&mut waiters.entered);
+        changed.union(&entered).filter(|id| waiters.by_id.contains_key(id)).copied().collect()
+    }
+
+    fn is_any_awaited(&self) -> bool {
+        !self.lock().by_id.is_empty()
     }
 
     fn release(&self, resting: &[Uuid]) {
@@ -122,33 +181,74 @@ impl Waiting {
     }
 
     /// Looks which of the awaited have come to rest, until the stop. Asks nothing while nobody waits.
-    pub(crate) async fn run(self, pool: PgPool) {
+    pub(crate) async fn run(self, pool: PgPool, changes: broadcast::Receiver<Changed>) {
         let stop = self.stop.clone();
-        stop.run_until_cancelled(self.watch(&pool)).await;
+        stop.run_until_cancelled(self.watch(&pool, changes)).await;
     }
 
-    async fn watch(&self, pool: &PgPool) {
-        let (pause_min, pause_max) = self.what.pauses();
-        let mut pause = pause_min;
+    async fn watch(&self, pool: &PgPool, mut changes: broadcast::Receiver<Changed>) {
+        let (mut seen, mut looked_at) = (Seen::default(), Instant::now());
         loop {
-            let awaited = self.awaited();
-            if awaited.is_empty() {
+            if !self.is_any_awaited() {
                 self.arrived.notified().await;
-                pause = pause_min;
+                // What has changed meanwhile is of no interest, and there may be much of it.
+                changes = changes.resubscribe();
+            }
+            let all_at = looked_at + self.what.pause(seen.is_enough_told(Instant::now()));
+            let look_at = self.lock().entered_at.map_or(all_at, |at| all_at.min(at + PAUSE));
+            let changed = tokio::select! {
+                changed = heard(&mut changes) => changed,
+                () = tokio::time::sleep_until(look_at.into()) => {
+                    (Instant::now() < all_at).then(HashSet::new)
+                }
+                () = self.arrived.notified() => continue,
+            };
+            let awaited = match &changed {
+                Some(changed) => {
+                    seen.told(changed);
+                    self.awaited_of(changed)
+                }
+                None => {
+                    looked_at = Instant::now();
+                    seen.looks_again(looked_at);
+                    self.awaited()
+                }
+            };
+            if awaited.is_empty() {
                 continue;
             }
-            pause = match self.what.resting(pool, &awaited).await {
-                Ok(resting) if resting.is_empty() => (pause * 3 / 2).min(pause_max),
+            match self.what.resting(pool, &awaited).await {
                 Ok(resting) => {
                     self.release(&resting);
-                    pause_min
+                    match changed {
+                        Some(changed) => seen.is_told |= resting.iter().any(|id| changed.contains(id)),
+                        None => seen.untold.extend(resting),
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot see what has come to rest");
-                    PAUSE_AFTER_ERROR
+                    tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+                    // Those that were told of are looked for with all others then.
+                    seen.is_told = false;
                 }
-            };
-            tokio::time::sleep(pause).await;
+            }
+        }
+    }
+}
+
+/// What has changed since this was last asked; `None` where not all of it could be told.
+async fn heard(changes: &mut broadcast::Receiver<Changed>) -> Option<HashSet<Uuid>> {
+    let mut all = match changes.recv().await {
+        Ok(changed) => HashSet::from_iter(changed.iter().copied()),
+        Err(RecvError::Lagged(_)) => return None,
+        // Nobody commits any more in this process.
+        Err(RecvError::Closed) => std::future::pending().await,
+    };
+    loop {
+        match changes.try_recv() {
+            Ok(changed) => all.extend(changed.iter().copied()),
+            Err(TryRecvError::Lagged(_)) => return None,
+            Err(TryRecvError::Empty | TryRecvError::Closed) => return Some(all),
         }
     }
 }
@@ -160,6 +260,7 @@ impl Drop for Ticket<'_> {
             tickets.retain(|(number, _)| *number != self.number);
             if tickets.is_empty() {
                 waiters.by_id.remove(&self.id);
+                waiters.entered.remove(&self.id);
             }
         }
         self.waiting.count.dec();
@@ -200,6 +301,46 @@ mod tests {
         drop(second_ticket);
         assert!(waiting.awaited().is_empty());
         assert_eq!(waiting.count.get(), 0);
+    }
+
+    #[test]
+    fn it_is_enough_to_look_seldom_while_all_that_comes_to_rest_is_told() {
+        let (mut seen, id, now) = (Seen::default(), Uuid::now_v7(), Instant::now());
+        assert!(!seen.is_enough_told(now), "before anything was told");
+        seen.is_told = true;
+        assert!(seen.is_enough_told(now));
+        // A look was faster than the word.
+        seen.untold.insert(id);
+        seen.told(&HashSet::from([id]));
+        seen.looks_again(now);
+        assert!(seen.is_enough_told(now));
+        // The word never came.
+        seen.untold.insert(id);
+        seen.looks_again(now);
+        assert!(!seen.is_enough_told(now + OTHERS_FOR));
+        assert!(seen.is_enough_told(now + 2 * OTHERS_FOR));
+    }
+
+    #[tokio::test]
+    async fn who_has_just_come_is_looked_for_once_and_then_when_there_is_word() {
+        let (waiting, order_id, other) = (waiting(), Uuid::now_v7(), Uuid::now_v7());
+        let (_ticket, _rested) = waiting.enter(order_id);
+        assert_eq!(waiting.awaited_of(&HashSet::from([other])), [order_id]);
+        assert!(waiting.awaited_of(&HashSet::from([other])).is_empty());
+        assert_eq!(waiting.awaited_of(&HashSet::from([other, order_id])), [order_id]);
+    }
+
+    #[tokio::test]
+    async fn what_has_changed_is_heard_together_and_what_could_not_be_told_is_known() {
+        let wake = ordermill_pipeline::wake::Wake::default();
+        let mut changes = wake.listen();
+        let ids = [(); 3].map(|()| Uuid::now_v7());
+        ids.iter().for_each(|id| wake.changed([*id].into_iter()));
+        assert_eq!(heard(&mut changes).await, Some(HashSet::from(ids)));
+        for _ in 0..1_000 {
+            wake.changed(ids.into_iter());
+        }
+        assert_eq!(heard(&mut changes).await, None);
     }
 
     #[tokio::test]

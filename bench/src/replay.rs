@@ -47,8 +47,7 @@ async fn read(pool: &PgPool) -> Result<(u64, Duration)> {
     let started = Instant::now();
     let mut connection = pool.acquire().await?;
     let (mut after, mut events) = (0, 0);
-    while let Some((reached, page)) = audit::page(&mut connection, after, i64::try_from(PAGE_EVENTS)?).await?
-    {
+    while let Some((reached, page)) = audit::page(&mut connection, after, PAGE_EVENTS).await? {
         after = reached;
         events += page.len() as u64;
     }

@@ -8,6 +8,11 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use uuid::Uuid;
 
+/// Whether a member says what its absence says, so that it need not be written: most documents have it so.
+pub(crate) fn is_default<T: Default + PartialEq>(member: &T) -> bool {
+    *member == T::default()
+}
+
 /// A kind of aggregate.
 pub trait Aggregate: Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static {
     /// What is known of it without having one.

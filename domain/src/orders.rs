@@ -17,7 +17,7 @@ use ordermill_schemas::{Event, Money, Topic};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::aggregate::{Aggregate, Kind, documents};
+use crate::aggregate::{Aggregate, Kind, documents, is_default};
 use crate::capability::{Capability, Decided, Reacts};
 use crate::shipments::Shipment;
 use crate::{pricing, times};
@@ -60,10 +60,11 @@ pub enum PaymentStep {
 }
 
 /// How far the coupon has got for an order. The order of the variants is the order of time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum CouponStep {
     /// The order names none.
+    #[default]
     NotUsed,
     /// Asked, no answer yet.
     Asked,
@@ -162,6 +163,7 @@ pub struct Order {
     /// How far payment has got.
     pub payment: PaymentStep,
     /// How far the coupon has got.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub coupon_step: CouponStep,
     /// What was paid in its life.
     pub paid: Money,
@@ -182,6 +184,7 @@ pub struct Order {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shipped: Vec<StockLine>,
     /// How many shipments are on their way.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub in_transit: i32,
     /// When it last changed visibly: the time of the event that it changed by.
     #[serde(with = "times::required")]

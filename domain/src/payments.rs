@@ -20,7 +20,7 @@ use ordermill_schemas::{Event, Money, Topic};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::aggregate::{Aggregate, Follows, Kind, documents};
+use crate::aggregate::{Aggregate, Follows, Kind, documents, is_default};
 use crate::capability::{Capability, Decided, Reacts};
 use crate::times;
 
@@ -118,6 +118,7 @@ pub struct Payment {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refund: Option<Refund>,
     /// The last round that was paid back, in whole or part; 0 before any.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub refund_round: i32,
     /// What the gateway is asked for; absent where it has nothing to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -17,7 +17,7 @@ use ordermill_schemas::{Event, Topic};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::aggregate::{Aggregate, Follows, Kind, MadeOf, documents};
+use crate::aggregate::{Aggregate, Follows, Kind, MadeOf, documents, is_default};
 use crate::capability::{Capability, Decided, Reacts};
 use crate::products::Product;
 
@@ -106,6 +106,7 @@ pub struct Reservation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<StockChange>,
     /// The last modification that was answered; 0 before any.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub round: i32,
     /// How many events its history has.
     pub sequence: i32,

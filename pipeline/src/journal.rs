@@ -57,7 +57,7 @@ pub struct Journal {
     pub clock: Clock,
     /// How many partitions every topic has.
     pub partitions: i16,
-    /// Wakes a relay in this process after a commit.
+    /// Tells this process of commits.
     wake: Wake,
     /// The codes of the log's words.
     pub(crate) words: Words,
@@ -167,7 +167,7 @@ impl Journal {
         self.words.learn(&self.pool, log::words(entries)).await
     }
 
-    /// Where a relay in this process hears of commits.
+    /// Where this process hears of commits.
     #[must_use]
     pub fn wake(&self) -> Wake {
         self.wake.clone()
@@ -201,10 +201,11 @@ impl Journal {
         Ok(())
     }
 
-    /// Something was committed: a relay in this process looks at once.
+    /// Something was committed: a relay in this process looks at once, and so does whoever waits for what the events are about.
     pub fn committed(&self, entries: &[Entry]) {
         if !entries.is_empty() {
             self.wake.wake();
+            self.wake.changed(entries.iter().map(|entry| entry.aggregate_id));
         }
     }
 }

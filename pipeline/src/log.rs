@@ -5,6 +5,8 @@
 //! Architecture Invariant: whoever appends has locked what the entries are about first. The position is
 //! drawn by the insert, so under the lock, and positions of one key are in the order of its changes.
 
+mod read;
+
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
@@ -18,6 +20,8 @@ use crate::journal::statement::{Shortfall, Statement};
 use crate::partition::partition_of;
 use crate::trace::TraceContext;
 use crate::words::Words;
+
+pub(crate) use read::{Row, SEGMENT_POSITIONS, read};
 
 /// The event that caused another, and where it lay in Kafka when a worker met it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,8 +155,6 @@ pub(crate) fn words(entries: &[Entry]) -> impl Iterator<Item = &str> {
     })
 }
 
-/// A position is the number of a segment, and in its last five digits the event's ordinal in it, from 1.
-pub(crate) const SEGMENT_POSITIONS: i64 = 100_000;
 /// How many events of a history share what their segments are found by.
 const STRETCH_EVENTS: i32 = 16;
 

@@ -1,23 +1,53 @@
-//! A wake-up from whoever writes to the log to a relay in the same process.
+//! What is told of commits in the same process: the relay is woken, and whoever waits for aggregates hears which have changed.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
+use uuid::Uuid;
 
-/// Tells the relay that there may be something new. Only saves waiting: a lost wake-up delays, no more.
-#[derive(Clone, Debug, Default)]
-pub struct Wake(Arc<Notify>);
+/// So many commits may be untold to whoever is slow; then some are not told.
+const UNTOLD_MAX: usize = 256;
+
+/// The aggregates that events of one commit are about.
+pub type Changed = Arc<[Uuid]>;
+
+/// Tells that there is something new. Only saves waiting: what is not told delays, no more. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Wake {
+    relay: Arc<Notify>,
+    changed: broadcast::Sender<Changed>,
+}
+
+impl Default for Wake {
+    fn default() -> Wake {
+        Wake { relay: Arc::default(), changed: broadcast::Sender::new(UNTOLD_MAX) }
+    }
+}
 
 impl Wake {
     /// Something was committed to the log.
     pub fn wake(&self) {
-        self.0.notify_one();
+        self.relay.notify_one();
+    }
+
+    /// Events about these aggregates were committed.
+    pub fn changed(&self, aggregates: impl Iterator<Item = Uuid>) {
+        if self.changed.receiver_count() > 0 {
+            // Who has just left needs no word.
+            let _ = self.changed.send(aggregates.collect());
+        }
+    }
+
+    /// Hears which aggregates change from now on.
+    #[must_use]
+    pub fn listen(&self) -> broadcast::Receiver<Changed> {
+        self.changed.subscribe()
     }
 
     /// Waits for a wake-up, `at_most` that long.
     pub async fn wait(&self, at_most: Duration) {
         // Elapsed is as good as woken: the caller looks in both cases.
-        let _ = tokio::time::timeout(at_most, self.0.notified()).await;
+        let _ = tokio::time::timeout(at_most, self.relay.notified()).await;
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 
 /// The words that this process has met. Cloning shares them.
 #[derive(Clone, Debug, Default)]
@@ -62,8 +62,8 @@ impl Words {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn read_all(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
-        let rows = sqlx::query!("SELECT code, word FROM log_word").fetch_all(pool).await?;
+    pub async fn read_all(&self, executor: impl PgExecutor<'_>) -> Result<(), sqlx::Error> {
+        let rows = sqlx::query!("SELECT code, word FROM log_word").fetch_all(executor).await?;
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         for row in rows {
             known.words.insert(row.code, Arc::from(row.word.as_str()));

@@ -98,29 +98,33 @@ pub async fn accept(
     journal.learn_words_of(&placed.entries).await?;
     let mut statement = Statement::default();
     let rows: Vec<(&Submission, &Document)> = submissions.iter().zip(&documents).collect();
-    let input = statement
+    let kept = statement
         .rows(&rows)
         .column("request", "uuid", |(s, _)| s.request.id())
         .column("body_hash", "bytea", |(s, _)| s.request.body_hash.as_slice())
         .column("order_id", "uuid", |(_, document)| document.key)
-        .column("state", "text", |(_, document)| document.state.as_str())
-        .column("bulk", "text", |(_, document)| document.bulk.as_deref())
+        .relation("input");
+    let placed_rows = statement
+        .rows(&documents)
+        .column("key", "uuid", |document| document.key)
+        .column("state", "text", |document| document.state.as_str())
+        .column("bulk", "text", |document| document.bulk.as_deref())
         .relation("input");
     let at = statement.bind(now.to_sqlx());
-    statement.part("input", format!("SELECT * FROM {input}"));
     // Keys are inserted in one order by all, so that two batches can't wait for each other in a circle.
     statement.part(
         "kept",
         format!(
             "INSERT INTO idempotency_keys (request, body_hash, status, order_id, created_at)
-             SELECT request, body_hash, 202, order_id, {at} FROM input ORDER BY request"
+             SELECT request, body_hash, 202, order_id, {at} FROM {kept} ORDER BY request"
         ),
     );
     statement.part(
         "placed",
-        "INSERT INTO orders (key, version, state, bulk)
-         SELECT order_id, 1, state::jsonb, bulk::jsonb FROM input"
-            .to_owned(),
+        format!(
+            "INSERT INTO orders (key, version, state, bulk)
+             SELECT key, 1, state::jsonb, bulk::jsonb FROM {placed_rows}"
+        ),
     );
     journal.add(&mut statement, &placed, now).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
     match statement.query::<bool>("SELECT true", &journal.pool).await {

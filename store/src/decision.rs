@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use ordermill_domain::aggregate::{Document, DocumentError};
 use ordermill_domain::capability::{Capability, Decided};
-use ordermill_pipeline::journal::{Change, Journal, JournalError, Keys, Loaded, Projection, Writes};
+use ordermill_pipeline::journal::{Journal, JournalError, Keys, Loaded, Projection, Writes};
 use ordermill_pipeline::log::{Entry, Origin};
 use ordermill_schemas::Event;
 use uuid::Uuid;
@@ -101,13 +101,7 @@ pub fn writes<C: Capability>(
     written: Vec<Written>,
     partitions: i16,
 ) -> Result<Writes, JournalError> {
-    let change = |Document { kind, key, state, bulk }| Change {
-        table: kind.noun,
-        key,
-        version: loaded.version(kind.noun, key),
-        state,
-        bulk,
-    };
+    let change = |Document { kind, key, state, bulk }| loaded.change(kind.noun, key, state, bulk);
     after.check(before).map_err(refused)?;
     let changes = after.changes(before).map_err(refused)?.into_iter().map(change).collect();
     let entry = |written: Written| {

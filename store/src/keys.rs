@@ -26,6 +26,19 @@ pub async fn find(pool: &PgPool, key_hash: &[u8]) -> Result<Option<Identity>, sq
     Ok(row.map(|row| row.user_id.map_or(Identity::Admin, Identity::Customer)))
 }
 
+/// Which of these hashes are of keys that are valid.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn valid(pool: &PgPool, key_hashes: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "SELECT key_hash FROM api_keys WHERE key_hash = ANY($1) AND revoked_at IS NULL",
+        key_hashes,
+    )
+    .fetch_all(pool)
+    .await
+}
+
 /// Stores an admin's key, or does nothing where it is stored already.
 ///
 /// # Errors

@@ -24,9 +24,9 @@ impl Forgery {
         Forgery { table, key, state: "state".to_owned(), bulk: "bulk".to_owned() }
     }
 
-    /// Adds to a number.
+    /// Adds to a number; where it is 0, it need not have been there.
     pub(crate) fn add(self, path: &str, delta: i64) -> Forgery {
-        self.set_to(path, &format!("to_jsonb((state #>> '{{{path}}}')::bigint + {delta})"))
+        self.set_to(path, &format!("to_jsonb(coalesce((state #>> '{{{path}}}')::bigint, 0) + {delta})"))
     }
 
     /// Sets a member, which need not have been there.

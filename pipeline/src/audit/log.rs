@@ -8,6 +8,8 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::check::{Check, Found, SHOWN_MAX};
+use crate::log;
+use crate::words::Words;
 
 /// Every aggregate's events on a topic are numbered from 1 without gap, and stand in the log in that order.
 ///
@@ -81,22 +83,24 @@ impl LoggedEvent {
 pub async fn page(
     connection: &mut PgConnection,
     after: i64,
-    limit: i64,
+    limit: usize,
 ) -> Result<Option<(i64, Vec<LoggedEvent>)>, sqlx::Error> {
-    let mut events = sqlx::query_as!(
-        LoggedEvent,
-        r#"SELECT position AS "position!", event_id AS "event_id!", topic AS "topic!", partition AS "partition!",
-               type AS "event_type!", version AS "version!", at AS "at!", data AS "data!"
-           FROM log_page($1, $2, $3) ORDER BY position"#,
-        after,
-        i64::MAX,
-        limit,
-    )
-    .fetch_all(connection)
-    .await?;
-    let Some(reached) = events.last().map(|event| event.position) else { return Ok(None) };
-    events.retain(|event| !event.topic.ends_with(".dlt"));
-    Ok(Some((reached, events)))
+    let rows = log::read(&mut *connection, after, i64::MAX, limit).await?;
+    let Some(reached) = rows.last().map(|row| row.position) else { return Ok(None) };
+    let words = Words::default();
+    words.read_all(connection).await?;
+    let word = |code| words.word(code).map(|word| word.to_string()).unwrap_or_default();
+    let events = rows.into_iter().map(|row| LoggedEvent {
+        position: row.position,
+        event_id: row.event_id,
+        topic: word(row.topic),
+        partition: row.partition,
+        event_type: word(row.event_type),
+        version: row.version,
+        at: row.at,
+        data: row.data,
+    });
+    Ok(Some((reached, events.filter(|event| !event.topic.ends_with(".dlt")).collect())))
 }
 
 /// What a group has applied, as its offsets stood at one moment.

@@ -207,7 +207,10 @@ impl<H: Handler> Batches<'_, H> {
         refusal: Option<(Code, String)>,
     ) -> Result<(), BatchError> {
         let started = std::time::Instant::now();
-        let applied = || items.iter().filter(|item| item.applies());
+        // What is of no interest waits like everything else behind a letter of its key.
+        let is_any_parked = self.any_parked || items.iter().any(|item| item.received.is_err());
+        let applied =
+            || items.iter().filter(|item| item.applies() || is_any_parked && item.fate == Fate::PassOver);
         let records: Vec<&Record> = applied().map(|item| &item.record).collect();
         let receive = |item: &Item| refusal.clone().map_or_else(|| item.received.clone(), Err);
         let received: Vec<_> = applied().map(receive).collect();
@@ -220,8 +223,8 @@ impl<H: Handler> Batches<'_, H> {
             first_failed_at: attempts.first_at,
             last_failed_at: now,
         });
-        let passed_over = items.iter().filter(|item| item.fate == Fate::PassOver).count() as u64;
-        let tried = sorted.tried() + passed_over;
+        let passed_over = items.iter().filter(|item| item.fate == Fate::PassOver && !is_any_parked).count();
+        let tried = sorted.tried() + passed_over as u64;
         self.stop_a_flood(tried, sorted.failures(), standing, now).await?;
         let mut writes = Writes::default();
         if !sorted.events.is_empty() {
@@ -237,6 +240,7 @@ impl<H: Handler> Batches<'_, H> {
         statement.execute(&mut transaction).await?;
         transaction.commit().await?;
         self.runtime.journal.committed(&writes.entries);
+        self.any_parked |= !sorted.asides.is_empty();
         self.flood.count(now, tried, sorted.failures());
         measure::<H>(self.runtime, items, &sorted, started.elapsed().as_secs_f64());
         if !appended.is_empty() {

@@ -7,6 +7,7 @@ use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::statement::Statement;
+use super::write::Change;
 
 /// A table of state.
 #[derive(Debug)]
@@ -70,14 +71,30 @@ pub struct StoredDocument {
 pub struct Loaded {
     /// The rows.
     pub documents: Vec<StoredDocument>,
-    versions: HashMap<(&'static str, Uuid), i32>,
+    versions: HashMap<(&'static str, Uuid), Version>,
+}
+
+/// Which writing of a row was loaded.
+#[derive(Clone, Debug)]
+struct Version {
+    number: i32,
+    /// Where the server keeps it, its `ctid`: a row that is locked stays there, and is found there without its key being looked up again.
+    place: String,
 }
 
 impl Loaded {
     /// How often a row has been written; `None` where the load has not found it.
     #[must_use]
     pub fn version(&self, table: &'static str, key: Uuid) -> Option<i32> {
-        self.versions.get(&(table, key)).copied()
+        self.versions.get(&(table, key)).map(|version| version.number)
+    }
+
+    /// The row as it is to be written.
+    #[must_use]
+    pub fn change(&self, table: &'static str, key: Uuid, state: String, bulk: Option<String>) -> Change {
+        let version = self.versions.get(&(table, key)).cloned();
+        let (version, place) = version.map(|version| (version.number, version.place)).unzip();
+        Change { table, key, version, place, state, bulk }
     }
 
     /// Takes in what was loaded beside it.
@@ -124,7 +141,7 @@ impl Load {
     pub(crate) fn beside(&mut self, kind: i16, sql: &str) {
         let name = format!("beside{kind}");
         self.statement.part(&format!("{name} (text, data)"), sql.to_owned());
-        self.selects.push(format!("SELECT {kind}::smallint, NULL::uuid, 0, text, data FROM {name}"));
+        self.selects.push(format!("SELECT {kind}::smallint, NULL::uuid, 0, text, data, NULL FROM {name}"));
     }
 
     /// Adds the rows of those keys, and of the keys that follow from them.
@@ -148,11 +165,11 @@ impl Load {
             let name = table.name;
             self.statement.part(
                 &format!("loaded_{name}"),
-                format!("SELECT key, version, state, bulk FROM {name} WHERE {keys} ORDER BY key{lock}"),
+                format!("SELECT key, version, state, bulk, ctid FROM {name} WHERE {keys} ORDER BY key{lock}"),
             );
             let number = FIRST_TABLE + i16::try_from(self.tables.len()).unwrap_or(i16::MAX - FIRST_TABLE);
             self.selects.push(format!(
-                "SELECT {number}::smallint, key, version, state::text, bulk::text FROM loaded_{name}"
+                "SELECT {number}::smallint, key, version, state::text, bulk::text, ctid::text FROM loaded_{name}"
             ));
             self.tables.push(name);
         }
@@ -175,7 +192,7 @@ impl Load {
                 continue;
             };
             let key: Uuid = row.try_get(1)?;
-            loaded.versions.insert((table, key), row.try_get(2)?);
+            loaded.versions.insert((table, key), Version { number: row.try_get(2)?, place: row.try_get(5)? });
             let (state, bulk) = (row.try_get(3)?, row.try_get(4)?);
             loaded.documents.push(StoredDocument { table, key, state, bulk });
         }

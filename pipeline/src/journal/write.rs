@@ -15,6 +15,8 @@ pub struct Change {
     pub key: Uuid,
     /// How often the row had been written when it was loaded; `None` where it was not found, so it is new.
     pub version: Option<i32>,
+    /// Where that lies in the table.
+    pub(super) place: Option<String>,
     /// The document as JSON.
     pub state: String,
     /// What stands apart; absent where it stays as it is.
@@ -27,9 +29,12 @@ pub trait Projection: Send + Sync {
     fn add(&self, statement: &mut Statement);
 }
 
-/// Adds the documents, table by table. Their rows are locked by the load; new ones come after whatever was locked.
+/// Adds the documents, table by table, in the order of their keys. Their rows are locked by the load; new ones come after whatever was
+/// locked.
 pub(super) fn add_changes(statement: &mut Statement, changes: &[Change]) {
     let mut tables: BTreeMap<&str, (Vec<&Change>, Vec<&Change>)> = BTreeMap::new();
+    let mut changes: Vec<&Change> = changes.iter().collect();
+    changes.sort_unstable_by_key(|change| change.key);
     for change in changes {
         let (new, known) = tables.entry(change.table).or_default();
         if change.version.is_some() { known.push(change) } else { new.push(change) }
@@ -51,12 +56,14 @@ fn update(statement: &mut Statement, table: &str, changes: &[&Change]) -> String
     // said of it: what is generated from it is not computed, either.
     let any_bulk = changes.iter().any(|change| change.bulk.is_some());
     let set = if any_bulk { ", bulk = coalesce(i.bulk::jsonb, t.bulk)" } else { "" };
-    let rows = documents(statement, changes).column("version", "integer", |c| c.version.unwrap_or_default());
+    let rows = documents(statement, changes)
+        .column("version", "integer", |c| c.version.unwrap_or_default())
+        .column("place", "text", |c| c.place.as_deref());
     let rows = if any_bulk { rows.column("bulk", "text", |c| c.bulk.as_deref()) } else { rows };
     let rows = rows.relation("i");
     format!(
         "UPDATE {table} AS t SET version = t.version + 1, state = i.state::jsonb{set} FROM {rows}
-         WHERE t.key = i.key AND t.version = i.version RETURNING 1"
+         WHERE t.ctid = i.place::tid AND t.key = i.key AND t.version = i.version RETURNING 1"
     )
 }
 
@@ -66,7 +73,7 @@ fn insert(statement: &mut Statement, table: &str, changes: &[&Change]) -> String
     let rows = documents(statement, changes).column("bulk", "text", |c| c.bulk.as_deref()).relation("i");
     format!(
         "INSERT INTO {table} (key, version, state, bulk)
-         SELECT key, 1, state::jsonb, bulk::jsonb FROM {rows} ORDER BY key RETURNING 1"
+         SELECT key, 1, state::jsonb, bulk::jsonb FROM {rows} RETURNING 1"
     )
 }
 

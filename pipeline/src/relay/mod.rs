@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::heartbeat::{self, Pulse};
 use crate::kafka::KafkaConfig;
-use crate::log::SEGMENT_POSITIONS;
+use crate::log::{self, SEGMENT_POSITIONS};
 use crate::metrics::PipelineMetrics;
 use crate::retry::Retry;
 use crate::supervised;
@@ -288,9 +288,12 @@ impl Relay {
         if final_position <= leadership.position {
             return Ok(false);
         }
-        let (position, words) = (leadership.position, &self.words);
-        let rows = publisher::read(&self.pool, words, position, final_position, BATCH_EVENTS_MAX);
+        let rows = log::read(&self.pool, leadership.position, final_position, BATCH_EVENTS_MAX);
         let rows = self.runtime.block_on(rows)?;
+        let mut codes = rows.iter().flat_map(|row| [row.topic, row.event_type, row.actor]);
+        if codes.any(|code| self.words.word(code).is_none()) {
+            self.runtime.block_on(self.words.read_all(&self.pool))?;
+        }
         let count = rows.len();
         // Fewer than asked for: all up to the cut were read, and the rest of the positions are holes
         // left by transactions that were rolled back.

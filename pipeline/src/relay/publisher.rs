@@ -4,15 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use ordermill_schemas::headers;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientContext, Statistics};
-use sqlx::PgPool;
-use sqlx::types::Json;
-use uuid::Uuid;
 
 use super::published::Tails;
 use super::repeat::Only;
@@ -21,8 +17,7 @@ use super::{RelayConfig, RelayError};
 use crate::kafka::KafkaConfig;
 use crate::kafka_usage::{ClientUsage, KafkaUsage, STATISTICS_INTERVAL};
 use crate::label::Label;
-use crate::log::SEGMENT_POSITIONS;
-use crate::stored_header::StoredHeader;
+use crate::log::Row;
 use crate::trace::TraceContext;
 use crate::words::Words;
 
@@ -30,107 +25,6 @@ use crate::words::Words;
 const CLIENT: &str = "relay";
 /// How often the relay looks after its lease while it waits for acknowledgements.
 const LOOK_UP_AFTER: Duration = Duration::from_millis(50);
-
-/// An event of the log. Its words are codes.
-pub(super) struct Row {
-    pub(super) position: i64,
-    event_id: Uuid,
-    topic: i16,
-    partition: i16,
-    key: Uuid,
-    record_key: Option<Vec<u8>>,
-    aggregate_id: Uuid,
-    sequence: i32,
-    event_type: i16,
-    version: i16,
-    correlation_id: Option<Uuid>,
-    cause_id: Option<Uuid>,
-    actor: i16,
-    actor_id: Option<Uuid>,
-    trace: Option<TraceContext>,
-    at: Timestamp,
-    data: Vec<u8>,
-    headers: Option<Json<Vec<StoredHeader>>>,
-}
-
-/// A column of a segment that need not be there, as a value for each of its events.
-fn each<T>(column: Option<Vec<Option<T>>>) -> impl Iterator<Item = Option<T>> {
-    column.into_iter().flatten().chain(std::iter::repeat_with(|| None))
-}
-
-/// The events above `after` up to `upto`, by position, at most `events_max`; `words` knows theirs then. Segments are taken apart and
-/// codes become words here: that takes the database more time than reading the rows.
-pub(super) async fn read(
-    pool: &PgPool,
-    words: &Words,
-    after: i64,
-    upto: i64,
-    events_max: usize,
-) -> Result<Vec<Row>, sqlx::Error> {
-    let segments = sqlx::query!(
-        r#"SELECT number, at, event_id, topic, partition, key AS "key: Vec<Option<Uuid>>",
-               record_key AS "record_key: Vec<Option<Vec<u8>>>", aggregate_id, sequence, type AS event_type, version,
-               correlation_id AS "correlation_id: Vec<Option<Uuid>>", cause_id AS "cause_id: Vec<Option<Uuid>>",
-               actor, actor_id AS "actor_id: Vec<Option<Uuid>>", trace, data,
-               headers AS "headers: Vec<Option<Json<Vec<StoredHeader>>>>"
-           FROM log_segment
-           WHERE number >= $1::bigint / 100000 AND number <= (
-               SELECT max(number) FROM (
-                   SELECT number, sum(events) OVER (ORDER BY number) - events AS before
-                   FROM (
-                       SELECT number, events FROM log_segment
-                       WHERE number >= $1 / 100000 AND number <= $2::bigint / 100000 ORDER BY number LIMIT $3::bigint + 1
-                   ) AS next
-               ) AS needed
-               WHERE before < $3::bigint + $1 % 100000)
-           ORDER BY number"#,
-        after,
-        upto,
-        i64::try_from(events_max).unwrap_or(i64::MAX - 1),
-    )
-    .fetch_all(pool)
-    .await?;
-    let mut rows = Vec::new();
-    for segment in segments {
-        let (mut keys, mut record_keys, mut correlations) =
-            (each(segment.key), each(segment.record_key), each(segment.correlation_id));
-        let (mut causes, mut actors, mut headers) =
-            (each(segment.cause_id), each(segment.actor_id), each(segment.headers));
-        let traces = segment.trace.chunks(TraceContext::BYTES);
-        let data = segment.data.into_iter().zip(traces).zip(1..);
-        for (index, ((data, trace), ordinal)) in data.enumerate() {
-            let aggregate_id = segment.aggregate_id[index];
-            let correlation_id = correlations.next().flatten();
-            rows.push(Row {
-                position: segment.number * SEGMENT_POSITIONS + ordinal,
-                event_id: segment.event_id[index],
-                topic: segment.topic[index],
-                partition: segment.partition[index],
-                key: keys.next().flatten().unwrap_or(aggregate_id),
-                record_key: record_keys.next().flatten(),
-                aggregate_id,
-                sequence: segment.sequence[index],
-                event_type: segment.event_type[index],
-                version: segment.version[index],
-                correlation_id: correlation_id.map(|id: Uuid| if id.is_nil() { aggregate_id } else { id }),
-                cause_id: causes.next().flatten(),
-                actor: segment.actor[index],
-                actor_id: actors.next().flatten(),
-                trace: TraceContext::from_bytes(trace),
-                at: segment.at.to_jiff(),
-                data,
-                headers: headers.next().flatten(),
-            });
-        }
-    }
-    rows.retain(|row| row.position > after && row.position <= upto);
-    rows.truncate(events_max);
-    let mut codes = rows.iter().flat_map(|row| [row.topic, row.event_type, row.actor]);
-    if codes.any(|code| words.word(code).is_none()) {
-        words.read_all(pool).await?;
-    }
-    Ok(rows)
-}
 
 /// What became of the batch that is being published, and where records lie.
 #[derive(Default)]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ordermill_pipeline::consumer::{Batch, Handled, Handler, Received, derived_event_id};
 use ordermill_pipeline::journal::{
-    Change, JournalError, Keys, Loaded, Projection, Shortfall, Statement, StoredDocument, Table, Writes,
+    JournalError, Keys, Loaded, Projection, Shortfall, Statement, StoredDocument, Table, Writes,
 };
 use ordermill_pipeline::log::Entry;
 use ordermill_schemas::balances::BalanceCharged;
@@ -95,8 +95,9 @@ impl Handler for Recorder {
         let lie = i32::from(!changed.is_empty() && take(&self.lies));
         for key in changed {
             let state = serde_json::to_string(&documents[&key])?;
-            let version = loaded.version(RECORDED, key).map(|version| version + lie);
-            handled.writes.changes.push(Change { table: RECORDED, key, version, state, bulk: None });
+            let mut change = loaded.change(RECORDED, key, state, None);
+            change.version = change.version.map(|version| version + lie);
+            handled.writes.changes.push(change);
         }
         handled.writes.projections.push(Box::new(applied));
         if let Some(gate) = &self.gate {

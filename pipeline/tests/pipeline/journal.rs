@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use ordermill_pipeline::database::Next;
 use ordermill_pipeline::journal::{
-    Change, Journal, JournalError, Keys, Loaded, Lock, Statement, StoredDocument, Table, Writes, load,
+    Journal, JournalError, Keys, Loaded, Lock, Statement, StoredDocument, Table, Writes, load,
 };
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgConnection};
@@ -210,13 +210,10 @@ async fn a_bulk_that_is_not_written_stays_where_it_is_stored() {
     // For each of the three its state, and its bulk where that is written.
     let write = async |state: i64, bulks: [Option<&Value>; 3]| {
         let decide = |loaded: &Loaded, _| {
-            let changes = all.iter().zip(bulks).map(|(key, bulk)| Change {
-                table: BOXES,
-                key: *key,
-                version: loaded.version(BOXES, *key),
-                state: state.to_string(),
-                bulk: bulk.map(Value::to_string),
-            });
+            let changes = all
+                .iter()
+                .zip(bulks)
+                .map(|(key, bulk)| loaded.change(BOXES, *key, state.to_string(), bulk.map(Value::to_string)));
             Ok::<_, JournalError>((Writes { changes: changes.collect(), ..Writes::default() }, ()))
         };
         log.journal.decide(TABLES, &those, decide).await.unwrap();
@@ -252,8 +249,7 @@ fn count_up(loaded: &Loaded, cup: Uuid) -> Writes {
     let mut documents = loaded.documents.iter();
     let known = documents.find(|document| (document.table, document.key) == (CUPS, cup));
     let count = known.map_or(0, |document| document.state.parse::<i32>().unwrap()) + 1;
-    let version = loaded.version(CUPS, cup);
-    let change = Change { table: CUPS, key: cup, version, state: count.to_string(), bulk: None };
+    let change = loaded.change(CUPS, cup, count.to_string(), None);
     let entry = entry(cup, count, i64::from(count));
     Writes {
         projections: vec![applied_rows(entry.event_id, cup, i64::from(count))],

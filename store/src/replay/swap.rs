@@ -84,8 +84,7 @@ pub async fn events(
     connection: &mut PgConnection,
     after: i64,
 ) -> Result<Option<(i64, Vec<LoggedEvent>)>, sqlx::Error> {
-    #[expect(clippy::cast_possible_wrap, reason = "a constant far below 2^63")]
-    let page = audit::page(connection, after, PAGE_EVENTS as i64).await?;
+    let page = audit::page(connection, after, PAGE_EVENTS).await?;
     let counts = |event: &LoggedEvent| COUNTED.contains(&event.event_type.as_str());
     Ok(page.map(|(reached, events)| (reached, events.into_iter().filter(counts).collect())))
 }

@@ -98,11 +98,11 @@ async fn orders(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error
     sqlx::query_as!(
         Found,
         r#"SELECT format('order %s: %s with the coupon %s, but its use is %s', key, o.status,
-               o.state ->> 'coupon_step', coalesce(u.state ->> 'state', 'absent')) AS "text!",
+               coalesce(o.state ->> 'coupon_step', 'NOT_USED'), coalesce(u.state ->> 'state', 'absent')) AS "text!",
                count(*) OVER () AS "total!"
            FROM orders o LEFT JOIN coupon_uses u USING (key)
            WHERE o.status IN ('CONFIRMED', 'PARTIALLY_SHIPPED', 'SHIPPED', 'DELIVERED', 'REJECTED', 'CANCELLED')
-               AND o.state ->> 'coupon_step' <> coalesce(u.state ->> 'state', 'NOT_USED')
+               AND coalesce(o.state ->> 'coupon_step', 'NOT_USED') <> coalesce(u.state ->> 'state', 'NOT_USED')
            ORDER BY key LIMIT $1"#,
         SHOWN,
     )

@@ -51,7 +51,7 @@ pub(super) async fn statuses(connection: &mut PgConnection) -> Result<Vec<Found>
                ) AS l
                GROUP BY order_id
            ) AS s USING (key),
-               jsonb_to_record(orders.state) AS said (in_transit integer),
+               LATERAL (SELECT coalesce((orders.state ->> 'in_transit')::integer, 0) AS in_transit) AS said,
                LATERAL (
                    SELECT sum(quantity) AS ordered FROM jsonb_to_recordset(orders.bulk -> 'lines') AS line (quantity bigint)
                ) AS o,

@@ -41,7 +41,7 @@ impl Subjects {
     fn of_reservations(&self) -> Vec<Forgery> {
         let reservation = |order| Forgery::of("stock_reservations", order);
         // The stock of a modification that nobody asked for.
-        let change = "jsonb_build_object('round', (state ->> 'round')::int + 1, 'taken', bulk,
+        let change = "jsonb_build_object('round', coalesce((state ->> 'round')::int, 0) + 1, 'taken', bulk,
             'returning', '[]'::jsonb, 'lines', bulk)";
         vec![
             reservation(self.confirmed).set("state", "RELEASED"),
