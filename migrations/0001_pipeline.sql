@@ -65,7 +65,9 @@ CREATE INDEX log_segment_about ON log_segment USING gin (about);
 CREATE TRIGGER log_segment_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON log_segment
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
--- The log event by event, in words. Whoever looks for few of them says so by segment or by what the segment is about.
+-- The log event by event, in words. Whoever looks for few of them says so by segment or by what the segment is about. Whoever reads
+-- payloads as JSON asks by code whether the topic is one of ours first: a word may be joined later than it is compared, and
+-- what was put aside need not be JSON.
 CREATE VIEW event_log AS
 SELECT s.number * 100000 + e.ordinal AS position, e.event_id, topic.word AS topic, e.partition,
     coalesce(e.key, e.aggregate_id) AS key, e.record_key, e.aggregate_id, e.sequence, type.word AS type, e.version,
@@ -77,7 +79,7 @@ SELECT s.number * 100000 + e.ordinal AS position, e.event_id, topic.word AS topi
     '00-' || encode(substr(s.trace, 25 * e.ordinal::integer - 24, 16), 'hex')
         || '-' || encode(substr(s.trace, 25 * e.ordinal::integer - 8, 8), 'hex')
         || '-' || encode(substr(s.trace, 25 * e.ordinal::integer, 1), 'hex') AS traceparent,
-    s.at, e.data, e.headers, s.number AS segment, s.about
+    s.at, e.data, e.headers, s.number AS segment, s.about, e.topic AS topic_code
 FROM log_segment s
     CROSS JOIN LATERAL unnest(s.event_id, s.aggregate_id, s.sequence, s.topic, s.type, s.version, s.partition, s.key,
         s.correlation_id, s.cause_id, s.cause_topic, s.cause_partition, s.cause_offset, s.actor, s.actor_id,

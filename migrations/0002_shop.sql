@@ -217,7 +217,7 @@ CREATE TABLE balances (
 ) WITH (fillfactor = 50);
 
 -- The history of balances, as clients read it: those of their events that move money. It leaves a balance when it is captured;
--- a hold moves none. What is no event of a balance may be no JSON.
+-- a hold moves none.
 CREATE VIEW balance_entries AS
 SELECT e.event_id AS entry_id, e.aggregate_id AS user_id, e.sequence,
     CASE e.type WHEN 'balance.charged' THEN 'CHARGED' WHEN 'balance.captured' THEN 'USED' ELSE 'REFUNDED' END AS kind,
@@ -226,7 +226,8 @@ SELECT e.event_id AS entry_id, e.aggregate_id AS user_id, e.sequence,
     (said.data ->> 'order_id')::uuid AS order_id,
     e.at AS created_at, e.about
 FROM event_log e CROSS JOIN LATERAL (
-        SELECT CASE e.topic WHEN 'balances' THEN convert_from(e.data, 'UTF8')::jsonb END AS data OFFSET 0) said
+        SELECT CASE e.topic_code WHEN (SELECT code FROM log_word WHERE word = 'balances')
+            THEN convert_from(e.data, 'UTF8')::jsonb END AS data OFFSET 0) said
 WHERE e.topic = 'balances' AND e.type IN ('balance.charged', 'balance.captured', 'balance.refunded');
 
 -- What was sold, in buckets of 15 minutes UTC by the time when the sale was confirmed. Days of every zone in use begin on

@@ -1,7 +1,7 @@
 //! Answers that say what was wrong: `application/problem+json` (RFC 9457) with stable codes.
 //!
 //! A [`Problem`] travels through the layers as an extension of its response and is written out by
-//! [`crate::observe::observe`], which knows the request's id.
+//! `observe.rs`, which knows the request's id.
 
 use std::borrow::Cow;
 use std::convert::Infallible;

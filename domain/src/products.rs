@@ -1,4 +1,4 @@
-//! Products as they are described and priced. Where their units are is in [`crate::stock`].
+//! Products as they are described and priced. Where their units are is in `stock.rs`.
 
 use jiff::Timestamp;
 use ordermill_schemas::Money;

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use ordermill_pipeline::consumer::FloodLimit;
 use ordermill_pipeline::metrics::GroupLabel;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::handlers::{Recorder, answering_key};
+use crate::handlers::{Bystander, Recorder, answering_key};
 use crate::round_trips::Counting;
 use crate::support::{Log, Running, until};
 
@@ -98,6 +99,31 @@ async fn a_batch_whose_key_another_takes_meanwhile_is_decided_anew() {
     held.until_decisions(2).await;
     held.let_go(100);
     held.stop_with_one_effect(key).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_of_no_interest_is_passed_over_undecided_and_the_offset_follows_and_what_is_broken_is_put_aside()
+ {
+    let log = Log::new().await;
+    let limit = FloodLimit { share_max: 1.0, ..FloodLimit::default() };
+    let (relay, consumer) = (log.relay(), log.consumer_of(Arc::new(Bystander), limit));
+    let done = async || log.count("SELECT coalesce(sum(next_offset), 0)::bigint FROM consumer_offset").await;
+    let key = Uuid::new_v4();
+    for available in 1..=3 {
+        log.append(key, available).await;
+    }
+    until("the offset follows", async || done().await == 3).await;
+    assert_eq!(log.count("SELECT count(*) FROM dead_letter").await, 0);
+    log.append_spoilt(key, |entry| entry.data = b"{not JSON".to_vec()).await;
+    log.append(key, 5).await;
+    until("the broken one is put aside and the one behind it waits", async || {
+        log.count("SELECT count(*) FROM dead_letter").await == 2
+    })
+    .await;
+    assert_eq!(done().await, 5);
+    assert_eq!(log.count("SELECT count(*) FROM dead_letter WHERE state = 'WAITING'").await, 1);
+    consumer.stop().await;
+    relay.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -199,3 +199,19 @@ impl Projection for Witnessed {
         );
     }
 }
+
+/// A group that wants to know of nothing.
+pub(crate) struct Bystander;
+
+impl Handler for Bystander {
+    const GROUP: &'static str = "bystander";
+    const TOPICS: &'static [Topic] = &[Topic::Balances];
+
+    fn is_of_interest(&self, _event: &Event) -> bool {
+        false
+    }
+
+    fn decide(&self, _loaded: &Loaded, _batch: &Batch<'_>) -> Result<Handled, JournalError> {
+        Err(JournalError::Rule("nothing is of interest".to_owned()))
+    }
+}

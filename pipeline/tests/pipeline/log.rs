@@ -13,7 +13,7 @@ use crate::support::{self, Log, entry};
 
 /// What the log shows of the entry of an aggregate, but for the time.
 async fn shown(log: &Log, aggregate_id: Uuid) -> Value {
-    let shown = "SELECT to_jsonb(l) - '{at,segment,about}'::text[] FROM event_log l WHERE aggregate_id = $1";
+    let shown = "SELECT to_jsonb(l) - '{at,segment,about,topic_code}'::text[] FROM event_log l WHERE aggregate_id = $1";
     sqlx::query_scalar(shown).bind(aggregate_id).fetch_one(&log.pool).await.unwrap()
 }
 

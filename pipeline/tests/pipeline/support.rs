@@ -27,7 +27,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
-use crate::handlers::{Recorder, Witness};
+use crate::handlers::{Bystander, Recorder, Witness};
 
 /// How long anything may take on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
@@ -385,5 +385,8 @@ fn read_topic(kafka: &KafkaConfig, topic: &str) -> Vec<Published> {
 }
 
 /// Every group of these tests.
-const GROUPS: [(&str, &[Topic]); 2] =
-    [(Recorder::GROUP, Recorder::TOPICS), (Witness::GROUP, Witness::TOPICS)];
+const GROUPS: [(&str, &[Topic]); 3] = [
+    (Recorder::GROUP, Recorder::TOPICS),
+    (Witness::GROUP, Witness::TOPICS),
+    (Bystander::GROUP, Bystander::TOPICS),
+];

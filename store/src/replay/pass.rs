@@ -13,8 +13,9 @@ use super::totals::Totals;
 /// Events of coupons that say which user's coupon they change; applied and returned are events of an order.
 const CHANGES_USER_COUPONS: &str = "topic = 'coupons' AND type IN ('coupon.issued', 'coupon.applied', \
      'coupon.returned', 'coupon.expired', 'coupon.revoked')";
-/// Which one that is. The planner may ask of any event, and what was put aside need not be JSON.
-const USER_COUPON: &str = "CASE topic WHEN 'coupons' THEN coalesce(convert_from(data, 'UTF8')::jsonb ->> 'user_coupon_id', \
+/// Which one that is.
+const USER_COUPON: &str = "CASE topic_code WHEN (SELECT code FROM log_word WHERE word = 'coupons') THEN \
+     coalesce(convert_from(data, 'UTF8')::jsonb ->> 'user_coupon_id', \
      convert_from(data, 'UTF8')::jsonb #>> '{terms,user_coupon_id}')::uuid END";
 
 /// A slice of the log, read once. A transaction can have one at a time.

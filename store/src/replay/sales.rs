@@ -24,7 +24,8 @@ pub async fn differences(connection: &mut PgConnection, sales_group: &str) -> Re
     let put_aside = audit::put_aside(&mut *connection, sales_group).await?;
     let rows = sqlx::query!(
         r#"WITH applied AS (
-               SELECT position, type, at, CASE topic WHEN 'orders' THEN convert_from(data, 'UTF8')::jsonb END AS event
+               SELECT position, type, at, CASE topic_code WHEN (SELECT code FROM log_word WHERE word = 'orders')
+                   THEN convert_from(data, 'UTF8')::jsonb END AS event
                FROM event_log JOIN consumer_offset USING (topic, partition)
                WHERE group_name = $2 AND position <= label_position AND event_id <> ALL($3)
                    AND topic = 'orders' AND type IN ('order.confirmed', 'order.cancelled', 'order.modified')

@@ -29,7 +29,8 @@ pub(super) async fn check(connection: &mut PgConnection) -> Result<Check, sqlx::
                GROUP BY product_id
            ), adjustments AS (
                SELECT aggregate_id AS key, count(*) AS count,
-                   sum(CASE topic WHEN 'stock' THEN (convert_from(data, 'UTF8')::jsonb ->> 'delta')::bigint END) AS received
+                   sum(CASE topic_code WHEN (SELECT code FROM log_word WHERE word = 'stock')
+                       THEN (convert_from(data, 'UTF8')::jsonb ->> 'delta')::bigint END) AS received
                FROM event_log WHERE topic = 'stock' AND type = 'stock.adjusted' GROUP BY aggregate_id
            )
            SELECT format('product %s: %s is %s, but %s %s', key, what, actual, source, expected)
