@@ -11,7 +11,8 @@ fn counts(statements: f64) -> Counts {
         statements,
         commits: statements / 10.0,
         wal_bytes: statements * 1_000.0,
-        kafka_requests: statements / 5.0,
+        log_rows: statements / 20.0,
+        kafka_produce: statements / 5.0,
         ..Counts::default()
     }
 }
@@ -169,7 +170,7 @@ fn processors_are_shown_as_busy_cores_and_by_order_with_the_others_last() {
 fn the_cost_of_an_order_is_shown_for_each_phase_with_what_rest_costs() {
     let text = report().to_string();
     let cost = &text[text.find("counts for each order").unwrap()..];
-    assert_eq!(row(cost, "20/s"), ["133.0", "13.3", "133,000", "0.0", "0.0", "0.0", "26.6", "0.0"]);
+    assert_eq!(row(cost, "20/s"), ["133.0", "13.3", "133,000", "0.0", "6.7", "26.6", "0.0", "0.0"]);
     assert_eq!(row(cost, "closed loop")[0], "13.5");
     assert_eq!(row(cost, "orders of 50 lines")[0], "5.0");
     assert_eq!(row(cost, "at rest, a second (taken off above)")[0], "90.0");
