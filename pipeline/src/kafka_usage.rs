@@ -11,7 +11,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::{Metric, Registry};
-use rdkafka::Statistics;
+use rdkafka::{ClientContext, Statistics};
 
 /// How often a client tells, in librdkafka's words.
 pub(crate) const STATISTICS_INTERVAL: (&str, &str) = ("statistics.interval.ms", "5000");
@@ -109,6 +109,12 @@ impl ClientUsage {
         usage.records_received.get_or_create(&label).inc_by(grown(last.received, now.received));
         usage.reports.get_or_create(&label).inc();
         *last = now;
+    }
+}
+
+impl ClientContext for ClientUsage {
+    fn stats(&self, statistics: Statistics) {
+        self.report(&statistics);
     }
 }
 

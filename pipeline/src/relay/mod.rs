@@ -64,6 +64,8 @@ const WAIT_BUSY: Duration = Duration::from_millis(2);
 const WAIT_IDLE: Duration = Duration::from_millis(50);
 /// What "lately" means.
 const BUSY_FOR: Duration = Duration::from_secs(1);
+/// How often the relay looks after its lease while it waits for others.
+const LOOK_UP_AFTER: Duration = Duration::from_millis(50);
 /// How long Kafka has to say what lies before a record; shorter than the lease.
 const LOOK_WITHIN: Duration = Duration::from_secs(1);
 
@@ -135,21 +137,12 @@ pub async fn run(
     shutdown: CancellationToken,
 ) {
     let (pulse, beat) = heartbeat::start(&pool, "relay", &config.instance, &shutdown);
-    let runtime = Handle::current();
-    let relay = Arc::new(Relay {
-        pool,
-        config,
-        wake,
-        words: Words::default(),
-        metrics,
-        shutdown: shutdown.clone(),
-        pulse,
-        runtime,
-    });
-    // The producer's calls block, so the relay has a thread of its own.
-    supervised::run("relay", &shutdown, || {
+    let (words, ends) = (Words::default(), shutdown.clone());
+    let relay = Arc::new(Relay { pool, config, wake, words, metrics, shutdown, pulse });
+    // Some of the client's calls block, so the relay has a thread of its own.
+    supervised::run("relay", &ends, || {
         let relay = relay.clone();
-        tokio::task::spawn_blocking(move || relay.run())
+        tokio::task::spawn_blocking(move || Handle::current().block_on(relay.run()))
     })
     .await;
     let _ = beat.await;
@@ -163,28 +156,23 @@ struct Relay {
     metrics: PipelineMetrics,
     shutdown: CancellationToken,
     pulse: Pulse,
-    runtime: Handle,
 }
 
 impl Relay {
-    fn run(&self) {
+    async fn run(&self) {
         let mut retry = Retry::forever(Duration::from_millis(50), Duration::from_secs(2));
         while !self.shutdown.is_cancelled() {
             self.pulse.beat();
-            let held = self.runtime.block_on(Leadership::acquire(
-                &self.pool,
-                &self.config.instance,
-                self.config.lease,
-            ));
-            let outcome = match held {
+            let RelayConfig { instance, lease, .. } = &self.config;
+            let outcome = match Leadership::acquire(&self.pool, instance, *lease).await {
                 Ok(Some(mut leadership)) => {
-                    let outcome = self.lead(&mut leadership, &mut retry);
+                    let outcome = self.lead(&mut leadership, &mut retry).await;
                     // Another may lead at once; where this fails, too, the lease runs out.
-                    let _ = self.runtime.block_on(leadership.release());
+                    let _ = leadership.release().await;
                     outcome
                 }
                 Ok(None) => {
-                    self.pause(self.config.lease / 6);
+                    self.pause(*lease / 6).await;
                     continue;
                 }
                 Err(error) => Err(error),
@@ -196,44 +184,42 @@ impl Relay {
             {
                 let delay = retry.next_delay();
                 tracing::error!(%error, delay_ms = delay.as_millis(), "the relay stopped leading; it tries again");
-                self.pause(delay);
+                self.pause(delay).await;
             }
         }
     }
 
-    fn pause(&self, delay: Duration) {
-        let sleep = async { tokio::time::sleep(delay).await };
-        self.runtime.block_on(self.shutdown.run_until_cancelled(sleep));
+    async fn pause(&self, delay: Duration) {
+        self.shutdown.run_until_cancelled(tokio::time::sleep(delay)).await;
     }
 
     /// Waits for work that may take longer than the lease, which is kept meanwhile.
-    fn keeping<T>(
+    async fn keeping<T>(
         &self,
         leadership: &mut Leadership,
         work: impl Future<Output = T>,
     ) -> Result<T, RelayError> {
-        let wait = async {
-            let mut work = pin!(work);
-            loop {
-                tokio::select! {
-                    outcome = &mut work => return Ok(outcome),
-                    () = tokio::time::sleep(self.config.lease / 6) => {
-                        self.pulse.beat();
-                        // What is asked for meanwhile is asked for again at the next turn.
-                        leadership.keep().await?;
-                    }
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut work => return Ok(outcome),
+                () = self.shutdown.cancelled() => return Err(RelayError::ShutDown),
+                () = tokio::time::sleep(LOOK_UP_AFTER) => {
+                    self.pulse.beat();
+                    // What is asked for meanwhile is asked for again at the next turn.
+                    leadership.keep().await?;
                 }
             }
-        };
-        self.runtime.block_on(wait)
+        }
     }
 
     /// Publishes until shutdown, or until something fails.
-    fn lead(&self, leadership: &mut Leadership, retry: &mut Retry) -> Result<(), RelayError> {
+    async fn lead(&self, leadership: &mut Leadership, retry: &mut Retry) -> Result<(), RelayError> {
         let topics = self.topics(leadership);
         let partitions = leadership.partitions;
-        self.keeping(leadership, topics::ensure_named(&self.config.kafka, partitions, &topics))??;
-        let found = self.look_at_kafka(leadership, &topics)?;
+        self.keeping(leadership, topics::ensure_named(&self.config.kafka, partitions, &topics)).await??;
+        let found = self.look_at_kafka(leadership, &topics).await?;
         tracing::info!(
             instance = self.config.instance,
             epoch = leadership.epoch,
@@ -243,30 +229,30 @@ impl Relay {
         );
         self.metrics.relay_leading.set(1);
         let usage = &self.metrics.kafka_usage;
-        let publisher = Publisher::new(&self.config, leadership.era, &found, &self.words, usage)?;
+        let mut publisher = Publisher::new(&self.config, leadership.era, &found, &self.words, usage)?;
         let mut watch = Watch::new(&self.config.kafka, topics, self.config.look_every);
         let mut fences = Fences::default();
         let mut last_seen = Instant::now();
         while !self.shutdown.is_cancelled() {
             self.pulse.beat();
             let began = Instant::now();
-            self.repeat_losses(leadership, watch.turn(leadership))?;
-            let final_position = self.runtime.block_on(fences.advance(&self.pool, &self.metrics))?;
+            self.repeat_losses(leadership, watch.turn(leadership)).await?;
+            let final_position = fences.advance(&self.pool, &self.metrics).await?;
             self.metrics
                 .relay_lag_segments
                 .set(final_position / SEGMENT_POSITIONS - leadership.position / SEGMENT_POSITIONS);
-            if self.publish_up_to(&publisher, leadership, final_position)? {
+            if self.publish_up_to(&mut publisher, leadership, final_position).await? {
                 last_seen = Instant::now();
                 retry.succeeded();
-                self.pause(TURN_MIN.saturating_sub(began.elapsed()));
+                self.pause(TURN_MIN.saturating_sub(began.elapsed())).await;
                 continue;
             }
-            if let Some(repeat) = self.runtime.block_on(leadership.keep())? {
-                self.repeat(leadership, repeat)?;
+            if let Some(repeat) = leadership.keep().await? {
+                self.repeat(leadership, repeat).await?;
                 continue;
             }
             let wait = if last_seen.elapsed() < BUSY_FOR { WAIT_BUSY } else { WAIT_IDLE };
-            self.runtime.block_on(self.wake.wait(wait));
+            self.wake.wait(wait).await;
         }
         Ok(())
     }
@@ -279,20 +265,19 @@ impl Relay {
     }
 
     /// Publishes one batch; whether there was anything.
-    fn publish_up_to(
+    async fn publish_up_to(
         &self,
-        publisher: &Publisher,
+        publisher: &mut Publisher,
         leadership: &mut Leadership,
         final_position: i64,
     ) -> Result<bool, RelayError> {
         if final_position <= leadership.position {
             return Ok(false);
         }
-        let rows = log::read(&self.pool, leadership.position, final_position, BATCH_EVENTS_MAX);
-        let rows = self.runtime.block_on(rows)?;
+        let rows = log::read(&self.pool, leadership.position, final_position, BATCH_EVENTS_MAX).await?;
         let mut codes = rows.iter().flat_map(|row| [row.topic, row.event_type, row.actor]);
         if codes.any(|code| self.words.word(code).is_none()) {
-            self.runtime.block_on(self.words.read_all(&self.pool))?;
+            self.words.read_all(&self.pool).await?;
         }
         let count = rows.len();
         // Fewer than asked for: all up to the cut were read, and the rest of the positions are holes
@@ -304,54 +289,51 @@ impl Relay {
         };
         let mut tails = leadership.tails.clone();
         let (partitions, only) = (leadership.partitions, leadership.only.clone());
-        let published = publisher.publish(rows, only.as_ref(), &mut tails, partitions, || {
-            self.pulse.beat();
-            if self.shutdown.is_cancelled() {
-                return Err(RelayError::ShutDown);
-            }
-            self.runtime.block_on(leadership.keep()).map(|_| ())
-        })?;
+        let publish = publisher.publish(rows, only.as_ref(), &mut tails, partitions);
+        let published = self.keeping(leadership, publish).await??;
         self.metrics.relay_records.inc_by(published as u64);
-        let repeat = self.runtime.block_on(leadership.advance(reached, tails))?;
+        let repeat = leadership.advance(reached, tails).await?;
         let mut losses = Vec::new();
         for set_back in publisher.set_back() {
             losses.push(self.loss(leadership, set_back));
             // What is asked for meanwhile is asked for again at the next turn.
-            self.runtime.block_on(leadership.keep())?;
+            leadership.keep().await?;
         }
-        self.repeat_losses(leadership, losses)?;
+        self.repeat_losses(leadership, losses).await?;
         if let Some(repeat) = repeat {
-            self.repeat(leadership, repeat)?;
+            self.repeat(leadership, repeat).await?;
         }
         Ok(count > 0)
     }
 
     /// Compares what Kafka holds with the cursor: sends again what is missing, refuses where Kafka knows more
     /// than the log.
-    fn look_at_kafka(&self, leadership: &mut Leadership, topics: &[String]) -> Result<Vec<Tail>, RelayError> {
+    async fn look_at_kafka(
+        &self,
+        leadership: &mut Leadership,
+        topics: &[String],
+    ) -> Result<Vec<Tail>, RelayError> {
         let look = tails::look(&self.config.kafka, topics.to_vec(), leadership.partitions);
-        let found = self.keeping(leadership, look)??;
-        let foreign = self.runtime.block_on(tails::foreign(&self.pool, leadership.era, &found))?;
-        if let Some((tail, label)) = foreign {
-            let end = self.runtime.block_on(fence::log_end(&self.pool))?;
+        let found = self.keeping(leadership, look).await??;
+        if let Some((tail, label)) = tails::foreign(&self.pool, leadership.era, &found).await? {
+            let end = fence::log_end(&self.pool).await?;
             return Err(RelayError::KafkaAhead { topic: tail.topic.clone(), found: label, end });
         }
         let losses = leadership.published().losses(&found);
-        self.repeat_losses(leadership, losses)?;
+        self.repeat_losses(leadership, losses).await?;
         Ok(found)
     }
 
     /// What Kafka has lost where a record came to lie before others.
     fn loss(&self, leadership: &Leadership, set_back: SetBack) -> Loss {
         let SetBack { topic, partition, offset } = set_back;
-        let topic = topic.strip_prefix(&self.config.kafka.prefix).unwrap_or(&topic).to_owned();
         let kept = tails::label_before(&self.config.kafka, &topic, partition, offset, LOOK_WITHIN);
         let kept = kept.filter(|label| label.era == leadership.era).map_or(0, |label| label.position);
         Loss { topic, partition, kept: kept.max(leadership.published_after) }
     }
 
     /// Publishes the topics again in which something is missing.
-    fn repeat_losses(&self, leadership: &mut Leadership, losses: Vec<Loss>) -> Result<(), RelayError> {
+    async fn repeat_losses(&self, leadership: &mut Leadership, losses: Vec<Loss>) -> Result<(), RelayError> {
         let Some(after) = losses.iter().map(|loss| loss.kept).min() else { return Ok(()) };
         for Loss { topic, partition, kept } in &losses {
             tracing::warn!(
@@ -362,20 +344,19 @@ impl Relay {
             );
         }
         let topics: BTreeSet<String> = losses.into_iter().map(|loss| loss.topic).collect();
-        self.repeat(leadership, Repeat { after, topics: Some(topics.into_iter().collect()) })
+        self.repeat(leadership, Repeat { after, topics: Some(topics.into_iter().collect()) }).await
     }
 
-    fn repeat(&self, leadership: &mut Leadership, repeat: Repeat) -> Result<(), RelayError> {
+    async fn repeat(&self, leadership: &mut Leadership, repeat: Repeat) -> Result<(), RelayError> {
         if repeat.after < leadership.position {
             let Repeat { after, topics } = &repeat;
             tracing::warn!(after, position = leadership.position, ?topics, "the relay publishes again");
             self.metrics.relay_repeats.inc();
             let tails = cursor::tails_at(&self.pool, *after, leadership.partitions);
-            let tails = self.keeping(leadership, tails)??;
-            self.runtime.block_on(leadership.rewind(repeat, tails))?;
+            let tails = self.keeping(leadership, tails).await??;
+            leadership.rewind(repeat, tails).await
         } else {
-            self.runtime.block_on(leadership.take_in(&repeat))?;
+            leadership.take_in(&repeat).await
         }
-        Ok(())
     }
 }

@@ -1,14 +1,14 @@
 //! Events of the log as Kafka records.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
 
 use ordermill_schemas::headers;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
-use rdkafka::{ClientContext, Statistics};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::future_producer::DeliveryFuture;
+use rdkafka::producer::{FutureProducer, FutureRecord};
 
 use super::published::Tails;
 use super::repeat::Only;
@@ -23,21 +23,11 @@ use crate::words::Words;
 
 /// The relay among the clients of Kafka.
 const CLIENT: &str = "relay";
-/// How often the relay looks after its lease while it waits for acknowledgements.
-const LOOK_UP_AFTER: Duration = Duration::from_millis(50);
-
-/// What became of the batch that is being published, and where records lie.
-#[derive(Default)]
-struct Progress {
-    acknowledged: usize,
-    failure: Option<KafkaError>,
-    ends: Ends,
-}
 
 /// Where the next record of each partition must come to lie at least.
 #[derive(Default)]
 struct Ends {
-    /// The offset after the last record that is known, by the topic's full name.
+    /// The offset after the last record that is known, by topic.
     offsets: HashMap<String, Vec<i64>>,
     /// Partitions whose records came to lie before others that Kafka had acknowledged: it has lost those.
     set_back: Vec<SetBack>,
@@ -46,7 +36,7 @@ struct Ends {
 /// A partition that was cut off or made anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SetBack {
-    /// The topic's full name.
+    /// The topic, without prefix.
     pub(super) topic: String,
     pub(super) partition: i16,
     /// Where the first record lies that was published since.
@@ -75,61 +65,13 @@ impl Ends {
     }
 }
 
-/// Told by the client's thread, waited for by the relay's.
-struct Deliveries {
-    progress: Mutex<Progress>,
-    changed: Condvar,
-    usage: ClientUsage,
-}
-
-impl ClientContext for Deliveries {
-    fn stats(&self, statistics: Statistics) {
-        self.usage.report(&statistics);
-    }
-}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        let mut progress = self.progress();
-        match result {
-            Ok(message) => {
-                progress.acknowledged += 1;
-                progress.ends.met(message.topic(), message.partition(), message.offset());
-            }
-            Err((error, _)) => {
-                progress.failure.get_or_insert_with(|| error.clone());
-            }
-        }
-        drop(progress);
-        self.changed.notify_one();
-    }
-}
-
-impl Deliveries {
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits a moment for a change unless `count` records are acknowledged; how many are.
-    fn wait_for(&self, count: usize) -> Result<usize, KafkaError> {
-        let progress = self.progress();
-        let waits = |progress: &mut Progress| progress.acknowledged < count && progress.failure.is_none();
-        let (mut progress, _) = self
-            .changed
-            .wait_timeout_while(progress, LOOK_UP_AFTER, waits)
-            .unwrap_or_else(PoisonError::into_inner);
-        match progress.failure.take() {
-            Some(error) => Err(error),
-            None => Ok(progress.acknowledged),
-        }
-    }
-}
+/// A record that was handed to the client: its topic, and what Kafka will say.
+type Sent = (Arc<str>, DeliveryFuture);
 
 /// A producer that keeps order and repeats nothing by itself.
 pub(super) struct Publisher {
-    producer: ThreadedProducer<Deliveries>,
+    producer: FutureProducer<ClientUsage>,
+    ends: Ends,
     kafka: KafkaConfig,
     words: Words,
     era: i32,
@@ -164,65 +106,52 @@ impl Publisher {
         ]);
         let mut ends = Ends::default();
         for tail in found {
-            ends.met(&kafka.full_name(&tail.topic), i32::from(tail.partition), tail.high - 1);
+            ends.met(&tail.topic, i32::from(tail.partition), tail.high - 1);
         }
-        let deliveries = Deliveries {
-            progress: Mutex::new(Progress { ends, ..Progress::default() }),
-            changed: Condvar::new(),
-            usage: usage.of(CLIENT),
-        };
-        let producer = client.create_with_context(deliveries)?;
+        let producer = client.create_with_context(usage.of(CLIENT))?;
         let (kafka, words, stalled_after) = (kafka.clone(), words.clone(), config.stalled_after);
-        Ok(Publisher { producer, kafka, words, era, stalled_after })
+        Ok(Publisher { producer, ends, kafka, words, era, stalled_after })
     }
 
-    /// Publishes the rows in order, but for those that `only` leaves out, and waits until all are acknowledged;
-    /// `meanwhile` is called again and again while it waits, and ends it by an error. Answers how many were published.
-    pub(super) fn publish(
-        &self,
+    /// Publishes the rows in order, but for those that `only` leaves out, and waits until all are acknowledged. Answers how
+    /// many were published.
+    pub(super) async fn publish(
+        &mut self,
         rows: Vec<Row>,
         only: Option<&Only>,
         tails: &mut Tails,
         partitions: i16,
-        mut meanwhile: impl FnMut() -> Result<(), RelayError>,
     ) -> Result<usize, RelayError> {
-        let deliveries = self.producer.context();
-        let mut progress = deliveries.progress();
-        (progress.acknowledged, progress.failure) = (0, None);
-        drop(progress);
-        let (mut seen, mut since) = (0, Instant::now());
-        let mut wait_for = |count| {
-            let acknowledged = deliveries.wait_for(count)?;
-            if acknowledged > seen {
-                (seen, since) = (acknowledged, Instant::now());
-            }
-            if acknowledged < count {
-                // A client that waits for what never comes is given up: another one may fare better, and begins at the
-                // cursor.
-                if since.elapsed() > self.stalled_after {
-                    return Err(RelayError::Stalled(self.stalled_after));
-                }
-                meanwhile()?;
-            }
-            Ok(acknowledged >= count)
-        };
-        let mut count = 0;
+        let (mut count, mut sent) = (0, VecDeque::new());
         for row in rows {
             let topic = self.word(row.topic)?;
             let previous = tails.replace(&topic, row.partition, row.position, partitions);
             if only.is_some_and(|only| only.leaves_out(&topic, row.position)) {
                 continue;
             }
-            self.send(&row, &topic, previous, &mut wait_for)?;
+            self.send(&row, topic, previous, &mut sent).await?;
             count += 1;
         }
-        while !wait_for(count)? {}
+        // In the order in which they were sent, so that the offsets of a partition rise.
+        for record in sent {
+            self.acknowledged(record).await?;
+        }
         Ok(count)
     }
 
+    /// Waits until Kafka has acknowledged a record. A client that waits for what never comes is given up: another one may
+    /// fare better, and begins at the cursor.
+    async fn acknowledged(&mut self, (topic, delivery): Sent) -> Result<(), RelayError> {
+        let told = tokio::time::timeout(self.stalled_after, delivery).await;
+        let told = told.map_err(|_| RelayError::Stalled(self.stalled_after))?;
+        let delivery = told.map_err(|_| KafkaError::Canceled)?.map_err(|(error, _)| error)?;
+        self.ends.met(&topic, delivery.partition, delivery.offset);
+        Ok(())
+    }
+
     /// The partitions in which Kafka has lost records since this was last asked, as far as later records show it.
-    pub(super) fn set_back(&self) -> Vec<SetBack> {
-        std::mem::take(&mut self.producer.context().progress().ends.set_back)
+    pub(super) fn set_back(&mut self) -> Vec<SetBack> {
+        std::mem::take(&mut self.ends.set_back)
     }
 
     fn word(&self, code: i16) -> Result<Arc<str>, sqlx::Error> {
@@ -230,33 +159,34 @@ impl Publisher {
         word.ok_or_else(|| sqlx::Error::Decode(format!("the log has no word {code}").into()))
     }
 
-    fn send(
-        &self,
+    async fn send(
+        &mut self,
         row: &Row,
-        topic: &str,
+        topic: Arc<str>,
         previous: i64,
-        wait_for: &mut impl FnMut(usize) -> Result<bool, RelayError>,
+        sent: &mut VecDeque<Sent>,
     ) -> Result<(), RelayError> {
         let mut text = [0_u8; 36];
         let key: &[u8] = match &row.record_key {
             Some(key) => key,
             None => row.key.hyphenated().encode_lower(&mut text).as_bytes(),
         };
-        let name = self.kafka.full_name(topic);
-        let mut record = BaseRecord::to(&name)
+        let name = self.kafka.full_name(&topic);
+        let mut record = FutureRecord::to(&name)
             .partition(i32::from(row.partition))
             .key(key)
             .payload(row.data.as_slice())
-            .headers(self.headers(row, topic, previous)?);
+            .headers(self.headers(row, &topic, previous)?);
         loop {
-            match self.producer.send(record) {
-                Ok(()) => return Ok(()),
-                // The queue is full: wait for room and send the same record, so that none overtakes it.
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), refused)) => {
+            match self.producer.send_result(record) {
+                Ok(delivery) => return Ok(sent.push_back((topic, delivery))),
+                Err((error, refused)) => {
+                    // Where the queue is full, it waits for room and sends the same record, so that none overtakes it.
+                    let is_full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
+                    let Some(first) = sent.pop_front().filter(|_| is_full) else { return Err(error.into()) };
+                    self.acknowledged(first).await?;
                     record = refused;
-                    wait_for(usize::MAX)?;
                 }
-                Err((error, _)) => return Err(error.into()),
             }
         }
     }

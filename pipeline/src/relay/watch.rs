@@ -3,8 +3,7 @@
 //! A consumer that misses records asks for them by itself; this is for topics that nobody of ours reads or that our
 //! groups have read to their end, while others have not.
 
-use std::sync::mpsc::{self, Receiver, TryRecvError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rdkafka::error::KafkaError;
@@ -19,7 +18,7 @@ struct Look {
     published: Published,
     /// How often the cursor had been moved back when it began.
     rewinds: u64,
-    found: Receiver<Result<Vec<tails::Tail>, KafkaError>>,
+    found: JoinHandle<Result<Vec<tails::Tail>, KafkaError>>,
 }
 
 /// When the next look is due, or the one that is under way.
@@ -38,33 +37,26 @@ impl Watch {
 
     /// Begins a look where one is due, and answers what the last one found missing.
     pub(super) fn turn(&mut self, leadership: &Leadership) -> Vec<Loss> {
-        let Some(look) = &self.look else {
-            if Instant::now() >= self.due {
-                self.look = Some(self.begin(leadership));
+        if self.look.is_none() && Instant::now() >= self.due {
+            self.look = Some(self.begin(leadership));
+        }
+        let Some(look) = self.look.take_if(|look| look.found.is_finished()) else { return Vec::new() };
+        self.due = Instant::now() + self.every;
+        match look.found.join() {
+            // Since the cursor was moved back, the last records may be ones that were sent again.
+            Ok(Ok(found)) if look.rewinds == leadership.rewinds => look.published.losses(&found),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "Kafka does not say what it holds");
+                Vec::new()
             }
-            return Vec::new();
-        };
-        let found = match look.found.try_recv() {
-            Err(TryRecvError::Empty) => return Vec::new(),
-            found => found.ok().and_then(|found| {
-                found.inspect_err(|error| tracing::debug!(%error, "Kafka does not say what it holds")).ok()
-            }),
-        };
-        // Since the cursor was moved back, the last records may be ones that were sent again.
-        let is_valid = look.rewinds == leadership.rewinds;
-        let found = found.filter(|_| is_valid).unwrap_or_default();
-        let losses = look.published.losses(&found);
-        (self.look, self.due) = (None, Instant::now() + self.every);
-        losses
+            _ => Vec::new(),
+        }
     }
 
+    /// Whoever leads no more does not wait for it.
     fn begin(&self, leadership: &Leadership) -> Look {
-        let (send, found) = mpsc::channel();
         let (kafka, topics, partitions) = (self.kafka.clone(), self.topics.clone(), leadership.partitions);
-        thread::spawn(move || {
-            // Whoever leads no more does not wait for it.
-            let _ = send.send(tails::read(&kafka, &topics, partitions));
-        });
+        let found = thread::spawn(move || tails::read(&kafka, &topics, partitions));
         Look { published: leadership.published(), rewinds: leadership.rewinds, found }
     }
 }
