@@ -8,6 +8,7 @@ use sqlx::{Connection as _, PgConnection};
 
 use super::{Batch, Handled, Handler, Runtime, rejection};
 use crate::dead_letters::Code;
+use crate::dead_letters::working::Attempt;
 use crate::journal::{JournalError, Keys, Loaded, Lock, Statement, load};
 use crate::log::Entry;
 use crate::record::{Received, Record};
@@ -26,9 +27,6 @@ fn message_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".to_owned())
 }
-
-/// What came of an attempt at one message: whether it changed anything, or why it can't be applied.
-pub(super) type Attempt = Result<bool, (Code, String)>;
 
 /// Who tries messages, and the time that this happens at.
 pub(super) struct Attempter<'a, H> {

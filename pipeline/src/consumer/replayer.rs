@@ -11,10 +11,10 @@ use jiff::Timestamp;
 use tracing::Level;
 use uuid::Uuid;
 
-use super::attempt::{Attempt, Attempter};
+use super::attempt::Attempter;
 use super::batch::appended;
 use super::{Handler, Runtime};
-use crate::dead_letters::working::{self, Decision, Key, Letter, Task, Work};
+use crate::dead_letters::working::{self, Attempt, Decision, Key, Letter, Task, Work};
 use crate::dead_letters::{Code, Rejection, State, Verdict, aside, halts};
 use crate::journal::{JournalError, Statement, Writes};
 use crate::log::Entry;
@@ -133,8 +133,7 @@ impl<H: Handler> Replayer<'_, H> {
         waiting: &[Letter],
     ) -> Result<(usize, Vec<Entry>), JournalError> {
         let (outcomes, mut entries) = attempts.attempt(&mut work.transaction, records(waiting), true).await?;
-        let effects = effects(waiting, &outcomes);
-        work.resolve(&effects, None).await?;
+        let applied = work.settle(waiting, &outcomes, None).await?.len();
         let failed =
             waiting.iter().zip(outcomes).find_map(|(letter, outcome)| Some((letter, outcome.err()?)));
         if let Some((letter, (code, error))) = failed {
@@ -145,17 +144,16 @@ impl<H: Handler> Replayer<'_, H> {
             self.runtime.journal.add(&mut statement, &told, work.now)?;
             statement.execute(&mut work.transaction).await?;
             entries.extend(told.entries);
-            work.fail(&[(letter.dead_letter_id, code, &error)]).await?;
             work.park_for(key, letter.dead_letter_id).await?;
         }
-        Ok((effects.len(), entries))
+        Ok((applied, entries))
     }
 
     /// Tries the next letters that a replay wants.
     async fn replay(&mut self) -> Result<bool, JournalError> {
         let (mut work, attempts) = self.begin().await?;
         let Some(task) = work.next_task(LETTERS_MAX).await? else { return Ok(false) };
-        let letters = work.lock(&task).await?;
+        let letters = work.lock(&task.dead_letter_ids).await?;
         let (decisions, appended) = if task.dry_run {
             (foresee(&mut work, &attempts, &task, letters).await?, Vec::new())
         } else {
@@ -215,14 +213,8 @@ async fn decide<H: Handler>(
     let is_left = |letter: &&Letter| !is_among(&tried, letter.waits_for);
     decisions.extend(waiting.iter().filter(is_left).map(|letter| of(letter, Verdict::Waiting, None)));
     let (outcomes, entries) = attempts.attempt(&mut work.transaction, records(&tried), false).await?;
-    let effects = effects(&tried, &outcomes);
-    work.resolve(&effects, Some(task.replay_id)).await?;
-    work.release(&effects.iter().map(|(dead_letter_id, _)| *dead_letter_id).collect::<Vec<_>>()).await?;
-    let failed = tried.iter().zip(&outcomes).filter_map(|(letter, outcome)| {
-        let (code, error) = outcome.as_ref().err()?;
-        Some((letter.dead_letter_id, *code, error.as_str()))
-    });
-    work.fail(&failed.collect::<Vec<_>>()).await?;
+    let applied = work.settle(&tried, &outcomes, Some(task.replay_id)).await?;
+    work.release(&applied).await?;
     decisions.extend(tried.iter().zip(outcomes).map(verdict));
     Ok((decisions, entries))
 }
@@ -291,13 +283,6 @@ fn records(letters: &[Letter]) -> impl Iterator<Item = &Record> {
 
 fn is_among(letters: &[Letter], dead_letter_id: Option<Uuid>) -> bool {
     dead_letter_id.is_some_and(|id| letters.iter().any(|letter| letter.dead_letter_id == id))
-}
-
-/// Those that were applied, and whether that changed anything.
-fn effects(letters: &[Letter], attempts: &[Attempt]) -> Vec<(Uuid, bool)> {
-    let effect =
-        |(letter, attempt): (&Letter, &Attempt)| Some((letter.dead_letter_id, *attempt.as_ref().ok()?));
-    letters.iter().zip(attempts).filter_map(effect).collect()
 }
 
 /// What the dead-letter topic is told of a message that waited and has failed now.

@@ -4,13 +4,12 @@ pub mod audit;
 
 use jiff::Timestamp;
 use serde_json::json;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgPool;
 use thiserror::Error;
 use uuid::Uuid;
 
 use super::State;
 use super::working::{Key, Work};
-use crate::database;
 
 /// How large a payload may be that is put into a letter: larger than any message that Kafka takes from the relay.
 pub const PAYLOAD_MAX: usize = 8 * 1024 * 1024;
@@ -63,12 +62,8 @@ pub async fn edit(
     if payload.len() > PAYLOAD_MAX {
         return Err(EditError::TooLarge(payload.len()));
     }
-    let mut transaction = database::begin(pool).await?;
-    let state = lock(&mut transaction, dead_letter_id).await?.state;
-    if !matches!(state, State::Parked | State::Waiting) {
-        let allowed = "what is PARKED or WAITING can be edited";
-        return Err(EditError::State { dead_letter_id, state, allowed });
-    }
+    let allowed = "what is PARKED or WAITING can be edited";
+    let (Work { mut transaction, .. }, _) = lock(pool, dead_letter_id, allowed, now).await?;
     let before = sqlx::query_scalar!(
         r#"WITH before AS (SELECT octet_length(payload) AS bytes FROM dead_letter WHERE dead_letter_id = $1)
            UPDATE dead_letter SET payload = $2, edited = true,
@@ -109,14 +104,12 @@ pub async fn discard(
     actor: &str,
     now: Timestamp,
 ) -> Result<u64, EditError> {
-    let mut transaction = database::begin(pool).await?;
-    let Locked { group, key, state, is_head } = lock(&mut transaction, dead_letter_id).await?;
-    if !matches!(state, State::Parked | State::Waiting) {
-        let allowed = "what is PARKED or WAITING can be discarded";
-        return Err(EditError::State { dead_letter_id, state, allowed });
-    }
-    let mut work = Work { transaction, group, now };
-    let waited = if is_head { work.waiting_ids(&key, i64::MAX).await? } else { Vec::new() };
+    let allowed = "what is PARKED or WAITING can be discarded";
+    let (mut work, key) = lock(pool, dead_letter_id, allowed, now).await?;
+    let waited = match key {
+        Some(key) => work.waiting_ids(&key, i64::MAX).await?,
+        None => Vec::new(),
+    };
     let waiting = match waiting {
         Some(waiting) => waiting,
         None if waited.is_empty() => Waiting::Released,
@@ -142,38 +135,28 @@ pub async fn discard(
     Ok(waited.len() as u64)
 }
 
-/// A letter whose key and row are locked.
-struct Locked {
-    group: String,
-    key: Key,
-    state: State,
-    /// The key is parked because of it.
-    is_head: bool,
-}
-
-/// Locks the key first, then the letter, as everybody does.
-async fn lock(connection: &mut PgConnection, dead_letter_id: Uuid) -> Result<Locked, EditError> {
+/// Begins to work at a letter: locks its key and then the letter, as everybody does. Answers the key, too, where it is
+/// parked because of this letter.
+async fn lock(
+    pool: &PgPool,
+    dead_letter_id: Uuid,
+    allowed: &'static str,
+    now: Timestamp,
+) -> Result<(Work, Option<Key>), EditError> {
+    // None of this ever changes.
     let letter = sqlx::query!(
         r#"SELECT group_name, topic, coalesce(record_key, '') AS "key!" FROM dead_letter WHERE dead_letter_id = $1"#,
         dead_letter_id,
     )
-    .fetch_optional(&mut *connection)
+    .fetch_optional(pool)
     .await?
     .ok_or(EditError::NotFound(dead_letter_id))?;
-    let head = sqlx::query_scalar!(
-        "SELECT dead_letter_id FROM parked_key WHERE group_name = $1 AND topic = $2 AND record_key = $3 FOR UPDATE",
-        letter.group_name,
-        letter.topic,
-        letter.key,
-    )
-    .fetch_optional(&mut *connection)
-    .await?;
-    let state = sqlx::query_scalar!(
-        r#"SELECT state AS "state: State" FROM dead_letter WHERE dead_letter_id = $1 FOR UPDATE"#,
-        dead_letter_id
-    )
-    .fetch_one(connection)
-    .await?;
-    let key = Key { topic: letter.topic, record_key: letter.key };
-    Ok(Locked { group: letter.group_name, key, state, is_head: head == Some(dead_letter_id) })
+    let mut work = Work::begin(pool, &letter.group_name, now).await?;
+    let locked = work.lock(&[dead_letter_id]).await?.pop().ok_or(EditError::NotFound(dead_letter_id))?;
+    let state = locked.state;
+    if !matches!(state, State::Parked | State::Waiting) {
+        return Err(EditError::State { dead_letter_id, state, allowed });
+    }
+    let is_head = locked.waits_for == Some(dead_letter_id);
+    Ok((work, is_head.then_some(Key { topic: letter.topic, record_key: letter.key })))
 }

@@ -47,6 +47,9 @@ pub(crate) async fn next_due(pool: &PgPool, group: &str) -> Result<Option<Timest
     Ok(due.map(|at| at.to_jiff()))
 }
 
+/// What came of an attempt at one message: whether it changed anything, or why it can't be applied.
+pub(crate) type Attempt = Result<bool, (Code, String)>;
+
 /// The verdict on a letter.
 pub(crate) struct Decision {
     pub(crate) dead_letter_id: Uuid,
@@ -197,8 +200,8 @@ impl Work {
         Ok(letters.collect())
     }
 
-    /// Locks the keys of a task's letters, where they are parked, and then the letters.
-    pub(crate) async fn lock(&mut self, task: &Task) -> Result<Vec<Letter>, sqlx::Error> {
+    /// Locks the keys of letters, where they are parked, and then the letters.
+    pub(crate) async fn lock(&mut self, dead_letter_ids: &[Uuid]) -> Result<Vec<Letter>, sqlx::Error> {
         sqlx::query!(
             "SELECT p.topic FROM parked_key p
              JOIN (SELECT DISTINCT topic, record_key FROM dead_letter WHERE dead_letter_id = ANY($2)) d
@@ -206,18 +209,18 @@ impl Work {
              WHERE p.group_name = $1
              ORDER BY p.topic, p.record_key FOR UPDATE OF p",
             self.group,
-            &task.dead_letter_ids,
+            dead_letter_ids,
         )
         .fetch_all(&mut *self.transaction)
         .await?;
         sqlx::query!(
             "SELECT state FROM dead_letter WHERE dead_letter_id = ANY($1) ORDER BY dead_letter_id FOR UPDATE",
-            &task.dead_letter_ids,
+            dead_letter_ids,
         )
         .fetch_all(&mut *self.transaction)
         .await?;
         // What is read from here on is what the locks have waited for.
-        self.letters(&task.dead_letter_ids).await
+        self.letters(dead_letter_ids).await
     }
 
     /// Takes a key whose letter is done with, so that what waits can be applied. Keys that another member works at are
@@ -276,47 +279,55 @@ impl Work {
         self.letters(&ids).await
     }
 
-    /// Notes that letters have been applied, by that replay or as ones that waited, and whether that changed anything.
-    pub(crate) async fn resolve(
+    /// Notes what came of letters, and answers which have been applied, by that replay or as ones that waited. Those that
+    /// have failed, once more or for the first time, are parked.
+    pub(crate) async fn settle(
         &mut self,
-        effects: &[(Uuid, bool)],
+        letters: &[Letter],
+        attempts: &[Attempt],
         replay_id: Option<Uuid>,
-    ) -> Result<(), sqlx::Error> {
-        let (ids, effects): (Vec<Uuid>, Vec<bool>) = effects.iter().copied().unzip();
+    ) -> Result<Vec<Uuid>, sqlx::Error> {
+        let (mut applied, mut effects) = (Vec::new(), Vec::new());
+        let (mut failed, mut codes, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+        for (Letter { dead_letter_id, .. }, attempt) in letters.iter().zip(attempts) {
+            match attempt {
+                Ok(had_effect) => {
+                    applied.push(*dead_letter_id);
+                    effects.push(*had_effect);
+                }
+                Err((code, error)) => {
+                    failed.push(*dead_letter_id);
+                    codes.push(code.name().to_owned());
+                    errors.push(storable(error));
+                }
+            }
+        }
         sqlx::query!(
             "UPDATE dead_letter d
              SET state = 'RESOLVED', resolved_at = $3, resolved_by = $4, had_effect = e.had_effect
              FROM unnest($1::uuid[], $2::boolean[]) AS e (dead_letter_id, had_effect)
              WHERE d.dead_letter_id = e.dead_letter_id",
-            &ids,
+            &applied,
             &effects,
             self.now.to_sqlx() as _,
             replay_id,
         )
         .execute(&mut *self.transaction)
         .await?;
-        Ok(())
-    }
-
-    /// Notes that letters have failed, once more or for the first time, and parks them.
-    pub(crate) async fn fail(&mut self, failures: &[(Uuid, Code, &str)]) -> Result<(), sqlx::Error> {
-        let ids: Vec<Uuid> = failures.iter().map(|(id, ..)| *id).collect();
-        let codes: Vec<String> = failures.iter().map(|(_, code, _)| code.name().to_owned()).collect();
-        let errors: Vec<String> = failures.iter().map(|(.., error)| storable(error)).collect();
         sqlx::query!(
             "UPDATE dead_letter d
              SET state = 'PARKED', code = f.code, error = f.error, attempts = attempts + 1, last_failed_at = $4,
                  first_failed_at = coalesce(first_failed_at, $4)
              FROM unnest($1::uuid[], $2::text[], $3::text[]) AS f (dead_letter_id, code, error)
              WHERE d.dead_letter_id = f.dead_letter_id",
-            &ids,
+            &failed,
             &codes,
             &errors,
             self.now.to_sqlx() as _,
         )
         .execute(&mut *self.transaction)
         .await?;
-        Ok(())
+        Ok(applied)
     }
 
     /// The letters that keys are parked for are done with: what waits is applied next; where nothing does, the group applies
