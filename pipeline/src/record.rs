@@ -40,6 +40,31 @@ pub struct Received {
     pub trace: TraceContext,
 }
 
+/// Why a payload is not what its headers promise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// For programs.
+    pub code: Code,
+    /// For operators; it names the failing place, too.
+    pub error: String,
+    /// The failing place, where it is one place.
+    pub place: Option<Place>,
+}
+
+/// A place in a payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A member of the JSON, like `lines[0].quantity`; `.` is the whole.
+    Member(String),
+    /// Where the text stops being JSON, both from 1.
+    Text {
+        /// The line.
+        line: usize,
+        /// The column, in bytes.
+        column: usize,
+    },
+}
+
 impl Received {
     /// The origin of what `group` decides because of this event.
     #[must_use]
@@ -157,7 +182,13 @@ impl Record {
 
     /// The event in it with what came along, or why it can't be applied.
     pub(crate) fn receive(&self) -> Result<Received, (Code, String)> {
-        let foreign = |what: &str| (Code::Foreign, format!("not published by the relay: {what}"));
+        self.decode().map_err(|Mismatch { code, error, .. }| (code, error))
+    }
+
+    /// The same, and where it fails.
+    pub(crate) fn decode(&self) -> Result<Received, Mismatch> {
+        let mismatch = |code, error| Mismatch { code, error, place: None };
+        let foreign = |what: &str| mismatch(Code::Foreign, format!("not published by the relay: {what}"));
         if self.label().is_none() {
             return Err(foreign("no ordermill-label header"));
         }
@@ -167,20 +198,74 @@ impl Record {
         let version = self.version().ok_or_else(|| foreign("no ce_dataschema header"))?;
         let payload = self.payload.as_deref().unwrap_or_default();
         let event = Event::decode(name, version, payload).map_err(|error| {
-            let code = match error {
-                DecodeError::UnknownType { .. } => Code::UnknownType,
-                DecodeError::NotJson { .. } => Code::Undecodable,
-                DecodeError::Payload { .. } => Code::Schema,
+            let told = error.to_string();
+            let (code, place) = match error {
+                DecodeError::UnknownType { .. } => (Code::UnknownType, None),
+                DecodeError::NotJson { source, .. } => {
+                    (Code::Undecodable, Some(Place::Text { line: source.line(), column: source.column() }))
+                }
+                DecodeError::Payload { place, .. } => (Code::Schema, Some(Place::Member(place))),
             };
-            (code, error.to_string())
+            Mismatch { code, error: told, place }
         })?;
         if self.key.as_deref() != Some(event.key().to_string().as_bytes()) {
-            return Err((
-                Code::KeyMismatch,
-                format!("the key is not {}, which the payload says", event.key()),
-            ));
+            let error = format!("the key is not {}, which the payload says", event.key());
+            return Err(mismatch(Code::KeyMismatch, error));
         }
         let trace = TraceContext::child_of(self.traceparent());
         Ok(Received { event_id, event, at, place: self.place.clone(), trace })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USER: &str = "0192f0c1-7a3e-7000-8000-000000000001";
+
+    fn record(payload: &str) -> Record {
+        let all = [
+            (headers::LABEL, "1-7"),
+            (headers::ID, USER),
+            (headers::TIME, "2026-01-01T00:00:00Z"),
+            (headers::TYPE, "balance.opened"),
+            (headers::DATA_SCHEMA, "urn:ordermill:schema:balance.opened:1"),
+        ]
+        .map(|(name, value)| StoredHeader::new(name, value.as_bytes()));
+        let place = RecordPlace { topic: "balances".to_owned(), partition: 0, offset: 0 };
+        Record::stored(place, Some(USER.into()), &all, Some(payload.into()))
+    }
+
+    fn mismatch(record: &Record) -> Option<Mismatch> {
+        record.decode().err()
+    }
+
+    #[test]
+    fn a_payload_as_promised_has_no_mismatch() {
+        assert_eq!(mismatch(&record(&format!(r#"{{"user_id":"{USER}"}}"#))), None);
+    }
+
+    #[test]
+    fn what_is_no_json_fails_at_a_line_and_a_column() {
+        let mismatch = mismatch(&record("{\n  \"user_id\": oops}")).unwrap();
+        assert_eq!(mismatch.code, Code::Undecodable);
+        assert_eq!(mismatch.place, Some(Place::Text { line: 2, column: 14 }));
+    }
+
+    #[test]
+    fn what_has_another_shape_fails_at_a_member() {
+        let mismatch = mismatch(&record(r#"{"user_id":"Kim"}"#)).unwrap();
+        assert_eq!(
+            (mismatch.code, mismatch.place),
+            (Code::Schema, Some(Place::Member("user_id".to_owned())))
+        );
+        assert!(mismatch.error.contains("at user_id"), "{}", mismatch.error);
+    }
+
+    #[test]
+    fn a_wrong_key_is_no_place_in_the_payload() {
+        let other = Uuid::nil();
+        let mismatch = mismatch(&record(&format!(r#"{{"user_id":"{other}"}}"#))).unwrap();
+        assert_eq!((mismatch.code, mismatch.place), (Code::KeyMismatch, None));
     }
 }

@@ -1,7 +1,5 @@
 //! Looks at dead letters: lists, filters, counts, shows.
 
-mod mismatch;
-
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use sqlx::types::Json;
@@ -15,7 +13,7 @@ use crate::log::RecordPlace;
 use crate::record::Record;
 use crate::stored_header::StoredHeader;
 
-pub use mismatch::{Mismatch, Place};
+pub use crate::record::{Mismatch, Place};
 
 /// What a dead-letter topic's name ends with.
 const DEAD_LETTER_SUFFIX: &str = ".dlt";
@@ -218,7 +216,7 @@ pub async fn get(pool: &PgPool, dead_letter_id: Uuid) -> Result<Option<WholeLett
     moment.rollback().await?;
     let (headers, payload) = (whole.headers.0, whole.payload);
     let record = Record::stored(letter.place.clone(), letter.key.clone(), &headers, payload.clone());
-    let (mismatch, original_payload) = (Mismatch::of(&record), whole.original_payload);
+    let (mismatch, original_payload) = (record.decode().err(), whole.original_payload);
     Ok(Some(WholeLetter { letter, headers, payload, original_payload, mismatch, audit }))
 }
 
