@@ -1,7 +1,6 @@
 //! What the orders worker does after a commit: it measures how long orders take.
 
 use ordermill_pipeline::clock::Clock;
-use ordermill_pipeline::consumer::Appended;
 use ordermill_pipeline::log::Entry;
 use ordermill_schemas::EventKind;
 
@@ -27,9 +26,9 @@ impl FollowUp for Stages {
         true
     }
 
-    fn committed(&self, appended: Vec<Appended>) {
+    fn committed(&self, appended: Vec<Entry>) {
         let now = self.clock.now();
-        for Appended { entry, .. } in appended {
+        for entry in appended {
             let Some(kind) = EventKind::from_name(&entry.event_type) else { continue };
             let event = kind.name();
             // How long after acceptance says something of a placing only; what follows comes when somebody wants it.

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use ordermill_domain::capability::Reacts;
-use ordermill_pipeline::consumer::{Appended, Batch, Handled, Handler, derived_event_id};
+use ordermill_pipeline::consumer::{Batch, Handled, Handler, derived_event_id};
 use ordermill_pipeline::journal::{JournalError, Keys, Loaded, Table};
 use ordermill_pipeline::log::Entry;
 use ordermill_schemas::{Event, Topic};
@@ -17,7 +17,7 @@ pub(crate) trait FollowUp: Send + Sync + 'static {
     }
 
     /// Called with those events.
-    fn committed(&self, _appended: Vec<Appended>) {}
+    fn committed(&self, _appended: Vec<Entry>) {}
 }
 
 impl FollowUp for () {}
@@ -78,7 +78,7 @@ impl<C: Reacts + PartialEq, F: FollowUp> Handler for Participant<C, F> {
         F::wants(entry)
     }
 
-    fn committed(&self, appended: Vec<Appended>) {
+    fn committed(&self, appended: Vec<Entry>) {
         self.follow_up.committed(appended);
     }
 }

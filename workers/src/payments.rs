@@ -1,7 +1,6 @@
 //! What the payments worker does after a commit: it hands what the gateway is to be asked for to [`crate::gateway`].
 
 use ordermill_domain::payments::GatewayTask;
-use ordermill_pipeline::consumer::Appended;
 use ordermill_pipeline::log::Entry;
 use ordermill_schemas::{Event, EventKind};
 use ordermill_store::payments::Intent;
@@ -18,8 +17,8 @@ impl FollowUp for GatewayQueue {
         )
     }
 
-    fn committed(&self, appended: Vec<Appended>) {
-        for Appended { event_id, entry } in appended {
+    fn committed(&self, appended: Vec<Entry>) {
+        for entry in appended {
             let Ok(event) = Event::decode(&entry.event_type, entry.version, &entry.data) else { continue };
             let order_id = event.key();
             let task = match event {
@@ -37,7 +36,7 @@ impl FollowUp for GatewayQueue {
             };
             let traceparent = entry.trace.to_string();
             let sequence = entry.sequence;
-            self.offer(Intent { order_id, task, sequence, cause_id: event_id, traceparent });
+            self.offer(Intent { order_id, task, sequence, cause_id: entry.event_id, traceparent });
         }
     }
 }

@@ -11,7 +11,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Statistics};
 use tokio::runtime::Handle;
 
-use super::offsets::{self, Claim};
+use super::offsets::{self, Owned, Slot};
 use super::sequence_check::start;
 use crate::kafka::{self, KafkaConfig};
 use crate::kafka_usage::ClientUsage;
@@ -24,27 +24,6 @@ const WATERMARK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a member joins anew.
 pub(super) type Anew = Box<dyn std::error::Error>;
-
-/// A partition that this member owns.
-#[derive(Clone, Debug)]
-pub(super) struct Owned {
-    pub(super) epoch: i64,
-    /// The label of the last record that was read and is to be applied or was.
-    pub(super) last: Label,
-    /// The label of the record before `next_offset`, which may be a repeat and so lower, or none of ours.
-    pub(super) tip: Option<Label>,
-    /// The offset after it.
-    pub(super) next_offset: i64,
-    /// The next record read must be the one with label `tip`; if it is not, reading begins at this offset.
-    pub(super) verify_or_start_at: Option<i64>,
-    /// Since when records are missing.
-    pub(super) gap_since: Option<Instant>,
-    /// Since when there is more to read and nothing comes.
-    pub(super) behind_since: Option<Instant>,
-}
-
-/// A topic without prefix, and a partition.
-pub(super) type Slot = (String, i16);
 
 /// What is owned, shared between the loop and the client's callbacks.
 #[derive(Default)]
@@ -122,14 +101,10 @@ impl Assignment {
         let claims = self.runtime.block_on(offsets::claim(&self.pool, self.group, &topics, &numbers))?;
         let mut owned = HashMap::with_capacity(claims.len());
         let mut positions = TopicPartitionList::new();
-        for claim in claims {
-            let (offset, partition) = self.begin(consumer, &claim)?;
-            positions.add_partition_offset(
-                &self.kafka.full_name(&claim.topic),
-                i32::from(claim.partition),
-                Offset::Offset(offset),
-            )?;
-            owned.insert((claim.topic, claim.partition), partition);
+        for (slot, mut partition) in claims {
+            let offset = Offset::Offset(self.begin(consumer, &slot, &mut partition)?);
+            positions.add_partition_offset(&self.kafka.full_name(&slot.0), i32::from(slot.1), offset)?;
+            owned.insert(slot, partition);
         }
         tracing::info!(group = self.group, partitions = owned.len(), "partitions assigned");
         self.with_state(|state| {
@@ -151,33 +126,33 @@ impl Assignment {
         Ok(consumer.unassign()?)
     }
 
-    fn begin(&self, consumer: &BaseConsumer<Assignment>, claim: &Claim) -> Result<(i64, Owned), KafkaError> {
-        let name = self.kafka.full_name(&claim.topic);
+    /// Looks at what Kafka holds of a partition, and answers at which offset reading begins.
+    fn begin(
+        &self,
+        consumer: &BaseConsumer<Assignment>,
+        slot: &Slot,
+        owned: &mut Owned,
+    ) -> Result<i64, KafkaError> {
+        let (topic, partition) = slot;
+        let name = self.kafka.full_name(topic);
         // Where the topic is not there yet, it is read from its beginning once it is: labels tell what was applied.
-        let (low, high) = kafka::bounds(consumer, &name, i32::from(claim.partition), WATERMARK_TIMEOUT)?;
-        let start = start(claim.next_offset, low, high);
+        let (low, high) = kafka::bounds(consumer, &name, i32::from(*partition), WATERMARK_TIMEOUT)?;
+        let (next_offset, start) = (owned.next_offset, start(owned.next_offset, low, high));
         if start.ask {
             tracing::warn!(
                 group = self.group,
-                topic = claim.topic,
-                partition = claim.partition,
-                next_offset = claim.next_offset,
+                topic,
+                partition,
+                next_offset,
                 low,
                 high,
                 "Kafka does not hold what comes next; the relay is asked to publish it again"
             );
-            self.ask_for_repeat(&(claim.topic.clone(), claim.partition), claim.label);
+            self.ask_for_repeat(slot, owned.last);
         }
-        let owned = Owned {
-            epoch: claim.epoch,
-            last: claim.label,
-            tip: claim.tip,
-            next_offset: claim.next_offset.min(high).max(low),
-            verify_or_start_at: start.verify.then_some(low),
-            gap_since: None,
-            behind_since: None,
-        };
-        Ok((start.offset, owned))
+        owned.next_offset = next_offset.min(high).max(low);
+        owned.verify_or_start_at = start.verify.then_some(low);
+        Ok(start.offset)
     }
 
     /// Asks the relay for what follows `label` in a partition. Only hastens: the relay looks after lost records as well.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::attempt;
 use super::offsets::{self, Progress};
 use super::search::Search;
-use super::{Appended, Batch, Handler, Runtime, rejection};
+use super::{Batch, Handler, Runtime, rejection};
 use crate::database;
 use crate::dead_letters::aside::{self, Aside};
 use crate::dead_letters::flood::FloodGuard;
@@ -19,7 +19,6 @@ use crate::dead_letters::parked_keys::ParkedKeys;
 use crate::dead_letters::{Code, Rejection};
 use crate::journal::{JournalError, Keys, Load, Loaded, Lock, Shortfall, Statement, Unwritten, Writes};
 use crate::label::Label;
-use crate::log::Entry;
 use crate::record::{Received, Record};
 
 /// A record that is to be applied, or only to be passed over.
@@ -86,9 +85,15 @@ pub(super) enum BatchError {
 
 impl From<JournalError> for BatchError {
     fn from(error: JournalError) -> BatchError {
-        match rejection(&error) {
-            Some(code) => BatchError::Reject { code, error },
-            None => BatchError::Retry(error),
+        match (&error, rejection(&error)) {
+            (JournalError::Unwritten(Unwritten::Short { shortfall: Shortfall::Fenced, .. }), _) => {
+                BatchError::Fenced
+            }
+            (JournalError::Unwritten(Unwritten::Short { shortfall: Shortfall::NotInLog, .. }), _) => {
+                BatchError::NotInLog
+            }
+            (_, Some(code)) => BatchError::Reject { code, error },
+            (_, None) => BatchError::Retry(error),
         }
     }
 }
@@ -96,16 +101,6 @@ impl From<JournalError> for BatchError {
 impl From<sqlx::Error> for BatchError {
     fn from(error: sqlx::Error) -> BatchError {
         JournalError::from(error).into()
-    }
-}
-
-impl From<Unwritten> for BatchError {
-    fn from(error: Unwritten) -> BatchError {
-        match error {
-            Unwritten::Short { shortfall: Shortfall::Fenced, .. } => BatchError::Fenced,
-            Unwritten::Short { shortfall: Shortfall::NotInLog, .. } => BatchError::NotInLog,
-            error => JournalError::from(error).into(),
-        }
     }
 }
 
@@ -232,20 +227,16 @@ impl<H: Handler> Batches<'_, H> {
             let batch = Batch { events: &sorted.events, now, partitions, tells_effects: false };
             writes = attempt::decide(self.handler, &loaded, &batch)?.writes;
         }
-        let appended = appended::<H>(&writes.entries);
         let mut statement = Statement::default();
         writes.entries.extend(aside::add(&mut statement, H::GROUP, &sorted.asides));
         offsets::add(&mut statement, H::GROUP, &progress(items), now);
         self.runtime.journal.add(&mut statement, &writes, now)?;
-        statement.execute(&mut transaction).await?;
+        statement.execute(&mut transaction).await.map_err(JournalError::from)?;
         transaction.commit().await?;
-        self.runtime.journal.committed(&writes.entries);
         self.any_parked |= !sorted.asides.is_empty();
         self.flood.count(now, tried, sorted.failures());
         measure::<H>(self.runtime, items, &sorted, started.elapsed().as_secs_f64());
-        if !appended.is_empty() {
-            self.handler.committed(appended);
-        }
+        self.runtime.committed(self.handler, &writes.entries);
         Ok(())
     }
 
@@ -299,12 +290,6 @@ impl<H: Handler> Batches<'_, H> {
         self.flood.reset();
         Err(BatchError::Halted)
     }
-}
-
-/// The events that the handler wants to see after the commit.
-pub(super) fn appended<H: Handler>(entries: &[Entry]) -> Vec<Appended> {
-    let follow_up = entries.iter().filter(|entry| H::follows_up(entry));
-    follow_up.map(|entry| Appended { event_id: entry.event_id, entry: entry.clone() }).collect()
 }
 
 /// What can be applied, what can't, and what waits behind that.

@@ -99,7 +99,7 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Called when a batch has been committed, with the events that were appended. What is done here may be lost
     /// when the process dies, so it must be found again from the tables.
-    fn committed(&self, _appended: Vec<Appended>) {}
+    fn committed(&self, _appended: Vec<Entry>) {}
 
     /// Which of its own new events the handler wants to see after the commit.
     fn follows_up(_entry: &Entry) -> bool {
@@ -117,13 +117,15 @@ pub struct Handled {
     pub effects: Vec<bool>,
 }
 
-/// An event that was appended and that the handler follows up.
-#[derive(Clone, Debug)]
-pub struct Appended {
-    /// The entry's event id.
-    pub event_id: Uuid,
-    /// The entry as appended.
-    pub entry: Entry,
+impl Runtime {
+    /// Tells who waits for it that entries have been committed, the handler of those that it follows up.
+    fn committed<H: Handler>(&self, handler: &H, entries: &[Entry]) {
+        self.journal.committed(entries);
+        let appended: Vec<Entry> = entries.iter().filter(|entry| H::follows_up(entry)).cloned().collect();
+        if !appended.is_empty() {
+            handler.committed(appended);
+        }
+    }
 }
 
 /// Why a message that this happens with is put aside; none where the same may work later.

@@ -1,6 +1,7 @@
 //! How far a group is, in the database beside its effects.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
@@ -10,16 +11,26 @@ use uuid::Uuid;
 use crate::journal::{Shortfall, Statement};
 use crate::label::Label;
 
-/// A partition as its new owner finds it.
+/// A partition that this member owns.
 #[derive(Clone, Debug)]
-pub(super) struct Claim {
-    pub(super) topic: String,
-    pub(super) partition: i16,
+pub(super) struct Owned {
     pub(super) epoch: i64,
-    pub(super) next_offset: i64,
-    pub(super) label: Label,
+    /// The label of the last record that was read and is to be applied or was.
+    pub(super) last: Label,
+    /// The label of the record before `next_offset`, which may be a repeat and so lower, or none of ours.
     pub(super) tip: Option<Label>,
+    /// The offset after it.
+    pub(super) next_offset: i64,
+    /// The next record read must be the one with label `tip`; if it is not, reading begins at this offset.
+    pub(super) verify_or_start_at: Option<i64>,
+    /// Since when records are missing.
+    pub(super) gap_since: Option<Instant>,
+    /// Since when there is more to read and nothing comes.
+    pub(super) behind_since: Option<Instant>,
 }
+
+/// A topic without prefix, and a partition.
+pub(super) type Slot = (String, i16);
 
 /// Takes partitions over: from here on their former owner can't move their offsets. Who has applied nothing of a
 /// partition begins in the era of the log, and so passes over what earlier ones have left in Kafka.
@@ -28,7 +39,7 @@ pub(super) async fn claim(
     group: &str,
     topics: &[String],
     partitions: &[i16],
-) -> Result<Vec<Claim>, sqlx::Error> {
+) -> Result<Vec<(Slot, Owned)>, sqlx::Error> {
     let rows = sqlx::query!(
         "INSERT INTO consumer_offset AS o (group_name, topic, partition, epoch, label_era)
          SELECT $1, topic, partition, 1, (SELECT CASE WHEN era > 1 THEN era ELSE 0 END FROM relay_cursor)
@@ -42,33 +53,34 @@ pub(super) async fn claim(
     )
     .fetch_all(pool)
     .await?;
-    let claims = rows.into_iter().map(|row| Claim {
-        topic: row.topic,
-        partition: row.partition,
-        epoch: row.epoch,
-        next_offset: row.next_offset,
-        label: Label { era: row.label_era, position: row.label_position },
-        tip: row.tip_era.zip(row.tip_position).map(|(era, position)| Label { era, position }),
+    let owned = rows.into_iter().map(|row| {
+        let owned = Owned {
+            epoch: row.epoch,
+            last: Label { era: row.label_era, position: row.label_position },
+            tip: row.tip_era.zip(row.tip_position).map(|(era, position)| Label { era, position }),
+            next_offset: row.next_offset,
+            verify_or_start_at: None,
+            gap_since: None,
+            behind_since: None,
+        };
+        ((row.topic, row.partition), owned)
     });
-    Ok(claims.collect())
+    Ok(owned.collect())
 }
 
 /// How far a group is in each partition: the label applied last.
-pub(super) async fn applied(
-    pool: &PgPool,
-    group: &str,
-) -> Result<HashMap<(String, i16), Label>, sqlx::Error> {
+pub(super) async fn applied(pool: &PgPool, group: &str) -> Result<HashMap<Slot, Label>, sqlx::Error> {
     let rows = sqlx::query!(
         "SELECT topic, partition, label_era, label_position FROM consumer_offset WHERE group_name = $1",
         group,
     )
     .fetch_all(pool)
     .await?;
-    let label = |era, position| Label { era, position };
-    Ok(rows
-        .into_iter()
-        .map(|row| ((row.topic, row.partition), label(row.label_era, row.label_position)))
-        .collect())
+    let applied = rows.into_iter().map(|row| {
+        let label = Label { era: row.label_era, position: row.label_position };
+        ((row.topic, row.partition), label)
+    });
+    Ok(applied.collect())
 }
 
 /// How far a batch brings one partition.

@@ -12,7 +12,6 @@ use tracing::Level;
 use uuid::Uuid;
 
 use super::attempt::Attempter;
-use super::batch::appended;
 use super::{Handler, Runtime};
 use crate::dead_letters::working::{self, Attempt, Decision, Key, Letter, Task, Work};
 use crate::dead_letters::{Code, Rejection, State, Verdict, aside, halts};
@@ -119,7 +118,7 @@ impl<H: Handler> Replayer<'_, H> {
             all_applied,
             "messages that waited behind a dead letter applied"
         );
-        self.announce(appended);
+        self.runtime.committed(self.handler, &appended);
         Ok(true)
     }
 
@@ -163,16 +162,8 @@ impl<H: Handler> Replayer<'_, H> {
         work.transaction.commit().await?;
         self.has_rate = task.has_rate;
         self.log_decisions(&task, &decisions);
-        self.announce(appended);
+        self.runtime.committed(self.handler, &appended);
         Ok(true)
-    }
-
-    fn announce(&self, entries: Vec<Entry>) {
-        self.runtime.journal.committed(&entries);
-        let appended = appended::<H>(&entries);
-        if !appended.is_empty() {
-            self.handler.committed(appended);
-        }
     }
 
     fn log_failure(&self, letter: &Letter, code: Code, error: &str) {

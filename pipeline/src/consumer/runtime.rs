@@ -10,8 +10,9 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 
-use super::assignment::{Anew, Assignment, Owned, Slot, State};
+use super::assignment::{Anew, Assignment, State};
 use super::batch::{Attempts, BatchError, Batches, Fate, Item};
+use super::offsets::{Owned, Slot};
 use super::sequence_check::{Verdict, judge};
 use super::watchdog::{self, Watchdog};
 use super::{ConsumerConfig, Handler, Runtime, replayer};
@@ -47,11 +48,10 @@ pub async fn run<H: Handler>(runtime: Runtime, config: ConsumerConfig, handler: 
     let role = format!("worker:{}", H::GROUP);
     let (pulse, beat) = heartbeat::start(&runtime.journal.pool, &role, &config.instance, &runtime.shutdown);
     let (consumer, replayer) = (format!("consumer of {}", H::GROUP), format!("replayer of {}", H::GROUP));
-    let tokio = Handle::current();
     let consumer = supervised::run(&consumer, &runtime.shutdown, || {
         let (runtime, config, handler) = (runtime.clone(), config.clone(), handler.clone());
-        let (pulse, tokio) = (pulse.clone(), tokio.clone());
-        tokio::task::spawn_blocking(move || consume(&runtime, &config, handler.as_ref(), &pulse, &tokio))
+        let pulse = pulse.clone();
+        tokio::task::spawn_blocking(move || consume(&runtime, &config, handler.as_ref(), &pulse))
     });
     let replayer = supervised::run(&replayer, &runtime.shutdown, || {
         tokio::spawn(replayer::run(runtime.clone(), handler.clone()))
@@ -61,16 +61,10 @@ pub async fn run<H: Handler>(runtime: Runtime, config: ConsumerConfig, handler: 
 }
 
 /// Is a member, over and over again, until shutdown.
-fn consume<H: Handler>(
-    runtime: &Runtime,
-    config: &ConsumerConfig,
-    handler: &H,
-    pulse: &Pulse,
-    tokio: &Handle,
-) {
+fn consume<H: Handler>(runtime: &Runtime, config: &ConsumerConfig, handler: &H, pulse: &Pulse) {
     let mut retry = Retry::forever(Duration::from_millis(100), Duration::from_secs(5));
     while !runtime.shutdown.is_cancelled() {
-        let joined = Member::join(runtime, config, handler, pulse, tokio);
+        let joined = Member::join(runtime, config, handler, pulse);
         let outcome = joined.and_then(|mut member| {
             let outcome = member.work(&mut retry);
             member.leave();
@@ -80,7 +74,7 @@ fn consume<H: Handler>(
             let delay = retry.next_delay();
             tracing::warn!(group = H::GROUP, %error, delay_ms = delay.as_millis(), "the member joins anew");
             let sleep = async { tokio::time::sleep(delay).await };
-            tokio.block_on(runtime.shutdown.run_until_cancelled(sleep));
+            Handle::current().block_on(runtime.shutdown.run_until_cancelled(sleep));
         }
     }
 }
@@ -89,7 +83,6 @@ struct Member<'a, H> {
     runtime: &'a Runtime,
     batches: Batches<'a, H>,
     pulse: &'a Pulse,
-    tokio: &'a Handle,
     consumer: BaseConsumer<Assignment>,
     batch_records_max: usize,
     watchdog: Watchdog,
@@ -127,7 +120,6 @@ impl<'a, H: Handler> Member<'a, H> {
         config: &ConsumerConfig,
         handler: &'a H,
         pulse: &'a Pulse,
-        tokio: &'a Handle,
     ) -> Result<Member<'a, H>, Anew> {
         let client = config.kafka.client_with([
             ("group.id", &config.kafka.full_name(H::GROUP)),
@@ -149,7 +141,7 @@ impl<'a, H: Handler> Member<'a, H> {
             group: H::GROUP,
             kafka: config.kafka.clone(),
             pool: runtime.journal.pool.clone(),
-            runtime: tokio.clone(),
+            runtime: Handle::current(),
             metrics: runtime.metrics.clone(),
             usage: runtime.metrics.kafka_usage.of(H::GROUP),
             state: std::sync::Mutex::new(State {
@@ -170,7 +162,6 @@ impl<'a, H: Handler> Member<'a, H> {
                 any_parked: false,
             },
             pulse,
-            tokio,
             consumer,
             batch_records_max: config.batch_records_max,
             watchdog: Watchdog::new(H::TOPICS, runtime.journal.partitions),
@@ -307,7 +298,7 @@ impl<'a, H: Handler> Member<'a, H> {
         let mut left = gathered.items.as_slice();
         loop {
             let attempts = Attempts { count: retry.attempts() + 1, first_at };
-            let outcome = self.tokio.block_on(self.batches.apply(&mut left, attempts));
+            let outcome = Handle::current().block_on(self.batches.apply(&mut left, attempts));
             match outcome {
                 Ok(()) => {
                     retry.succeeded();
@@ -397,15 +388,11 @@ impl<'a, H: Handler> Member<'a, H> {
             return;
         }
         self.told_kafka_at = Instant::now();
-        let mut offsets = TopicPartitionList::new();
         let kafka = &self.consumer.context().kafka;
-        self.assignment(|state| {
-            for ((topic, partition), owned) in &state.owned {
-                let name = kafka.full_name(topic);
-                let offset = Offset::Offset(owned.next_offset);
-                let _ = offsets.add_partition_offset(&name, i32::from(*partition), offset);
-            }
-        });
+        let offset = |((topic, partition), owned): (&Slot, &Owned)| {
+            ((kafka.full_name(topic), i32::from(*partition)), Offset::Offset(owned.next_offset))
+        };
+        let offsets: TopicPartitionList = self.assignment(|state| state.owned.iter().map(offset).collect());
         let _ = self.consumer.commit(&offsets, CommitMode::Async);
     }
 

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use ordermill_schemas::Topic;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
-use super::assignment::{Anew, Assignment, Owned, Slot, State};
-use super::offsets;
+use super::assignment::{Anew, Assignment, State};
+use super::offsets::{self, Owned, Slot};
 use super::unassigned::{Named, unassigned};
 use crate::kafka;
 use crate::label::Label;
