@@ -17,9 +17,9 @@ use crate::database;
 
 pub use check::{Check, Found, SHOWN_MAX};
 pub use dead_letters::dead_letters;
-pub use histories::{Histories, PAGE_EVENTS, Slice, count, slices};
+pub use histories::{Histories, PAGE_EVENTS, Slice, slices};
 pub use kafka::{AuditError, log_against_kafka};
-pub use log::{Applied, LoggedEvent, applied, hold_offsets, page, published, put_aside, sequences};
+pub use log::{Applied, LoggedEvent, applied, count, hold_offsets, page, published, put_aside, sequences};
 pub use report::Report;
 
 /// Begins a transaction that sees one moment of the whole database for as long as it lasts, and changes nothing.

@@ -2,8 +2,7 @@
 //!
 //! The database sorts on its disk, so who reads holds a page in memory, however long the log is.
 
-use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, FromRow as _, PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::log::LoggedEvent;
@@ -68,16 +67,6 @@ pub async fn slices(connection: &mut PgConnection, count: u32) -> Result<Vec<Sli
     ids.sort_unstable();
     let share = |number: u32| ids.get(ids.len() * number as usize / count.max(1) as usize).copied();
     Ok(Slice::between((1..count).filter_map(share)))
-}
-
-/// How many events the log has; without dead letters.
-///
-/// # Errors
-/// Where the database fails.
-pub async fn count(connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
-    let count =
-        sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM event_log WHERE topic NOT LIKE '%.dlt'"#);
-    Ok(count.fetch_one(connection).await?.unsigned_abs())
 }
 
 /// A cursor over histories: the events of one owner, then those of the next, each in the log's order. A transaction
@@ -158,7 +147,7 @@ impl Histories {
         // Not kept prepared: a later cursor of the name has a plan of its own.
         let fetch = format!("FETCH FORWARD {PAGE_EVENTS} FROM histories");
         let rows = sqlx::query(AssertSqlSafe(fetch)).persistent(false).fetch_all(connection).await?;
-        rows.iter().map(event_of).collect()
+        rows.iter().map(|row| Ok((row.try_get("owner")?, LoggedEvent::from_row(row)?))).collect()
     }
 
     /// Ends the reading, so that the transaction can begin another.
@@ -169,21 +158,6 @@ impl Histories {
         sqlx::query("CLOSE histories").persistent(false).execute(connection).await?;
         Ok(())
     }
-}
-
-fn event_of(row: &PgRow) -> Result<(Uuid, LoggedEvent), sqlx::Error> {
-    let at: jiff_sqlx::Timestamp = row.try_get("at")?;
-    let event = LoggedEvent {
-        position: row.try_get("position")?,
-        event_id: row.try_get("event_id")?,
-        topic: row.try_get("topic")?,
-        partition: row.try_get("partition")?,
-        event_type: row.try_get("type")?,
-        version: row.try_get("version")?,
-        at: at.to_jiff(),
-        data: row.try_get("data")?,
-    };
-    Ok((row.try_get("owner")?, event))
 }
 
 #[cfg(test)]

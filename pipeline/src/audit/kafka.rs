@@ -8,7 +8,6 @@ use sqlx::PgPool;
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::check::Check;
 use super::partition::{Comparison, Digest, Figures, Met, Row};
@@ -48,27 +47,18 @@ pub enum AuditError {
 /// # Errors
 /// [`AuditError`] where the database or Kafka does not answer.
 pub async fn log_against_kafka(pool: &PgPool, kafka: &KafkaConfig) -> Result<Check, AuditError> {
-    let (pool, kafka, runtime) = (pool.clone(), kafka.clone(), Handle::current());
+    let (pool, kafka) = (pool.clone(), kafka.clone());
     let broken_off = CancellationToken::new();
     let _ends_with_this_future = broken_off.clone().drop_guard();
     // The Kafka client blocks, so the comparison has a thread of its own.
-    let compare = move || Audit::begin(pool, &kafka, runtime, broken_off)?.run();
+    let compare = move || Audit::begin(pool, &kafka, broken_off)?.run();
     tokio::task::spawn_blocking(compare).await.unwrap_or(Err(AuditError::BrokenOff))
 }
 
-struct LogRow {
-    position: i64,
-    event_id: Uuid,
-    topic: String,
-    partition: i16,
-    digest: Vec<u8>,
-}
-
-/// The digests are made by the database: a payload may be as long as a record, and a page has many. They are made as
-/// [`records`] makes them.
-async fn page(pool: &PgPool, after: i64, upto: i64) -> Result<Vec<LogRow>, sqlx::Error> {
-    sqlx::query_as!(
-        LogRow,
+/// Rows with their topics and partitions. The digests are made by the database: a payload may be as long as a record, and a
+/// page has many. They are made as [`records`] makes them.
+async fn page(pool: &PgPool, after: i64, upto: i64) -> Result<Vec<(String, i16, Row)>, sqlx::Error> {
+    let rows = sqlx::query!(
         r#"SELECT position AS "position!", event_id AS "event_id!", topic AS "topic!", partition AS "partition!",
                sha256(convert_to(format(E'%s\n%s\n%s\n', type, version, octet_length(kafka_key)), 'UTF8')
                    || kafka_key || data) AS "digest!"
@@ -80,7 +70,13 @@ async fn page(pool: &PgPool, after: i64, upto: i64) -> Result<Vec<LogRow>, sqlx:
         PAGE_ROWS,
     )
     .fetch_all(pool)
-    .await
+    .await?;
+    let rows = rows.into_iter().map(|row| {
+        // SHA-256 has 32 bytes.
+        let digest = Digest::try_from(row.digest).unwrap_or_default();
+        (row.topic, row.partition, Row { position: row.position, event_id: row.event_id, digest })
+    });
+    Ok(rows.collect())
 }
 
 struct Partition {
@@ -90,10 +86,7 @@ struct Partition {
 
 struct Audit {
     pool: PgPool,
-    runtime: Handle,
-    era: i32,
-    after: i64,
-    upto: i64,
+    cursor: Cursor,
     partitions: BTreeMap<String, Vec<Partition>>,
     check: Check,
     broken_off: CancellationToken,
@@ -101,48 +94,28 @@ struct Audit {
 
 impl Audit {
     /// The cursor is read before the ends of the partitions, so all that it stands for lies before them.
-    fn begin(
-        pool: PgPool,
-        kafka: &KafkaConfig,
-        runtime: Handle,
-        broken_off: CancellationToken,
-    ) -> Result<Audit, AuditError> {
-        let cursor = runtime.block_on(Cursor::read(&pool))?.ok_or(CursorError::NotInstalled)?;
+    fn begin(pool: PgPool, kafka: &KafkaConfig, broken_off: CancellationToken) -> Result<Audit, AuditError> {
+        let cursor = Handle::current().block_on(Cursor::read(&pool))?.ok_or(CursorError::NotInstalled)?;
         let upto = Label { era: cursor.era, position: cursor.position };
         let ours = Topic::ALL.iter().map(|topic| topic.name().to_owned());
         let topics: BTreeSet<String> = ours.chain(cursor.topics().cloned()).collect();
-        let consumer = records::consumer(kafka)?;
-        let (mut bounds, mut comparisons) = (Vec::new(), Vec::new());
-        for topic in &topics {
-            for partition in 0..cursor.partitions {
-                if broken_off.is_cancelled() {
-                    return Err(AuditError::BrokenOff);
-                }
-                let found = records::bounds(&consumer, kafka.full_name(topic), i32::from(partition))?;
-                let place = format!("{topic}[{partition}]");
-                let after = cursor.published_after;
-                comparisons.push((topic, Comparison::new(place, after, upto, found.low > 0)));
-                bounds.push(found);
-            }
-        }
         let mut partitions: BTreeMap<String, Vec<Partition>> = BTreeMap::new();
-        for ((topic, comparison), records) in comparisons.into_iter().zip(records::open(&consumer, &bounds)?)
-        {
-            partitions.entry(topic.clone()).or_default().push(Partition { comparison, records });
+        for (topic, partition, records) in records::open(kafka, &topics, cursor.partitions, &broken_off)? {
+            let (place, after) = (format!("{topic}[{partition}]"), cursor.published_after);
+            let comparison = Comparison::new(place, after, upto, records.begins_late);
+            partitions.entry(topic).or_default().push(Partition { comparison, records });
         }
-        let check = Check::new("kafka");
-        let Cursor { era, position: upto, published_after: after, .. } = cursor;
-        Ok(Audit { pool, runtime, era, after, upto, partitions, check, broken_off })
+        Ok(Audit { pool, cursor, partitions, check: Check::new("kafka"), broken_off })
     }
 
     fn run(mut self) -> Result<Check, AuditError> {
-        let mut after = self.after;
+        let mut after = self.cursor.published_after;
         loop {
-            let rows = self.runtime.block_on(page(&self.pool, after, self.upto))?;
-            let Some(last) = rows.last() else { break };
+            let rows = Handle::current().block_on(page(&self.pool, after, self.cursor.position))?;
+            let Some((.., last)) = rows.last() else { break };
             after = last.position;
-            for row in rows {
-                self.row(&row)?;
+            for (topic, partition, row) in rows {
+                self.row(&topic, partition, row)?;
             }
         }
         for Partition { comparison, records } in self.partitions.values_mut().flatten() {
@@ -154,27 +127,24 @@ impl Audit {
         Ok(self.check)
     }
 
-    fn row(&mut self, row: &LogRow) -> Result<(), AuditError> {
+    fn row(&mut self, topic: &str, partition: i16, row: Row) -> Result<(), AuditError> {
         self.check.checked += 1;
-        let LogRow { position, event_id, topic, partition, digest } = row;
-        let number = usize::try_from(*partition).unwrap_or(usize::MAX);
+        let number = usize::try_from(partition).unwrap_or(usize::MAX);
         let Some(Partition { comparison, records }) =
             self.partitions.get_mut(topic).and_then(|partitions| partitions.get_mut(number))
         else {
+            let Row { position, event_id, .. } = row;
             self.check.violation(format!(
                 "log position {position}, event {event_id}: not in Kafka, where the relay knows no {topic}[{partition}]"
             ));
             return Ok(());
         };
-        // SHA-256 has 32 bytes.
-        let digest = Digest::try_from(digest.as_slice()).unwrap_or_default();
-        let row = Row { position: *position, event_id: *event_id, digest };
         comparison.row(row, &mut self.check, &mut || next(records, &self.broken_off))
     }
 
     /// No record can be younger than the log; if one is, the database is an older copy of the one that it is from.
     fn look_for_the_end(&mut self) -> Result<(), AuditError> {
-        let end = Label { era: self.era, position: self.runtime.block_on(log_end(&self.pool))? };
+        let end = Label { era: self.cursor.era, position: Handle::current().block_on(log_end(&self.pool))? };
         for Partition { comparison, .. } in self.partitions.values().flatten() {
             if comparison.last_label > end {
                 self.check.violation(format!(

@@ -11,17 +11,23 @@ use super::check::{Check, Found, SHOWN_MAX};
 use crate::log;
 use crate::words::Words;
 
+/// How many events the log has; without dead letters.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn count(connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
+    let count =
+        sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM event_log WHERE topic NOT LIKE '%.dlt'"#);
+    Ok(count.fetch_one(connection).await?.unsigned_abs())
+}
+
 /// Every aggregate's events on a topic are numbered from 1 without gap, and stand in the log in that order.
 ///
 /// # Errors
 /// Where the database fails.
 pub async fn sequences(connection: &mut PgConnection) -> Result<Check, sqlx::Error> {
     let mut check = Check::new("sequences");
-    let count =
-        sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM event_log WHERE topic NOT LIKE '%.dlt'"#)
-            .fetch_one(&mut *connection)
-            .await?;
-    check.checked = count.unsigned_abs();
+    check.checked = count(&mut *connection).await?;
     let found = sqlx::query_as!(
         Found,
         r#"SELECT format('%s of %s: log position %s has sequence %s, after %s at position %s',
@@ -45,7 +51,7 @@ pub async fn sequences(connection: &mut PgConnection) -> Result<Check, sqlx::Err
 }
 
 /// An event as it stands in the log.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, sqlx::FromRow)]
 pub struct LoggedEvent {
     /// Its place in the log.
     pub position: i64,
@@ -56,10 +62,12 @@ pub struct LoggedEvent {
     /// Its partition.
     pub partition: i16,
     /// Its type.
+    #[sqlx(rename = "type")]
     pub event_type: String,
     /// The version of its payload's schema.
     pub version: i16,
     /// When it happened.
+    #[sqlx(try_from = "jiff_sqlx::Timestamp")]
     pub at: Timestamp,
     /// Its payload.
     pub data: Vec<u8>,

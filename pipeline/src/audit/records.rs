@@ -1,5 +1,6 @@
 //! The records of all partitions, each partition read at its own pace.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use super::partition::{Digest, Met, Published};
 use crate::kafka::{self, KafkaConfig};
@@ -21,20 +23,8 @@ const RECORD_DEADLINE: Duration = Duration::from_secs(30);
 /// How long one look for a record lasts.
 const POLL: Duration = Duration::from_millis(100);
 
-/// A partition as it lay there when the reading began.
-#[derive(Clone, Debug)]
-pub(super) struct Bounds {
-    /// The topic's full name.
-    pub(super) topic: String,
-    pub(super) partition: i32,
-    /// The first offset that is still there.
-    pub(super) low: i64,
-    /// The offset after the last record.
-    pub(super) high: i64,
-}
-
 /// A consumer that belongs to no group and remembers nothing.
-pub(super) fn consumer(kafka: &KafkaConfig) -> Result<Arc<BaseConsumer>, KafkaError> {
+fn consumer(kafka: &KafkaConfig) -> Result<Arc<BaseConsumer>, KafkaError> {
     let settings = [
         ("enable.partition.eof", "true"),
         // A partition is fetched ahead of its reader by about this much, which bounds the memory. The size
@@ -49,36 +39,47 @@ pub(super) fn consumer(kafka: &KafkaConfig) -> Result<Arc<BaseConsumer>, KafkaEr
     Ok(Arc::new(kafka.reader("audit", settings)?))
 }
 
-/// What a partition holds now. A partition that does not exist holds nothing.
-pub(super) fn bounds(consumer: &BaseConsumer, topic: String, partition: i32) -> Result<Bounds, KafkaError> {
-    let (low, high) = kafka::bounds(consumer, &topic, partition, BOUNDS_DEADLINE)?;
-    Ok(Bounds { topic, partition, low, high })
-}
-
-/// The records of one partition.
+/// The records of one partition as it lay there when the reading began.
 pub(super) struct Records {
+    /// Kafka has thrown away the partition's beginning.
+    pub(super) begins_late: bool,
     consumer: Arc<BaseConsumer>,
     /// None where the partition holds nothing.
     queue: Option<PartitionQueue<DefaultConsumerContext>>,
+    /// The offset after the last record that there was when the reading began.
     high: i64,
     at_end: bool,
 }
 
-/// Begins to read every partition at its low bound.
-pub(super) fn open(consumer: &Arc<BaseConsumer>, all: &[Bounds]) -> Result<Vec<Records>, KafkaError> {
-    let mut assignment = TopicPartitionList::new();
-    let mut records = Vec::with_capacity(all.len());
-    for Bounds { topic, partition, low, high } in all {
-        let has_records = high > low;
-        if has_records {
-            assignment.add_partition_offset(topic, *partition, Offset::Offset(*low))?;
+/// Begins to read the partitions of all topics, each at its first record, unless it is broken off. A partition that does not
+/// exist holds nothing.
+pub(super) fn open(
+    kafka: &KafkaConfig,
+    topics: &BTreeSet<String>,
+    partitions: i16,
+    broken_off: &CancellationToken,
+) -> Result<Vec<(String, i32, Records)>, KafkaError> {
+    let consumer = consumer(kafka)?;
+    let (mut assignment, mut all) = (TopicPartitionList::new(), Vec::new());
+    for (topic, partition) in
+        topics.iter().flat_map(|topic| (0..i32::from(partitions)).map(move |p| (topic, p)))
+    {
+        if broken_off.is_cancelled() {
+            return Err(KafkaError::Canceled);
         }
-        // Before the assignment: nothing that is fetched may go into the common queue.
-        let queue = has_records.then(|| consumer.split_partition_queue(topic, *partition)).flatten();
-        records.push(Records { consumer: Arc::clone(consumer), queue, high: *high, at_end: !has_records });
+        let name = kafka.full_name(topic);
+        let (low, high) = kafka::bounds(&consumer, &name, partition, BOUNDS_DEADLINE)?;
+        let mut queue = None;
+        if high > low {
+            assignment.add_partition_offset(&name, partition, Offset::Offset(low))?;
+            // Before the assignment: nothing that is fetched may go into the common queue.
+            queue = consumer.split_partition_queue(&name, partition);
+        }
+        let (consumer, begins_late) = (Arc::clone(&consumer), low > 0);
+        all.push((topic.clone(), partition, Records { begins_late, consumer, queue, high, at_end: false }));
     }
     consumer.assign(&assignment)?;
-    Ok(records)
+    Ok(all)
 }
 
 impl Records {
