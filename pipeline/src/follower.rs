@@ -53,13 +53,9 @@ pub trait Follower: Send + Sync + 'static {
     fn complete_until(&self, moment: Instant);
 }
 
-/// What the thread that reads says.
-enum Read {
-    /// It is at the end of every partition, and what comes from now on will be told.
-    Begun,
-    Record(Box<Record>),
-    Failed(String),
-}
+/// What the thread that reads says: a record, or, once, that it is at the end of every partition, and what comes from now on
+/// will be told.
+type Read = Result<Option<Box<Record>>, KafkaError>;
 
 /// Follows until shutdown. Never gives up.
 pub async fn run<F: Follower>(
@@ -107,24 +103,6 @@ struct Awaited {
     since: Instant,
 }
 
-/// How far log and relay were at one moment.
-struct Progress {
-    era: i32,
-    /// The highest position that was committed.
-    log_end: i64,
-    /// Everything up to here was acknowledged by Kafka.
-    position: i64,
-    /// The last position of that in each partition of the topic; empty where nothing was published to it.
-    tails: Vec<i64>,
-}
-
-impl Progress {
-    fn of(cursor: &Cursor, topic: Topic) -> Progress {
-        let Cursor { era, log_end, position, .. } = *cursor;
-        Progress { era, log_end, position, tails: cursor.tails_of(topic.name()) }
-    }
-}
-
 impl<'a, F: Follower> Following<'a, F> {
     fn new(follower: &'a F, partitions: i16) -> Following<'a, F> {
         let seen = vec![0; usize::from(partitions.unsigned_abs())];
@@ -139,12 +117,12 @@ impl<'a, F: Follower> Following<'a, F> {
         loop {
             let outcome = tokio::select! {
                 read = reads.recv() => match read {
-                    Some(Read::Begun) => {
+                    Some(Ok(None)) => {
                         is_reading = true;
                         Ok(())
                     }
-                    Some(Read::Record(record)) => self.take(&record),
-                    Some(Read::Failed(failure)) => Err(failure),
+                    Some(Ok(Some(record))) => self.take(&record),
+                    Some(Err(failure)) => Err(failure.to_string()),
                     None => Err("the thread that reads has ended".to_owned()),
                 },
                 _ = ticks.tick(), if is_reading => self.look(pool).await,
@@ -159,7 +137,7 @@ impl<'a, F: Follower> Following<'a, F> {
     async fn look(&mut self, pool: &PgPool) -> Result<(), String> {
         let now = Instant::now();
         match Cursor::read(pool).await {
-            Ok(Some(cursor)) => self.looked(now, Progress::of(&cursor, F::TOPIC)),
+            Ok(Some(cursor)) => self.looked(now, cursor),
             unknown => {
                 tracing::debug!(?unknown, "cannot see how far the relay is");
                 Ok(())
@@ -167,24 +145,24 @@ impl<'a, F: Follower> Following<'a, F> {
         }
     }
 
-    fn looked(&mut self, now: Instant, progress: Progress) -> Result<(), String> {
+    fn looked(&mut self, now: Instant, cursor: Cursor) -> Result<(), String> {
         // A log that has another era, or has become shorter, is another log: what was told of the former may be wrong.
-        if self.log.is_some_and(|(era, end)| era != progress.era || end > progress.log_end) {
+        if self.log.is_some_and(|(era, end)| era != cursor.era || end > cursor.log_end) {
             return Err("the log is not the one that was followed".to_owned());
         }
-        self.log = Some((progress.era, progress.log_end));
+        self.log = Some((cursor.era, cursor.log_end));
         if self.looks.len() < LOOKS_MAX {
-            self.looks.push_back((now, progress.log_end));
+            self.looks.push_back((now, cursor.log_end));
         }
         let mut published = None;
         while let Some((moment, log_end)) = self.looks.front().copied()
-            && log_end <= progress.position
+            && log_end <= cursor.position
         {
             published = Some(moment);
             self.looks.pop_front();
         }
         let Some(moment) = published else { return Ok(()) };
-        let mut tails = progress.tails;
+        let mut tails = cursor.tails_of(F::TOPIC.name());
         tails.resize(self.seen.len(), 0);
         if self.begun.is_none() {
             // Everything that was published before the first look, and may so have been missed, was committed before it.
@@ -250,7 +228,7 @@ fn read(kafka: KafkaConfig, topic: Topic, partitions: i16) -> mpsc::Receiver<Rea
     let (reads, receiver) = mpsc::channel(QUEUE_MAX);
     std::thread::spawn(move || {
         if let Err(failure) = read_into(&reads, &kafka, topic, partitions) {
-            let _ = reads.blocking_send(Read::Failed(failure.to_string()));
+            let _ = reads.blocking_send(Err(failure));
         }
     });
     receiver
@@ -271,13 +249,13 @@ fn read_into(
         ends.add_partition_offset(&name, partition, Offset::Offset(high))?;
     }
     consumer.assign(&ends)?;
-    let mut is_open = reads.blocking_send(Read::Begun).is_ok();
+    let mut is_open = reads.blocking_send(Ok(None)).is_ok();
     while is_open && !reads.is_closed() {
         match consumer.poll(POLL) {
             None => {}
             Some(Ok(message)) => {
                 let record = Record::copy(&message, topic.name());
-                is_open = reads.blocking_send(Read::Record(Box::new(record))).is_ok();
+                is_open = reads.blocking_send(Ok(Some(Box::new(record)))).is_ok();
             }
             Some(Err(error)) => match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
@@ -318,8 +296,8 @@ mod tests {
         }
     }
 
-    fn progress(log_end: i64, position: i64, tails: &[i64]) -> Progress {
-        Progress { era: 1, log_end, position, tails: tails.to_vec() }
+    fn progress(log_end: i64, position: i64, tails: &[i64]) -> Cursor {
+        Cursor::with_tails(log_end, position, Told::TOPIC.name(), tails)
     }
 
     #[test]
@@ -371,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_log_of_another_era_or_one_that_has_become_shorter_is_followed_anew() {
-        for other in [Progress { era: 2, ..progress(7, 7, &[7]) }, progress(6, 6, &[6])] {
+        for other in [Cursor { era: 2, ..progress(7, 7, &[7]) }, progress(6, 6, &[6])] {
             let told = Told::default();
             let mut following = Following::new(&told, 1);
             following.looked(Instant::now(), progress(7, 7, &[7])).unwrap();

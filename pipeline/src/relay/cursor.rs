@@ -74,21 +74,21 @@ pub(crate) struct Cursor {
     pub(crate) era: i32,
     pub(crate) partitions: i16,
     /// Counts leaders.
-    pub(super) epoch: i64,
+    pub(crate) epoch: i64,
     /// The instance that leads; none where no lease is running.
-    pub(super) leader: Option<String>,
+    pub(crate) leader: Option<String>,
     /// Everything up to here was acknowledged by Kafka.
     pub(crate) position: i64,
     /// Of that, what was published last.
-    pub(super) tails: Json<Tails>,
+    pub(crate) tails: Json<Tails>,
     /// Nothing up to here has been published in this era.
     pub(crate) published_after: i64,
     /// Where the log ended when the era began.
-    pub(super) era_after: i64,
+    pub(crate) era_after: i64,
     /// An adoption was begun and not finished.
-    pub(super) adopting: bool,
+    pub(crate) adopting: bool,
     /// Everything above is asked to be published again.
-    pub(super) repeat_after: Option<i64>,
+    pub(crate) repeat_after: Option<i64>,
     /// The highest position that was committed.
     pub(crate) log_end: i64,
 }
@@ -115,6 +115,24 @@ impl Cursor {
     /// The last position published to each partition of a topic; empty where nothing was published to it.
     pub(crate) fn tails_of(&self, topic: &str) -> Vec<i64> {
         self.tails.0.0.get(topic).cloned().unwrap_or_default()
+    }
+
+    /// A cursor of era 1 at that position, which a topic's tails lead up to.
+    #[cfg(test)]
+    pub(crate) fn with_tails(log_end: i64, position: i64, topic: &str, tails: &[i64]) -> Cursor {
+        Cursor {
+            era: 1,
+            partitions: 1,
+            epoch: 1,
+            leader: None,
+            position,
+            tails: Json(Tails([(topic.to_owned(), tails.to_vec())].into())),
+            published_after: 0,
+            era_after: 0,
+            adopting: false,
+            repeat_after: None,
+            log_end,
+        }
     }
 
     /// The topics that something was published to.

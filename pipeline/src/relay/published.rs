@@ -10,7 +10,7 @@ use crate::label::Label;
 /// The last position published to each partition, by topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct Tails(pub(super) BTreeMap<String, Vec<i64>>);
+pub(crate) struct Tails(pub(super) BTreeMap<String, Vec<i64>>);
 
 impl Tails {
     /// Puts `position` at the end of a partition and answers what stood there; 0 for nothing.
