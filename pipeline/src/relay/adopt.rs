@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ordermill_schemas::Topic;
-use rdkafka::error::KafkaError;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use thiserror::Error;
@@ -42,7 +41,10 @@ pub enum AdoptError {
     /// The database or the log is not as it should be.
     #[error(transparent)]
     Relay(#[from] RelayError),
-    /// The topics could not be made anew.
+    /// The database failed.
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// Kafka does not answer, or the topics could not be made anew.
     #[error(transparent)]
     Topics(#[from] TopicsError),
     /// There is no reason to.
@@ -71,18 +73,6 @@ pub enum AdoptError {
         /// The lowest that is new.
         least: i32,
     },
-}
-
-impl From<sqlx::Error> for AdoptError {
-    fn from(error: sqlx::Error) -> AdoptError {
-        AdoptError::Relay(error.into())
-    }
-}
-
-impl From<KafkaError> for AdoptError {
-    fn from(error: KafkaError) -> AdoptError {
-        AdoptError::Topics(error.into())
-    }
 }
 
 /// What is found before an adoption, and what it will do.
@@ -120,35 +110,22 @@ impl Adoption {
         let known = topics::names(groups).into_iter();
         let names: BTreeSet<String> =
             known.chain(ends.0.keys().cloned()).chain(cursor.topics().cloned()).collect();
-        let found = tails::look(kafka, names.into_iter().collect(), cursor.partitions).await?;
+        let found = tails::look(kafka, names.into_iter().collect(), cursor.partitions).await;
+        let found = found.map_err(TopicsError::from)?;
         let mut topics = BTreeMap::new();
         for tail in &found {
             *topics.entry(tail.topic.clone()).or_insert(0) += tail.records;
         }
         let reason = reason(pool, &cursor, &found).await?;
-        let log_end = ends.0.values().flatten().copied().max().unwrap_or(0);
-        let mut adoption = Adoption {
-            reason,
-            former_era: cursor.era,
-            era: cursor.era,
-            log_end,
-            after: needed_after(pool, groups, &cursor).await?,
-            topics,
-            cursor,
-        };
-        if adoption.reason == Some(Reason::Unfinished) {
-            adoption.go_on();
+        let (former_era, era, after, log_end) = if reason == Some(Reason::Unfinished) {
+            // The era has begun already; only the topics are left to do.
+            (cursor.era - 1, cursor.era, cursor.published_after, cursor.era_after)
         } else {
-            adoption.era = next_era(pool, &found, era).await?;
-        }
-        Ok(adoption)
-    }
-
-    /// The era has begun already; only the topics are left to do.
-    fn go_on(&mut self) {
-        let Cursor { era, published_after, era_after, .. } = self.cursor;
-        (self.former_era, self.era) = (era - 1, era);
-        (self.after, self.log_end) = (published_after, era_after);
+            let log_end = ends.0.values().flatten().copied().max().unwrap_or(0);
+            let after = needed_after(pool, groups, &cursor).await?;
+            (cursor.era, next_era(pool, &found, era).await?, after, log_end)
+        };
+        Ok(Adoption { reason, former_era, era, log_end, after, topics, cursor })
     }
 
     /// The topics that hold records, with their numbers; `None` where there is none.

@@ -179,7 +179,10 @@ impl Publisher {
             .headers(self.headers(row, &topic, previous)?);
         loop {
             match self.producer.send_result(record) {
-                Ok(delivery) => return Ok(sent.push_back((topic, delivery))),
+                Ok(delivery) => {
+                    sent.push_back((topic, delivery));
+                    return Ok(());
+                }
                 Err((error, refused)) => {
                     // Where the queue is full, it waits for room and sends the same record, so that none overtakes it.
                     let is_full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
