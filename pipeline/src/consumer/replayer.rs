@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use tracing::Level;
 use uuid::Uuid;
 
@@ -137,7 +136,9 @@ impl<H: Handler> Replayer<'_, H> {
             waiting.iter().zip(outcomes).find_map(|(letter, outcome)| Some((letter, outcome.err()?)));
         if let Some((letter, (code, error))) = failed {
             self.log_failure(letter, code, &error);
-            let entry = letter_entry::<H>(letter, code, &error, work.now);
+            let (first_failed_at, last_failed_at) = (work.now, work.now);
+            let rejection = Rejection { code, error, attempts: 1, first_failed_at, last_failed_at };
+            let entry = aside::entry(letter.dead_letter_id, H::GROUP, &letter.record, &rejection);
             let told = Writes { entries: vec![entry], ..Writes::default() };
             let mut statement = Statement::default();
             self.runtime.journal.add(&mut statement, &told, work.now)?;
@@ -153,11 +154,7 @@ impl<H: Handler> Replayer<'_, H> {
         let (mut work, attempts) = self.begin().await?;
         let Some(task) = work.next_task(LETTERS_MAX).await? else { return Ok(false) };
         let letters = work.lock(&task.dead_letter_ids).await?;
-        let (decisions, appended) = if task.dry_run {
-            (foresee(&mut work, &attempts, &task, letters).await?, Vec::new())
-        } else {
-            decide(&mut work, &attempts, &task, letters).await?
-        };
+        let (decisions, appended) = decide(&mut work, &attempts, &task, letters).await?;
         work.decide(&task, &decisions).await?;
         work.transaction.commit().await?;
         self.has_rate = task.has_rate;
@@ -192,8 +189,7 @@ impl<H: Handler> Replayer<'_, H> {
     }
 }
 
-/// Applies letters, and says what came of each. What waits behind a letter that is being tried or released is left for
-/// later.
+/// Applies letters, and says what came of each; or, for a dry run, what would come of it, and nothing is written.
 async fn decide<H: Handler>(
     work: &mut Work,
     attempts: &Attempter<'_, H>,
@@ -201,33 +197,28 @@ async fn decide<H: Handler>(
     letters: Vec<Letter>,
 ) -> Result<(Vec<Decision>, Vec<Entry>), JournalError> {
     let Sifted { mut decisions, tried, waiting } = sift(task, letters);
-    let is_left = |letter: &&Letter| !is_among(&tried, letter.waits_for);
-    decisions.extend(waiting.iter().filter(is_left).map(|letter| of(letter, Verdict::Waiting, None)));
-    let (outcomes, entries) = attempts.attempt(&mut work.transaction, records(&tried), false).await?;
-    let applied = work.settle(&tried, &outcomes, Some(task.replay_id)).await?;
-    work.release(&applied).await?;
+    let (outcomes, entries) = if task.dry_run {
+        for letter in &waiting {
+            // It would be released by its key's letter, if the replay has that, too, and everything before it can be applied.
+            let upto = work.up_to(task, letter).await?;
+            let mut outcomes = attempts.foresee(&mut work.transaction, records(&upto)).await?;
+            let own = outcomes.pop().filter(|_| outcomes.iter().all(Result::is_ok));
+            decisions
+                .push(own.map_or_else(|| of(letter, Verdict::Waiting, None), |own| verdict((letter, own))));
+        }
+        (attempts.foresee(&mut work.transaction, records(&tried)).await?, Vec::new())
+    } else {
+        // What waits behind a letter that is being tried or released is left for later.
+        let is_tried = |id: Uuid| tried.iter().any(|letter| letter.dead_letter_id == id);
+        let is_left = |letter: &&Letter| !letter.waits_for.is_some_and(is_tried);
+        decisions.extend(waiting.iter().filter(is_left).map(|letter| of(letter, Verdict::Waiting, None)));
+        let (outcomes, entries) = attempts.attempt(&mut work.transaction, records(&tried), false).await?;
+        let applied = work.settle(&tried, &outcomes, Some(task.replay_id)).await?;
+        work.release(&applied).await?;
+        (outcomes, entries)
+    };
     decisions.extend(tried.iter().zip(outcomes).map(verdict));
     Ok((decisions, entries))
-}
-
-/// What would come of letters. Nothing is written.
-async fn foresee<H: Handler>(
-    work: &mut Work,
-    attempts: &Attempter<'_, H>,
-    task: &Task,
-    letters: Vec<Letter>,
-) -> Result<Vec<Decision>, JournalError> {
-    let Sifted { mut decisions, tried, waiting } = sift(task, letters);
-    for letter in &waiting {
-        // It would be released by its key's letter, if the replay has that, too, and everything before it can be applied.
-        let upto = work.up_to(task, letter).await?;
-        let mut outcomes = attempts.foresee(&mut work.transaction, records(&upto)).await?;
-        let own = outcomes.pop().filter(|_| outcomes.iter().all(Result::is_ok));
-        decisions.push(own.map_or_else(|| of(letter, Verdict::Waiting, None), |own| verdict((letter, own))));
-    }
-    let outcomes = attempts.foresee(&mut work.transaction, records(&tried)).await?;
-    decisions.extend(tried.iter().zip(outcomes).map(verdict));
-    Ok(decisions)
 }
 
 /// Letters by what is to be done with them.
@@ -270,15 +261,4 @@ fn verdict((letter, attempt): (&Letter, Attempt)) -> Decision {
 
 fn records(letters: &[Letter]) -> impl Iterator<Item = &Record> {
     letters.iter().map(|letter| &letter.record)
-}
-
-fn is_among(letters: &[Letter], dead_letter_id: Option<Uuid>) -> bool {
-    dead_letter_id.is_some_and(|id| letters.iter().any(|letter| letter.dead_letter_id == id))
-}
-
-/// What the dead-letter topic is told of a message that waited and has failed now.
-fn letter_entry<H: Handler>(letter: &Letter, code: Code, error: &str, now: Timestamp) -> Entry {
-    let rejection =
-        Rejection { code, error: error.to_owned(), attempts: 1, first_failed_at: now, last_failed_at: now };
-    aside::entry(letter.dead_letter_id, H::GROUP, &letter.record, &rejection)
 }
