@@ -27,7 +27,7 @@ pub enum Next {
 /// # Errors
 /// Where the URL is malformed or the server does not answer.
 pub async fn connect(url: &str, name: &str, connections_max: u32) -> Result<PgPool, sqlx::Error> {
-    open(connect_options(url, name)?, connections_max).await
+    open(url, name, connections_max, &[]).await
 }
 
 /// Opens a pool for a service, whose statements all go by keys.
@@ -39,26 +39,28 @@ pub async fn connect(url: &str, name: &str, connections_max: u32) -> Result<PgPo
 /// # Errors
 /// As [`connect`].
 pub async fn connect_service(url: &str, name: &str, connections_max: u32) -> Result<PgPool, sqlx::Error> {
-    let options = connect_options(url, name)?.options([
+    let planning = [
         ("plan_cache_mode", "force_generic_plan"),
         ("enable_seqscan", "off"),
         ("enable_bitmapscan", "off"),
         ("enable_hashjoin", "off"),
         ("enable_mergejoin", "off"),
-    ]);
-    open(options, connections_max).await
+    ];
+    open(url, name, connections_max, &planning).await
 }
 
-fn connect_options(url: &str, name: &str) -> Result<PgConnectOptions, sqlx::Error> {
+async fn open(
+    url: &str,
+    name: &str,
+    connections_max: u32,
+    settings: &[(&str, &str)],
+) -> Result<PgPool, sqlx::Error> {
     let options = PgConnectOptions::from_str(url)?.application_name(name);
-    Ok(options.options([("idle_in_transaction_session_timeout", "30s"), ("jit", "off")]))
-}
-
-async fn open(options: PgConnectOptions, connections_max: u32) -> Result<PgPool, sqlx::Error> {
+    let ours = [("idle_in_transaction_session_timeout", "30s"), ("jit", "off")];
     PgPoolOptions::new()
         .max_connections(connections_max)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        .connect_with(options)
+        .connect_with(options.options(ours).options(settings.iter().copied()))
         .await
 }
 

@@ -114,7 +114,7 @@ pub(crate) async fn ensure_named(
     }
     let expected = usize::from(partitions.unsigned_abs());
     // A topic that was just made can be unknown for a moment.
-    match wait(kafka, &names, |found| found != 0, move |found| found == expected).await? {
+    match wait(kafka, &names, expected).await? {
         Some((topic, found)) => Err(TopicsError::PartitionCount { topic, found, expected: partitions }),
         None => Ok(names),
     }
@@ -132,8 +132,7 @@ pub(crate) async fn delete(kafka: &KafkaConfig, names: &[String]) -> Result<(), 
             Err((topic, code)) => return Err(TopicsError::NotDeleted { topic, code }),
         }
     }
-    let is_gone = |found| found == 0;
-    match wait(kafka, &names, is_gone, is_gone).await? {
+    match wait(kafka, &names, 0).await? {
         Some((topic, _)) => Err(TopicsError::NotDeleted { topic, code: RDKafkaErrorCode::OperationTimedOut }),
         None => Ok(()),
     }
@@ -143,13 +142,12 @@ fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(BROKER_TIMEOUT)).operation_timeout(Some(BROKER_TIMEOUT))
 }
 
-/// Waits, for each topic for a while, until its number of partitions is settled. Answers the first topic of which it is
-/// not as it should be, and the number.
+/// Waits, for each topic for a while, until it is there, or gone where no partitions are expected. Answers the first topic
+/// that does not have the expected number, and the number that it has.
 async fn wait(
     kafka: &KafkaConfig,
     names: &[String],
-    is_settled: impl Fn(usize) -> bool + Send + 'static,
-    is_right: impl Fn(usize) -> bool + Send + 'static,
+    expected: usize,
 ) -> Result<Option<(String, usize)>, KafkaError> {
     let (client, names) = (kafka.client(), names.to_vec());
     let look = move || {
@@ -157,11 +155,11 @@ async fn wait(
         for topic in names {
             let started = Instant::now();
             let mut found = partitions_of(&consumer, &topic)?;
-            while !is_settled(found) && started.elapsed() < BROKER_TIMEOUT {
+            while (found == 0) != (expected == 0) && started.elapsed() < BROKER_TIMEOUT {
                 std::thread::sleep(LOOK_AGAIN_AFTER);
                 found = partitions_of(&consumer, &topic)?;
             }
-            if !is_right(found) {
+            if found != expected {
                 return Ok(Some((topic, found)));
             }
         }

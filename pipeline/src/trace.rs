@@ -3,25 +3,27 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A `traceparent` of version 00.
+/// A `traceparent` of version 00, as the log keeps it: 16 bytes of the trace's id, 8 of the span's, and the flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TraceContext {
-    trace_id: u128,
-    span_id: u64,
-    flags: u8,
-}
+pub struct TraceContext([u8; TraceContext::BYTES]);
 
 impl TraceContext {
+    /// How many bytes the log keeps of one.
+    pub(crate) const BYTES: usize = 25;
+
     /// A new trace, sampled.
     #[must_use]
     pub fn new_root() -> TraceContext {
-        TraceContext { trace_id: rand::random_range(1..=u128::MAX), span_id: new_span_id(), flags: 1 }
+        let mut bytes = [1; TraceContext::BYTES];
+        bytes[..16].copy_from_slice(&rand::random_range(1..=u128::MAX).to_be_bytes());
+        TraceContext(bytes).child()
     }
 
     /// A new span of the same trace.
     #[must_use]
-    pub fn child(self) -> TraceContext {
-        TraceContext { span_id: new_span_id(), ..self }
+    pub fn child(mut self) -> TraceContext {
+        self.0[16..24].copy_from_slice(&rand::random_range(1..=u64::MAX).to_be_bytes());
+        self
     }
 
     /// A new span of the trace that `header` names, or a new trace where it names none.
@@ -30,44 +32,29 @@ impl TraceContext {
         header.and_then(|header| header.parse().ok()).map_or_else(TraceContext::new_root, TraceContext::child)
     }
 
-    /// How many bytes the log keeps of one.
-    pub(crate) const BYTES: usize = 25;
-
-    /// As the log keeps it: trace id, span id, flags.
+    /// As the log keeps it.
     #[must_use]
     pub(crate) fn to_bytes(self) -> [u8; TraceContext::BYTES] {
-        let mut bytes = [0; TraceContext::BYTES];
-        bytes[..16].copy_from_slice(&self.trace_id.to_be_bytes());
-        bytes[16..24].copy_from_slice(&self.span_id.to_be_bytes());
-        bytes[24] = self.flags;
-        bytes
+        self.0
     }
 
     /// What [`TraceContext::to_bytes`] has made; `None` where it has not.
     #[must_use]
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<TraceContext> {
-        let bytes: &[u8; TraceContext::BYTES] = bytes.try_into().ok()?;
-        Some(TraceContext {
-            trace_id: u128::from_be_bytes(bytes[..16].try_into().ok()?),
-            span_id: u64::from_be_bytes(bytes[16..24].try_into().ok()?),
-            flags: bytes[24],
-        })
+        bytes.try_into().ok().map(TraceContext)
     }
 
     /// The trace's id as 32 hexadecimal digits, as logs show it.
     #[must_use]
     pub fn trace_id(self) -> String {
-        format!("{:032x}", self.trace_id)
+        hex::encode(&self.0[..16])
     }
-}
-
-fn new_span_id() -> u64 {
-    rand::random_range(1..=u64::MAX)
 }
 
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, self.flags)
+        let [trace_id, span_id, flags] = [&self.0[..16], &self.0[16..24], &self.0[24..]].map(hex::encode);
+        write!(f, "00-{trace_id}-{span_id}-{flags}")
     }
 }
 
@@ -79,15 +66,11 @@ impl FromStr for TraceContext {
     type Err = NotATraceContext;
 
     fn from_str(text: &str) -> Result<TraceContext, NotATraceContext> {
-        let parts: Vec<&str> = text.split('-').collect();
-        let ["00", trace_id, span_id, flags] = parts[..] else { return Err(NotATraceContext) };
-        let context = TraceContext {
-            trace_id: u128::from_str_radix(trace_id, 16).map_err(|_| NotATraceContext)?,
-            span_id: u64::from_str_radix(span_id, 16).map_err(|_| NotATraceContext)?,
-            flags: u8::from_str_radix(flags, 16).map_err(|_| NotATraceContext)?,
-        };
-        // Capitals, signs and other lengths are not those of the format.
-        let is_valid = context.trace_id != 0 && context.span_id != 0 && context.to_string() == text;
+        let bytes = hex::decode(text.replace('-', "")).map_err(|_| NotATraceContext)?;
+        let context = bytes.get(1..).and_then(TraceContext::from_bytes).ok_or(NotATraceContext)?;
+        // Other versions, capitals and hyphens at other places are not those of the format.
+        let is_valid =
+            context.0[..16] != [0; 16] && context.0[16..24] != [0; 8] && context.to_string() == text;
         is_valid.then_some(context).ok_or(NotATraceContext)
     }
 }

@@ -48,35 +48,21 @@ fn part_of(assignment: &[u8]) -> Option<Vec<Named>> {
     if assignment.is_empty() {
         return Some(part);
     }
-    let mut rest = Bytes(assignment);
-    let _version = rest.int16()?;
-    for _ in 0..rest.int32()? {
-        let length = usize::try_from(rest.int16()?).ok()?;
-        let topic = String::from_utf8(rest.take(length)?.to_vec()).ok()?;
-        for _ in 0..rest.int32()? {
-            part.push((topic.clone(), rest.int32()?));
+    let mut rest = assignment;
+    let _version = i16::from_be_bytes(take(&mut rest)?);
+    for _ in 0..i32::from_be_bytes(take(&mut rest)?) {
+        let length = usize::try_from(i16::from_be_bytes(take(&mut rest)?)).ok()?;
+        let topic = String::from_utf8(rest.split_off(..length)?.to_vec()).ok()?;
+        for _ in 0..i32::from_be_bytes(take(&mut rest)?) {
+            part.push((topic.clone(), i32::from_be_bytes(take(&mut rest)?)));
         }
     }
     Some(part)
 }
 
-/// What is left to be read, in the byte order of the network.
-struct Bytes<'a>(&'a [u8]);
-
-impl<'a> Bytes<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn int16(&mut self) -> Option<i16> {
-        Some(i16::from_be_bytes(self.take(2)?.try_into().ok()?))
-    }
-
-    fn int32(&mut self) -> Option<i32> {
-        Some(i32::from_be_bytes(self.take(4)?.try_into().ok()?))
-    }
+/// The next bytes of what is left to be read.
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    rest.split_off(..N)?.try_into().ok()
 }
 
 #[cfg(test)]
