@@ -1,6 +1,6 @@
 //! Every event of Ordermill, declared once.
 //!
-//! An event type is a struct and one line in its noun's file. From those two come its Kafka topic and
+//! An event type is one declaration in its noun's file. From it come its struct, its Kafka topic and
 //! key, its place in an aggregate's history, its JSON Schema, and the public documents. The JSON files
 //! and `docs/EVENTS.md` are written by the program `generate` of this crate and are never edited.
 //!
@@ -26,14 +26,28 @@ macro_rules! capabilities {
     };
 }
 
-/// Declares the events of a noun: the topic's description, then a line for each type with its name, version and struct, the
-/// payload's field that is the Kafka key, `of` the field that names the order, `in` the field that names the aggregate where it
-/// is not the key.
+/// Declares the events of a noun: the topic's description, then each type with its name, version, struct, the field that is the
+/// Kafka key, `of` the field that names the order, `in` the field that names the aggregate where it is not the key, and the payload.
 macro_rules! events {
-    (@ ($d:tt) $($events:tt)+) => {
+    (@ ($d:tt) $(#![$topic:meta])+ $(
+        $(#[$doc:meta])+
+        $name:literal v $version:literal $Type:ident
+            key $key:ident $(of $order:ident)? $(in $aggregate:ident)? { $($fields:tt)+ }
+    )+) => {
+        $(
+            $(#[$doc])+
+            #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+            pub struct $Type { $($fields)+ }
+        )+
+
         /// Hands the events on to the macro that collects them.
         macro_rules! declared {
-            ($d next:ident $d($d passed:tt)*) => { $d next! { { $($events)+ } $d($d passed)* } };
+            ($d next:ident $d($d passed:tt)*) => {
+                $d next! {
+                    { $(#[$topic])+ $($name v $version $Type key $key $(of $order)? $(in $aggregate)?;)+ }
+                    $d($d passed)*
+                }
+            };
         }
         pub(crate) use declared;
     };

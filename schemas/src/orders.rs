@@ -8,26 +8,6 @@ use uuid::Uuid;
 use crate::Money;
 use crate::stock::StockLine;
 
-events! {
-    /// What the saga of an order decided, keyed by order id.
-    "order.placed" v 1 OrderPlaced key order_id of order_id;
-    "order.payment_due" v 1 OrderPaymentDue key order_id of order_id;
-    "order.confirmed" v 1 OrderConfirmed key order_id of order_id;
-    "order.rejecting" v 1 OrderRejecting key order_id of order_id;
-    "order.rejected" v 1 OrderRejected key order_id of order_id;
-    "order.cancelling" v 1 OrderCancelling key order_id of order_id;
-    "order.cancelled" v 1 OrderCancelled key order_id of order_id;
-    "order.modifying" v 1 OrderModifying key order_id of order_id;
-    "order.modification_applying" v 1 OrderModificationApplying key order_id of order_id;
-    "order.modification_refusing" v 1 OrderModificationRefusing key order_id of order_id;
-    "order.modified" v 1 OrderModified key order_id of order_id;
-    "order.modification_refused" v 1 OrderModificationRefused key order_id of order_id;
-    "order.partially_shipped" v 1 OrderPartiallyShipped key order_id of order_id;
-    "order.shipped" v 1 OrderShipped key order_id of order_id;
-    "order.shipment_delivered" v 1 OrderShipmentDelivered key order_id of order_id;
-    "order.delivered" v 1 OrderDelivered key order_id of order_id;
-}
-
 pub use crate::failure::{Failure, FailureCode};
 
 /// How an order is paid.
@@ -79,44 +59,6 @@ pub struct OrderLine {
     pub quantity: i32,
 }
 
-/// An order was accepted and waits for stock, coupon and payment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct OrderPlaced {
-    /// The order.
-    pub order_id: Uuid,
-    /// Who ordered.
-    pub user_id: Uuid,
-    /// What was ordered, each product once.
-    pub lines: Vec<OrderLine>,
-    /// How it is to be paid.
-    pub payment_method: PaymentMethod,
-    /// The coupon to be used, if any.
-    pub user_coupon_id: Option<Uuid>,
-    /// The sum of the lines, before discounts.
-    pub subtotal: Money,
-    /// The discounts that are known at acceptance.
-    pub discounts: Vec<Discount>,
-    /// What is to be paid.
-    pub total: Money,
-    /// When the order is refused if it has not come to rest by then.
-    pub deadline_at: Timestamp,
-}
-
-/// Everything is reserved; the order is to be paid now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct OrderPaymentDue {
-    /// The order.
-    pub order_id: Uuid,
-    /// Who pays.
-    pub user_id: Uuid,
-    /// The ordinal of this charge among the order's, from 1.
-    pub charge_number: i32,
-    /// How much, in the minor unit; 0 needs no gateway.
-    pub amount: Money,
-    /// How.
-    pub payment_method: PaymentMethod,
-}
-
 /// A sold line with the revenue it brought: what was paid for it after all discounts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SoldLine {
@@ -130,212 +72,233 @@ pub struct SoldLine {
     pub revenue: Money,
 }
 
-/// The order is paid and its stock is deducted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct OrderConfirmed {
-    /// The order.
-    pub order_id: Uuid,
-    /// Who bought.
-    pub user_id: Uuid,
-    /// What was paid.
-    pub total: Money,
-    /// What was sold.
-    pub lines: Vec<SoldLine>,
-}
+events! {
+    //! What the saga of an order decided, keyed by order id.
 
-/// The order is refused; whoever holds something for it gives it back now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct OrderRejecting {
-    /// The order.
-    pub order_id: Uuid,
-    /// Who ordered.
-    pub user_id: Uuid,
-    /// Why.
-    pub failure: Failure,
-    /// The charge is asked for and not answered; left out where it is not so.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub charge_due: bool,
-}
+    /// An order was accepted and waits for stock, coupon and payment.
+    "order.placed" v 1 OrderPlaced key order_id of order_id {
+        /// The order.
+        pub order_id: Uuid,
+        /// Who ordered.
+        pub user_id: Uuid,
+        /// What was ordered, each product once.
+        pub lines: Vec<OrderLine>,
+        /// How it is to be paid.
+        pub payment_method: PaymentMethod,
+        /// The coupon to be used, if any.
+        pub user_coupon_id: Option<Uuid>,
+        /// The sum of the lines, before discounts.
+        pub subtotal: Money,
+        /// The discounts that are known at acceptance.
+        pub discounts: Vec<Discount>,
+        /// What is to be paid.
+        pub total: Money,
+        /// When the order is refused if it has not come to rest by then.
+        pub deadline_at: Timestamp,
+    }
 
-/// The order is refused and nothing is held for it any more.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct OrderRejected {
-    /// The order.
-    pub order_id: Uuid,
-    /// Who ordered.
-    pub user_id: Uuid,
-    /// Why.
-    pub failure: Failure,
-}
+    /// Everything is reserved; the order is to be paid now.
+    "order.payment_due" v 1 OrderPaymentDue key order_id of order_id {
+        /// The order.
+        pub order_id: Uuid,
+        /// Who pays.
+        pub user_id: Uuid,
+        /// The ordinal of this charge among the order's, from 1.
+        pub charge_number: i32,
+        /// How much, in the minor unit; 0 needs no gateway.
+        pub amount: Money,
+        /// How.
+        pub payment_method: PaymentMethod,
+    }
 
-/// The order is being cancelled; whoever holds something for it gives it back now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct OrderCancelling {
-    /// The order.
-    pub order_id: Uuid,
-    /// Who ordered.
-    pub user_id: Uuid,
-    /// The ordinal of this change of the order: 1 is its placing, every modification and a cancellation count on.
-    pub round: i32,
-    /// Why, in the words of whoever cancelled it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// When the cancellation is overdue.
-    pub deadline_at: Timestamp,
-}
+    /// The order is paid and its stock is deducted.
+    "order.confirmed" v 1 OrderConfirmed key order_id of order_id {
+        /// The order.
+        pub order_id: Uuid,
+        /// Who bought.
+        pub user_id: Uuid,
+        /// What was paid.
+        pub total: Money,
+        /// What was sold.
+        pub lines: Vec<SoldLine>,
+    }
 
-/// The order is cancelled: paid back, and its stock can be ordered again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct OrderCancelled {
-    /// The order.
-    pub order_id: Uuid,
-    /// Who ordered.
-    pub user_id: Uuid,
-    /// What was paid back, in the minor unit.
-    pub refunded: Money,
-    /// When the sale was confirmed that is taken back.
-    pub confirmed_at: Timestamp,
-    /// What was sold and now is not.
-    pub lines: Vec<SoldLine>,
-}
+    /// The order is refused; whoever holds something for it gives it back now.
+    "order.rejecting" v 1 OrderRejecting key order_id of order_id {
+        /// The order.
+        pub order_id: Uuid,
+        /// Who ordered.
+        pub user_id: Uuid,
+        /// Why.
+        pub failure: Failure,
+        /// The charge is asked for and not answered; left out where it is not so.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        pub charge_due: bool,
+    }
 
-/// The lines of an order are to be replaced; stock and payment are asked for the difference.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct OrderModifying {
-    /// The order.
-    pub order_id: Uuid,
-    /// Who ordered.
-    pub user_id: Uuid,
-    /// The ordinal of this change of the order: 1 is its placing, every modification and a cancellation count on.
-    pub round: i32,
-    /// The lines that are wanted, each product once.
-    pub lines: Vec<OrderLine>,
-    /// The sum of these lines, before discounts.
-    pub subtotal: Money,
-    /// The discounts on them.
-    pub discounts: Vec<Discount>,
-    /// What they cost.
-    pub total: Money,
-    /// When the modification is refused if not everything for it is held by then.
-    pub deadline_at: Timestamp,
-}
+    /// The order is refused and nothing is held for it any more.
+    "order.rejected" v 1 OrderRejected key order_id of order_id {
+        /// The order.
+        pub order_id: Uuid,
+        /// Who ordered.
+        pub user_id: Uuid,
+        /// Why.
+        pub failure: Failure,
+    }
 
-/// Everything for a modification is held and paid for; it is carried out now and can't be refused any more.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct OrderModificationApplying {
-    /// The order.
-    pub order_id: Uuid,
-    /// Who ordered.
-    pub user_id: Uuid,
-    /// The modification.
-    pub round: i32,
-    /// What is to be paid back, in the minor unit; 0 where the order has not become cheaper.
-    pub refund: Money,
-}
+    /// The order is being cancelled; whoever holds something for it gives it back now.
+    "order.cancelling" v 1 OrderCancelling key order_id of order_id {
+        /// The order.
+        pub order_id: Uuid,
+        /// Who ordered.
+        pub user_id: Uuid,
+        /// The ordinal of this change of the order: 1 is its placing, every modification and a cancellation count on.
+        pub round: i32,
+        /// Why, in the words of whoever cancelled it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub reason: Option<String>,
+        /// When the cancellation is overdue.
+        pub deadline_at: Timestamp,
+    }
 
-/// A modification is refused; what is held for it is given back now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct OrderModificationRefusing {
-    /// The order.
-    pub order_id: Uuid,
-    /// Who ordered.
-    pub user_id: Uuid,
-    /// The modification.
-    pub round: i32,
-    /// Why.
-    pub failure: Failure,
-    /// Its charge is asked for and not answered; left out where it is not so.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub charge_due: bool,
-}
+    /// The order is cancelled: paid back, and its stock can be ordered again.
+    "order.cancelled" v 1 OrderCancelled key order_id of order_id {
+        /// The order.
+        pub order_id: Uuid,
+        /// Who ordered.
+        pub user_id: Uuid,
+        /// What was paid back, in the minor unit.
+        pub refunded: Money,
+        /// When the sale was confirmed that is taken back.
+        pub confirmed_at: Timestamp,
+        /// What was sold and now is not.
+        pub lines: Vec<SoldLine>,
+    }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-fn is_false(flag: &bool) -> bool {
-    !flag
-}
+    /// The lines of an order are to be replaced; stock and payment are asked for the difference.
+    "order.modifying" v 1 OrderModifying key order_id of order_id {
+        /// The order.
+        pub order_id: Uuid,
+        /// Who ordered.
+        pub user_id: Uuid,
+        /// The ordinal of this change of the order: 1 is its placing, every modification and a cancellation count on.
+        pub round: i32,
+        /// The lines that are wanted, each product once.
+        pub lines: Vec<OrderLine>,
+        /// The sum of these lines, before discounts.
+        pub subtotal: Money,
+        /// The discounts on them.
+        pub discounts: Vec<Discount>,
+        /// What they cost.
+        pub total: Money,
+        /// When the modification is refused if not everything for it is held by then.
+        pub deadline_at: Timestamp,
+    }
 
-/// The order has its new lines; stock and payment are as they say.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct OrderModified {
-    /// The order.
-    pub order_id: Uuid,
-    /// Who ordered.
-    pub user_id: Uuid,
-    /// The modification.
-    pub round: i32,
-    /// What the order costs now.
-    pub total: Money,
-    /// When the sale was confirmed that is changed.
-    pub confirmed_at: Timestamp,
-    /// What was sold before.
-    pub before: Vec<SoldLine>,
-    /// What is sold now.
-    pub lines: Vec<SoldLine>,
-}
+    /// Everything for a modification is held and paid for; it is carried out now and can't be refused any more.
+    "order.modification_applying" v 1 OrderModificationApplying key order_id of order_id {
+        /// The order.
+        pub order_id: Uuid,
+        /// Who ordered.
+        pub user_id: Uuid,
+        /// The modification.
+        pub round: i32,
+        /// What is to be paid back, in the minor unit; 0 where the order has not become cheaper.
+        pub refund: Money,
+    }
 
-/// A modification is refused and the order is exactly as it was before.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct OrderModificationRefused {
-    /// The order.
-    pub order_id: Uuid,
-    /// Who ordered.
-    pub user_id: Uuid,
-    /// The modification.
-    pub round: i32,
-    /// Why.
-    pub failure: Failure,
-}
+    /// A modification is refused; what is held for it is given back now.
+    "order.modification_refusing" v 1 OrderModificationRefusing key order_id of order_id {
+        /// The order.
+        pub order_id: Uuid,
+        /// Who ordered.
+        pub user_id: Uuid,
+        /// The modification.
+        pub round: i32,
+        /// Why.
+        pub failure: Failure,
+        /// Its charge is asked for and not answered; left out where it is not so.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        pub charge_due: bool,
+    }
 
-/// A part of the order was shipped, and more is to come.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct OrderPartiallyShipped {
-    /// The order.
-    pub order_id: Uuid,
-    /// Who ordered.
-    pub user_id: Uuid,
-    /// The shipment.
-    pub shipment_id: Uuid,
-    /// What is in it.
-    pub lines: Vec<StockLine>,
-    /// The carrier's number for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tracking_number: Option<String>,
-}
+    /// The order has its new lines; stock and payment are as they say.
+    "order.modified" v 1 OrderModified key order_id of order_id {
+        /// The order.
+        pub order_id: Uuid,
+        /// Who ordered.
+        pub user_id: Uuid,
+        /// The modification.
+        pub round: i32,
+        /// What the order costs now.
+        pub total: Money,
+        /// When the sale was confirmed that is changed.
+        pub confirmed_at: Timestamp,
+        /// What was sold before.
+        pub before: Vec<SoldLine>,
+        /// What is sold now.
+        pub lines: Vec<SoldLine>,
+    }
 
-/// The last of the order was shipped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct OrderShipped {
-    /// The order.
-    pub order_id: Uuid,
-    /// Who ordered.
-    pub user_id: Uuid,
-    /// The shipment.
-    pub shipment_id: Uuid,
-    /// What is in it.
-    pub lines: Vec<StockLine>,
-    /// The carrier's number for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tracking_number: Option<String>,
-}
+    /// A modification is refused and the order is exactly as it was before.
+    "order.modification_refused" v 1 OrderModificationRefused key order_id of order_id {
+        /// The order.
+        pub order_id: Uuid,
+        /// Who ordered.
+        pub user_id: Uuid,
+        /// The modification.
+        pub round: i32,
+        /// Why.
+        pub failure: Failure,
+    }
 
-/// A shipment has arrived, and the order is not complete with it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct OrderShipmentDelivered {
-    /// The order.
-    pub order_id: Uuid,
-    /// Who ordered.
-    pub user_id: Uuid,
-    /// The shipment.
-    pub shipment_id: Uuid,
-}
+    /// A part of the order was shipped, and more is to come.
+    "order.partially_shipped" v 1 OrderPartiallyShipped key order_id of order_id {
+        /// The order.
+        pub order_id: Uuid,
+        /// Who ordered.
+        pub user_id: Uuid,
+        /// The shipment.
+        pub shipment_id: Uuid,
+        /// What is in it.
+        pub lines: Vec<StockLine>,
+        /// The carrier's number for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub tracking_number: Option<String>,
+    }
 
-/// The last shipment has arrived; the order is complete.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct OrderDelivered {
-    /// The order.
-    pub order_id: Uuid,
-    /// Who ordered.
-    pub user_id: Uuid,
-    /// The shipment.
-    pub shipment_id: Uuid,
+    /// The last of the order was shipped.
+    "order.shipped" v 1 OrderShipped key order_id of order_id {
+        /// The order.
+        pub order_id: Uuid,
+        /// Who ordered.
+        pub user_id: Uuid,
+        /// The shipment.
+        pub shipment_id: Uuid,
+        /// What is in it.
+        pub lines: Vec<StockLine>,
+        /// The carrier's number for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub tracking_number: Option<String>,
+    }
+
+    /// A shipment has arrived, and the order is not complete with it.
+    "order.shipment_delivered" v 1 OrderShipmentDelivered key order_id of order_id {
+        /// The order.
+        pub order_id: Uuid,
+        /// Who ordered.
+        pub user_id: Uuid,
+        /// The shipment.
+        pub shipment_id: Uuid,
+    }
+
+    /// The last shipment has arrived; the order is complete.
+    "order.delivered" v 1 OrderDelivered key order_id of order_id {
+        /// The order.
+        pub order_id: Uuid,
+        /// Who ordered.
+        pub user_id: Uuid,
+        /// The shipment.
+        pub shipment_id: Uuid,
+    }
 }
