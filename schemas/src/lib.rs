@@ -60,6 +60,7 @@ pub mod coupons;
 pub mod dead_letters;
 pub mod documents;
 pub mod failure;
+pub mod generated;
 pub mod headers;
 pub mod orders;
 pub mod payments;

@@ -1,27 +1,14 @@
 //! Writes `docs/ORDER_STATES.md` from the table of transitions; with `--check` only compares.
 
-use std::path::Path;
+use std::io;
 use std::process::ExitCode;
 
 use ordermill_domain::orders::{TRANSITIONS, diagram};
+use ordermill_schemas::generated::{Document, write_or_check};
 
-fn main() -> ExitCode {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/ORDER_STATES.md");
-    let text = document();
-    if std::env::args().any(|argument| argument == "--check") {
-        if std::fs::read_to_string(&path).is_ok_and(|found| found == text) {
-            return ExitCode::SUCCESS;
-        }
-        eprintln!("docs/ORDER_STATES.md is not up to date: cargo run -p ordermill-domain --bin diagram");
-        return ExitCode::FAILURE;
-    }
-    match std::fs::write(&path, text) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("docs/ORDER_STATES.md can't be written: {error}");
-            ExitCode::FAILURE
-        }
-    }
+fn main() -> io::Result<ExitCode> {
+    let document = Document { path: "docs/ORDER_STATES.md".to_owned(), text: document() };
+    write_or_check(vec![document], Vec::new(), "cargo run -p ordermill-domain --bin diagram")
 }
 
 fn document() -> String {
