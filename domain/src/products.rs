@@ -74,9 +74,4 @@ impl Product {
         self.category.clone_from(&changed.category);
         (self.price, self.withdrawn, self.updated_at) = (changed.price, changed.withdrawn, at);
     }
-
-    pub(crate) fn is_described_by(&self, changed: &ProductChanged) -> bool {
-        (&self.name, &self.description, &self.category, self.price, self.withdrawn)
-            == (&changed.name, &changed.description, &changed.category, changed.price, changed.withdrawn)
-    }
 }

@@ -65,6 +65,12 @@ impl Aggregate for Shelf {
     }
 }
 
+/// A place of a shelf where units can be.
+type Place = fn(&mut Shelf) -> &mut i64;
+const ON_HAND: Place = |shelf| &mut shelf.on_hand;
+const RESERVED: Place = |shelf| &mut shelf.reserved;
+const DEDUCTED: Place = |shelf| &mut shelf.deducted;
+
 /// What became of an order's request for stock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -168,7 +174,7 @@ impl Reacts for Stock {
                 self.deduct(payment.order_id)
             }
             Event::OrderRejecting(order) if !self.reservations.contains_key(&order.order_id) => {
-                Some(refused(order.order_id, order.failure.clone()))
+                Some(StockRefused { order_id: order.order_id, failure: order.failure.clone() }.into())
             }
             Event::OrderRejecting(order) => self.release(order.order_id),
             Event::OrderCancelling(order) => self.release(order.order_id),
@@ -189,21 +195,20 @@ impl Stock {
         if self.reservations.contains_key(&order.order_id) {
             return None;
         }
-        let order_id = order.order_id;
-        let short = order.lines.iter().find(|line| {
-            self.shelves.get(&line.product_id).is_none_or(|shelf| shelf.on_hand < i64::from(line.quantity))
-        });
-        Some(match short {
-            Some(line) => out_of_stock(order_id, &line.name),
-            None => {
-                let lines = order
-                    .lines
-                    .iter()
-                    .map(|line| StockLine { product_id: line.product_id, quantity: line.quantity })
-                    .collect();
-                StockReserved { order_id, lines }.into()
-            }
+        let (order_id, lines) = (order.order_id, wanted(&order.lines));
+        Some(match self.short(&lines, &order.lines) {
+            Some(failure) => StockRefused { order_id, failure }.into(),
+            None => StockReserved { order_id, lines }.into(),
         })
+    }
+
+    /// Why not all of these lines can be held, if they can't; `order` knows the products' names.
+    fn short(&self, lines: &[StockLine], order: &[OrderLine]) -> Option<Failure> {
+        let on_hand = |line: &StockLine| self.shelves.get(&line.product_id).map(|shelf| shelf.on_hand);
+        let short =
+            lines.iter().find(|line| on_hand(line).is_none_or(|units| units < i64::from(line.quantity)))?;
+        let named = order.iter().find(|line| line.product_id == short.product_id);
+        Some(fewer_left(named.map_or("a product", |line| &line.name)))
     }
 
     /// The final check: what is not held any more can't be sold.
@@ -216,7 +221,7 @@ impl Stock {
             self.shelves.get(&line.product_id).is_some_and(|shelf| shelf.reserved >= i64::from(line.quantity))
         };
         Some(match reservation.lines.iter().find(|line| !held(line)) {
-            Some(line) => out_of_stock(order_id, &line.product_id.to_string()),
+            Some(line) => StockRefused { order_id, failure: fewer_left(&line.product_id.to_string()) }.into(),
             None => StockDeducted { order_id, lines: reservation.lines.clone() }.into(),
         })
     }
@@ -250,30 +255,20 @@ impl Stock {
         }
         let lines = wanted(&order.lines);
         let taken = difference(&lines, &reservation.lines);
-        let short = taken.iter().find(|line| {
-            self.shelves.get(&line.product_id).is_none_or(|shelf| shelf.on_hand < i64::from(line.quantity))
-        });
-        let Some(short) = short else {
-            let returning = difference(&reservation.lines, &lines);
-            return Some(StockChangeReserved { order_id, round, taken, returning, lines }.into());
-        };
-        let name = order.lines.iter().find(|line| line.product_id == short.product_id);
-        let failure = fewer_left(name.map_or("a product", |line| &line.name));
-        Some(StockChangeRefused { order_id, round, failure }.into())
+        Some(match self.short(&taken, &order.lines) {
+            Some(failure) => StockChangeRefused { order_id, round, failure }.into(),
+            None => {
+                let returning = difference(&reservation.lines, &lines);
+                StockChangeReserved { order_id, round, taken, returning, lines }.into()
+            }
+        })
     }
 
     fn apply_change(&self, order: &OrderModificationApplying) -> Option<Event> {
-        let change = self.open_change(order.order_id, order.round)?;
-        Some(
-            StockChanged {
-                order_id: order.order_id,
-                round: order.round,
-                taken: change.taken.clone(),
-                returned: change.returning.clone(),
-                lines: change.lines.clone(),
-            }
-            .into(),
-        )
+        let (order_id, round) = (order.order_id, order.round);
+        let StockChange { taken, returning: returned, lines, .. } =
+            self.open_change(order_id, round)?.clone();
+        Some(StockChanged { order_id, round, taken, returned, lines }.into())
     }
 
     fn release_change(&self, order: &OrderModificationRefusing) -> Option<Event> {
@@ -318,10 +313,7 @@ impl Stock {
     fn evolve_stock(&mut self, event: &Event) {
         match event {
             Event::StockReserved(StockReserved { order_id, lines }) => {
-                self.shift(lines, |shelf, quantity| {
-                    shelf.on_hand -= quantity;
-                    shelf.reserved += quantity;
-                });
+                self.shift(lines, ON_HAND, RESERVED);
                 self.advance(*order_id, ReservationState::Reserved, lines);
             }
             Event::StockRefused(StockRefused { order_id, .. }) => {
@@ -330,53 +322,29 @@ impl Stock {
                 self.advance(*order_id, state, &[]);
             }
             Event::StockDeducted(StockDeducted { order_id, lines }) => {
-                self.shift(lines, |shelf, quantity| {
-                    shelf.reserved -= quantity;
-                    shelf.deducted += quantity;
-                });
+                self.shift(lines, RESERVED, DEDUCTED);
                 self.advance(*order_id, ReservationState::Deducted, lines);
             }
             Event::StockReleased(StockReleased { order_id, lines }) => {
-                let was_deducted = self
-                    .reservations
-                    .get(order_id)
-                    .is_some_and(|reservation| reservation.state == ReservationState::Deducted);
-                self.shift(lines, |shelf, quantity| {
-                    if was_deducted {
-                        shelf.deducted -= quantity;
-                    } else {
-                        shelf.reserved -= quantity;
-                    }
-                    shelf.on_hand += quantity;
-                });
+                let state = self.reservations.get(order_id).map(|reservation| reservation.state);
+                let were_in = if state == Some(ReservationState::Deducted) { DEDUCTED } else { RESERVED };
+                self.shift(lines, were_in, ON_HAND);
                 self.advance(*order_id, ReservationState::Released, lines);
             }
             Event::StockChangeReserved(e) => {
-                self.shift(&e.taken, |shelf, quantity| {
-                    shelf.on_hand -= quantity;
-                    shelf.reserved += quantity;
-                });
+                self.shift(&e.taken, ON_HAND, RESERVED);
                 let (taken, returning, lines) = (e.taken.clone(), e.returning.clone(), e.lines.clone());
                 let change = StockChange { round: e.round, taken, returning, lines };
                 self.change(e.order_id, e.round, Some(change));
             }
             Event::StockChangeRefused(e) => self.change(e.order_id, e.round, None),
             Event::StockChangeReleased(e) => {
-                self.shift(&e.lines, |shelf, quantity| {
-                    shelf.reserved -= quantity;
-                    shelf.on_hand += quantity;
-                });
+                self.shift(&e.lines, RESERVED, ON_HAND);
                 self.change(e.order_id, e.round, None);
             }
             Event::StockChanged(e) => {
-                self.shift(&e.taken, |shelf, quantity| {
-                    shelf.reserved -= quantity;
-                    shelf.deducted += quantity;
-                });
-                self.shift(&e.returned, |shelf, quantity| {
-                    shelf.deducted -= quantity;
-                    shelf.on_hand += quantity;
-                });
+                self.shift(&e.taken, RESERVED, DEDUCTED);
+                self.shift(&e.returned, DEDUCTED, ON_HAND);
                 self.change(e.order_id, e.round, None);
                 if let Some(reservation) = self.reservations.get_mut(&e.order_id) {
                     reservation.lines.clone_from(&e.lines);
@@ -392,9 +360,12 @@ impl Stock {
         }
     }
 
-    fn shift(&mut self, lines: &[StockLine], change: impl Fn(&mut Shelf, i64)) {
+    /// Units go from one place of their shelves to another.
+    fn shift(&mut self, lines: &[StockLine], from: Place, to: Place) {
         for line in lines {
-            change(self.shelves.entry(line.product_id).or_default(), i64::from(line.quantity));
+            let shelf = self.shelves.entry(line.product_id).or_default();
+            *from(shelf) -= i64::from(line.quantity);
+            *to(shelf) += i64::from(line.quantity);
         }
     }
 
@@ -430,14 +401,6 @@ fn difference(more: &[StockLine], less: &[StockLine]) -> Vec<StockLine> {
         (quantity > 0).then_some(StockLine { product_id: line.product_id, quantity })
     };
     more.iter().filter_map(above).collect()
-}
-
-fn out_of_stock(order_id: Uuid, product: &str) -> Event {
-    refused(order_id, fewer_left(product))
-}
-
-fn refused(order_id: Uuid, failure: Failure) -> Event {
-    StockRefused { order_id, failure }.into()
 }
 
 fn fewer_left(product: &str) -> Failure {

@@ -29,7 +29,7 @@ impl Stock {
     /// Changes what is known of a product; nothing where it is as wanted.
     pub fn describe(&mut self, product_id: Uuid, change: ProductChange) -> Vec<Decided> {
         let Some(product) = self.products.get(&product_id) else { return Vec::new() };
-        let known = product.clone();
+        let (known, mut described) = (product.clone(), product.clone());
         let changed = ProductChanged {
             product_id,
             name: change.name.unwrap_or(known.name),
@@ -38,7 +38,8 @@ impl Stock {
             price: change.price.unwrap_or(known.price),
             withdrawn: change.withdrawn.unwrap_or(known.withdrawn),
         };
-        if product.is_described_by(&changed) { Vec::new() } else { self.record([changed.into()]) }
+        described.describe(&changed, described.updated_at);
+        if described == *product { Vec::new() } else { self.record([changed.into()]) }
     }
 
     /// Takes in so many units of a product, or takes them away where it is below 0.
@@ -46,8 +47,8 @@ impl Stock {
     /// # Errors
     /// [`TooFew`] where fewer are there than are to be taken away, or more than can be counted would be.
     pub fn adjust(&mut self, product_id: Uuid, delta: i64, reason: String) -> Result<Vec<Decided>, TooFew> {
-        let on_hand = self.shelves.get(&product_id).map_or(0, |shelf| shelf.on_hand);
-        let received = self.shelves.get(&product_id).map_or(0, |shelf| shelf.received);
+        let (on_hand, received) =
+            self.shelves.get(&product_id).map_or((0, 0), |shelf| (shelf.on_hand, shelf.received));
         let is_possible = on_hand.checked_add(delta).is_some_and(|left| left >= 0);
         if !is_possible || received.checked_add(delta).is_none() {
             return Err(TooFew { on_hand });
