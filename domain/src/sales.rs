@@ -57,23 +57,6 @@ impl AddAssign for Figures {
     }
 }
 
-/// Whether lines are sold, or were and now are not.
-#[derive(Clone, Copy, Debug)]
-enum Direction {
-    Add,
-    Subtract,
-}
-
-impl Direction {
-    fn of(self, figures: Figures) -> Figures {
-        let Figures { quantity, revenue, orders } = figures;
-        match self {
-            Direction::Add => figures,
-            Direction::Subtract => Figures { quantity: -quantity, revenue: -revenue, orders: -orders },
-        }
-    }
-}
-
 /// What some events change, in the order of their keys. It does not matter in how many portions the events come, nor
 /// in which order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,11 +67,11 @@ impl Sums {
     /// at which the sale was confirmed, not of its own.
     pub fn observe(&mut self, event: &Event, at: Timestamp) {
         match event {
-            Event::OrderConfirmed(e) => self.count(at, &e.lines, Direction::Add),
-            Event::OrderCancelled(e) => self.count(e.confirmed_at, &e.lines, Direction::Subtract),
+            Event::OrderConfirmed(e) => self.count(at, &e.lines, 1),
+            Event::OrderCancelled(e) => self.count(e.confirmed_at, &e.lines, -1),
             Event::OrderModified(e) => {
-                self.count(e.confirmed_at, &e.before, Direction::Subtract);
-                self.count(e.confirmed_at, &e.lines, Direction::Add);
+                self.count(e.confirmed_at, &e.before, -1);
+                self.count(e.confirmed_at, &e.lines, 1);
             }
             _ => {}
         }
@@ -99,22 +82,22 @@ impl Sums {
         self.0.iter().filter(|(_, figures)| **figures != Figures::default())
     }
 
-    /// Counts the lines of one order, on each level.
-    fn count(&mut self, confirmed_at: Timestamp, lines: &[SoldLine], direction: Direction) {
+    /// Counts the lines of one order, on each level; `sign` is 1 where they are sold, -1 where they were and now are not.
+    fn count(&mut self, confirmed_at: Timestamp, lines: &[SoldLine], sign: i64) {
         let bucket = bucket_of(confirmed_at);
         let mut add = |subject, figures| {
-            *self.0.entry(Key { bucket, subject }).or_default() += direction.of(figures);
+            *self.0.entry(Key { bucket, subject }).or_default() += figures;
         };
         for line in lines {
-            let (quantity, revenue) = (i64::from(line.quantity), line.revenue);
+            let (quantity, revenue) = (sign * i64::from(line.quantity), sign * line.revenue);
             let of_line = Figures { quantity, revenue, orders: 0 };
             let (category, product_id) = (line.category.clone(), line.product_id);
             add(Subject::All, of_line);
             add(Subject::Category(category.clone()), of_line);
             // An order has each product once.
-            add(Subject::Product { category, product_id }, Figures { orders: 1, ..of_line });
+            add(Subject::Product { category, product_id }, Figures { orders: sign, ..of_line });
         }
-        let one_order = Figures { orders: 1, ..Figures::default() };
+        let one_order = Figures { orders: sign, ..Figures::default() };
         add(Subject::All, one_order);
         let categories: BTreeSet<&String> = lines.iter().map(|line| &line.category).collect();
         for category in categories {
