@@ -126,6 +126,14 @@ impl Coupon {
     pub fn is_sold_out(&self) -> bool {
         self.issued >= self.quantity
     }
+
+    /// Whether a claim of that time can be granted, as far as is known.
+    fn grants_claim_of(&self, time: Timestamp) -> Result<(), ClaimFailureCode> {
+        if !self.is_claimable_at(time) {
+            return Err(ClaimFailureCode::CouponNotClaimable);
+        }
+        if self.is_sold_out() { Err(ClaimFailureCode::CouponSoldOut) } else { Ok(()) }
+    }
 }
 
 /// How far a claim is.
@@ -294,26 +302,18 @@ impl Reacts for Coupons {
 
 impl Coupons {
     fn decide(&self, request: &CouponClaimRequested) -> Option<Event> {
-        let claim = self.claims.get(&request.claim_id)?;
-        if claim.state != ClaimState::Pending {
-            return None;
-        }
-        let coupon = self.coupons.get(&request.coupon_id)?;
-        let rejected = |code, detail: &str| {
-            let failure = ClaimFailure { code, detail: detail.to_owned() };
-            let CouponClaimRequested { claim_id, coupon_id, user_id, .. } = *request;
-            Some(CouponClaimRejected { claim_id, coupon_id, user_id, failure }.into())
+        let CouponClaimRequested { claim_id, coupon_id, user_id, requested_at } = *request;
+        self.claims.get(&claim_id).filter(|claim| claim.state == ClaimState::Pending)?;
+        let coupon = self.coupons.get(&coupon_id)?;
+        let Err(code) = coupon.grants_claim_of(requested_at) else {
+            return Some(self.issued(claim_id, coupon_id, user_id, coupon));
         };
-        if !coupon.is_claimable_at(request.requested_at) {
-            return rejected(ClaimFailureCode::CouponNotClaimable, "claimed outside of the coupon's dates");
-        }
-        if coupon.is_sold_out() {
-            return rejected(
-                ClaimFailureCode::CouponSoldOut,
-                "others have claimed the last of these coupons before",
-            );
-        }
-        Some(self.issued(request.claim_id, request.coupon_id, request.user_id, coupon))
+        let detail = match code {
+            ClaimFailureCode::CouponNotClaimable => "claimed outside of the coupon's dates",
+            ClaimFailureCode::CouponSoldOut => "others have claimed the last of these coupons before",
+        };
+        let failure = ClaimFailure { code, detail: detail.to_owned() };
+        Some(CouponClaimRejected { claim_id, coupon_id, user_id, failure }.into())
     }
 
     fn welcome(&self, opened: &BalanceOpened) -> Option<Event> {
@@ -363,18 +363,17 @@ impl Coupons {
     fn usable(&self, order: &OrderPlaced, user_coupon_id: Uuid) -> Result<&UserCoupon, String> {
         let own = self.user_coupons.get(&user_coupon_id).filter(|coupon| coupon.user_id == order.user_id);
         let coupon = own.ok_or("the user has no such coupon")?;
-        match coupon.state {
-            UserCouponState::Issued if coupon.expires_at > self.now => {}
-            UserCouponState::Issued | UserCouponState::Expired => {
-                return Err("the coupon's time is over".to_owned());
+        let is_over = coupon.expires_at <= self.now;
+        Err(match coupon.state {
+            UserCouponState::Used => "the coupon is used already".to_owned(),
+            UserCouponState::Revoked => "the coupon was revoked".to_owned(),
+            UserCouponState::Expired => "the coupon's time is over".to_owned(),
+            UserCouponState::Issued if is_over => "the coupon's time is over".to_owned(),
+            UserCouponState::Issued if order.subtotal < coupon.min_subtotal => {
+                below_minimum(coupon.min_subtotal)
             }
-            UserCouponState::Used => return Err("the coupon is used already".to_owned()),
-            UserCouponState::Revoked => return Err("the coupon was revoked".to_owned()),
-        }
-        if order.subtotal < coupon.min_subtotal {
-            return Err(below_minimum(coupon.min_subtotal));
-        }
-        Ok(coupon)
+            UserCouponState::Issued => return Ok(coupon),
+        })
     }
 
     fn give_back(&self, order_id: Uuid) -> Option<Event> {
@@ -425,18 +424,9 @@ impl Coupons {
         user_id: Uuid,
         coupon: &Coupon,
     ) -> Result<Vec<Decided>, ClaimFailureCode> {
-        if !coupon.is_claimable_at(self.now) {
-            return Err(ClaimFailureCode::CouponNotClaimable);
-        }
-        if coupon.is_sold_out() {
-            return Err(ClaimFailureCode::CouponSoldOut);
-        }
         let requested_at = self.now;
+        coupon.grants_claim_of(requested_at)?;
         Ok(self.record([CouponClaimRequested { claim_id, coupon_id, user_id, requested_at }.into()]))
-    }
-
-    fn own_sequence(&self, user_coupon_id: Uuid) -> i32 {
-        self.user_coupons.get(&user_coupon_id).map_or(0, |coupon| coupon.sequence)
     }
 
     fn issue(&mut self, issued: &CouponIssued) {
@@ -495,8 +485,9 @@ impl Capability for Coupons {
             Event::CouponClaimRequested(_) | Event::CouponIssued(_) | Event::CouponClaimRejected(_) => {
                 self.claims.get(&event.aggregate_id()).map_or(0, |claim| claim.sequence)
             }
-            Event::CouponExpired(e) => self.own_sequence(e.user_coupon_id),
-            Event::CouponRevoked(e) => self.own_sequence(e.user_coupon_id),
+            Event::CouponExpired(_) | Event::CouponRevoked(_) => {
+                self.user_coupons.get(&event.aggregate_id()).map_or(0, |coupon| coupon.sequence)
+            }
             _ => self.uses.get(&event.key()).map_or(0, |used| used.sequence),
         }
     }
