@@ -10,7 +10,9 @@ use ordermill_schemas::orders::{
 use ordermill_schemas::stock::StockLine;
 use ordermill_schemas::{Event, Money};
 
-use super::{Change, ChangeStep, CouponStep, LastModification, Order, OrderStatus, PaymentStep, StockStep};
+use super::{
+    Change, ChangeStep, CouponStep, LastModification, Order, OrderStatus, PaymentStep, Purchase, StockStep,
+};
 
 use crate::{coupons, pricing};
 
@@ -35,9 +37,7 @@ impl Order {
             Event::CouponReturned(_) => self.coupon_step = self.coupon_step.max(CouponStep::Returned),
             Event::CouponRefused(e) => {
                 self.coupon_step = self.coupon_step.max(CouponStep::Refused);
-                if self.status == OrderStatus::Pending && self.failure.is_none() {
-                    self.failure = Some(e.failure.clone());
-                }
+                self.fail(&e.failure);
             }
             _ => {}
         }
@@ -49,10 +49,10 @@ impl Order {
             return;
         }
         self.coupon_step = CouponStep::Applied;
-        let quote = pricing::quote(&self.purchase.lines, self.purchase.payment_method, Some(terms));
-        (self.purchase.subtotal, self.purchase.discounts, self.purchase.total) =
-            (quote.subtotal, quote.discounts, quote.total);
-        self.purchase.coupon = Some(terms.clone());
+        let Purchase { lines, payment_method, subtotal, discounts, total, coupon, .. } = &mut self.purchase;
+        let quote = pricing::quote(lines, *payment_method, Some(terms));
+        (*subtotal, *discounts, *total) = (quote.subtotal, quote.discounts, quote.total);
+        *coupon = Some(terms.clone());
         self.visible_version += 1;
     }
 
@@ -71,9 +71,7 @@ impl Order {
             Event::StockRefused(refused) => {
                 let step = if self.stock == StockStep::Asked { StockStep::Refused } else { StockStep::Short };
                 self.advance_stock(step);
-                if self.status == OrderStatus::Pending && self.failure.is_none() {
-                    self.failure = Some(refused.failure.clone());
-                }
+                self.fail(&refused.failure);
             }
             Event::StockChangeReserved(e) => self.advance_change(e.round, ChangeStep::Reserved),
             Event::StockChanged(e) => self.advance_change(e.round, ChangeStep::Changed),
@@ -96,10 +94,17 @@ impl Order {
         }
     }
 
+    /// The first failure of the placing counts.
+    fn fail(&mut self, failure: &Failure) {
+        if self.status == OrderStatus::Pending {
+            self.failure.get_or_insert_with(|| failure.clone());
+        }
+    }
+
     fn fail_change(&mut self, round: i32, failure: &Failure) {
         let is_open = self.status == OrderStatus::Modifying;
-        if let Some(change) = self.change_of(round).filter(|change| is_open && change.failure.is_none()) {
-            change.failure = Some(failure.clone());
+        if let Some(change) = self.change_of(round).filter(|_| is_open) {
+            change.failure.get_or_insert_with(|| failure.clone());
         }
     }
 
@@ -110,40 +115,24 @@ impl Order {
     }
 
     fn observe_payment(&mut self, event: &Event) {
+        let (round, step) = match event {
+            Event::PaymentCompleted(e) => (e.charge_number, PaymentStep::Completed),
+            Event::PaymentFailed(e) => (e.charge_number, PaymentStep::Failed),
+            Event::PaymentRefunded(e) => (e.round, PaymentStep::Refunded),
+            _ => return,
+        };
+        if !self.advance_payment(round, step) {
+            return;
+        }
         match event {
-            Event::PaymentCompleted(e) => self.take_payment(e.charge_number, e.amount),
-            Event::PaymentFailed(e) => self.take_refusal(e.charge_number, &e.failure),
-            Event::PaymentRefunded(e) => self.take_refund(e.round, e.amount),
+            Event::PaymentCompleted(e) => self.paid += e.amount,
+            Event::PaymentRefunded(e) => self.refunded += e.amount,
+            Event::PaymentFailed(e) if round == PLACING => self.fail(&e.failure),
+            // Why a modification is refused shows only once it is.
+            Event::PaymentFailed(e) => return self.fail_change(round, &e.failure),
             _ => {}
         }
-    }
-
-    fn take_payment(&mut self, round: i32, amount: Money) {
-        if self.advance_payment(round, PaymentStep::Completed) {
-            self.paid += amount;
-            self.visible_version += 1;
-        }
-    }
-
-    fn take_refund(&mut self, round: i32, amount: Money) {
-        if self.advance_payment(round, PaymentStep::Refunded) {
-            self.refunded += amount;
-            self.visible_version += 1;
-        }
-    }
-
-    fn take_refusal(&mut self, round: i32, failure: &Failure) {
-        if !self.advance_payment(round, PaymentStep::Failed) {
-            return;
-        }
-        if round != PLACING {
-            self.fail_change(round, failure);
-            return;
-        }
         self.visible_version += 1;
-        if self.status == OrderStatus::Pending && self.failure.is_none() {
-            self.failure = Some(failure.clone());
-        }
     }
 
     /// Moves the payment of the round under way forward; whether that was new. A cancellation undoes the payment of
@@ -170,13 +159,9 @@ impl Order {
             OrderStatus::Pending => self.next_of_placing(),
             OrderStatus::Rejecting => self.rejected(),
             OrderStatus::Cancelling => self.cancelled(),
-            OrderStatus::Modifying => self.change.as_ref().and_then(|change| self.next_of_change(change)),
-            OrderStatus::ModificationApplying => {
-                self.change.as_ref().and_then(|change| self.modified(change))
-            }
-            OrderStatus::ModificationRefusing => {
-                self.change.as_ref().and_then(|change| self.modification_refused(change))
-            }
+            OrderStatus::Modifying => self.next_of_change(self.change.as_ref()?),
+            OrderStatus::ModificationApplying => self.modified(self.change.as_ref()?),
+            OrderStatus::ModificationRefusing => self.modification_refused(self.change.as_ref()?),
             OrderStatus::Rejected
             | OrderStatus::Confirmed
             | OrderStatus::Cancelled
@@ -187,26 +172,24 @@ impl Order {
     }
 
     fn next_of_placing(&self) -> Option<Event> {
-        let (order_id, user_id) = (self.purchase.order_id, self.purchase.user_id);
         if let Some(failure) = self.failure.clone() {
             return Some(self.rejecting(failure));
         }
+        let Purchase { order_id, user_id, total, .. } = self.purchase;
         match (self.stock, self.payment) {
             (StockStep::Reserved, PaymentStep::NotDue) if self.coupon_step == CouponStep::Asked => None,
-            (StockStep::Reserved, PaymentStep::NotDue) => {
-                Some(self.payment_due(PLACING, self.purchase.total))
-            }
+            (StockStep::Reserved, PaymentStep::NotDue) => Some(self.payment_due(PLACING, total)),
             (StockStep::Deducted, PaymentStep::Completed) => {
-                let lines = Order::sold(&self.purchase.lines, self.purchase.total);
-                Some(OrderConfirmed { order_id, user_id, total: self.purchase.total, lines }.into())
+                let lines = Order::sold(&self.purchase.lines, total);
+                Some(OrderConfirmed { order_id, user_id, total, lines }.into())
             }
             _ => None,
         }
     }
 
     pub(super) fn rejecting(&self, failure: Failure) -> Event {
-        let (order_id, user_id, charge_due) =
-            (self.purchase.order_id, self.purchase.user_id, self.payment == PaymentStep::Due);
+        let Purchase { order_id, user_id, .. } = self.purchase;
+        let charge_due = self.payment == PaymentStep::Due;
         OrderRejecting { order_id, user_id, failure, charge_due }.into()
     }
 
@@ -217,24 +200,16 @@ impl Order {
     }
 
     fn payment_due(&self, charge_number: i32, amount: Money) -> Event {
-        OrderPaymentDue {
-            order_id: self.purchase.order_id,
-            user_id: self.purchase.user_id,
-            charge_number,
-            amount,
-            payment_method: self.purchase.payment_method,
-        }
-        .into()
+        let Purchase { order_id, user_id, payment_method, .. } = self.purchase;
+        OrderPaymentDue { order_id, user_id, charge_number, amount, payment_method }.into()
     }
 
     fn rejected(&self) -> Option<Event> {
         let stock_is_back = matches!(self.stock, StockStep::Refused | StockStep::Released);
         let is_undone = stock_is_back && holds_no_money(self.payment) && self.coupon_is_back();
         let failure = self.failure.clone().filter(|_| is_undone)?;
-        Some(
-            OrderRejected { order_id: self.purchase.order_id, user_id: self.purchase.user_id, failure }
-                .into(),
-        )
+        let Purchase { order_id, user_id, .. } = self.purchase;
+        Some(OrderRejected { order_id, user_id, failure }.into())
     }
 
     fn cancelled(&self) -> Option<Event> {
@@ -242,16 +217,10 @@ impl Order {
         if !is_undone || !self.coupon_is_back() {
             return None;
         }
-        Some(
-            OrderCancelled {
-                order_id: self.purchase.order_id,
-                user_id: self.purchase.user_id,
-                refunded: self.purchase.total,
-                confirmed_at: self.confirmed_at.unwrap_or_default(),
-                lines: Order::sold(&self.purchase.lines, self.purchase.total),
-            }
-            .into(),
-        )
+        let Purchase { order_id, user_id, total: refunded, .. } = self.purchase;
+        let confirmed_at = self.confirmed_at.unwrap_or_default();
+        let lines = Order::sold(&self.purchase.lines, refunded);
+        Some(OrderCancelled { order_id, user_id, refunded, confirmed_at, lines }.into())
     }
 
     fn coupon_is_back(&self) -> bool {
@@ -282,18 +251,16 @@ impl Order {
         if change.stock != ChangeStep::Changed || !is_paid_back {
             return None;
         }
-        Some(
-            OrderModified {
-                order_id: self.purchase.order_id,
-                user_id: self.purchase.user_id,
-                round: self.round,
-                total: change.total,
-                confirmed_at: self.confirmed_at.unwrap_or_default(),
-                before: Order::sold(&self.purchase.lines, self.purchase.total),
-                lines: Order::sold(&change.lines, change.total),
-            }
-            .into(),
-        )
+        let modified = OrderModified {
+            order_id: self.purchase.order_id,
+            user_id: self.purchase.user_id,
+            round: self.round,
+            total: change.total,
+            confirmed_at: self.confirmed_at.unwrap_or_default(),
+            before: Order::sold(&self.purchase.lines, self.purchase.total),
+            lines: Order::sold(&change.lines, change.total),
+        };
+        Some(modified.into())
     }
 
     fn modification_refused(&self, change: &Change) -> Option<Event> {
@@ -350,11 +317,10 @@ impl Order {
     }
 
     fn replace_lines(&mut self) {
-        if let Some(change) = self.change.take() {
-            self.purchase.lines = change.lines;
-            self.purchase.subtotal = change.subtotal;
-            self.purchase.discounts = change.discounts;
-            self.purchase.total = change.total;
+        if let Some(Change { lines, subtotal, discounts, total, .. }) = self.change.take() {
+            let purchase = &mut self.purchase;
+            (purchase.lines, purchase.subtotal, purchase.discounts, purchase.total) =
+                (lines, subtotal, discounts, total);
         }
         self.last_modification = Some(LastModification::Applied);
     }
