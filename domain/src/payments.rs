@@ -137,15 +137,59 @@ impl Aggregate for Payment {
 }
 
 impl Payment {
-    /// The history is longer by an event.
-    fn count(&mut self, at: Timestamp, change: impl FnOnce(&mut Payment)) {
+    fn new(user_id: Uuid, method: PaymentMethod) -> Payment {
+        let (charges, refund, refund_round, asked, sequence) = (Vec::new(), None, 0, None, 0);
+        Payment { user_id, method, charges, refund, refund_round, asked, sequence }
+    }
+
+    /// The payment after an event of its history.
+    fn evolve(&mut self, event: &Event, at: Timestamp) {
         let before = self.task();
-        change(self);
+        match event {
+            Event::PaymentRequested(e) => {
+                self.set_charge(new_charge(e.order_id, e.charge_number, e.amount, ChargeState::Requested));
+            }
+            Event::PaymentVoiding(e) => {
+                self.set_charge(new_charge(e.order_id, e.charge_number, 0, ChargeState::Voiding));
+            }
+            Event::PaymentCompleted(e) => {
+                self.set_charge(new_charge(e.order_id, e.charge_number, e.amount, ChargeState::Completed));
+            }
+            // A charge that the balance did not cover was never requested, so it is new here and has no amount.
+            Event::PaymentFailed(e) => {
+                self.set_charge(new_charge(e.order_id, e.charge_number, 0, ChargeState::Failed));
+            }
+            Event::PaymentRefunding(e) => {
+                self.refund_round = e.round;
+                self.refund = Some(Refund { round: e.round, parts: e.parts.clone() });
+            }
+            Event::PaymentRefunded(e) => {
+                self.refund_round = e.round;
+                for part in self.refund.take().map(|refund| refund.parts).unwrap_or_default() {
+                    if let Some(charge) = self.charge_mut(part.charge_number) {
+                        charge.refunded += part.amount;
+                    }
+                }
+            }
+            _ => {}
+        }
         self.sequence += 1;
         let task = self.task();
         if task != before {
             self.asked = task.map(|_| Asked { sequence: self.sequence, at });
         }
+    }
+
+    /// Of a charge that is known only the state changes.
+    fn set_charge(&mut self, charge: Charge) {
+        match self.charge_mut(charge.number) {
+            Some(known) => known.state = charge.state,
+            None => self.charges.push(charge),
+        }
+    }
+
+    fn charge_mut(&mut self, number: i32) -> Option<&mut Charge> {
+        self.charges.iter_mut().find(|charge| charge.number == number)
     }
 
     /// What was paid, in all.
@@ -250,35 +294,28 @@ pub fn refund_id(charge_id: Uuid, round: i32) -> Uuid {
 
 impl Payments {
     fn request(&self, due: &OrderPaymentDue) -> Vec<Event> {
-        if due.charge_number <= self.payments.get(&due.order_id).map_or(0, Payment::last_number) {
+        let OrderPaymentDue { order_id, user_id, charge_number, amount, payment_method: method } = *due;
+        if charge_number <= self.payments.get(&order_id).map_or(0, Payment::last_number) {
             return Vec::new();
         }
-        let (order_id, user_id, charge_number) = (due.order_id, due.user_id, due.charge_number);
-        let (amount, method) = (due.amount, due.payment_method);
         if amount == 0 {
             let (charge_id, attempts) = (None, Vec::new());
-            return vec![
-                PaymentCompleted { order_id, user_id, charge_id, charge_number, amount, method, attempts }
-                    .into(),
-            ];
+            let nothing =
+                PaymentCompleted { order_id, user_id, charge_id, charge_number, amount, method, attempts };
+            return vec![nothing.into()];
         }
         let charge_id = charge_id(order_id, charge_number);
         let request = PaymentRequested { order_id, user_id, charge_id, charge_number, amount, method }.into();
         if method != PaymentMethod::Balance {
             return vec![request];
         }
-        let balance = self.balances.get(&user_id).cloned().unwrap_or_default();
-        if balance.available < amount {
-            let failure = Failure {
-                code: FailureCode::InsufficientBalance,
-                detail: format!("the balance has {} of the {amount} that are due", balance.available),
-            };
-            let (charge_id, attempts) = (None, Vec::new());
-            return vec![
-                PaymentFailed { order_id, user_id, charge_id, charge_number, failure, attempts }.into(),
-            ];
+        let (available, held) = self.money_of(user_id);
+        if available < amount {
+            let detail = format!("the balance has {available} of the {amount} that are due");
+            let failure = Failure { code: FailureCode::InsufficientBalance, detail };
+            return vec![never_asked(order_id, user_id, charge_number, failure)];
         }
-        let (available, held) = (balance.available - amount, balance.held + amount);
+        let (available, held) = (available - amount, held + amount);
         vec![BalanceHeld { user_id, order_id, amount, available, held }.into(), request]
     }
 
@@ -287,16 +324,13 @@ impl Payments {
     fn undo(&self, order_id: Uuid, user_id: Uuid, round: i32, due: Option<&Failure>) -> Vec<Event> {
         let known = self.payments.get(&order_id).and_then(|payment| Some((payment, payment.charge(round)?)));
         let Some((payment, charge)) = known else {
-            let failed = |failure: &Failure| {
-                let (charge_id, failure, attempts) = (None, failure.clone(), Vec::new());
-                PaymentFailed { order_id, user_id, charge_id, charge_number: round, failure, attempts }.into()
-            };
+            let failed = |failure: &Failure| never_asked(order_id, user_id, round, failure.clone());
             return due.map(failed).into_iter().collect();
         };
         match charge.state {
             ChargeState::Requested => {
-                let (user_id, charge_id, charge_number) = (payment.user_id, charge.charge_id, charge.number);
-                vec![PaymentVoiding { order_id, user_id, charge_id, charge_number }.into()]
+                let (user_id, charge_id) = (payment.user_id, charge.charge_id);
+                vec![PaymentVoiding { order_id, user_id, charge_id, charge_number: round }.into()]
             }
             ChargeState::Completed => self.refund(order_id, round, charge.amount),
             ChargeState::Voiding | ChargeState::Failed => Vec::new(),
@@ -337,41 +371,8 @@ impl Payments {
         balance.sequence += 1;
     }
 
-    fn set_charge(
-        &mut self,
-        order_id: Uuid,
-        user_id: Uuid,
-        method: PaymentMethod,
-        charge: Charge,
-        at: Timestamp,
-    ) {
-        let payment = self.payments.entry(order_id).or_insert_with(|| Payment {
-            user_id,
-            method,
-            charges: Vec::new(),
-            refund: None,
-            refund_round: 0,
-            asked: None,
-            sequence: 0,
-        });
-        payment.count(at, |payment| {
-            match payment.charges.iter_mut().find(|known| known.number == charge.number) {
-                Some(known) => known.state = charge.state,
-                None => payment.charges.push(charge),
-            }
-        });
-    }
-
-    /// A charge that the balance did not cover was never requested, so it is new here and has no amount.
-    fn fail_charge(&mut self, failed: &PaymentFailed, at: Timestamp) {
-        let charge = new_charge(failed.order_id, failed.charge_number, 0, ChargeState::Failed);
-        self.set_charge(failed.order_id, failed.user_id, PaymentMethod::Balance, charge, at);
-    }
-
-    fn change(&mut self, order_id: Uuid, at: Timestamp, change: impl FnOnce(&mut Payment)) {
-        if let Some(payment) = self.payments.get_mut(&order_id) {
-            payment.count(at, change);
-        }
+    fn money_of(&self, user_id: Uuid) -> (Money, Money) {
+        self.balances.get(&user_id).map_or((0, 0), |balance| (balance.available, balance.held))
     }
 }
 
@@ -398,46 +399,33 @@ impl Capability for Payments {
             Event::BalanceCaptured(e) => self.set_balance(e.user_id, e.available, e.held, at),
             Event::BalanceReleased(e) => self.set_balance(e.user_id, e.available, e.held, at),
             Event::BalanceRefunded(e) => self.set_balance(e.user_id, e.available, e.held, at),
-            Event::PaymentRequested(e) => {
-                let charge = new_charge(e.order_id, e.charge_number, e.amount, ChargeState::Requested);
-                self.set_charge(e.order_id, e.user_id, e.method, charge, at);
+            Event::PaymentRequested(PaymentRequested { order_id, user_id, method, .. })
+            | Event::PaymentCompleted(PaymentCompleted { order_id, user_id, method, .. }) => {
+                let payment = self.payments.entry(*order_id);
+                payment.or_insert_with(|| Payment::new(*user_id, *method)).evolve(event, at);
             }
-            Event::PaymentCompleted(e) => {
-                let charge = new_charge(e.order_id, e.charge_number, e.amount, ChargeState::Completed);
-                self.set_charge(e.order_id, e.user_id, e.method, charge, at);
+            Event::PaymentFailed(e) => {
+                let payment = self.payments.entry(e.order_id);
+                payment.or_insert_with(|| Payment::new(e.user_id, PaymentMethod::Balance)).evolve(event, at);
             }
-            Event::PaymentFailed(e) => self.fail_charge(e, at),
-            Event::PaymentVoiding(e) => self.change(e.order_id, at, |payment| {
-                set_state(payment, e.charge_number, ChargeState::Voiding);
-            }),
-            Event::PaymentRefunding(e) => self.change(e.order_id, at, |payment| {
-                payment.refund_round = e.round;
-                payment.refund = Some(Refund { round: e.round, parts: e.parts.clone() });
-            }),
-            Event::PaymentRefunded(e) => self.change(e.order_id, at, |payment| finish_refund(payment, e)),
+            Event::PaymentVoiding(_) | Event::PaymentRefunding(_) | Event::PaymentRefunded(_) => {
+                if let Some(payment) = self.payments.get_mut(&event.key()) {
+                    payment.evolve(event, at);
+                }
+            }
             _ => {}
         }
     }
 }
 
-fn finish_refund(payment: &mut Payment, refunded: &PaymentRefunded) {
-    payment.refund_round = refunded.round;
-    for part in payment.refund.take().map(|refund| refund.parts).unwrap_or_default() {
-        let charge = payment.charges.iter_mut().find(|charge| charge.number == part.charge_number);
-        if let Some(charge) = charge {
-            charge.refunded += part.amount;
-        }
-    }
+/// A charge fails that the gateway is not asked for.
+fn never_asked(order_id: Uuid, user_id: Uuid, charge_number: i32, failure: Failure) -> Event {
+    let (charge_id, attempts) = (None, Vec::new());
+    PaymentFailed { order_id, user_id, charge_id, charge_number, failure, attempts }.into()
 }
 
 fn new_charge(order_id: Uuid, number: i32, amount: Money, state: ChargeState) -> Charge {
     Charge { number, charge_id: charge_id(order_id, number), amount, refunded: 0, state }
-}
-
-fn set_state(payment: &mut Payment, number: i32, state: ChargeState) {
-    if let Some(charge) = payment.charges.iter_mut().find(|charge| charge.number == number) {
-        charge.state = state;
-    }
 }
 
 #[cfg(test)]

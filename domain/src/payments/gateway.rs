@@ -170,8 +170,4 @@ impl Payments {
         events.push(PaymentRefunded { order_id, user_id, round, amount, method, attempts }.into());
         events
     }
-
-    fn money_of(&self, user_id: Uuid) -> (Money, Money) {
-        self.balances.get(&user_id).map_or((0, 0), |balance| (balance.available, balance.held))
-    }
 }
