@@ -8,11 +8,18 @@ use std::sync::LazyLock;
 use ordermill_domain::aggregate::{Follows, Kind};
 use ordermill_domain::kinds;
 use ordermill_pipeline::journal::Table;
+use sqlx::{AssertSqlSafe, PgConnection};
 
 /// Every table of state, in the order of locks: that of the capabilities.
 pub fn tables() -> &'static [Table] {
     static TABLES: LazyLock<Vec<Table>> = LazyLock::new(|| kinds().map(table).collect());
     &TABLES
+}
+
+/// How many rows a table has.
+pub(crate) async fn count(connection: &mut PgConnection, table: &str) -> Result<u64, sqlx::Error> {
+    let count = sqlx::query_scalar(AssertSqlSafe(format!("SELECT count(*) FROM {table}")));
+    count.fetch_one(connection).await.map(i64::unsigned_abs)
 }
 
 fn table(kind: &Kind) -> Table {

@@ -18,8 +18,37 @@ use jiff::Timestamp;
 use ordermill_pipeline::audit::{Check, SHOWN_MAX};
 use sqlx::PgConnection;
 
+use crate::tables::count;
+
 /// How many violations a query answers; it counts them all.
 const SHOWN: i64 = SHOWN_MAX as i64;
+
+/// Declares queries for violations. Each answers the first of them in words, with how many there are.
+macro_rules! violations {
+    ($($(#[$doc:meta])* $visibility:vis fn $name:ident($($parameter:ident: $Type:ty)?) = $sql:literal;)+) => {
+        $(
+            $(#[$doc])*
+            $visibility async fn $name(
+                connection: &mut sqlx::PgConnection,
+                $($parameter: $Type)?
+            ) -> Result<Vec<ordermill_pipeline::audit::Found>, sqlx::Error> {
+                use ordermill_pipeline::audit::Found;
+                sqlx::query_as!(Found, $sql, super::SHOWN, $($parameter)?).fetch_all(connection).await
+            }
+        )+
+    };
+}
+use violations;
+
+/// A check of that name that looks at all rows of a table.
+async fn of_rows(
+    connection: &mut PgConnection,
+    name: &'static str,
+    table: &str,
+) -> Result<Check, sqlx::Error> {
+    let checked = count(connection, table).await?;
+    Ok(Check { checked, ..Check::new(name) })
+}
 
 /// Whose tables are as far as they have read.
 #[derive(Clone, Copy, Debug)]

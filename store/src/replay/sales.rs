@@ -7,6 +7,7 @@ use sqlx::types::Json;
 
 use super::compare::Found;
 use super::difference::{Column, Difference, What};
+use crate::tables::count;
 
 /// Every sum is what the log makes of it, as far as the group has applied it. The database counts, in its own way: what
 /// is wrong in the worker's arithmetic shows here, too.
@@ -18,9 +19,7 @@ use super::difference::{Column, Difference, What};
 pub async fn differences(connection: &mut PgConnection, sales_group: &str) -> Result<Found, sqlx::Error> {
     #[expect(clippy::cast_possible_wrap, reason = "a constant far below 2^63")]
     let shown = SHOWN_MAX as i64;
-    let mut found = Found::default();
-    let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM sales"#);
-    found.rows = count.fetch_one(&mut *connection).await?.unsigned_abs();
+    let mut found = Found { rows: count(connection, "sales").await?, ..Found::default() };
     let put_aside = audit::put_aside(&mut *connection, sales_group).await?;
     let rows = sqlx::query!(
         r#"WITH applied AS (

@@ -1,17 +1,27 @@
 //! Balances against their entries, and holds against the payments that they are for.
 
-use ordermill_pipeline::audit::{Check, Found};
+use ordermill_pipeline::audit::Check;
 use sqlx::PgConnection;
 
-use super::SHOWN;
+use super::{of_rows, violations};
 
 /// Available and held are what the entries add up to, and each entry says what the balance was after it.
 pub(super) async fn entries(connection: &mut PgConnection) -> Result<Check, sqlx::Error> {
-    let mut check = Check::new("balances");
-    let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM balances"#);
-    check.checked = count.fetch_one(&mut *connection).await?.unsigned_abs();
-    let sums = sqlx::query_as!(
-        Found,
+    let mut check = of_rows(connection, "balances", "balances").await?;
+    check.found(sums(connection).await?);
+    check.found(steps(connection).await?);
+    Ok(check)
+}
+
+/// What is held is what the gateway is being asked to charge, or to void while it is not known to be charged.
+pub(super) async fn holds(connection: &mut PgConnection) -> Result<Check, sqlx::Error> {
+    let mut check = of_rows(connection, "holds", "balances").await?;
+    check.found(undecided(connection).await?);
+    Ok(check)
+}
+
+violations! {
+    fn sums() =
         r#"SELECT format('user %s: available %s and held %s are %s, but the entries add up to %s', key,
                available, held, available::numeric + held, coalesce(total, 0)) AS "text!",
                count(*) OVER () AS "total!"
@@ -20,12 +30,9 @@ pub(super) async fn entries(connection: &mut PgConnection) -> Result<Check, sqlx
                FROM balance_entries GROUP BY user_id
            ) AS entries USING (key)
            WHERE available::numeric + held <> coalesce(total, 0)
-           ORDER BY key LIMIT $1"#,
-        SHOWN,
-    );
-    check.found(sums.fetch_all(&mut *connection).await?);
-    let steps = sqlx::query_as!(
-        Found,
+           ORDER BY key LIMIT $1"#;
+
+    fn steps() =
         r#"SELECT format('user %s, entry %s: %s %s makes %s, but its balance_after is %s', user_id, entry_id,
                kind, amount, before + change, balance_after) AS "text!",
                count(*) OVER () AS "total!"
@@ -37,20 +44,9 @@ pub(super) async fn entries(connection: &mut PgConnection) -> Result<Check, sqlx
                FROM balance_entries
            ) AS e
            WHERE before + change <> balance_after
-           ORDER BY user_id, sequence LIMIT $1"#,
-        SHOWN,
-    );
-    check.found(steps.fetch_all(connection).await?);
-    Ok(check)
-}
+           ORDER BY user_id, sequence LIMIT $1"#;
 
-/// What is held is what the gateway is being asked to charge, or to void while it is not known to be charged.
-pub(super) async fn holds(connection: &mut PgConnection) -> Result<Check, sqlx::Error> {
-    let mut check = Check::new("holds");
-    let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM balances"#);
-    check.checked = count.fetch_one(&mut *connection).await?.unsigned_abs();
-    let found = sqlx::query_as!(
-        Found,
+    fn undecided() =
         r#"SELECT format('user %s: held is %s, but undecided charges add up to %s', key, coalesce(held, 0),
                coalesce(undecided, 0)) AS "text!",
                count(*) OVER () AS "total!"
@@ -61,9 +57,5 @@ pub(super) async fn holds(connection: &mut PgConnection) -> Result<Check, sqlx::
                GROUP BY 1
            ) AS p USING (key)
            WHERE coalesce(held, 0) <> coalesce(undecided, 0)
-           ORDER BY key LIMIT $1"#,
-        SHOWN,
-    );
-    check.found(found.fetch_all(connection).await?);
-    Ok(check)
+           ORDER BY key LIMIT $1"#;
 }

@@ -1,26 +1,23 @@
 //! Payments against the money that left balances for them, and came back.
 
-use ordermill_pipeline::audit::{Check, Found};
+use ordermill_pipeline::audit::Check;
 use sqlx::PgConnection;
 
-use super::SHOWN;
+use super::{of_rows, violations};
 
 /// Every charge that was completed from a balance took its amount from it, once, and what was refunded of the charges
 /// came back to it; nothing else took or gave anything.
 pub(super) async fn check(connection: &mut PgConnection) -> Result<Check, sqlx::Error> {
-    let mut check = Check::new("payments");
-    let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM payments"#);
-    check.checked = count.fetch_one(&mut *connection).await?.unsigned_abs();
+    let mut check = of_rows(connection, "payments", "payments").await?;
     check.found(moved(connection).await?);
     check.found(others(connection).await?);
     Ok(check)
 }
 
-/// A charge is one entry, so the amounts are the same in the same order. A refund is one entry, too, but takes from
-/// several charges, so there the sums are the same.
-async fn moved(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error> {
-    sqlx::query_as!(
-        Found,
+violations! {
+    /// A charge is one entry, so the amounts are the same in the same order. A refund is one entry, too, but takes from
+    /// several charges, so there the sums are the same.
+    fn moved() =
         r#"SELECT format('order %s: payment is %s, which takes %s and gives back %s, but %s were taken and %s came back',
                key, coalesce(concat_ws(' ', p.state #>> '{charges,-1,state}', p.state ->> 'method',
                    p.state #>> '{charges,-1,amount}'), 'absent'),
@@ -40,24 +37,13 @@ async fn moved(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error>
                    WHERE p.state ->> 'method' = 'BALANCE'
                ) AS due
            WHERE due.taken IS DISTINCT FROM booked.taken OR coalesce(due.returned, 0) <> coalesce(booked.returned, 0)
-           ORDER BY key LIMIT $1"#,
-        SHOWN,
-    )
-    .fetch_all(connection)
-    .await
-}
+           ORDER BY key LIMIT $1"#;
 
-async fn others(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error> {
-    sqlx::query_as!(
-        Found,
+    fn others() =
         r#"SELECT format('order %s: paid by user %s, but entry %s (%s) is of user %s', key,
                p.state ->> 'user_id', entry_id, kind, e.user_id) AS "text!",
                count(*) OVER () AS "total!"
            FROM payments p JOIN balance_entries e ON e.order_id = p.key
            WHERE kind IN ('USED', 'REFUNDED') AND (p.state ->> 'user_id')::uuid <> e.user_id
-           ORDER BY key LIMIT $1"#,
-        SHOWN,
-    )
-    .fetch_all(connection)
-    .await
+           ORDER BY key LIMIT $1"#;
 }

@@ -1,14 +1,10 @@
 //! Shipments against the orders that they are parts of.
 
-use ordermill_pipeline::audit::Found;
-use sqlx::PgConnection;
+use super::violations;
 
-use super::SHOWN;
-
-/// What an order says was shipped of a product is what its shipments have of it, and not more than was ordered.
-pub(super) async fn lines(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error> {
-    sqlx::query_as!(
-        Found,
+violations! {
+    /// What an order says was shipped of a product is what its shipments have of it, and not more than was ordered.
+    pub(super) fn lines() =
         r#"SELECT format('order %s, product %s: %s of %s are shipped, but its shipments make %s', order_id, product_id,
                sum(told), sum(ordered), sum(sent)) AS "text!",
                count(*) OVER () AS "total!"
@@ -25,19 +21,12 @@ pub(super) async fn lines(connection: &mut PgConnection) -> Result<Vec<Found>, s
            ) AS quantities
            GROUP BY order_id, product_id
            HAVING sum(told) <> sum(sent) OR sum(told) > sum(ordered)
-           ORDER BY order_id, product_id LIMIT $1"#,
-        SHOWN,
-    )
-    .fetch_all(connection)
-    .await
-}
+           ORDER BY order_id, product_id LIMIT $1"#;
 
-/// An order is PARTIALLY_SHIPPED from its first shipment on, SHIPPED once nothing is left of it and DELIVERED once all
-/// of that has arrived; and as many shipments are on their way as it says. Where [`lines`] finds nothing, no product
-/// was shipped too often, so the sums tell whether anything is left.
-pub(super) async fn statuses(connection: &mut PgConnection) -> Result<Vec<Found>, sqlx::Error> {
-    sqlx::query_as!(
-        Found,
+    /// An order is PARTIALLY_SHIPPED from its first shipment on, SHIPPED once nothing is left of it and DELIVERED once all
+    /// of that has arrived; and as many shipments are on their way as it says. Where [`lines`] finds nothing, no product
+    /// was shipped too often, so the sums tell whether anything is left.
+    pub(super) fn statuses() =
         r#"SELECT format('order %s: %s with %s shipments on their way, but it has %s shipments with %s of %s units, '
                    '%s of them on their way',
                key, status, in_transit, coalesce(shipments, 0), coalesce(sent, 0), ordered,
@@ -62,9 +51,5 @@ pub(super) async fn statuses(connection: &mut PgConnection) -> Result<Vec<Found>
            WHERE (shipments IS NOT NULL OR in_transit <> 0
                    OR status IN ('PARTIALLY_SHIPPED', 'SHIPPED', 'DELIVERED'))
                AND (status IS DISTINCT FROM reached OR in_transit IS DISTINCT FROM on_their_way)
-           ORDER BY key LIMIT $1"#,
-        SHOWN,
-    )
-    .fetch_all(connection)
-    .await
+           ORDER BY key LIMIT $1"#;
 }

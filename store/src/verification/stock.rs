@@ -1,9 +1,9 @@
 //! Stock against its reservations and its received goods.
 
-use ordermill_pipeline::audit::{Check, Found};
+use ordermill_pipeline::audit::Check;
 use sqlx::PgConnection;
 
-use super::SHOWN;
+use super::{of_rows, violations};
 
 /// Units that were received are on hand, reserved or deducted; and the last two are what the reservations say.
 ///
@@ -12,11 +12,13 @@ use super::SHOWN;
 /// shelf has, so no figure of its own says how much. Only a change of the stock by hand makes one SHORT, and the
 /// shelf is told then until the reservation is released.
 pub(super) async fn check(connection: &mut PgConnection) -> Result<Check, sqlx::Error> {
-    let mut check = Check::new("stock");
-    let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM stock"#);
-    check.checked = count.fetch_one(&mut *connection).await?.unsigned_abs();
-    let found = sqlx::query_as!(
-        Found,
+    let mut check = of_rows(connection, "stock", "stock").await?;
+    check.found(figures(connection).await?);
+    Ok(check)
+}
+
+violations! {
+    fn figures() =
         r#"WITH holds AS (
                SELECT state ->> 'state' AS state, bulk AS lines FROM stock_reservations
                UNION ALL
@@ -47,9 +49,5 @@ pub(super) async fn check(connection: &mut PgConnection) -> Result<Check, sqlx::
                ) AS sums (what, is_now, source, should_be),
                LATERAL (SELECT coalesce(is_now, 0) AS actual, coalesce(should_be, 0) AS expected) AS figures
            WHERE actual <> expected
-           ORDER BY key, what LIMIT $1"#,
-        SHOWN,
-    );
-    check.found(found.fetch_all(connection).await?);
-    Ok(check)
+           ORDER BY key, what LIMIT $1"#;
 }
