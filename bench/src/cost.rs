@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use derive_more::{Div, Mul, Sub};
 use reqwest::Client;
 use serde::Serialize;
 use sqlx::PgPool;
@@ -25,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const COMMITS_TOLD_WITHIN: Duration = Duration::from_secs(2);
 
 /// Counts of something: of a phase, of a second, of an order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Sub, Mul, Div)]
 pub struct Counts {
     /// Statements that PostgreSQL executed, those that begin and end transactions among them.
     pub statements: f64,
@@ -91,42 +92,20 @@ impl Counts {
             ..Counts::default()
         }
     }
-
-    /// With each count made another one.
-    fn each(self, other: Counts, make: impl Fn(f64, f64) -> f64) -> Counts {
-        Counts {
-            statements: make(self.statements, other.statements),
-            commits: make(self.commits, other.commits),
-            wal_bytes: make(self.wal_bytes, other.wal_bytes),
-            events: make(self.events, other.events),
-            log_rows: make(self.log_rows, other.log_rows),
-            kafka_requests: make(self.kafka_requests, other.kafka_requests),
-            kafka_produce: make(self.kafka_produce, other.kafka_produce),
-            kafka_fetch: make(self.kafka_fetch, other.kafka_fetch),
-            kafka_requests_of_all_kinds: make(
-                self.kafka_requests_of_all_kinds,
-                other.kafka_requests_of_all_kinds,
-            ),
-            kafka_sent: make(self.kafka_sent, other.kafka_sent),
-            kafka_delivered: make(self.kafka_delivered, other.kafka_delivered),
-        }
-    }
 }
 
 impl Spent {
     /// Counts of one second.
     #[must_use]
     pub fn per_second(&self) -> Counts {
-        let seconds = self.seconds.max(f64::MIN_POSITIVE);
-        self.counts.each(self.counts, |count, _| count / seconds)
+        self.counts / self.seconds.max(f64::MIN_POSITIVE)
     }
 
     /// Counts of one of `orders`, less what the same time costs at rest. What waits less while it works may come out
     /// below 0, as the requests for records do: at rest every consumer asks ten times a second in vain.
     #[must_use]
     pub fn per_order(&self, orders: f64, at_rest: &Spent) -> Counts {
-        let (seconds, orders) = (self.seconds, orders.max(1.0));
-        self.counts.each(at_rest.per_second(), |count, rest_per_s| (count - rest_per_s * seconds) / orders)
+        (self.counts - at_rest.per_second() * self.seconds) / orders.max(1.0)
     }
 }
 
@@ -134,10 +113,7 @@ impl Reading {
     /// What was counted from then to now.
     #[must_use]
     pub fn since(&self, then: &Reading) -> Spent {
-        Spent {
-            seconds: self.at.duration_since(then.at).as_secs_f64(),
-            counts: self.counts.each(then.counts, |now, then| now - then),
-        }
+        Spent { seconds: self.at.duration_since(then.at).as_secs_f64(), counts: self.counts - then.counts }
     }
 
     /// The batches from then to now.

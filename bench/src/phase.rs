@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
-use ordermill_stack::{Child, Program, Progress as _, Terminal};
+use ordermill_stack::{Child, Program, Progress};
 use ordermill_store::orders;
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -61,17 +61,13 @@ pub(crate) struct Ground<'a> {
     pub(crate) stack: OwnStack,
     pub(crate) pool: PgPool,
     pub(crate) meter: Meter,
-    pub(crate) progress: Terminal,
+    pub(crate) progress: Progress,
 }
 
 impl Phase {
     /// An open loop.
     pub(crate) fn open(label: impl Into<String>, rate: f64, within: Duration) -> Phase {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "rate and time are bounded"
-        )]
+        // Rate and time are bounded.
         let orders = (within.as_secs_f64() * rate).clamp(1.0, 1e7) as usize;
         Phase { label: label.into(), orders, rate: Some(rate), lines: None }
     }
@@ -108,9 +104,7 @@ impl Placed {
 
     /// Orders that were accepted.
     pub(crate) fn accepted(&self) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "nobody sends 2^53 orders")]
-        let accepted = self.load.accepted as f64;
-        accepted
+        self.load.accepted as f64
     }
 }
 
@@ -118,31 +112,34 @@ impl Ground<'_> {
     /// Has a load process place orders, and waits until they rest.
     pub(crate) async fn place(&self, phase: Phase) -> Result<Placed> {
         checkpoint(&self.pool).await?;
-        step(&self.progress, &phase.title(), async {
-            let before = self.meter.read().await?;
-            let then = Usage::now(self.stack.pid())?;
-            let output = finish(self.load(&phase)?, "the load", SEND_WITHIN + REST_WITHIN).await?;
-            let (load, lateness) = read(&output)?;
-            let rested_at_us = until_rest(&self.pool).await?;
-            let work = Usage::now(self.stack.pid())?.since(&then);
-            let after = self.meter.read().await?;
-            let (spent, batches) = (after.since(&before), after.batches_since(&before));
-            Ok(Placed { phase: phase.clone(), load, lateness, rested_at_us, work, spent, batches })
-        })
-        .await
+        let step = self.progress.begin(&phase.title());
+        step.end(self.placed(phase).await)
+    }
+
+    async fn placed(&self, phase: Phase) -> Result<Placed> {
+        let before = self.meter.read().await?;
+        let then = Usage::now(self.stack.pid())?;
+        let output = finish(self.load(&phase)?, "the load", SEND_WITHIN + REST_WITHIN).await?;
+        let (load, lateness) = read(&output)?;
+        let rested_at_us = until_rest(&self.pool).await?;
+        let work = Usage::now(self.stack.pid())?.since(&then);
+        let after = self.meter.read().await?;
+        let (spent, batches) = (after.since(&before), after.batches_since(&before));
+        Ok(Placed { phase, load, lateness, rested_at_us, work, spent, batches })
     }
 
     /// What the pipeline does while nobody orders.
     pub(crate) async fn at_rest(&self) -> Result<(Spent, Work)> {
         let time = Duration::from_secs(self.args.rest_seconds);
-        step(&self.progress, &format!("watching the pipeline at rest for {} s", time.as_secs()), async {
+        let step = self.progress.begin(&format!("watching the pipeline at rest for {} s", time.as_secs()));
+        let watch = async {
             let before = self.meter.read().await?;
             let then = Usage::now(self.stack.pid())?;
             tokio::time::sleep(time).await;
             let work = Usage::now(self.stack.pid())?.since(&then);
             Ok((self.meter.read().await?.since(&before), work))
-        })
-        .await
+        };
+        step.end(watch.await)
     }
 
     fn load(&self, phase: &Phase) -> Result<Child> {
@@ -188,24 +185,9 @@ async fn until_rest(pool: &PgPool) -> Result<Option<i64>> {
     Ok(None)
 }
 
-/// Shows a step that may take over a second.
-pub(crate) async fn step<T>(
-    progress: &Terminal,
-    name: &str,
-    work: impl Future<Output = Result<T>>,
-) -> Result<T> {
-    let started = std::time::Instant::now();
-    progress.started(name);
-    let outcome = work.await;
-    progress.ended(name, started.elapsed(), outcome.is_ok());
-    outcome
-}
-
 /// Between two moments in microseconds, at least one of them.
 fn seconds(from_us: i64, to_us: i64) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "microseconds of a run need no 53 bits")]
-    let seconds = (to_us - from_us).max(1) as f64 / 1e6;
-    seconds
+    (to_us - from_us).max(1) as f64 / 1e6
 }
 
 #[cfg(test)]

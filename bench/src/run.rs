@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use ordermill::database::connect_pool;
 use ordermill::verify;
 use ordermill_pipeline::relay;
-use ordermill_stack::{KAFKA_VERSION, Terminal, write_private};
+use ordermill_stack::{KAFKA_VERSION, Progress, write_private};
 use ordermill_store::orders;
 
 use crate::args::RunArgs;
@@ -17,7 +17,7 @@ use crate::load::HELD_EVERY;
 use crate::load::args::LINES_MAX;
 use crate::machine::{Machine, OTHERS, Usage, Work};
 use crate::pgbench::{self, Pgbench};
-use crate::phase::{Ground, Phase, Placed, SHOP_FILE, step};
+use crate::phase::{Ground, Phase, Placed, SHOP_FILE};
 use crate::replay;
 use crate::report::{
     AtRest, Loop, OrderCounts, Parameters, PgbenchRates, Report, Shares, Verified, Versions,
@@ -53,10 +53,9 @@ struct Loops {
 /// # Errors
 /// Where something could not be measured at all.
 pub async fn measure(args: &RunArgs) -> Result<Report> {
-    let progress = Terminal::new();
-    let stack =
-        step(&progress, "starting a stack of PostgreSQL, Kafka, gateway and pipeline", OwnStack::start(args))
-            .await?;
+    let progress = Progress::terminal();
+    let start = progress.begin("starting a stack of PostgreSQL, Kafka, gateway and pipeline");
+    let stack = start.end(OwnStack::start(args).await)?;
     let pool = connect_pool(&stack.file.database_url, "bench", 2).await?;
     let meter = Meter::new(pool.clone(), &stack.file.api_url).await?;
     let ground = Ground { args, stack, pool, meter, progress };
@@ -64,7 +63,7 @@ pub async fn measure(args: &RunArgs) -> Result<Report> {
     let report = run.phases().await;
     let Ground { stack, pool, progress, .. } = run.ground;
     pool.close().await;
-    let kept = step(&progress, "stopping the stack", stack.stop()).await;
+    let kept = progress.begin("stopping the stack").end(stack.stop().await);
     // What went wrong first is the more telling.
     let report = report?;
     if let Some(path) = kept? {
@@ -76,8 +75,8 @@ pub async fn measure(args: &RunArgs) -> Result<Report> {
 impl Run<'_> {
     async fn phases(&mut self) -> Result<Report> {
         let (args, machine) = (self.ground.args, Machine::this()?);
-        let pgbench = Pgbench::prepare(&self.ground.stack, &self.ground.pool);
-        let pgbench = step(&self.ground.progress, "filling pgbench's database", pgbench).await?;
+        let fill = self.ground.progress.begin("filling pgbench's database");
+        let pgbench = fill.end(Pgbench::prepare(&self.ground.stack, &self.ground.pool).await)?;
         let (before_per_s, others_before) = self.transactions(&pgbench, "before").await?;
         self.open_shop().await?;
         self.place(Phase::closed("warm-up", args.warm_up)).await?;
@@ -85,9 +84,9 @@ impl Run<'_> {
         let (after_per_s, others_after) = self.transactions(&pgbench, "after").await?;
         let t_per_s = f64::midpoint(before_per_s, after_per_s);
         let Ground { stack, pool, progress, .. } = &self.ground;
-        let replay = replay::measure(&stack.file.database_url, pool);
-        let replay = step(progress, "reading and replaying the log", replay).await?;
-        let verify = step(progress, "verifying", self.verify()).await?;
+        let step = progress.begin("reading and replaying the log");
+        let replay = step.end(replay::measure(&stack.file.database_url, pool).await)?;
+        let verify = progress.begin("verifying").end(self.verify().await)?;
         self.count_orders().await?;
         let Loops { at_rest: (spent, work), rates, closed, open, long } = loops;
         let told = |placed| Loop::of(placed, &spent, t_per_s);
@@ -152,7 +151,7 @@ impl Run<'_> {
         let Ground { args, stack, progress, .. } = &self.ground;
         let name = format!("pgbench for {} s, {when} the load", args.seconds);
         let then = Usage::now(stack.pid())?;
-        let rate = step(progress, &name, pgbench.measure(args.seconds)).await?;
+        let rate = progress.begin(&name).end(pgbench.measure(args.seconds).await)?;
         let work = Usage::now(stack.pid())?.since(&then);
         Ok((rate, work.cores(OTHERS)))
     }
@@ -161,7 +160,7 @@ impl Run<'_> {
         let Ground { args, stack, progress, .. } = &self.ground;
         let name = format!("making {} users and {} products", args.users, args.products);
         let shop = setup::shop(&stack.file.api_url, &stack.admin_key, args.users, args.products);
-        let shop = step(progress, &name, shop).await?;
+        let shop = progress.begin(&name).end(shop.await)?;
         // It holds keys.
         Ok(write_private(&stack.path(SHOP_FILE), &serde_json::to_string(&shop)?)?)
     }

@@ -14,7 +14,7 @@ use ordermill_pipeline::clock::Clock;
 use ordermill_pipeline::relay;
 use ordermill_pipeline::topics::{self, PARTITIONS_DEFAULT_ON_ONE_MACHINE};
 use ordermill_stack::{
-    Gateway, GatewayOptions, Kafka, KafkaOptions, Postgres, PostgresOptions, Server, Terminal,
+    Gateway, GatewayOptions, Kafka, KafkaOptions, Postgres, PostgresOptions, Progress, Server,
     sibling_program, write_private,
 };
 use ordermill_store::{keys, migrations};
@@ -107,7 +107,7 @@ impl Stack {
     /// Starts what was not given: PostgreSQL and Kafka side by side, then the gateway.
     fn start(given: &ConnectionArgs, args: UpArgs, directory: PathBuf, api_url: String) -> Result<Stack> {
         let callback_secret = kept_key(&directory.join("callback.secret"))?;
-        let (progress, dir) = (Terminal::new(), directory.as_path());
+        let (progress, dir) = (Progress::terminal(), directory.as_path());
         let start_postgres = || {
             let options = PostgresOptions { port: args.postgres_port, ..PostgresOptions::default() };
             Postgres::start(dir, options, &progress)

@@ -284,19 +284,15 @@ impl Child {
         }
         let mut lines = output.lines().map(str::trim).filter(|line| !line.is_empty());
         let telling = lines.clone().find(|line| (self.program.is_telling)(line));
-        let reason = telling.or_else(|| lines.next_back()).unwrap_or("no output").to_owned();
+        let reason = telling.or_else(|| lines.next_back()).unwrap_or("no output");
         let status = self.exit_status().map_or_else(|| "running".into(), |status| status.to_string());
-        StackError::Ended { what, status, reason, log: self.log().to_owned() }
+        StackError::Other(format!("{what} ended ({status}): {reason} (its log: {})", self.log().display()))
     }
 
     /// The error for a deadline that has passed.
-    pub(crate) fn too_slow(&self, not_done: &'static str, deadline: Duration) -> StackError {
-        StackError::TooSlow {
-            what: self.program.name.clone(),
-            not_done,
-            deadline,
-            log: self.log().to_owned(),
-        }
+    fn too_slow(&self, not_done: &str, deadline: Duration) -> StackError {
+        let (what, within, log) = (&self.program.name, deadline.as_secs(), self.log().display());
+        StackError::Other(format!("{what} {not_done} within {within} s: see its log {log}"))
     }
 }
 

@@ -47,7 +47,10 @@ impl Claim {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let owner = noted.owner.map_or_else(|| "unknown".into(), |pid| pid.to_string());
-                return Err(StackError::DirectoryInUse { dir: dir.to_owned(), owner });
+                return Err(StackError::Other(format!(
+                    "{} is in use by process {owner}: stop that one, or choose another data directory",
+                    dir.display()
+                )));
             }
             Err(TryLockError::Error(error)) => return Err(StackError::io("lock", &path)(error)),
         }

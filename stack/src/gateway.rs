@@ -1,15 +1,16 @@
 //! The mock payment gateway as a child process.
 
-use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use derive_more::Deref;
 
 use crate::Progress;
 use crate::child::Program;
 use crate::claim::Claim;
 use crate::error::{Result, StackError};
+use crate::ports;
 use crate::server::Server;
-use crate::{ports, progress};
 
 const NAME: &str = "the gateway";
 
@@ -28,20 +29,13 @@ pub struct GatewayOptions {
 }
 
 /// A running gateway. Dropping it stops it. Its ledger survives.
-#[derive(Debug)]
+#[derive(Debug, Deref)]
 pub struct Gateway {
+    #[deref]
     server: Server,
     program: PathBuf,
     dir: PathBuf,
     options: GatewayOptions,
-}
-
-impl Deref for Gateway {
-    type Target = Server;
-
-    fn deref(&self) -> &Server {
-        &self.server
-    }
 }
 
 impl Gateway {
@@ -54,14 +48,14 @@ impl Gateway {
         program: &Path,
         dir: &Path,
         options: GatewayOptions,
-        progress: &dyn Progress,
+        progress: &Progress,
     ) -> Result<Gateway> {
         let claim = Claim::take(dir, "gateway")?;
         let port = ports::choose(NAME, options.port, claim.last_ports().first().copied())?;
         let dir = dir.canonicalize().map_err(StackError::io("find", dir))?;
         let server = Server::new(NAME, dir.join("gateway.log"), vec![port], SHUTDOWN, claim);
         let gateway = Gateway { server, program: program.to_owned(), dir, options };
-        progress::during(progress, "starting the gateway", || gateway.launch())?;
+        progress.begin("starting the gateway").end(gateway.launch())?;
         Ok(gateway)
     }
 

@@ -6,10 +6,10 @@ mod probe;
 
 use std::env;
 use std::fs;
-use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use derive_more::Deref;
 use uuid::Uuid;
 
 use crate::Progress;
@@ -18,7 +18,7 @@ use crate::claim::Claim;
 use crate::error::{Result, StackError};
 use crate::files::remove_if_there;
 use crate::server::Server;
-use crate::{ports, programs, progress};
+use crate::{ports, programs};
 
 pub use jars::KAFKA_VERSION;
 #[cfg(feature = "testing")]
@@ -45,8 +45,9 @@ pub struct KafkaOptions {
 }
 
 /// A running Kafka broker with data of its own. Dropping it kills the broker; [`Kafka::stop`] is the orderly way.
-#[derive(Debug)]
+#[derive(Debug, Deref)]
 pub struct Kafka {
+    #[deref]
     server: Server,
     java: PathBuf,
     jars: PathBuf,
@@ -56,20 +57,12 @@ pub struct Kafka {
     options: KafkaOptions,
 }
 
-impl Deref for Kafka {
-    type Target = Server;
-
-    fn deref(&self) -> &Server {
-        &self.server
-    }
-}
-
 impl Kafka {
     /// Starts a broker on the data in `dir`, which is formatted if it is missing; returns when it answers a client.
     ///
     /// # Errors
     /// If Java is not installed, Maven can't fetch the jars, a port or the data is in use, or it does not become ready.
-    pub fn start(dir: &Path, options: KafkaOptions, progress: &dyn Progress) -> Result<Kafka> {
+    pub fn start(dir: &Path, options: KafkaOptions, progress: &Progress) -> Result<Kafka> {
         let java = find_java()?;
         let jars = jars::fetch(progress)?;
         let claim = Claim::take(dir, "kafka")?;
@@ -83,7 +76,7 @@ impl Kafka {
         ];
         let server = Server::new(NAME, home.join("kafka.log"), ports.to_vec(), SHUTDOWN, claim);
         let kafka = Kafka { server, java, jars, home, ports, options };
-        progress::during(progress, "starting Kafka", || kafka.launch())?;
+        progress.begin("starting Kafka").end(kafka.launch())?;
         Ok(kafka)
     }
 
@@ -167,9 +160,9 @@ impl Kafka {
 
 /// `$JAVA_HOME`'s, else the first on the search path.
 fn find_java() -> Result<PathBuf> {
-    let missing = || StackError::MissingProgram {
-        program: format!("Java {OLDEST_JAVA} or newer, which runs Kafka,"),
-        remedy: programs::INSTALL,
+    let missing = || {
+        let java = format!("Java {OLDEST_JAVA} or newer, which runs Kafka,");
+        StackError::not_installed(java, programs::INSTALL)
     };
     env::var_os("JAVA_HOME")
         .map(|home| PathBuf::from(home).join("bin/java"))

@@ -38,7 +38,7 @@ pub use nix::sys::signal::Signal;
 pub use ports::free_port;
 pub use postgres::{Postgres, PostgresOptions, postgres_program};
 pub use programs::sibling_program;
-pub use progress::{Progress, Quiet, Terminal};
+pub use progress::Progress::{self, Quiet};
 pub use scratch::Scratch;
 pub use server::Server;
 #[cfg(feature = "testing")]

@@ -31,10 +31,8 @@ pub fn free_port() -> Result<u16> {
             return Ok(port);
         }
     }
-    Err(StackError::Io {
-        doing: format!("find a free port from {} to {}", RANGE.start, RANGE.end),
-        source: std::io::ErrorKind::AddrInUse.into(),
-    })
+    let Range { start, end } = RANGE;
+    Err(StackError::Other(format!("can't find a free port from {start} to {end}: address in use")))
 }
 
 /// The port that was asked for, else the one remembered from the last run if it is free, else any free one.

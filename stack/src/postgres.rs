@@ -3,11 +3,11 @@
 mod cluster;
 mod installation;
 
-use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use derive_more::Deref;
 use nix::sys::signal::Signal;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
@@ -16,8 +16,9 @@ use crate::Progress;
 use crate::child::Program;
 use crate::claim::Claim;
 use crate::error::{Result, StackError};
+use crate::processes::Identity;
 use crate::server::Server;
-use crate::{ports, processes, programs, progress, runtime, wait};
+use crate::{ports, processes, programs, runtime, wait};
 use cluster::Cluster;
 use installation::Installation;
 
@@ -67,19 +68,12 @@ pub struct PostgresOptions {
 
 /// A running PostgreSQL server with a cluster of its own. Dropping it stops the server at once, as a crash would;
 /// [`Postgres::stop`] is the orderly way.
-#[derive(Debug)]
+#[derive(Debug, Deref)]
 pub struct Postgres {
+    #[deref]
     server: Server,
     cluster: Cluster,
     options: PostgresOptions,
-}
-
-impl Deref for Postgres {
-    type Target = Server;
-
-    fn deref(&self) -> &Server {
-        &self.server
-    }
 }
 
 impl Postgres {
@@ -88,17 +82,17 @@ impl Postgres {
     ///
     /// # Errors
     /// If PostgreSQL is not installed, its port or its data is in use, or it does not become ready.
-    pub fn start(dir: &Path, options: PostgresOptions, progress: &dyn Progress) -> Result<Postgres> {
+    pub fn start(dir: &Path, options: PostgresOptions, progress: &Progress) -> Result<Postgres> {
         let claim = Claim::take(dir, "postgres")?;
         let dir = &dir.canonicalize().map_err(StackError::io("find", dir))?;
         let port = ports::choose(NAME, options.port, claim.last_ports().first().copied())?;
         if !Cluster::exists(dir) {
-            progress::during(progress, "creating a PostgreSQL cluster", || Cluster::create(dir))?;
+            progress.begin("creating a PostgreSQL cluster").end(Cluster::create(dir))?;
         }
         let cluster = Cluster::open(dir)?;
         let server = Server::new(NAME, dir.join("postgres.log"), vec![port], FAST_SHUTDOWN, claim);
         let postgres = Postgres { server, cluster, options };
-        progress::during(progress, "starting PostgreSQL", || postgres.launch())?;
+        progress.begin("starting PostgreSQL").end(postgres.launch())?;
         Ok(postgres)
     }
 
@@ -211,14 +205,11 @@ impl Postgres {
         let server =
             processes::working_in(&self.cluster.data).into_iter().find(|process| Some(process.pid) == pid);
         match server {
-            Some(server) => Err(StackError::UnusableData {
-                what: "PostgreSQL",
-                path: self.cluster.data.clone(),
-                reason: format!(
-                    "another server, process {}, runs on it: stop that one (kill -INT {})",
-                    server.pid, server.pid
-                ),
-            }),
+            Some(Identity { pid, .. }) => {
+                let reason =
+                    format!("another server, process {pid}, runs on it: stop that one (kill -INT {pid})");
+                Err(StackError::unusable_data(&self.cluster.data, reason))
+            }
             None => std::fs::remove_file(&path).map_err(StackError::io("remove", &path)),
         }
     }
@@ -247,7 +238,7 @@ pub fn postgres_program(name: &str) -> Result<PathBuf> {
     if programs::is_executable(&program) {
         return Ok(program);
     }
-    Err(StackError::MissingProgram { program: program.display().to_string(), remedy: programs::INSTALL })
+    Err(StackError::not_installed(program.display(), programs::INSTALL))
 }
 
 /// Connects by the URL alone: neither the environment nor a password file of the user has a say.
@@ -277,7 +268,8 @@ fn is_final(error: &sqlx::Error) -> bool {
 }
 
 async fn create_database_if_missing(mut connection: PgConnection) -> Result<()> {
-    let error = || StackError::database(format!("create the database {DATABASE}"));
+    let doing = format!("create the database {DATABASE}");
+    let error = || StackError::database(&doing);
     let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
         .bind(DATABASE)
         .fetch_one(&mut connection)

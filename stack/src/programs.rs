@@ -18,7 +18,7 @@ pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
 
 /// The first program of that name on the search path, or the error that names it.
 pub(crate) fn required(name: &str, shown: &str) -> Result<PathBuf> {
-    on_path(name).ok_or_else(|| StackError::MissingProgram { program: shown.to_owned(), remedy: INSTALL })
+    on_path(name).ok_or_else(|| StackError::not_installed(shown, INSTALL))
 }
 
 pub(crate) fn is_executable(path: &Path) -> bool {
@@ -44,18 +44,14 @@ fn first_number(text: &str) -> Option<u32> {
 /// # Errors
 /// If it was not built.
 pub fn sibling_program(name: &str) -> Result<PathBuf> {
-    let missing = || StackError::MissingProgram {
-        program: format!("the program {name} (it belongs beside this one)"),
-        remedy: "build it with 'make build' (for tests: cargo build --workspace --bins)",
-    };
-    let us = env::current_exe()
-        .map_err(|source| StackError::Io { doing: "find this program's path".into(), source })?;
-    us.ancestors()
-        .skip(1)
-        .take(2)
-        .map(|dir| dir.join(name))
-        .find(|path| is_executable(path))
-        .ok_or_else(missing)
+    let us = env::current_exe().map_err(StackError::io("find", Path::new("this program's path")))?;
+    let mut candidates = us.ancestors().skip(1).take(2).map(|dir| dir.join(name));
+    candidates.find(|path| is_executable(path)).ok_or_else(|| {
+        StackError::not_installed(
+            format!("the program {name} (it belongs beside this one)"),
+            "build it with 'make build' (for tests: cargo build --workspace --bins)",
+        )
+    })
 }
 
 #[cfg(test)]

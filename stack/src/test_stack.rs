@@ -4,9 +4,9 @@ mod docker;
 
 use std::any::Any;
 use std::env;
-use std::ops::Deref;
 use std::thread;
 
+use derive_more::Deref;
 use tokio::sync::{OnceCell, oneshot};
 use uuid::Uuid;
 
@@ -109,9 +109,10 @@ fn kafka(in_docker: bool) -> Result<(String, Keeper)> {
 }
 
 /// A server that one test has for itself, to kill, stop or fill it; with its directory, which goes with it.
-#[derive(Debug)]
+#[derive(Debug, Deref)]
 pub struct Private<Server> {
     // The order of the fields is that of their dropping.
+    #[deref]
     server: Server,
     _scratch: Scratch,
 }
@@ -137,14 +138,6 @@ impl Private<Kafka> {
         let scratch = Scratch::new()?;
         let server = Kafka::start(scratch.path(), KafkaOptions::default(), &Quiet)?;
         Ok(Private { server, _scratch: scratch })
-    }
-}
-
-impl<Server> Deref for Private<Server> {
-    type Target = Server;
-
-    fn deref(&self) -> &Server {
-        &self.server
     }
 }
 

@@ -9,7 +9,7 @@ use crate::Progress;
 use crate::child::Program;
 use crate::error::{Result, StackError};
 use crate::files::remove_if_there;
-use crate::{programs, progress};
+use crate::programs;
 
 /// The version of Kafka that is fetched and run. It is the file `stack/kafka-version` at the time of the build.
 pub const KAFKA_VERSION: &str = include_str!("../../kafka-version").trim_ascii();
@@ -35,7 +35,7 @@ const DEADLINE: Duration = Duration::from_secs(15 * 60);
 ///
 /// # Errors
 /// If they are not there and Maven is missing or fails.
-pub(crate) fn fetch(progress: &dyn Progress) -> Result<PathBuf> {
+pub(crate) fn fetch(progress: &Progress) -> Result<PathBuf> {
     let cache = cache_dir()?;
     let jars = cache.join(format!("kafka-{KAFKA_VERSION}"));
     if jars.is_dir() {
@@ -46,20 +46,20 @@ pub(crate) fn fetch(progress: &dyn Progress) -> Result<PathBuf> {
     let _turn = wait_for_turn(&cache, progress)?;
     if !jars.is_dir() {
         let step = format!("fetching Kafka {KAFKA_VERSION} by Maven (about {MEGABYTES} MB, once)");
-        progress::during(progress, &step, || fetch_into(&jars, &maven))?;
+        progress.begin(&step).end(fetch_into(&jars, &maven))?;
     }
     Ok(jars)
 }
 
 /// One process fetches; others wait for it and then find the jars.
-fn wait_for_turn(cache: &Path, progress: &dyn Progress) -> Result<File> {
+fn wait_for_turn(cache: &Path, progress: &Progress) -> Result<File> {
     let path = cache.join("kafka.lock");
     let file = File::create(&path).map_err(StackError::io("create", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
             let step = "waiting for another process that fetches Kafka";
-            progress::during(progress, step, || file.lock().map_err(StackError::io("lock", &path)))?;
+            progress.begin(step).end(file.lock().map_err(StackError::io("lock", &path)))?;
             Ok(file)
         }
         Err(TryLockError::Error(error)) => Err(StackError::io("lock", &path)(error)),
@@ -85,7 +85,11 @@ fn fetch_into(jars: &Path, maven: &Path) -> Result<()> {
     let core = unfinished.join(format!("kafka_2.13-{KAFKA_VERSION}.jar"));
     let fetched =
         child.finish(DEADLINE).and_then(|()| if core.is_file() { Ok(()) } else { Err(child.ended()) });
-    fetched.map_err(|error| StackError::Fetch { version: KAFKA_VERSION, source: Box::new(error) })?;
+    fetched.map_err(|error| {
+        StackError::Other(format!(
+            "Kafka {KAFKA_VERSION} can't be fetched: {error}; check the network, then run this again"
+        ))
+    })?;
     fs::rename(&unfinished, jars).map_err(StackError::io("rename", &unfinished))
 }
 
@@ -97,9 +101,9 @@ fn cache_dir() -> Result<PathBuf> {
         .or_else(|| from("XDG_CACHE_HOME", "ordermill"))
         .or_else(|| from("HOME", ".cache/ordermill"))
         .map(|dir| std::path::absolute(&dir).unwrap_or(dir))
-        .ok_or_else(|| StackError::Io {
-            doing: "find a cache directory (set ORDERMILL_CACHE_DIR)".into(),
-            source: std::io::ErrorKind::NotFound.into(),
+        .ok_or_else(|| {
+            let what = "can't find a cache directory (set ORDERMILL_CACHE_DIR): entity not found";
+            StackError::Other(what.to_owned())
         })
 }
 

@@ -9,7 +9,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::{ClientContext, Statistics};
 
 use crate::child::Child;
-use crate::error::Result;
+use crate::error::{Result, StackError};
 use crate::wait;
 
 /// A client whose complaints, while the broker is not yet there, nobody needs to see.
@@ -52,5 +52,6 @@ fn client(brokers: &str) -> Result<AdminClient<Silent>> {
         .set("bootstrap.servers", brokers)
         .set("reconnect.backoff.ms", "20")
         .set("reconnect.backoff.max.ms", "100");
-    Ok(AdminClient::from_config_and_context(&config, Silent)?)
+    AdminClient::from_config_and_context(&config, Silent)
+        .map_err(|error| StackError::Other(format!("Kafka: {error}")))
 }

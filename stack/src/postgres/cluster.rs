@@ -67,10 +67,9 @@ impl Cluster {
     /// Opens the cluster of `dir`.
     pub(crate) fn open(dir: &Path) -> Result<Cluster> {
         let link = link(dir);
-        let unusable = |reason: &str| StackError::UnusableData {
-            what: "PostgreSQL",
-            path: link.clone(),
-            reason: format!("{reason}: restore it, or remove {} to begin anew", link.display()),
+        let unusable = |reason: &str| {
+            let remedy = format!("restore it, or remove {} to begin anew", link.display());
+            StackError::unusable_data(&link, format!("{reason}: {remedy}"))
         };
         let home = link.canonicalize().map_err(|_| unusable("it points to a directory that is gone"))?;
         let data = home.join("data");
@@ -107,10 +106,10 @@ fn server_user() -> Result<Option<(Uid, Gid)>> {
     }
     match User::from_name("postgres") {
         Ok(Some(user)) => Ok(Some((user.uid, user.gid))),
-        _ => Err(StackError::MissingProgram {
-            program: "the user postgres, as whom PostgreSQL runs when we are root,".into(),
-            remedy: "run scripts/install, or run this as another user than root",
-        }),
+        _ => Err(StackError::not_installed(
+            "the user postgres, as whom PostgreSQL runs when we are root,",
+            "run scripts/install, or run this as another user than root",
+        )),
     }
 }
 

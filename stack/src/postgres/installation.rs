@@ -19,11 +19,9 @@ pub(crate) struct Installation {
 impl Installation {
     /// The newest version that is installed.
     pub(crate) fn newest() -> Result<Installation> {
-        all().into_iter().max_by_key(|installation| installation.major).ok_or_else(|| {
-            StackError::MissingProgram {
-                program: format!("PostgreSQL {OLDEST} or newer"),
-                remedy: programs::INSTALL,
-            }
+        let newest = all().max_by_key(|installation| installation.major);
+        newest.ok_or_else(|| {
+            StackError::not_installed(format!("PostgreSQL {OLDEST} or newer"), programs::INSTALL)
         })
     }
 
@@ -32,15 +30,12 @@ impl Installation {
         let file = data.join("PG_VERSION");
         let version = fs::read_to_string(&file).map_err(StackError::io("read", &file))?;
         let version = version.trim();
-        all().into_iter().find(|installation| installation.major.to_string() == version).ok_or_else(|| {
-            StackError::UnusableData {
-                what: "PostgreSQL",
-                path: data.to_owned(),
-                reason: format!(
-                    "it was made by version {version}, which is not installed: install postgresql-{version}, \
-                     or choose another data directory"
-                ),
-            }
+        all().find(|installation| installation.major.to_string() == version).ok_or_else(|| {
+            let reason = format!(
+                "it was made by version {version}, which is not installed: install postgresql-{version}, \
+                 or choose another data directory"
+            );
+            StackError::unusable_data(data, reason)
         })
     }
 
@@ -54,10 +49,16 @@ impl Installation {
         let file = format!("{name}.so");
         ["../lib", "../lib/postgresql"].iter().any(|dir| self.bin.join(dir).join(&file).is_file())
     }
+
+    fn in_directory(bin: PathBuf) -> Option<Installation> {
+        let complete = programs::is_executable(&bin.join("initdb"));
+        let major = complete.then(|| programs::major_version(&bin.join("postgres"), "--version"))??;
+        (major >= OLDEST).then_some(Installation { bin, major })
+    }
 }
 
 /// Debian keeps each version in a directory of its own, off the search path; others put one on the path.
-fn all() -> Vec<Installation> {
+fn all() -> impl Iterator<Item = Installation> {
     let debian = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
@@ -65,13 +66,5 @@ fn all() -> Vec<Installation> {
     let on_path = programs::on_path("postgres")
         .and_then(|program| program.canonicalize().ok())
         .and_then(|program| program.parent().map(Path::to_owned));
-    debian.chain(on_path).filter_map(Installation::in_directory).collect()
-}
-
-impl Installation {
-    fn in_directory(bin: PathBuf) -> Option<Installation> {
-        let complete = programs::is_executable(&bin.join("initdb"));
-        let major = complete.then(|| programs::major_version(&bin.join("postgres"), "--version"))??;
-        (major >= OLDEST).then_some(Installation { bin, major })
-    }
+    debian.chain(on_path).filter_map(Installation::in_directory)
 }

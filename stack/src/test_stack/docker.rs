@@ -112,14 +112,21 @@ pub(super) fn kafka() -> Result<(String, Running)> {
 fn run(image: ContainerRequest<GenericImage>) -> Result<Running> {
     let container = image.start().map_err(|error| {
         let text = error.to_string();
-        StackError::Container(text.lines().next().unwrap_or_default().to_owned())
+        failed(text.lines().next().unwrap_or_default())
     })?;
     let last_will = LastWill::new(r#"docker rm --force --volumes "$1""#, &[container.id()])?;
     Ok(Running { _container: container, _last_will: last_will })
 }
 
 fn not_ready(what: &str) -> StackError {
-    StackError::Container(format!("the container of {what} was not ready within {} s", READY.as_secs()))
+    failed(&format!("the container of {what} was not ready within {} s", READY.as_secs()))
+}
+
+/// Docker answers, but a container did not start.
+fn failed(reason: &str) -> StackError {
+    StackError::Other(format!(
+        "Docker: {reason}; set DATABASE_URL and KAFKA_BROKERS, or stop Docker, to do without it"
+    ))
 }
 
 #[cfg(test)]
