@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::{StatusCode, header};
+use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 use reqwest::{Client, Url};
 use serde_json::json;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -28,14 +29,14 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Where callbacks go, and what they are signed with.
-pub struct CallbackTarget {
+pub(crate) struct CallbackTarget {
     url: Url,
     secret: Vec<u8>,
 }
 
 /// Why callbacks can't be sent. The texts say what to do.
 #[derive(Debug, thiserror::Error)]
-pub enum CallbackError {
+pub(crate) enum CallbackError {
     /// The URL can't be parsed.
     #[error("the callback URL {0:?} is not a URL; give one like http://127.0.0.1:8080/v1/payments/callbacks")]
     NotAUrl(String),
@@ -49,9 +50,6 @@ pub enum CallbackError {
         "callbacks need a secret; give --callback-secret or set ORDERMILL_CALLBACK_SECRET, or give --callbacks off"
     )]
     NoSecret,
-    /// The HTTP client can't be built.
-    #[error("cannot build the client for callbacks")]
-    Client(#[from] reqwest::Error),
 }
 
 impl CallbackTarget {
@@ -59,7 +57,7 @@ impl CallbackTarget {
     ///
     /// # Errors
     /// If the URL isn't a plain `http` one, or the secret is empty.
-    pub fn new(url: &str, secret: &str) -> Result<Self, CallbackError> {
+    pub(crate) fn new(url: &str, secret: &str) -> Result<Self, CallbackError> {
         let parsed = Url::parse(url).map_err(|_| CallbackError::NotAUrl(url.to_owned()))?;
         if parsed.scheme() != "http" {
             return Err(CallbackError::NotHttp(url.to_owned()));
@@ -86,7 +84,7 @@ impl Callbacks {
         target: CallbackTarget,
         first_pause: Duration,
         stop: CancellationToken,
-    ) -> Result<Self, CallbackError> {
+    ) -> reqwest::Result<Self> {
         let client = Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -95,8 +93,12 @@ impl Callbacks {
             .build()?;
         let lost = Arc::new(Lost::default());
         let courier = Arc::new(Courier { client, target, first_pause, lost: lost.clone() });
-        let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-        tokio::spawn(async move { stop.run_until_cancelled(dispatch(courier, waiting, &stop)).await });
+        let (queue, mut waiting) = mpsc::channel(QUEUE_MAX);
+        tokio::spawn(async move {
+            let bodies = stream::poll_fn(|context| waiting.poll_recv(context));
+            let delivery = bodies.for_each_concurrent(CONCURRENCY_MAX, |body| courier.clone().deliver(body));
+            stop.run_until_cancelled(delivery).await
+        });
         Ok(Self { queue, lost })
     }
 
@@ -134,21 +136,6 @@ impl Lost {
     }
 }
 
-async fn dispatch(courier: Arc<Courier>, mut waiting: mpsc::Receiver<Bytes>, stop: &CancellationToken) {
-    let free = Arc::new(Semaphore::new(CONCURRENCY_MAX));
-    while let Some(body) = waiting.recv().await {
-        let Ok(permit) = free.clone().acquire_owned().await else {
-            return;
-        };
-        let courier = courier.clone();
-        let stop = stop.clone();
-        tokio::spawn(async move {
-            stop.run_until_cancelled(courier.deliver(body)).await;
-            drop(permit);
-        });
-    }
-}
-
 /// Sends single callbacks.
 struct Courier {
     client: Client,
@@ -158,7 +145,7 @@ struct Courier {
 }
 
 impl Courier {
-    async fn deliver(&self, body: Bytes) {
+    async fn deliver(self: Arc<Self>, body: Bytes) {
         let mut pause = self.first_pause;
         for attempt in 1..=ATTEMPTS_MAX {
             let failure = match self.attempt(body.clone()).await {

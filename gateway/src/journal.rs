@@ -7,9 +7,9 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread;
 
 use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::book::{Book, Entry};
 
@@ -20,7 +20,7 @@ const GROUP_ENTRIES_MAX: usize = 1_024;
 
 /// Why a ledger file can't be used. The texts say what to do.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub(crate) enum OpenError {
     /// The file can't be created, read or written.
     #[error("cannot use the ledger {path}; name a writable file with --ledger", path = .path.display())]
     Io {
@@ -56,7 +56,7 @@ pub(crate) struct Line {
 }
 
 /// Resolves when the writer has ended: well, after every sender was dropped, or because of an error.
-pub(crate) type WriterEnd = oneshot::Receiver<io::Result<()>>;
+pub(crate) type WriterEnd = JoinHandle<io::Result<()>>;
 
 /// Opens or creates the file, locks it and reads it into a book.
 ///
@@ -103,19 +103,10 @@ fn recover(file: &mut File, path: &Path) -> Result<Book, OpenError> {
     Ok(book)
 }
 
-/// Starts the writer's thread. It ends, and unlocks the file, when the last sender is dropped.
-///
-/// # Errors
-/// If the operating system gives no thread.
-pub(crate) fn start_writer(file: File, fsync: bool) -> io::Result<(SyncSender<Line>, WriterEnd)> {
+/// Starts the writer on a thread of its own. It ends, and unlocks the file, when the last sender is dropped.
+pub(crate) fn start_writer(file: File, fsync: bool) -> (SyncSender<Line>, WriterEnd) {
     let (sender, lines) = sync_channel(QUEUE_ENTRIES_MAX);
-    let (end, ended) = oneshot::channel();
-    thread::Builder::new().name("ledger".to_owned()).spawn(move || {
-        let result = write_all(file, &lines, fsync);
-        // Nobody listens any more if the gateway was dropped.
-        let _ = end.send(result);
-    })?;
-    Ok((sender, ended))
+    (sender, spawn_blocking(move || write_all(file, &lines, fsync)))
 }
 
 /// Writes until the senders are gone. After an error nobody in the group is told, and the rest of
@@ -155,7 +146,7 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_written_is_not_answered() {
         let full_disk = File::options().write(true).open("/dev/full").unwrap();
-        let (lines, ended) = start_writer(full_disk, false).unwrap();
+        let (lines, ended) = start_writer(full_disk, false);
         let (written, is_written) = oneshot::channel();
         let entry = Entry::Void { charge_id: "a".into(), at: Timestamp::UNIX_EPOCH };
         lines.send(Line { entry: Some(entry), written }).unwrap();

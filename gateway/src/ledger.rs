@@ -42,8 +42,7 @@ impl Ledger {
     pub(crate) fn open(path: &Path, fsync: bool) -> Result<(Self, WriterEnd), OpenError> {
         let (file, book) = journal::open(path)?;
         tracing::info!(charges = book.len(), "read the ledger");
-        let (lines, ended) = journal::start_writer(file, fsync)
-            .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+        let (lines, ended) = journal::start_writer(file, fsync);
         let inner = Mutex::new(Inner { book, lines: Some(lines) });
         Ok((Self { inner }, ended))
     }

@@ -22,93 +22,113 @@ mod routes;
 mod server;
 mod signature;
 
-use std::io;
+use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use anyhow::{Context, Result};
+use clap::{Parser, ValueEnum};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-pub use crate::callbacks::{CallbackError, CallbackTarget};
-pub use crate::journal::OpenError;
 pub use crate::signature::{SIGNATURE_HEADER, sign};
 
 use crate::app::App;
-use crate::callbacks::{Callbacks, FIRST_PAUSE};
-use crate::journal::WriterEnd;
+use crate::callbacks::{CallbackTarget, Callbacks, FIRST_PAUSE};
 use crate::ledger::Ledger;
 
-/// How a gateway is set up.
-pub struct Config {
-    /// The ledger file; created if it isn't there, its directory is not.
-    pub ledger: PathBuf,
-    /// Has every group of entries synced to the disk before it is answered. Without it the ledger
-    /// survives a killed process, but not a power cut.
-    pub fsync: bool,
-    /// Where callbacks go; `None` sends none.
-    pub callbacks: Option<CallbackTarget>,
+/// The mock payment gateway of Ordermill.
+///
+/// Once it listens it prints one line, `listening on http://ADDRESS`; its log goes to stderr.
+#[derive(Parser)]
+#[command(version)]
+pub struct Args {
+    /// The address to listen on; with port 0 the system chooses one
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+
+    /// The ledger file, which is created if need be and survives restarts
+    #[arg(long)]
+    ledger: PathBuf,
+
+    /// Where decided charges are announced, a plain http URL; without it nothing is announced
+    #[arg(long, value_name = "URL")]
+    callback_url: Option<String>,
+
+    /// The secret that callbacks are signed with
+    #[arg(long, value_name = "SECRET", env = "ORDERMILL_CALLBACK_SECRET", hide_env_values = true)]
+    callback_secret: Option<String>,
+
+    /// Whether callbacks are sent, if there is a URL
+    #[arg(long, value_enum, default_value = "on")]
+    callbacks: Switch,
+
+    /// Sync every group of entries to the disk before answering, so that even a power cut loses none
+    #[arg(long)]
+    fsync: bool,
 }
 
-/// Why a gateway doesn't start, or stops.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The ledger file can't be used.
-    #[error(transparent)]
-    Ledger(#[from] OpenError),
-    /// Callbacks can't be sent.
-    #[error(transparent)]
-    Callbacks(#[from] CallbackError),
-    /// The ledger could not be written, so the gateway has stopped: it answers nothing that its
-    /// ledger doesn't hold.
-    #[error("cannot write the ledger any more; make room for it and start again")]
-    Write(#[source] io::Error),
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
 }
 
-/// A gateway whose ledger is open.
-pub struct Gateway {
-    ledger: Ledger,
-    writer_end: WriterEnd,
-    callbacks: Option<CallbackTarget>,
-}
+/// Serves until SIGTERM or SIGINT, then lets requests under way finish within a few seconds. When this
+/// returns, the ledger is written, closed and unlocked.
+///
+/// # Errors
+/// If the address or the ledger can't be used, callbacks can't be sent, or the ledger can't be written any
+/// more: the gateway answers nothing that its ledger doesn't hold. The texts say what to do.
+pub async fn run(args: Args) -> Result<()> {
+    let stop = stop_on_signals().context("cannot listen for signals")?;
+    // However this ends, it takes connections and callbacks with it.
+    let _stop_at_the_end = stop.clone().drop_guard();
 
-impl Gateway {
-    /// Opens the ledger, locks it against other gateways and reads it. This blocks.
-    ///
-    /// # Errors
-    /// If the ledger file can't be used; see [`OpenError`].
-    pub fn open(config: Config) -> Result<Self, Error> {
-        let (ledger, writer_end) = Ledger::open(&config.ledger, config.fsync)?;
-        Ok(Self { ledger, writer_end, callbacks: config.callbacks })
-    }
+    let url = args.callback_url.filter(|_| args.callbacks == Switch::On);
+    let secret = args.callback_secret.unwrap_or_default();
+    let target = url.map(|url| CallbackTarget::new(&url, &secret)).transpose()?;
+    let listener = TcpListener::bind(args.listen).await.with_context(|| {
+        format!("cannot listen on {}; choose another with --listen, port 0 for a free one", args.listen)
+    })?;
+    let (ledger, mut writer_end) = Ledger::open(&args.ledger, args.fsync)?;
+    announce(listener.local_addr()?)?;
 
-    /// Serves until `stop` is cancelled, then lets requests under way finish within a few seconds.
-    /// When this returns, the ledger is written, closed and unlocked.
-    ///
-    /// # Errors
-    /// If the ledger can't be written any more.
-    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> Result<(), Error> {
-        // However this ends, it takes connections and callbacks with it.
-        let stop = stop.child_token();
-        let _stop_at_the_end = stop.clone().drop_guard();
-
-        let start = |target| Callbacks::start(target, FIRST_PAUSE, stop.clone());
-        let callbacks = self.callbacks.map(start).transpose()?;
-        let app = Arc::new(App::new(self.ledger, callbacks));
-        let mut writer_end = self.writer_end;
-        tokio::select! {
-            () = server::run(listener, routes::router(app.clone()), stop.clone()) => {
-                app.ledger.close();
-                written(writer_end.await)
-            }
-            ended = &mut writer_end => written(ended),
+    let start = |target| Callbacks::start(target, FIRST_PAUSE, stop.clone());
+    let callbacks = target.map(start).transpose().context("cannot build the client for callbacks")?;
+    let app = Arc::new(App::new(ledger, callbacks));
+    let written = tokio::select! {
+        () = server::run(listener, routes::router(app.clone()), stop.clone()) => {
+            app.ledger.close();
+            writer_end.await
         }
-    }
+        ended = &mut writer_end => ended,
+    };
+    let written = written.unwrap_or_else(|_| Err(io::Error::other("its writer has panicked")));
+    written.context("cannot write the ledger any more; make room for it and start again")
 }
 
-fn written(ended: Result<io::Result<()>, oneshot::error::RecvError>) -> Result<(), Error> {
-    match ended {
-        Ok(result) => result.map_err(Error::Write),
-        Err(_) => Err(Error::Write(io::Error::other("its writer has panicked"))),
-    }
+/// Whoever started the gateway reads its address from this line.
+fn announce(address: SocketAddr) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "listening on http://{address}")?;
+    stdout.flush()
+}
+
+/// Cancelled by SIGTERM and SIGINT.
+fn stop_on_signals() -> io::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = CancellationToken::new();
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stopping.cancel();
+    });
+    Ok(stop)
 }
