@@ -53,7 +53,6 @@ impl Latencies {
     /// What is told of them.
     #[must_use]
     pub(crate) fn percentiles(&self) -> Percentiles {
-        #[expect(clippy::cast_precision_loss, reason = "two minutes in microseconds need 27 bits")]
         let ms = |us: u64| us as f64 / 1_000.0;
         let at = |quantile| ms(self.0.value_at_quantile(quantile));
         Percentiles {

@@ -12,7 +12,6 @@
 
 pub mod args;
 mod closed;
-mod line;
 mod lines;
 mod open;
 mod outcome;

@@ -108,7 +108,6 @@ impl Usage {
     /// What was used from then to now.
     #[must_use]
     pub(crate) fn since(&self, then: &Usage) -> Work {
-        #[expect(clippy::cast_precision_loss, reason = "a machine does not run for 2^53 ticks")]
         let seconds = |now: u64, then: u64| now.saturating_sub(then) as f64 / TICKS_PER_SECOND;
         let before = |part| then.parts.get(part).copied().unwrap_or(0);
         let mut parts: BTreeMap<&'static str, f64> =

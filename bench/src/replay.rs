@@ -54,7 +54,6 @@ async fn read(pool: &PgPool) -> Result<(u64, Duration)> {
     Ok((events, started.elapsed()))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a run writes fewer than 2^53 events")]
 fn rate(events: u64, took: Duration) -> f64 {
     events as f64 / took.as_secs_f64().max(f64::EPSILON)
 }

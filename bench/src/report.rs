@@ -208,7 +208,6 @@ impl Loop {
 impl Shares {
     /// A transaction of T takes all processors for 1/T of a second.
     pub(crate) fn of(closed: &Loop, orders: usize, cores: usize, t_per_s: f64) -> Shares {
-        #[expect(clippy::cast_precision_loss, reason = "neither is near 2^53")]
         let (orders, cores) = (orders as f64, cores as f64);
         let share = |part| closed.work.used(part) / orders / (cores / t_per_s);
         Shares {

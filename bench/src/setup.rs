@@ -28,12 +28,6 @@ struct Api {
 }
 
 #[derive(Deserialize)]
-struct SignedUp {
-    user_id: Uuid,
-    api_key: String,
-}
-
-#[derive(Deserialize)]
 struct Product {
     product_id: Uuid,
 }
@@ -61,14 +55,14 @@ async fn side_by_side<T, F: Future<Output = Result<T>>>(
 
 async fn customer(api: &Api, number: usize) -> Result<Customer> {
     let body = json!({ "name": format!("User {number}"), "email": format!("user-{number}@example.com") });
-    let SignedUp { user_id, api_key } = send(api.client.post(format!("{}/users", api.url)), &body).await?;
+    let customer: Customer = send(api.client.post(format!("{}/users", api.url)), &body).await?;
     let charge = api
         .client
-        .post(format!("{}/users/{user_id}/balance/charges", api.url))
-        .bearer_auth(&api_key)
+        .post(format!("{}/users/{}/balance/charges", api.url, customer.user_id))
+        .bearer_auth(&customer.api_key)
         .header("idempotency-key", format!("money-{number}"));
     send::<serde_json::Value>(charge, &json!({ "amount": MONEY })).await?;
-    Ok(Customer { user_id, api_key })
+    Ok(customer)
 }
 
 async fn product(api: &Api, number: usize) -> Result<Uuid> {

@@ -37,7 +37,6 @@ pub(super) async fn run(work: &Rc<Work>, tally: &Rc<Tally>, connections: usize, 
 
 /// When each order is due.
 fn schedule(count: usize, rate: f64, begin: Instant) -> impl Iterator<Item = Due> {
-    #[expect(clippy::cast_precision_loss, reason = "nobody sends 2^53 orders")]
     (0..count).map(move |number| Due { number, at: begin + Duration::from_secs_f64(number as f64 / rate) })
 }
 
