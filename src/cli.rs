@@ -6,17 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::arguments::PartitionArgs;
-use crate::commands::api::{self, ApiArgs};
-use crate::commands::dlq::{self, DlqArgs};
-use crate::commands::keys::{self, KeysArgs};
-use crate::commands::order::{self, OrderArgs};
-use crate::commands::payments::{self, PaymentsArgs};
-use crate::commands::relay::{self, RelayArgs};
-use crate::commands::replay::{self, ReplayArgs};
-use crate::commands::up::{self, UpArgs};
-use crate::commands::verify::{self, VerifyArgs};
-use crate::commands::worker::{self, WorkerArgs};
-use crate::commands::{migrate, topics};
+use crate::commands::{api, dlq, keys, migrate, order, payments, relay, replay, topics, up, verify, worker};
 use crate::connections::ConnectionArgs;
 use crate::logging::{self, LogFormat};
 use crate::one_line::one_line;
@@ -38,29 +28,38 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs everything on this machine: PostgreSQL, Kafka, gateway, API, relay and workers.
-    Up(UpArgs),
+    Up(up::UpArgs),
     /// Runs the HTTP front.
-    Api(ApiArgs),
+    Api(api::ApiArgs),
     /// Runs workers, all or the named ones.
-    Worker(WorkerArgs),
+    Worker(worker::WorkerArgs),
     /// Runs a relay, which publishes or stands by; or looks at it, has it publish again, begins a new era.
-    Relay(RelayArgs),
+    Relay(relay::RelayArgs),
     /// Brings the database's schema up to date and sets up the log.
     Migrate(PartitionArgs),
     /// Creates the topics that are missing and checks the others.
     Topics,
     /// Gives back what the gateway holds for orders that the database does not know.
-    Payments(PaymentsArgs),
+    #[command(subcommand)]
+    Payments(payments::PaymentsCommand),
     /// Stores an admin's API key, read from standard input or made anew and printed.
-    Keys(KeysArgs),
+    Keys {
+        /// Reads the key from standard input instead of making one.
+        #[arg(long)]
+        stdin: bool,
+    },
     /// Checks on the live system that money, stock, charges, orders and log add up.
-    Verify(VerifyArgs),
+    Verify {
+        /// Prints JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
     /// Tells the whole story of one order.
-    Order(OrderArgs),
+    Order(order::OrderArgs),
     /// Looks at dead letters, edits, replays and discards them; works on the database, also without the API.
-    Dlq(DlqArgs),
+    Dlq(dlq::DlqArgs),
     /// Makes the state tables again from the log: to compare, to look at the past, to mend a projection.
-    Replay(ReplayArgs),
+    Replay(replay::ReplayArgs),
 }
 
 /// What services log.
@@ -72,7 +71,7 @@ const TOOLS_FILTER: &str = "warn,sqlx::query=error,librdkafka=error,rdkafka=off"
 pub fn run(cli: Cli) -> ExitCode {
     let failed = match &cli.command {
         // 1 says that they found something.
-        Command::Verify(_) | Command::Order(_) | Command::Dlq(_) | Command::Replay(_) => 2,
+        Command::Verify { .. } | Command::Order(_) | Command::Dlq(_) | Command::Replay(_) => 2,
         _ => 1,
     };
     start(cli).unwrap_or_else(|error| {
@@ -100,14 +99,14 @@ async fn command(cli: Cli) -> Result<ExitCode> {
     let connections = cli.connections;
     match cli.command {
         Command::Up(args) => return up::run(&connections, args).await,
-        Command::Verify(args) => return verify::run(&args, &connections.resolve()?).await,
+        Command::Verify { json } => return verify::run(json, &connections.resolve()?).await,
         Command::Order(args) => return order::run(&args, connections.database_url()).await,
         Command::Dlq(args) => return dlq::run(args, &connections).await,
         Command::Replay(args) => return replay::run(&args, &connections.database_url()?).await,
-        Command::Payments(args) => return payments::run(&connections.resolve()?, args).await,
+        Command::Payments(command) => return payments::run(&connections.resolve()?, command).await,
         Command::Migrate(args) => migrate::run(&connections.database_url()?, &args).await?,
         Command::Topics => topics::run(&connections.resolve()?).await?,
-        Command::Keys(args) => keys::run(&connections.database_url()?, &args).await?,
+        Command::Keys { stdin } => keys::run(&connections.database_url()?, stdin).await?,
         Command::Api(args) => api::run(&connections.resolve()?, args).await?,
         Command::Relay(args) => relay::run(&connections, args).await?,
         Command::Worker(args) => worker::run(&connections.resolve()?, args).await?,

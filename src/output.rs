@@ -73,16 +73,12 @@ fn print_json(view: &impl Serialize) -> Result<()> {
 /// JSON holds such characters only inside of strings, where they may as well stand as escapes; those below U+0020 do
 /// already, and a line feed is its own.
 fn harmless_json(json: &str) -> String {
-    let mut shown = String::with_capacity(json.len());
-    for character in json.chars() {
-        if character != '\n' && is_harmful(character) {
-            // None of them lies beyond U+FFFF.
-            shown.push_str(&format!("\\u{:04x}", u32::from(character)));
-        } else {
-            shown.push(character);
-        }
-    }
-    shown
+    let shown = |character: char| match character {
+        // None of them lies beyond U+FFFF.
+        harmful if harmful != '\n' && is_harmful(harmful) => format!("\\u{:04x}", u32::from(harmful)),
+        harmless => harmless.to_string(),
+    };
+    json.chars().map(shown).collect()
 }
 
 /// Prints lines to standard output.

@@ -11,15 +11,11 @@ pub(crate) fn is_harmful(character: char) -> bool {
 
 /// Text from outside as a terminal may show it: harmful characters as their numbers.
 pub(crate) fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        if is_harmful(character) {
-            shown.extend(character.escape_unicode());
-        } else {
-            shown.push(character);
-        }
-    }
-    shown
+    let shown = |character: char| match character {
+        harmful if is_harmful(harmful) => harmful.escape_unicode().to_string(),
+        harmless => harmless.to_string(),
+    };
+    text.chars().map(shown).collect()
 }
 
 #[cfg(test)]

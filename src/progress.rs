@@ -15,8 +15,8 @@ pub(crate) struct Bar {
 impl Bar {
     /// One that looks so. Where there is no terminal, a line is written every `tell_every`, first after that time.
     pub(crate) fn new(template: &str, tell_every: Duration) -> Bar {
-        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        Bar { bar: ProgressBar::no_length().with_style(style), tell_every, told_at: Instant::now() }
+        let bar = ProgressBar::no_length().with_style(style(template));
+        Bar { bar, tell_every, told_at: Instant::now() }
     }
 
     /// So much is done of so much, with a message on the bar, or else that line.
@@ -40,6 +40,11 @@ impl Bar {
     pub(crate) fn warn(&self, warning: &str) {
         self.bar.suspend(|| eprintln!("{warning}"));
     }
+}
+
+/// What a bar looks like.
+pub(crate) fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 impl Drop for Bar {

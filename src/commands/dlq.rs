@@ -50,7 +50,11 @@ enum DlqCommand {
     /// Has the groups that failed apply dead letters, or with --dry-run say what would come of it.
     Replay(replay::ReplayArgs),
     /// Lists the latest replays.
-    Replays(replay::ReplaysArgs),
+    Replays {
+        /// How many at most.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+        limit: u16,
+    },
     /// Shows how far a replay is, until it is done.
     Progress(replay::ProgressArgs),
     /// Puts another payload into a dead letter, for its next replay; the payload as it came is kept.
@@ -74,7 +78,7 @@ pub(crate) async fn run(args: DlqArgs, connections: &ConnectionArgs) -> Result<E
         DlqCommand::List(args) => list::list(&desk, &args).await?,
         DlqCommand::Groups(args) => list::groups(&desk, &args).await?,
         DlqCommand::Show(args) => show::show(&desk, &args).await?,
-        DlqCommand::Replays(args) => replay::replays(&desk, &args).await?,
+        DlqCommand::Replays { limit } => replay::replays(&desk, limit).await?,
         DlqCommand::Edit(args) => edit::edit(&desk, &args).await?,
         DlqCommand::Discard(args) => changes::discard(&desk, &args).await?,
         DlqCommand::Halts => changes::halts(&desk).await?,

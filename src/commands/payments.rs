@@ -10,7 +10,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use ordermill_domain::payments::charge_id;
 use ordermill_store::orders;
 use ordermill_store::verification::charges;
@@ -27,31 +27,22 @@ use crate::verify::ledger::Ledger;
 const CHARGES_MAX: i32 = 1_000;
 
 /// The commands of `ordermill payments`.
-#[derive(Args, Debug)]
-pub(crate) struct PaymentsArgs {
-    #[command(subcommand)]
-    command: PaymentsCommand,
-}
-
 #[derive(Debug, Subcommand)]
-enum PaymentsCommand {
+pub(crate) enum PaymentsCommand {
     /// Prints what the gateway holds for charges that no payment knows, after a database was restored; with --apply, has
     /// it given back.
-    Reconcile(ReconcileArgs),
-}
-
-#[derive(Args, Debug)]
-struct ReconcileArgs {
-    /// Has the gateway give it back.
-    #[arg(long)]
-    apply: bool,
+    Reconcile {
+        /// Has the gateway give it back.
+        #[arg(long)]
+        apply: bool,
+    },
 }
 
 /// Runs the command; answers 0 where nothing is left that the gateway should not hold, else 1.
-pub(crate) async fn run(connections: &Connections, args: PaymentsArgs) -> Result<ExitCode> {
-    let PaymentsCommand::Reconcile(args) = args.command;
+pub(crate) async fn run(connections: &Connections, command: PaymentsCommand) -> Result<ExitCode> {
+    let PaymentsCommand::Reconcile { apply } = command;
     let pool = connect_pool(&connections.database_url, "payments-reconcile", 1).await?;
-    let totals = reconcile(&pool, Ledger::of(connections.gateway_url()?)?, args.apply).await?;
+    let totals = reconcile(&pool, Ledger::of(connections.gateway_url()?)?, apply).await?;
     print(&totals.to_string())?;
     Ok(answer(totals.left() == 0))
 }

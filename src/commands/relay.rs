@@ -24,7 +24,11 @@ pub(crate) struct RelayArgs {
 #[derive(Debug, Subcommand)]
 enum RelayCommand {
     /// Prints who leads, and how far log and relay are.
-    Status(status::StatusArgs),
+    Status {
+        /// Prints JSON instead of lines.
+        #[arg(long)]
+        json: bool,
+    },
     /// Publishes again from a place in the log, under the original labels.
     Rewind(rewind::RewindArgs),
     /// Begins a new era, after the database was restored from an older copy or moved to another cluster.
@@ -46,7 +50,7 @@ pub(crate) async fn run(connections: &ConnectionArgs, args: RelayArgs) -> Result
             services.run_relay().await;
             Ok(())
         }
-        Some(RelayCommand::Status(args)) => status::run(&connections.database_url()?, args).await,
+        Some(RelayCommand::Status { json }) => status::run(&connections.database_url()?, json).await,
         Some(RelayCommand::Rewind(args)) => rewind::run(&connections.database_url()?, args).await,
         Some(RelayCommand::Adopt(args)) => adopt::run(&connections.resolve()?, args).await,
     }

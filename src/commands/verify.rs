@@ -5,26 +5,17 @@ mod report;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use clap::Args;
 
 use crate::connections::Connections;
 use crate::output::{answer, show};
 use crate::verify::look;
 
-/// The flags of `ordermill verify`.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct VerifyArgs {
-    /// Prints JSON instead of a table.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
 /// Looks at everything and prints what it found. Answers 0 where all is well, 1 where something does not add up.
 ///
 /// # Errors
 /// Where it could not look.
-pub(crate) async fn run(args: &VerifyArgs, connections: &Connections) -> Result<ExitCode> {
+pub(crate) async fn run(json: bool, connections: &Connections) -> Result<ExitCode> {
     let report = look(connections).await.context("nothing verified")?;
-    show(&report, args.json, || report::text(&report))?;
+    show(&report, json, || report::text(&report))?;
     Ok(answer(report.ok))
 }

@@ -1,10 +1,11 @@
 //! How far a replay is: a bar where standard error is a terminal, else a line now and then.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::progress::Bar;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish};
+use tokio::time::{Instant, interval_at};
+
+use crate::progress::style;
 
 /// How often the bar is drawn.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
@@ -12,51 +13,50 @@ const DRAW_EVERY: Duration = Duration::from_millis(100);
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// Counts what is done of a whole; its clones count together.
-#[derive(Clone, Debug, Default)]
-pub struct Progress(Arc<Counts>);
+#[derive(Clone, Debug)]
+pub struct Progress(ProgressBar);
 
-#[derive(Debug, Default)]
-struct Counts {
-    done: AtomicU64,
-    total: AtomicU64,
+impl Default for Progress {
+    fn default() -> Progress {
+        Progress(ProgressBar::hidden().with_finish(ProgressFinish::AndClear))
+    }
 }
 
 impl Progress {
     /// There is so much to do.
     pub(super) fn expect(&self, total: u64) {
-        self.0.total.store(total, Ordering::Relaxed);
+        self.0.set_length(total);
     }
 
     /// So much more is done.
     pub(super) fn add(&self, done: u64) {
-        self.0.done.fetch_add(done, Ordering::Relaxed);
+        self.0.inc(done);
     }
 
     /// What is done, in all.
     pub(super) fn done(&self) -> u64 {
-        self.0.done.load(Ordering::Relaxed)
-    }
-
-    fn total(&self) -> u64 {
-        self.0.total.load(Ordering::Relaxed)
+        self.0.position()
     }
 
     /// Shows how far the work is until it has ended.
     pub async fn shown<T>(&self, work: impl Future<Output = T>) -> T {
-        let template = "{bar:40} {human_pos} of {human_len} events, {per_sec}, {eta} left";
-        let mut bar = Bar::new(template, TELL_EVERY);
-        let mut ticks = tokio::time::interval(DRAW_EVERY);
+        self.0.set_style(style("{bar:40} {human_pos} of {human_len} events, {per_sec}, {eta} left"));
+        self.0.set_draw_target(ProgressDrawTarget::stderr());
+        self.0.enable_steady_tick(DRAW_EVERY);
+        let mut ticks = interval_at(Instant::now() + TELL_EVERY, TELL_EVERY);
         tokio::pin!(work);
-        loop {
+        let outcome = loop {
             tokio::select! {
-                outcome = &mut work => return outcome,
-                _ = ticks.tick() => bar.at(self.done(), self.total(), "", || self.line()),
+                outcome = &mut work => break outcome,
+                _ = ticks.tick(), if self.0.is_hidden() => eprintln!("{}", self.line()),
             }
-        }
+        };
+        self.0.finish_and_clear();
+        outcome
     }
 
     fn line(&self) -> String {
-        format!("replayed {} of {} events", self.done(), self.total())
+        format!("replayed {} of {} events", self.done(), self.0.length().unwrap_or_default())
     }
 }
 

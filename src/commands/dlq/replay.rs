@@ -46,14 +46,6 @@ pub(super) struct ReplayArgs {
     verbose: bool,
 }
 
-/// The flags of `dlq replays`.
-#[derive(Args, Clone, Debug)]
-pub(super) struct ReplaysArgs {
-    /// How many at most.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1_000))]
-    limit: u16,
-}
-
 /// The flags of `dlq progress`.
 #[derive(Args, Clone, Debug)]
 pub(super) struct ProgressArgs {
@@ -122,11 +114,10 @@ async fn request(desk: &Desk, selection: &Selection, options: Options) -> Result
 }
 
 /// Lists the latest replays.
-pub(super) async fn replays(desk: &Desk, args: &ReplaysArgs) -> Result<()> {
-    let limit = usize::from(args.limit);
-    let rows = replays::list(&desk.pool, None, i64::from(args.limit) + 1).await.map_err(explain)?;
+pub(super) async fn replays(desk: &Desk, limit: u16) -> Result<()> {
+    let rows = replays::list(&desk.pool, None, i64::from(limit) + 1).await.map_err(explain)?;
     let view = |replay| ReplayView::of(replay, None);
-    let page = Items::of_rows(rows, limit, |replay: &Replay| replay.replay_id, view);
+    let page = Items::of_rows(rows, usize::from(limit), |replay: &Replay| replay.replay_id, view);
     desk.list(
         &page,
         &page.items,

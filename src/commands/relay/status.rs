@@ -1,24 +1,15 @@
 //! `ordermill relay status`.
 
 use anyhow::Result;
-use clap::Args;
 use ordermill_pipeline::relay::{self, OpenTransaction, Status};
 
 use crate::database::connect_pool;
 use crate::output::show;
 
-/// The flags of `ordermill relay status`.
-#[derive(Args, Debug)]
-pub(super) struct StatusArgs {
-    /// Prints JSON instead of lines.
-    #[arg(long)]
-    json: bool,
-}
-
-pub(super) async fn run(database_url: &str, args: StatusArgs) -> Result<()> {
+pub(super) async fn run(database_url: &str, json: bool) -> Result<()> {
     let pool = connect_pool(database_url, "relay-status", 1).await?;
     let status = relay::status(&pool).await?;
-    show(&status, args.json, || text(&status))
+    show(&status, json, || text(&status))
 }
 
 /// A status, a line for each fact.

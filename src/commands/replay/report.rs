@@ -43,7 +43,6 @@ impl Report {
     pub(super) fn of(options: Options, rebuilt: Rebuilt) -> Report {
         let Rebuilt { events, took, tables, found, undecodable } = rebuilt;
         let seconds = took.as_secs_f64();
-        #[expect(clippy::cast_precision_loss, reason = "a log has fewer than 2^53 events")]
         let events_per_s = events as f64 / seconds.max(f64::EPSILON);
         let compared = options.check.then_some(Compared {
             rows: found.rows,
