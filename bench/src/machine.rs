@@ -1,10 +1,11 @@
 //! What the machine has, and who uses its processors, as `/proc` tells.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
+use procfs::process::{Stat, all_processes};
+use procfs::{CpuInfo, Current as _, CurrentSI as _, KernelStats, Meminfo};
 use serde::Serialize;
 
 /// The kernel's unit of processor time: the same hundredth of a second on every Linux.
@@ -43,23 +44,12 @@ impl Machine {
     /// # Errors
     /// Where the system does not say.
     pub fn this() -> Result<Machine> {
-        let memory = fs::read_to_string("/proc/meminfo")?;
-        let memory_kib: u64 = field(&memory, "MemTotal")
-            .and_then(|text| text.split_whitespace().next()?.parse().ok())
-            .unwrap_or(0);
-        let processors = fs::read_to_string("/proc/cpuinfo")?;
         Ok(Machine {
             cores: std::thread::available_parallelism()?.get(),
-            memory_mib: memory_kib / 1_024,
-            processor: field(&processors, "model name").unwrap_or_default().to_owned(),
+            memory_mib: Meminfo::current()?.mem_total >> 20,
+            processor: CpuInfo::current()?.model_name(0).unwrap_or_default().to_owned(),
         })
     }
-}
-
-/// The value of the first `name : value`.
-fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    let pairs = text.lines().filter_map(|line| line.split_once(':'));
-    pairs.map(|(key, value)| (key.trim(), value.trim())).find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
 /// Processor time used up to a moment, in ticks, by part.
@@ -96,8 +86,7 @@ impl Usage {
     /// Where the system does not say.
     pub(crate) fn now(up: u32) -> Result<Usage> {
         let at = Instant::now();
-        let (busy, idle) =
-            of_machine(&fs::read_to_string("/proc/stat")?).context("no figures in /proc/stat")?;
+        let (busy, idle) = of_machine(&KernelStats::current()?);
         let mut parts = BTreeMap::new();
         for process in below(std::process::id(), &processes()?) {
             *parts.entry(part_of(process, up)).or_default() += process.ticks;
@@ -150,27 +139,17 @@ fn part_of(process: &Process, up: u32) -> &'static str {
 }
 
 fn processes() -> Result<Vec<Process>> {
-    let entries = fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     // One that ends meanwhile is none any more; its parent has its time.
-    Ok(entries
-        .filter_map(|pid: u32| process(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?))
-        .collect())
+    Ok(all_processes()?.filter_map(|process| Some(Process::of(process.ok()?.stat().ok()?))).collect())
 }
 
-/// Reads `/proc/<pid>/stat`.
-fn process(stat: &str) -> Option<Process> {
-    // The second field, the program's name, may hold spaces and parentheses; what follows the last one is regular.
-    let (head, tail) = stat.rsplit_once(')')?;
-    let (pid, name) = head.split_once(" (")?;
-    let fields: Vec<&str> = tail.split_ascii_whitespace().collect();
-    // Its own time in user and kernel mode, and that of children it has waited for.
-    let ticks = fields.get(11..15)?.iter().map(|field| field.parse::<u64>()).sum::<Result<u64, _>>().ok()?;
-    Some(Process {
-        pid: pid.parse().ok()?,
-        parent: fields.get(1)?.parse().ok()?,
-        name: name.to_owned(),
-        ticks,
-    })
+impl Process {
+    fn of(stat: Stat) -> Process {
+        // Its own time in user and kernel mode, and that of children it has waited for.
+        let ticks = stat.utime + stat.stime + (stat.cutime + stat.cstime).unsigned_abs();
+        let (pid, parent) = (stat.pid.unsigned_abs(), stat.ppid.unsigned_abs());
+        Process { pid, parent, name: stat.comm, ticks }
+    }
 }
 
 /// That process and all that descend from it.
@@ -188,18 +167,18 @@ fn below(root: u32, all: &[Process]) -> Vec<&Process> {
     found
 }
 
-/// Busy and idle ticks of all processors, from `/proc/stat`.
-fn of_machine(stat: &str) -> Option<(u64, u64)> {
-    let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
-    // user, nice, system, idle, iowait, irq, softirq, steal; what follows is in user and nice already.
-    let ticks: Vec<u64> =
-        line.split_ascii_whitespace().take(8).filter_map(|field| field.parse().ok()).collect();
-    let idle = ticks.get(3)? + ticks.get(4)?;
-    Some((ticks.iter().sum::<u64>() - idle, idle))
+/// Busy and idle ticks of all processors. The time of guests is in user and nice already.
+fn of_machine(stats: &KernelStats) -> (u64, u64) {
+    let time = &stats.total;
+    let of_the_kernel = [time.irq, time.softirq, time.steal].into_iter().flatten().sum::<u64>();
+    let busy = time.user + time.nice + time.system + of_the_kernel;
+    (busy, time.idle + time.iowait.unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
+    use procfs::{FromRead as _, FromReadSI as _};
+
     use super::*;
 
     fn a_process(pid: u32, parent: u32, name: &str, ticks: u64) -> Process {
@@ -208,9 +187,11 @@ mod tests {
 
     #[test]
     fn a_process_has_its_own_time_and_that_of_its_ended_children() {
-        let stat = "42 (a (b) c) S 7 42 42 0 -1 4194560 1 2 3 4 100 20 3 1 20 0 1 0 99 0 0";
-        assert_eq!(process(stat), Some(a_process(42, 7, "a (b) c", 124)));
-        assert_eq!(process("42 (torn) S 7"), None);
+        let stat = "42 (a (b) c) S 7 42 42 0 -1 4194560 1 2 3 4 100 20 3 1 20 0 1 0 99 0 0 \
+                    0 0 0 0 0 0 0 0 0 0 0 0 0";
+        let stat = Stat::from_read(stat.as_bytes()).unwrap();
+        assert_eq!(Process::of(stat), a_process(42, 7, "a (b) c", 124));
+        assert!(Stat::from_read("42 (torn) S 7".as_bytes()).is_err());
     }
 
     #[test]
@@ -246,8 +227,9 @@ mod tests {
 
     #[test]
     fn waiting_for_the_disk_is_idle_and_time_of_guests_is_not_counted_twice() {
-        let stat = "cpu  10 1 5 100 20 2 3 4 7 8\ncpu0 1 2 3 4\n";
-        assert_eq!(of_machine(stat), Some((25, 120)));
+        let stat = "cpu  10 1 5 100 20 2 3 4 7 8\ncpu0 1 2 3 4\nctxt 1\nbtime 1\nprocesses 1\n";
+        let stats = KernelStats::from_read(stat.as_bytes(), procfs::current_system_info()).unwrap();
+        assert_eq!(of_machine(&stats), (25, 120));
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Other processes, as `/proc` shows them.
 
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use procfs::process::{Process, all_processes};
 
 use crate::wait;
 
@@ -20,14 +20,8 @@ pub(crate) struct Identity {
 impl Identity {
     /// The live process with that id. A zombie does not count.
     pub(crate) fn of(pid: u32) -> Option<Identity> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The second field, the program's name, may hold spaces and parentheses; what follows the last one is regular.
-        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-        if fields.next()? == "Z" {
-            return None;
-        }
-        let started_at = fields.nth(18)?.parse().ok()?;
-        Some(Identity { pid, started_at })
+        let stat = process(pid)?.stat().ok()?;
+        (stat.state != 'Z').then_some(Identity { pid, started_at: stat.starttime })
     }
 
     pub(crate) fn is_alive(self) -> bool {
@@ -55,18 +49,19 @@ pub(crate) fn pid(id: u32) -> Pid {
     Pid::from_raw(i32::try_from(id).unwrap_or(i32::MAX))
 }
 
+fn process(id: u32) -> Option<Process> {
+    Process::new(pid(id).as_raw()).ok()
+}
+
 /// How long threads may take to stand still.
 const STILL_WITHIN: Duration = Duration::from_secs(10);
 
 /// Waits until no thread of a process runs any more, after it was told to stop.
 pub(crate) fn wait_until_still(id: u32) {
-    let tasks = format!("/proc/{id}/task");
     let is_still = || {
         // Where there is none, it has ended.
-        let threads = fs::read_dir(&tasks).into_iter().flatten().flatten();
-        let stats = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
-        // The state stands behind the name, which is in brackets.
-        stats.filter_map(|stat| stat.rsplit_once(") ")?.1.chars().next()).all(|state| "TtZX".contains(state))
+        let threads = process(id).and_then(|process| process.tasks().ok()).into_iter().flatten().flatten();
+        threads.filter_map(|thread| thread.stat().ok()).all(|stat| "TtZX".contains(stat.state))
     };
     let _ = wait::until(STILL_WITHIN, || is_still().then_some(()));
 }
@@ -74,12 +69,9 @@ pub(crate) fn wait_until_still(id: u32) {
 /// The live processes whose working directory is `dir`: a PostgreSQL server with all its backends, which are process
 /// groups of their own.
 pub(crate) fn working_in(dir: &Path) -> Vec<Identity> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.as_path() == dir))
-        .filter_map(Identity::of)
-        .collect()
+    let works_here = |process: &Process| process.cwd().is_ok_and(|cwd| cwd == dir);
+    let processes = all_processes().into_iter().flatten().flatten().filter(works_here);
+    processes.filter_map(|process| Identity::of(process.pid.unsigned_abs())).collect()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::fmt;
 
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
+use indicatif::HumanCount;
 
 use crate::latency::Percentiles;
 use crate::machine::{GATEWAY, IDLE, KAFKA, OTHERS, PIPELINE, POSTGRESQL};
@@ -214,13 +215,5 @@ fn two(figure: f64) -> String {
 
 /// A figure without decimals, its thousands set apart: `12,345`.
 pub(super) fn grouped(figure: f64) -> String {
-    let digits = format!("{:.0}", figure.max(0.0));
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    HumanCount(figure.max(0.0).round_ties_even() as u64).to_string()
 }
