@@ -11,6 +11,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use indexmap::IndexMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -139,8 +140,8 @@ pub(crate) struct Contradiction;
 /// Every charge there is, in the order of arrival, and the ways to find one.
 #[derive(Default)]
 pub(crate) struct Book {
-    charges: Vec<Charge>,
-    by_id: HashMap<Id, usize>,
+    charges: IndexMap<Id, Charge>,
+    /// Positions in `charges`.
     by_reference: HashMap<Id, Vec<usize>>,
     refunds: HashMap<Id, RefundOrder>,
     /// Voids whose charge has not arrived.
@@ -154,7 +155,7 @@ impl Book {
     }
 
     pub(crate) fn find(&self, charge_id: &str) -> Option<&Charge> {
-        self.by_id.get(charge_id).map(|&at| &self.charges[at])
+        self.charges.get(charge_id)
     }
 
     /// The charges of one reference, in the order of their arrival.
@@ -165,10 +166,8 @@ impl Book {
 
     /// At most `limit` charges from position `start` on. A charge keeps its position for ever, so
     /// pages skip and repeat nothing while charges arrive.
-    pub(crate) fn page(&self, start: usize, limit: usize) -> &[Charge] {
-        let start = start.min(self.charges.len());
-        let end = start.saturating_add(limit).min(self.charges.len());
-        &self.charges[start..end]
+    pub(crate) fn page(&self, start: usize, limit: usize) -> Vec<Charge> {
+        self.charges.values().skip(start).take(limit).cloned().collect()
     }
 
     /// Decides a charge; `verdict` counts only if the charge is new and was not voided ahead.
@@ -260,20 +259,17 @@ impl Book {
 
     fn apply_charge(&mut self, charge: &Charge) -> Result<(), Contradiction> {
         let ChargeOrder { charge_id, reference, .. } = &charge.order;
-        if self.by_id.contains_key(charge_id) {
+        if self.charges.contains_key(charge_id) {
             return Err(Contradiction);
         }
-        let position = self.charges.len();
         self.voided_ahead.remove(charge_id);
-        self.by_id.insert(charge_id.clone(), position);
-        self.by_reference.entry(reference.clone()).or_default().push(position);
-        self.charges.push(charge.clone());
+        self.by_reference.entry(reference.clone()).or_default().push(self.charges.len());
+        self.charges.insert(charge_id.clone(), charge.clone());
         Ok(())
     }
 
     fn apply_refund(&mut self, order: &RefundOrder) -> Result<(), Contradiction> {
-        let &position = self.by_id.get(&order.charge_id).ok_or(Contradiction)?;
-        let charge = &mut self.charges[position];
+        let charge = self.charges.get_mut(&order.charge_id).ok_or(Contradiction)?;
         let is_new = !self.refunds.contains_key(&order.refund_id);
         if !is_new || order.amount > charge.approved_amount - charge.refunded {
             return Err(Contradiction);
@@ -284,9 +280,8 @@ impl Book {
     }
 
     fn apply_void(&mut self, charge_id: &Id) {
-        match self.by_id.get(charge_id) {
-            Some(&position) => {
-                let charge = &mut self.charges[position];
+        match self.charges.get_mut(charge_id) {
+            Some(charge) => {
                 charge.status = ChargeStatus::Voided;
                 charge.approved_amount = charge.refunded;
             }

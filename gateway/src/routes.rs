@@ -9,7 +9,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::app::App;
 use crate::behaviour::{Behaviour, Fate};
@@ -27,9 +27,12 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/charges/{charge_id}/void", post(void))
         .route("/behaviour", get(show_behaviour).put(set_behaviour))
         .route("/reset", post(reset_behaviour))
-        .route("/healthz", get(health))
-        .fallback(no_such_path)
-        .method_not_allowed_fallback(no_such_method)
+        .route("/healthz", get(async || Json(json!({"status": "ok"}))))
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", "there is no such path"))
+        .method_not_allowed_fallback(async || {
+            let detail = "the path doesn't take this method";
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", detail)
+        })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(app)
 }
@@ -95,7 +98,7 @@ async fn list_charges(State(app): State<Arc<App>>, query: ChargeQuery) -> Result
             ChargeList { items: book.of_reference(&reference).cloned().collect(), next_cursor: None }
         }
         ChargeQuery::Page { start, limit } => {
-            let items = book.page(start, limit).to_vec();
+            let items = book.page(start, limit);
             let next = start.saturating_add(items.len());
             ChargeList { items, next_cursor: (next < book.len()).then(|| next.to_string()) }
         }
@@ -121,19 +124,6 @@ async fn set_behaviour(
 async fn reset_behaviour(State(app): State<Arc<App>>) -> Json<Behaviour> {
     app.set_behaviour(Behaviour::default());
     Json(app.behaviour())
-}
-
-async fn health() -> Json<Value> {
-    Json(json!({"status": "ok"}))
-}
-
-async fn no_such_path() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", "there is no such path")
-}
-
-async fn no_such_method() -> Problem {
-    let detail = "the path doesn't take this method";
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", detail)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request, header};
+use serde_json::Value;
 use tempfile::TempDir;
 use tower::ServiceExt;
 
