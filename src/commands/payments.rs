@@ -13,14 +13,13 @@ use anyhow::Result;
 use clap::Subcommand;
 use ordermill_domain::payments::charge_id;
 use ordermill_store::orders;
-use ordermill_store::verification::charges;
 use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::connections::Connections;
 use crate::database::connect_pool;
 use crate::output::{answer, print};
-use crate::verify::charge::Charge;
+use crate::verify::charge::{Charge, rows_of};
 use crate::verify::ledger::Ledger;
 
 /// Up to which charge of an order ids are tried: it has one for each modification that made it dearer.
@@ -129,11 +128,8 @@ fn judge(charge: &Charge, chargeable: &HashSet<Uuid>) -> Verdict {
 
 /// Those of the charges that no payment has. Whoever has them asked for, has recorded that before.
 async fn strays(pool: &PgPool, mut page: Vec<Charge>) -> Result<Vec<(Charge, Verdict)>> {
-    let order_ids: Vec<Uuid> = page.iter().filter_map(Charge::order_id).collect();
-    let charge_ids: Vec<Uuid> = page.iter().map(Charge::key).collect();
-    let rows = charges::of(pool, &order_ids, &charge_ids).await?;
-    let known: HashSet<Uuid> = rows.into_iter().map(|row| row.charge_id).collect();
-    page.retain(|charge| !known.contains(&charge.key()));
+    let known = rows_of(pool, &page).await?;
+    page.retain(|charge| !known.contains_key(&charge.key()));
     let order_ids: Vec<Uuid> = page.iter().filter_map(Charge::order_id).collect();
     let chargeable: HashSet<Uuid> = orders::chargeable(pool, &order_ids).await?.into_iter().collect();
     Ok(page.into_iter().map(|charge| (charge.clone(), judge(&charge, &chargeable))).collect())

@@ -1,8 +1,11 @@
 //! One charge: what the gateway holds against what we say.
 
+use std::collections::HashMap;
+
 use ordermill_domain::payments::ChargeState;
-use ordermill_store::verification::charges::ChargeRow;
+use ordermill_store::verification::charges::{self, ChargeRow};
 use serde::Deserialize;
+use sqlx::PgExecutor;
 use uuid::Uuid;
 
 /// A charge as the gateway shows it.
@@ -65,6 +68,20 @@ impl Charge {
             if row.refunding > 0 { format!(", {} being refunded", row.refunding) } else { String::new() };
         (!is_right).then(|| format!("{says} it should hold {due} ({ours}{refunding})"))
     }
+}
+
+/// Our side of those charges, by id.
+pub(crate) async fn rows_of<'a>(
+    database: impl PgExecutor<'_>,
+    charges: impl IntoIterator<Item = &'a Charge>,
+) -> Result<HashMap<Uuid, ChargeRow>, sqlx::Error> {
+    let (mut order_ids, mut charge_ids) = (Vec::new(), Vec::new());
+    for charge in charges {
+        order_ids.extend(charge.order_id());
+        charge_ids.push(charge.key());
+    }
+    let rows = charges::of(database, &order_ids, &charge_ids).await?;
+    Ok(rows.into_iter().map(|row| (row.charge_id, row)).collect())
 }
 
 /// The gateway's word for a charge that took money.

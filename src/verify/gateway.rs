@@ -10,7 +10,6 @@
 //! is read is in it. A charge that looks wrong is looked at again, our side first, since a void or a refund may lie
 //! between the two readings.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -19,7 +18,7 @@ use ordermill_store::verification::charges::{self, BUCKETS, ChargeRow, bucket_of
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::charge::Charge;
+use super::charge::{Charge, rows_of};
 use super::ledger::Ledger;
 
 /// How many charges are looked up between two queries.
@@ -75,19 +74,16 @@ impl Comparison<'_> {
 
     /// Counts those of the charges that the gateway had to know at that moment.
     async fn meet(&mut self, moment: &mut PgConnection, page: &[Charge]) -> Result<()> {
-        let (order_ids, charge_ids) = ids(page.iter());
-        let rows = charges::of(moment, &order_ids, &charge_ids).await?;
-        let rows: HashMap<Uuid, ChargeRow> = by_id(rows);
-        for charge_id in charge_ids {
-            if rows.get(&charge_id).is_some_and(ChargeRow::must_be_known) {
-                self.met[usize::from(bucket_of(charge_id))] += 1;
-            }
+        let rows = rows_of(moment, page).await?;
+        let known = page.iter().filter_map(|charge| rows.get(&charge.key()));
+        for row in known.filter(|row| row.must_be_known()) {
+            self.met[usize::from(bucket_of(row.charge_id))] += 1;
         }
         Ok(())
     }
 
     async fn compare(&mut self, charges: Vec<Charge>) -> Result<()> {
-        let rows = self.rows(charges.iter()).await?;
+        let rows = rows_of(self.pool, &charges).await?;
         for charge in charges {
             let Some(violation) = charge.violation(rows.get(&charge.key())) else { continue };
             if self.suspects.len() < SUSPECTS_MAX {
@@ -97,12 +93,6 @@ impl Comparison<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Our side of those charges, as it is now.
-    async fn rows(&self, charges: impl Iterator<Item = &Charge>) -> Result<HashMap<Uuid, ChargeRow>> {
-        let (order_ids, charge_ids) = ids(charges);
-        Ok(by_id(charges::of(self.pool, &order_ids, &charge_ids).await?))
     }
 
     /// Names the charges that the ledger lacks; of very many, the first.
@@ -133,7 +123,7 @@ impl Comparison<'_> {
         let started = Instant::now();
         while !self.suspects.is_empty() && started.elapsed() < SETTLE_WITHIN {
             tokio::time::sleep(LOOK_AGAIN_AFTER).await;
-            let rows = self.rows(self.suspects.iter().map(|(charge, _)| charge)).await?;
+            let rows = rows_of(self.pool, self.suspects.iter().map(|(charge, _)| charge)).await?;
             let mut still = Vec::new();
             for mut suspect in std::mem::take(&mut self.suspects) {
                 if let Some(charge) = self.ledger.charge(&suspect.0.charge_id).await? {
@@ -146,20 +136,6 @@ impl Comparison<'_> {
         }
         Ok(())
     }
-}
-
-/// The orders and the ids of charges.
-fn ids<'a>(charges: impl Iterator<Item = &'a Charge>) -> (Vec<Uuid>, Vec<Uuid>) {
-    let (mut order_ids, mut charge_ids) = (Vec::new(), Vec::new());
-    for charge in charges {
-        order_ids.extend(charge.order_id());
-        charge_ids.push(charge.key());
-    }
-    (order_ids, charge_ids)
-}
-
-fn by_id(rows: Vec<ChargeRow>) -> HashMap<Uuid, ChargeRow> {
-    rows.into_iter().map(|row| (row.charge_id, row)).collect()
 }
 
 /// The buckets in which fewer were met than are due, and how many fewer in all.
