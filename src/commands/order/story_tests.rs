@@ -88,7 +88,7 @@ fn what_belongs_to_an_event_stands_below_it() {
     });
     let attempt = GatewayAttempt {
         at: Timestamp::UNIX_EPOCH,
-        call: "CHARGE",
+        call: "CHARGE".to_owned(),
         outcome: "UNKNOWN: timed out".to_owned(),
         took_ms: 3_000,
     };

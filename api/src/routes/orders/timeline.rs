@@ -20,6 +20,8 @@ use uuid::Uuid;
 pub use gateway::{Gateway, GatewayAttempt};
 pub use parts::{BalanceEntry, DeadLetter, KafkaPlace, RequestView};
 
+use crate::view::view;
+
 /// The whole story of one order.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Timeline {
@@ -27,71 +29,77 @@ pub struct Timeline {
     pub items: Vec<TimelineEvent>,
 }
 
-/// Something that happened.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct TimelineEvent {
-    /// The ordinal on this timeline, from 1.
-    #[schema(example = 1)]
-    pub sequence: u32,
-    /// What happened.
-    #[schema(example = "order.placed")]
-    pub r#type: String,
-    /// When.
-    pub at: Timestamp,
-    /// Who did it: `user:<id>`, `admin`, `worker:<group>`, `gateway`.
-    #[schema(example = "worker:stock")]
-    pub actor: String,
-    /// The HTTP request that wrote it, where one did; to a customer only their own.
-    #[schema(required = true)]
-    pub request: Option<RequestView>,
-    /// The trace that it belongs to, as in the logs.
-    #[schema(required = true, example = "4bf92f3577b34da6a3ce929d0e0e4736")]
-    pub trace_id: Option<String>,
-    /// The event's payload, as its JSON Schema says.
-    #[schema(value_type = Object)]
-    pub data: Value,
-    /// The place in the log.
-    #[schema(example = 4711)]
-    pub log_position: i64,
-    /// The topic that it goes to, without the installation's prefix.
-    #[schema(example = "stock")]
-    pub topic: String,
-    /// The partition of it.
-    #[schema(example = 3)]
-    pub partition: i16,
-    /// Whether Kafka has acknowledged it.
-    pub published: bool,
-    /// Where it lay in Kafka; known once a worker has acted upon it.
-    #[schema(required = true)]
-    pub kafka: Option<KafkaPlace>,
-    /// The consumer groups that are done with it: they have applied it, passed it over or put it aside.
-    #[schema(example = json!(["orders", "payments"]))]
-    pub read_by: Vec<String>,
-    /// The event.
-    pub event_id: Uuid,
-    /// The event that caused it, where one did.
-    #[schema(required = true)]
-    pub cause_id: Option<Uuid>,
-    /// The ordinal of that event, where it is on this timeline.
-    #[schema(required = true, example = 1)]
-    pub cause_sequence: Option<u32>,
-    /// What the payment gateway was asked for and answered, on events of payments that tell of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub gateway: Option<Gateway>,
-    /// The entry that it made in the balance's history, where it made one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub balance_entry: Option<BalanceEntry>,
-    /// The message that could not be applied, where it tells of one; to administrators.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub dead_letter: Option<DeadLetter>,
-    /// Where it was put aside itself: by a group that could not apply it, or in which it waits behind another; to
-    /// administrators.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(required = false)]
-    pub put_aside: Vec<DeadLetter>,
+view! {
+    /// Something that happened.
+    pub struct TimelineEvent of(row: TimelineRow, sequence: u32, cause_sequence: Option<u32>, gateway: Option<Gateway>)
+    where
+        data = parts::payload(&row.data);
+        request = row.request.map(|request| RequestView::of(request, &row.event_type));
+        trace = row.traceparent.parse::<TraceContext>().ok();
+    {
+        /// The ordinal on this timeline, from 1.
+        #[schema(example = 1)]
+        pub sequence: u32 = sequence,
+        /// What happened.
+        #[schema(example = "order.placed")]
+        pub r#type: String = row.event_type,
+        /// When.
+        pub at: Timestamp,
+        /// Who did it: `user:<id>`, `admin`, `worker:<group>`, `gateway`.
+        #[schema(example = "worker:stock")]
+        pub actor: String,
+        /// The HTTP request that wrote it, where one did; to a customer only their own.
+        #[schema(required = true)]
+        pub request: Option<RequestView> = request,
+        /// The trace that it belongs to, as in the logs.
+        #[schema(required = true, example = "4bf92f3577b34da6a3ce929d0e0e4736")]
+        pub trace_id: Option<String> = trace.map(TraceContext::trace_id),
+        /// The event's payload, as its JSON Schema says.
+        #[schema(value_type = Object)]
+        pub data: Value = data,
+        /// The place in the log.
+        #[schema(example = 4711)]
+        pub log_position: i64,
+        /// The topic that it goes to, without the installation's prefix.
+        #[schema(example = "stock")]
+        pub topic: String,
+        /// The partition of it.
+        #[schema(example = 3)]
+        pub partition: i16,
+        /// Whether Kafka has acknowledged it.
+        pub published: bool,
+        /// Where it lay in Kafka; known once a worker has acted upon it.
+        #[schema(required = true)]
+        pub kafka: Option<KafkaPlace> = row.kafka.map(Into::into),
+        /// The consumer groups that are done with it: they have applied it, passed it over or put it aside.
+        #[schema(example = json!(["orders", "payments"]))]
+        pub read_by: Vec<String>,
+        /// The event.
+        pub event_id: Uuid,
+        /// The event that caused it, where one did.
+        #[schema(required = true)]
+        pub cause_id: Option<Uuid>,
+        /// The ordinal of that event, where it is on this timeline.
+        #[schema(required = true, example = 1)]
+        pub cause_sequence: Option<u32> = cause_sequence,
+        /// What the payment gateway was asked for and answered, on events of payments that tell of it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(nullable = false)]
+        pub gateway: Option<Gateway> = gateway,
+        /// The entry that it made in the balance's history, where it made one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(nullable = false)]
+        pub balance_entry: Option<BalanceEntry> = row.balance_entry.map(Into::into),
+        /// The message that could not be applied, where it tells of one; to administrators.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(nullable = false)]
+        pub dead_letter: Option<DeadLetter> = row.dead_letter.map(Into::into),
+        /// Where it was put aside itself: by a group that could not apply it, or in which it waits behind another; to
+        /// administrators.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        #[schema(required = false)]
+        pub put_aside: Vec<DeadLetter> = row.put_aside.into_iter().map(Into::into).collect(),
+    }
 }
 
 /// For whom a timeline is made.
@@ -103,69 +111,34 @@ pub enum Reader {
     Customer(String),
 }
 
-impl Reader {
-    fn is_customer(&self) -> bool {
-        matches!(self, Reader::Customer(_))
-    }
-}
-
 impl Timeline {
     /// The story that these rows tell that reader.
     #[must_use]
     pub fn of(mut rows: Vec<TimelineRow>, reader: &Reader) -> Timeline {
-        if reader.is_customer() {
+        if let Reader::Customer(name) = reader {
             rows.retain(|row| !row.is_of_dead_letter());
+            rows.iter_mut().for_each(|row| hide_what_is_internal(row, name));
         }
         let sequences: HashMap<Uuid, u32> = rows.iter().map(|row| row.event_id).zip(1..).collect();
         let mut refunds = gateway::Refunds::default();
         let items = (1..).zip(rows).map(|(sequence, row)| {
             let cause_sequence = row.cause_id.and_then(|cause| sequences.get(&cause).copied());
-            event(sequence, row, cause_sequence, &mut refunds, reader)
+            // What is no event of ours tells nothing of the gateway.
+            let event = Event::decode(&row.event_type, row.version, &row.data).ok();
+            let gateway = event.and_then(|event| refunds.gateway(event));
+            TimelineEvent::of(row, sequence, cause_sequence, gateway)
         });
         Timeline { items: items.collect() }
     }
 }
 
-fn event(
-    sequence: u32,
-    row: TimelineRow,
-    cause_sequence: Option<u32>,
-    refunds: &mut gateway::Refunds,
-    reader: &Reader,
-) -> TimelineEvent {
-    // What is no event of ours tells nothing of the gateway.
-    let event = Event::decode(&row.event_type, row.version, &row.data).ok();
-    let mut gateway = event.and_then(|event| refunds.gateway(event));
+/// Leaves what the customer of that name may see.
+fn hide_what_is_internal(row: &mut TimelineRow, name: &str) {
+    row.request.take_if(|_| row.actor != name);
+    row.put_aside.clear();
     let mut data = parts::payload(&row.data);
-    let is_hidden = matches!(reader, Reader::Customer(name) if *name != row.actor);
-    let request = row.request.filter(|_| !is_hidden);
-    let put_aside = if reader.is_customer() { Vec::new() } else { row.put_aside };
-    if reader.is_customer() {
-        gateway.iter_mut().for_each(Gateway::keep_words_only);
-        gateway::keep_words_only(&mut data);
-    }
-    TimelineEvent {
-        sequence,
-        request: request.map(|request| RequestView::of(request, &row.event_type)),
-        r#type: row.event_type,
-        at: row.at,
-        actor: row.actor,
-        trace_id: row.traceparent.parse::<TraceContext>().ok().map(TraceContext::trace_id),
-        data,
-        log_position: row.log_position,
-        topic: row.topic,
-        partition: row.partition,
-        published: row.published,
-        kafka: row.kafka.map(KafkaPlace::from),
-        read_by: row.read_by,
-        event_id: row.event_id,
-        cause_id: row.cause_id,
-        cause_sequence,
-        gateway,
-        balance_entry: row.balance_entry.map(BalanceEntry::from),
-        dead_letter: row.dead_letter.map(DeadLetter::from),
-        put_aside: put_aside.into_iter().map(DeadLetter::from).collect(),
-    }
+    gateway::keep_words_only(&mut data);
+    row.data = data.to_string().into_bytes();
 }
 
 #[cfg(test)]

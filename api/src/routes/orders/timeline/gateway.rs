@@ -4,11 +4,13 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use ordermill_schemas::Event;
-use ordermill_schemas::payments::{Attempt, GatewayCall, RefundPart};
+use ordermill_schemas::payments::{Attempt, RefundPart};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
+
+use crate::view::view;
 
 /// What the gateway was asked for and answered.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -22,58 +24,35 @@ pub struct Gateway {
     pub attempts: Vec<GatewayAttempt>,
 }
 
-/// A call to the gateway.
-#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(as = TimelineGatewayAttempt)]
-pub struct GatewayAttempt {
-    /// When it began.
-    pub at: Timestamp,
-    /// `CHARGE`, `LOOK_UP`, `VOID` or `REFUND`.
-    #[schema(example = "CHARGE")]
-    pub call: &'static str,
-    /// The gateway's word, or `UNKNOWN` where it gave none; to administrators with the error.
-    #[schema(example = "APPROVED")]
-    pub outcome: String,
-    /// How long it took, in milliseconds.
-    #[schema(example = 12)]
-    pub took_ms: u32,
-}
-
-impl From<Attempt> for GatewayAttempt {
-    fn from(attempt: Attempt) -> GatewayAttempt {
-        let call = match attempt.call {
-            GatewayCall::Charge => "CHARGE",
-            GatewayCall::LookUp => "LOOK_UP",
-            GatewayCall::Void => "VOID",
-            GatewayCall::Refund => "REFUND",
-        };
-        GatewayAttempt { at: attempt.at, call, outcome: attempt.outcome, took_ms: attempt.took_ms }
+view! {
+    /// A call to the gateway.
+    #[derive(PartialEq, Eq)]
+    #[schema(as = TimelineGatewayAttempt)]
+    pub struct GatewayAttempt from attempt: Attempt {
+        /// When it began.
+        pub at: Timestamp,
+        /// `CHARGE`, `LOOK_UP`, `VOID` or `REFUND`.
+        #[schema(example = "CHARGE")]
+        pub call: String = ordermill_store::word(attempt.call),
+        /// The gateway's word, or `UNKNOWN` where it gave none; to administrators with the error.
+        #[schema(example = "APPROVED")]
+        pub outcome: String,
+        /// How long it took, in milliseconds.
+        #[schema(example = 12)]
+        pub took_ms: u32,
     }
 }
 
 impl Gateway {
     fn of_charge(charge_id: Uuid, attempts: Vec<Attempt>) -> Gateway {
-        Gateway { charge_ids: vec![charge_id], refund_ids: Vec::new(), attempts: told(attempts) }
+        let attempts = attempts.into_iter().map(Into::into).collect();
+        Gateway { charge_ids: vec![charge_id], refund_ids: Vec::new(), attempts }
     }
 
     fn of_refund(parts: &[RefundPart], attempts: Vec<Attempt>) -> Gateway {
-        Gateway {
-            charge_ids: parts.iter().map(|part| part.charge_id).collect(),
-            refund_ids: parts.iter().map(|part| part.refund_id).collect(),
-            attempts: told(attempts),
-        }
+        let (charge_ids, refund_ids) = parts.iter().map(|part| (part.charge_id, part.refund_id)).unzip();
+        Gateway { charge_ids, refund_ids, attempts: attempts.into_iter().map(Into::into).collect() }
     }
-
-    /// Leaves out the errors of calls without an answer: a customer sees that there was none, not why.
-    pub(super) fn keep_words_only(&mut self) {
-        for attempt in &mut self.attempts {
-            word_only(&mut attempt.outcome);
-        }
-    }
-}
-
-fn told(attempts: Vec<Attempt>) -> Vec<GatewayAttempt> {
-    attempts.into_iter().map(GatewayAttempt::from).collect()
 }
 
 /// The refunds that were decided upon so far: the event that ends one names its round, not its parts.
@@ -99,19 +78,13 @@ impl Refunds {
     }
 }
 
-/// Does to a payload what [`Gateway::keep_words_only`] does to what is made of it.
+/// Leaves the errors of calls without an answer out of a payload, `UNKNOWN: timed out` becomes `UNKNOWN`: a customer sees that
+/// there was none, not why.
 pub(super) fn keep_words_only(data: &mut Value) {
     let attempts = data.get_mut("attempts").and_then(Value::as_array_mut);
     for attempt in attempts.into_iter().flatten() {
         if let Some(Value::String(outcome)) = attempt.get_mut("outcome") {
-            word_only(outcome);
+            outcome.truncate(outcome.find(':').unwrap_or(outcome.len()));
         }
-    }
-}
-
-/// `UNKNOWN: timed out` is `UNKNOWN`.
-fn word_only(outcome: &mut String) {
-    if let Some((word, _)) = outcome.split_once(':') {
-        *outcome = word.to_owned();
     }
 }
