@@ -3,7 +3,6 @@
 //! A run reads the whole database, the gateway's ledger and Kafka, so it may take longer than a request. It belongs to no
 //! request: it goes on when its client goes away, and what nobody has been told yet is told to whoever asks next.
 
-use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,10 +14,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::problem::{Code, FieldError, Problem};
 
-/// Looks at everything. It comes from whoever starts the front, since the front itself asks neither Kafka nor the
+/// Begins to look at everything. It comes from whoever starts the front, since the front itself asks neither Kafka nor the
 /// gateway.
-#[derive(Clone)]
-pub struct Verifier(Arc<dyn Fn() -> Run + Send + Sync>);
+pub type Verifier = Arc<dyn Fn() -> Run + Send + Sync>;
 
 /// A look at everything, under way. Dropping it ends it.
 pub type Run = Pin<Box<dyn Future<Output = Result<Report, NotVerified>> + Send>>;
@@ -32,19 +30,6 @@ pub enum NotVerified {
     Broken,
     /// It took too long.
     TimedOut,
-}
-
-impl Verifier {
-    /// Verifies by what `begin` begins.
-    pub fn new(begin: impl Fn() -> Run + Send + Sync + 'static) -> Verifier {
-        Verifier(Arc::new(begin))
-    }
-}
-
-impl fmt::Debug for Verifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Verifier")
-    }
 }
 
 /// For how long everything is waited for.
@@ -69,7 +54,6 @@ type Ended = (Instant, Result<Arc<Report>, NotVerified>);
 type End = watch::Receiver<Option<Ended>>;
 
 /// The run of this process, if there is one, or what it found, if nobody has been told.
-#[derive(Debug)]
 pub(crate) struct Verifications {
     verifier: Option<Verifier>,
     limits: Limits,
@@ -113,7 +97,7 @@ impl Verifications {
             return Ok(end.clone());
         }
         let (sender, end) = watch::channel(None);
-        let run = tokio::time::timeout(self.limits.run, verifier.0());
+        let run = tokio::time::timeout(self.limits.run, verifier());
         let shutdown = self.shutdown.clone();
         self.tasks.spawn(async move {
             if let Some(found) = shutdown.run_until_cancelled(run).await {

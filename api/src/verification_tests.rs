@@ -20,7 +20,7 @@ impl Stage {
     fn new(limits: Limits) -> Stage {
         let (begun, gate) = (AtomicU64::new(0), Arc::new(Semaphore::new(0)));
         let waits = gate.clone();
-        let verifier = Verifier::new(move || {
+        let verifier: Verifier = Arc::new(move || {
             let (number, waits) = (begun.fetch_add(1, Ordering::SeqCst) + 1, waits.clone());
             Box::pin(async move {
                 waits.acquire().await.unwrap().forget();
@@ -113,7 +113,7 @@ async fn a_run_ends_at_its_deadline_and_at_the_stop() {
 #[tokio::test]
 async fn what_does_not_answer_is_named_and_a_bug_says_nothing() {
     let of = |why| {
-        let verifier = Verifier::new(move || Box::pin(async move { Err(why) }));
+        let verifier: Verifier = Arc::new(move || Box::pin(async move { Err(why) }));
         Verifications::new(Some(verifier), TaskTracker::new(), CancellationToken::new())
     };
     let problem = of(NotVerified::Unavailable("kafka")).report().await.unwrap_err();

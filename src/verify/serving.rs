@@ -1,5 +1,7 @@
 //! Verification as the API serves it.
 
+use std::sync::Arc;
+
 use anyhow::Error;
 use ordermill_api::{NotVerified, Verifier};
 use ordermill_pipeline::database::{Next, next_after};
@@ -12,7 +14,7 @@ use crate::one_line::one_line;
 /// What the API asks to verify everything there.
 #[must_use]
 pub fn verifier(connections: Connections) -> Verifier {
-    Verifier::new(move || {
+    Arc::new(move || {
         let connections = connections.clone();
         Box::pin(async move {
             look(&connections).await.map_err(|error| {
