@@ -12,9 +12,9 @@ use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Unexpected, Visitor};
+use serde::{Deserialize, Serialize};
 
 use crate::canonical;
 use crate::problem::{Code, Problem, Refuses};
@@ -88,7 +88,8 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 }
 
 /// A shape that is written as an object. Without this, an array of the members' values would be read as one, too.
-struct Object<T>(T);
+#[derive(Clone, Debug)]
+pub(crate) struct Object<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object<T>, D::Error> {
@@ -108,19 +109,6 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 
         deserializer.deserialize_map(Members(PhantomData)).map(Object)
     }
-}
-
-/// Reads a shape that is written as an object.
-pub(crate) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
-    Object::deserialize(deserializer).map(|Object(value)| value)
-}
-
-/// Reads a list of shapes that are written as objects.
-pub(crate) fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-) -> Result<Vec<T>, D::Error> {
-    let objects = Vec::<Object<T>>::deserialize(deserializer)?;
-    Ok(objects.into_iter().map(|Object(value)| value).collect())
 }
 
 fn invalid(error: &serde_json::Error) -> Problem {
@@ -149,38 +137,43 @@ fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-/// Reads a whole number, written without fraction or exponent. One that is too large for the type is still one:
+/// A whole number, written without fraction or exponent. One that is too large for the type is still one:
 /// it becomes the nearest that fits, which every range then refuses.
-pub(crate) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
-    struct Whole;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Whole(pub(crate) i64);
 
-    impl Visitor<'_> for Whole {
-        type Value = i64;
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Whole, D::Error> {
+        struct Number;
 
-        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-            formatter.write_str("a whole number")
-        }
+        impl Visitor<'_> for Number {
+            type Value = i64;
 
-        fn visit_i64<E>(self, number: i64) -> Result<i64, E> {
-            Ok(number)
-        }
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a whole number")
+            }
 
-        fn visit_u64<E>(self, number: u64) -> Result<i64, E> {
-            Ok(i64::try_from(number).unwrap_or(i64::MAX))
-        }
+            fn visit_i64<E>(self, number: i64) -> Result<i64, E> {
+                Ok(number)
+            }
 
-        fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<i64, E> {
-            // The parser has no other type for whole numbers beyond 64 bits.
-            const BEYOND: f64 = 9_223_372_036_854_775_808.0;
-            match number {
-                _ if number >= BEYOND => Ok(i64::MAX),
-                _ if number <= -BEYOND => Ok(i64::MIN),
-                _ => Err(E::invalid_type(Unexpected::Float(number), &self)),
+            fn visit_u64<E>(self, number: u64) -> Result<i64, E> {
+                Ok(i64::try_from(number).unwrap_or(i64::MAX))
+            }
+
+            fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<i64, E> {
+                // The parser has no other type for whole numbers beyond 64 bits.
+                const BEYOND: f64 = 9_223_372_036_854_775_808.0;
+                match number {
+                    _ if number >= BEYOND => Ok(i64::MAX),
+                    _ if number <= -BEYOND => Ok(i64::MIN),
+                    _ => Err(E::invalid_type(Unexpected::Float(number), &self)),
+                }
             }
         }
-    }
 
-    deserializer.deserialize_i64(Whole)
+        deserializer.deserialize_i64(Number).map(Whole)
+    }
 }
 
 /// Reads a member that may be left out. Where it stands it has a value: null is none.
@@ -190,26 +183,6 @@ pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     T::deserialize(deserializer).map(Some)
 }
 
-/// Reads a shape that is written as an object and may be left out.
-pub(crate) fn present_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-) -> Result<Option<T>, D::Error> {
-    object(deserializer).map(Some)
-}
-
-/// Reads a whole number that may be left out or null, as [`whole`] does.
-pub(crate) fn optional_whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    #[derive(Deserialize)]
-    struct Number(#[serde(deserialize_with = "whole")] i64);
-
-    Ok(Option::<Number>::deserialize(deserializer)?.map(|Number(number)| number))
-}
-
-/// Reads a whole number that may be left out, as [`whole`] does.
-pub(crate) fn present_whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    whole(deserializer).map(Some)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,8 +190,7 @@ mod tests {
     #[derive(Debug, PartialEq, Eq, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Amount {
-        #[serde(deserialize_with = "whole")]
-        amount: i64,
+        amount: Whole,
     }
 
     async fn receive(content_type: Option<&str>, body: impl Into<Body>) -> Result<i64, Code> {
@@ -227,7 +199,7 @@ mod tests {
             request = request.header(header::CONTENT_TYPE, content_type);
         }
         let received = Json::<Amount>::from_request(request.body(body.into()).unwrap(), &()).await;
-        received.map(|json| json.value.amount).map_err(|problem| problem.code())
+        received.map(|json| json.value.amount.0).map_err(|problem| problem.code())
     }
 
     #[tokio::test]

@@ -8,16 +8,14 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
-use ordermill_pipeline::dead_letters::halts::{Halted, Resumed};
 use ordermill_pipeline::dead_letters::letters::Count;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::view::view;
 
-pub use letter::{AuditView, HeaderView, LetterView, SchemaView, WholeLetterView};
-pub(crate) use replay::progress_name;
-pub use replay::{CountsView, ItemView, ReplayView, RequestedView};
+pub use letter::{LetterView, SchemaView, WholeLetterView};
+pub use replay::{ItemView, ReplayView, RequestedView};
 
 /// A list that has no pages.
 #[derive(Debug, Serialize, ToSchema)]
@@ -62,34 +60,6 @@ view! {
         /// The error of the newest.
         #[schema(required = true)]
         pub error: Option<String>,
-    }
-}
-
-view! {
-    /// A group that has stopped.
-    #[schema(as = Halt)]
-    pub struct HaltView from halted: Halted {
-        /// The group.
-        #[schema(example = "stock")]
-        pub group: String,
-        /// Since when.
-        pub halted_at: Timestamp,
-        /// Why.
-        pub reason: String,
-    }
-}
-
-view! {
-    /// A group that goes on.
-    #[schema(as = ResumedGroup)]
-    pub struct ResumedView from resumed: Resumed {
-        /// The group.
-        #[schema(example = "stock")]
-        pub group: String,
-        /// When it was told to.
-        pub resumed_at: Timestamp,
-        /// Until when failures don't stop it again.
-        pub unchecked_until: Timestamp,
     }
 }
 

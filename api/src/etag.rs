@@ -1,6 +1,9 @@
 //! Entity tags: the version of what is shown.
 
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::Json;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use serde::Serialize;
 
 /// The tag of a version.
 pub(crate) fn of_version(version: i32) -> HeaderValue {
@@ -17,9 +20,20 @@ pub(crate) fn is_expected_by_client(headers: &HeaderMap, etag: &HeaderValue) -> 
     Some(tags.any(|tag| tag == "*" || tag.as_bytes() == etag.as_bytes()))
 }
 
+/// The answer that shows something of that tag: nothing of it where the client has it already.
+pub(crate) fn answer(headers: &HeaderMap, etag: HeaderValue, view: impl Serialize) -> Response {
+    let is_known = is_known_to_client(headers, &etag);
+    let etag = [(header::ETAG, etag)];
+    if is_known {
+        (StatusCode::NOT_MODIFIED, etag).into_response()
+    } else {
+        (etag, Json(view)).into_response()
+    }
+}
+
 /// Whether the client has it already: one of its tags in `If-None-Match` is this one (RFC 9110, 13.1.2: the
 /// comparison is the weak one, so a `W/` before a tag does not matter).
-pub(crate) fn is_known_to_client(headers: &HeaderMap, etag: &HeaderValue) -> bool {
+fn is_known_to_client(headers: &HeaderMap, etag: &HeaderValue) -> bool {
     let values = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let mut tags = values.flat_map(|value| value.split(',')).map(str::trim);
     tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).as_bytes() == etag.as_bytes())

@@ -18,7 +18,7 @@ use crate::app::Api;
 use crate::auth::Caller;
 use crate::body::Json;
 use crate::idempotency::{Answer, RunningKey, in_use, replay};
-use crate::path::{self, Id, Noun};
+use crate::path;
 use crate::problem::{Code, Problem, Refuses};
 use crate::request::RequestContext;
 
@@ -78,15 +78,9 @@ struct KeyHeader {
     key: String,
 }
 
-impl<W, T> IntoParams for Keyed<W, (), T> {
+impl<W, P, T> IntoParams for Keyed<W, P, T> {
     fn into_params(parameter_in: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         KeyHeader::into_params(parameter_in)
-    }
-}
-
-impl<W, N: Noun, T> IntoParams for Keyed<W, Id<N>, T> {
-    fn into_params(parameter_in: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        [Id::<N>::into_params(&parameter_in), KeyHeader::into_params(&parameter_in)].concat()
     }
 }
 
@@ -136,14 +130,6 @@ fn name_of_route<'a>(
     format!("{method} {path}")
 }
 
-/// What is to be done about a request with a key.
-enum Turn {
-    /// The work.
-    First(FirstTurn),
-    /// Nothing: it has been answered before.
-    Replay(Answer),
-}
-
 /// The right to do the work of a key in this process. While it lives, repetitions are told to wait.
 pub(crate) struct FirstTurn {
     request: Request,
@@ -165,40 +151,26 @@ impl Api {
     where
         W: Future<Output = Result<Answer, Problem>> + Send + 'static,
     {
-        match self.turn(request).await? {
-            Turn::Replay(answer) => Ok(answer),
-            Turn::First(turn) => {
-                let request = turn.request.clone();
-                match self.uninterrupted(work(self.clone(), turn)).await {
-                    Ok(answer) => Ok(answer),
-                    Err(problem) => self.first_of_another_process(&request).await.unwrap_or(Err(problem)),
-                }
-            }
-        }
-    }
-
-    /// The answer of another process to the same request, which was under way there when it was begun here. Whoever is
-    /// refused must look: the refusal may be for what that one has done, as where the last unit was taken away.
-    async fn first_of_another_process(&self, request: &Request) -> Option<Result<Answer, Problem>> {
-        let kept = idempotency::find(&self.journal.pool, request).await.ok()??;
-        self.metrics.replays.inc();
-        Some(replay(kept, request))
-    }
-
-    /// Finds out whether the request is the first of its key.
-    async fn turn(&self, request: Request) -> Result<Turn, Problem> {
         let running = self.running_keys.claim(&request);
         // Asked with a claim or without: whoever holds it may be a mere repetition, too.
-        let kept = idempotency::find(&self.journal.pool, &request).await?;
-        match (kept, running) {
-            (Some(kept), _) => {
-                let answer = replay(kept, &request)?;
-                self.metrics.replays.inc();
-                Ok(Turn::Replay(answer))
-            }
-            (None, Some(running)) => Ok(Turn::First(FirstTurn { request, _running: running })),
-            (None, None) => Err(in_use()),
+        if let Some(answer) = self.answer_before(&request).await? {
+            return Ok(answer);
         }
+        let turn = FirstTurn { request: request.clone(), _running: running.ok_or_else(in_use)? };
+        match self.uninterrupted(work(self.clone(), turn)).await {
+            Ok(answer) => Ok(answer),
+            // The same request may have been under way in another process. Whoever is refused must look: the refusal may be for
+            // what that one has done, as where the last unit was taken away.
+            Err(problem) => self.answer_before(&request).await?.ok_or(problem),
+        }
+    }
+
+    /// The answer that the first request of the key was given, if it was.
+    async fn answer_before(&self, request: &Request) -> Result<Option<Answer>, Problem> {
+        let kept = idempotency::find(&self.journal.pool, request).await?;
+        let answer = kept.map(|kept| replay(kept, request)).transpose()?;
+        self.metrics.replays.inc_by(answer.is_some().into());
+        Ok(answer)
     }
 
     /// Has a capability decide about what `keys` say, for a request that is the first of its key, and keeps the answer with
@@ -277,11 +249,8 @@ impl Api {
         if !error.is_repeated() {
             return Err(error.into());
         }
-        let kept = idempotency::find(&self.journal.pool, request).await?;
         // Where it is gone again, it was 24 hours old in this very moment: the client asks again and is the first.
-        let answer = replay(kept.ok_or_else(in_use)?, request)?;
-        self.metrics.replays.inc();
-        Ok(answer)
+        self.answer_before(request).await?.ok_or_else(in_use)
     }
 }
 

@@ -1,13 +1,16 @@
 //! What the OpenAPI document says besides the routes.
 
+use serde_json::Value;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::Operation;
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{OpenApi as Written, RefOr};
 use utoipa::{Modify, OpenApi, PartialSchema as _};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::keyed::IDEMPOTENCY_KEY;
+use crate::path;
 use crate::problem::{Code, FieldError, MEDIA_TYPE, ProblemBody};
 
 /// The name of the security scheme.
@@ -60,14 +63,16 @@ pub(crate) fn group<S: Clone + Send + Sync + 'static>(
     routes
 }
 
-/// Puts every operation into that group, and says of each what follows from the rest: who may be answered
+/// Puts every operation into that group, and says of each what follows from the rest: what its path names, who may be answered
 /// `UNAUTHENTICATED` must show a key, who sends an `Idempotency-Key` may get a repeated answer, and what is only accepted is
 /// to be asked for again.
 fn complete(document: &mut Written, group: &str) {
-    for item in document.paths.paths.values_mut() {
+    for (path, item) in &mut document.paths.paths {
         let methods = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
         for operation in methods.into_iter().flatten() {
             operation.tags = Some(vec![group.to_owned()]);
+            let parameters = path::parameters(path).chain(operation.parameters.take().unwrap_or_default());
+            operation.parameters = Some(parameters.collect()).filter(|all: &Vec<_>| !all.is_empty());
             if needs_key(operation) {
                 operation.security = Some(vec![SecurityRequirement::new(API_KEY, [""; 0])]);
             }
@@ -89,6 +94,11 @@ fn complete(document: &mut Written, group: &str) {
             }
         }
     }
+}
+
+/// The schema of a text that is one of some words.
+pub(crate) fn words<W: Into<Value>>(words: impl IntoIterator<Item = W>) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words))
 }
 
 fn needs_key(operation: &Operation) -> bool {

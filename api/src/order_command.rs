@@ -1,20 +1,13 @@
-//! What a client has an order do, and how it is answered.
+//! What a client has an order do.
 
-use axum::http::{HeaderValue, header};
-use axum::response::{IntoResponse as _, Response};
 use jiff::{SignedDuration, Timestamp};
 use ordermill_domain::orders::{Order, Orders, Refusal};
 use uuid::Uuid;
 
 use crate::app::Api;
 use crate::auth::Caller;
-use crate::etag;
-use crate::idempotency::Answer;
 use crate::path;
 use crate::problem::{Code, Problem};
-
-/// When to ask how far an order is that has something to do, in seconds.
-pub(crate) const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 
 /// The order, where the caller may act for it.
 ///
@@ -53,39 +46,9 @@ pub(crate) fn refusal(refusal: Refusal) -> Problem {
     }
 }
 
-/// The answer to a command, with the headers of an order.
-pub(crate) fn answer(answer: Answer) -> Response {
-    let version = version_in(&answer.first.body);
-    let mut response = answer.into_response();
-    response.headers_mut().insert(header::ETAG, etag::of_version(version));
-    response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_S);
-    response
-}
-
-/// Where an order is.
-pub(crate) fn location(order_id: Uuid) -> HeaderValue {
-    let path = format!("/v1/orders/{order_id}");
-    HeaderValue::try_from(path).unwrap_or(HeaderValue::from_static("/v1/orders"))
-}
-
-/// The version that a kept answer shows.
-fn version_in(body: &str) -> i32 {
-    #[derive(serde::Deserialize)]
-    struct Versioned {
-        version: i32,
-    }
-    serde_json::from_str(body).map_or(0, |Versioned { version }| version)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_kept_answer_tells_its_version() {
-        assert_eq!(version_in(r#"{"order_id":"x","version":7}"#), 7);
-        assert_eq!(version_in("[]"), 0);
-    }
 
     #[test]
     fn every_refusal_has_the_code_of_the_contract() {

@@ -1,7 +1,5 @@
 //! Lists in pages: `limit` and `cursor` in, `items` and `next_cursor` out.
 
-use std::str::FromStr;
-
 use axum::extract::Query;
 use axum::http::request::Parts;
 use base64::Engine as _;
@@ -24,9 +22,9 @@ pub(crate) struct PageQuery {
     cursor: Option<String>,
 }
 
-/// Has a query be read by [`parameters`] with that field and that detail.
+/// Has a query be taken from a request's head as that function reads it.
 macro_rules! query {
-    ($Query:ident $field:literal $detail:literal) => {
+    ($Query:ty, $read:expr) => {
         impl<S: Send + Sync> axum::extract::FromRequestParts<S> for $Query {
             type Rejection = $crate::problem::Problem;
 
@@ -34,14 +32,14 @@ macro_rules! query {
                 parts: &mut axum::http::request::Parts,
                 _: &S,
             ) -> Result<$Query, Self::Rejection> {
-                $crate::paging::parameters(parts, $field, $detail)
+                $read(parts)
             }
         }
     };
 }
 pub(crate) use query;
 
-query! { PageQuery "limit" "limit and cursor may stand in the query once each" }
+query!(PageQuery, |parts| parameters(parts, "limit", "limit and cursor may stand in the query once each"));
 
 /// Reads parameters from the query, others among them left alone.
 ///
@@ -102,12 +100,12 @@ impl PageQuery {
     ///
     /// # Errors
     /// `VALIDATION_FAILED` where the limit is out of range or the cursor is none of ours.
-    pub(crate) fn page<C: FromStr>(&self, limit_default: i64) -> Result<Page<C>, Problem> {
+    pub(crate) fn page<C: DeserializeOwned>(&self, limit_default: i64) -> Result<Page<C>, Problem> {
         Checks::all(|checks| self.check(limit_default, checks))
     }
 
     /// The same for a route that checks more than the page; what it answers counts only where nothing is wrong.
-    pub(crate) fn check<C: FromStr>(&self, limit_default: i64, checks: &mut Checks) -> Page<C> {
+    pub(crate) fn check<C: DeserializeOwned>(&self, limit_default: i64, checks: &mut Checks) -> Page<C> {
         let limit = self.limit.as_deref().map_or(Some(limit_default), |limit| limit.parse().ok());
         match limit {
             Some(limit) => checks.number("limit", limit, &limits::PAGE),
@@ -123,9 +121,8 @@ impl PageQuery {
 }
 
 /// Where the page before ended, as its `next_cursor` says; `None` where that is none of ours.
-pub fn read_cursor<C: FromStr>(cursor: &str) -> Option<C> {
-    let bytes = BASE64_URL_SAFE_NO_PAD.decode(cursor).ok()?;
-    std::str::from_utf8(&bytes).ok()?.parse().ok()
+pub fn read_cursor<C: DeserializeOwned>(cursor: &str) -> Option<C> {
+    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()
 }
 
 /// A page of a list.
@@ -141,7 +138,7 @@ pub struct Items<T> {
 impl<T> Items<T> {
     /// A page made of one row more than fits on it, where there is one: that is how it knows of a next page.
     /// `cursor` says of the last item where the next page begins.
-    pub fn of_rows<R, C: ToString>(
+    pub fn of_rows<R, C: Serialize>(
         mut rows: Vec<R>,
         limit: usize,
         cursor: impl FnOnce(&R) -> C,
@@ -150,7 +147,9 @@ impl<T> Items<T> {
         let has_more = rows.len() > limit;
         rows.truncate(limit);
         let last = rows.last().filter(|_| has_more);
-        let next_cursor = last.map(|row| BASE64_URL_SAFE_NO_PAD.encode(cursor(row).to_string()));
+        // A cursor is plain data, so it can be written.
+        let written = last.and_then(|row| serde_json::to_vec(&cursor(row)).ok());
+        let next_cursor = written.map(|cursor| BASE64_URL_SAFE_NO_PAD.encode(cursor));
         Items { items: rows.into_iter().map(view).collect(), next_cursor }
     }
 }

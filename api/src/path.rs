@@ -4,9 +4,8 @@ use std::marker::PhantomData;
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
-use utoipa::IntoParams;
-use utoipa::openapi::Required;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::{RefOr, Required};
 use uuid::Uuid;
 
 use crate::problem::{Code, Problem, Refuses};
@@ -20,8 +19,8 @@ pub(crate) trait Noun: Send {
     const UNKNOWN: Code;
     /// The same for people.
     const DETAIL: &'static str;
-    /// The parameter in the paths, and what it names.
-    const PARAMETER: (&'static str, &'static str);
+    /// The parameter in the paths.
+    const PARAMETER: &'static str;
 }
 
 macro_rules! nouns {
@@ -34,9 +33,12 @@ macro_rules! nouns {
             impl Noun for $Noun {
                 const UNKNOWN: Code = Code::$Code;
                 const DETAIL: &'static str = $detail;
-                const PARAMETER: (&'static str, &'static str) = ($name, $title);
+                const PARAMETER: &'static str = $name;
             }
         )*
+
+        /// The parameters of all nouns, and what they name.
+        const PARAMETERS: &[(&str, &str)] = &[$(($name, $title)),*];
     };
 }
 
@@ -46,6 +48,7 @@ nouns! {
     Order OrderNotFound "there is no order of this id" "order_id" "The order";
     Shipment ShipmentNotFound "there is no shipment of this id" "shipment_id" "The shipment";
     Coupon CouponNotFound "there is no coupon of this id" "coupon_id" "The coupon";
+    Claim ClaimNotFound "the coupon has no claim of this id" "claim_id" "The claim";
     UserCoupon UserCouponNotFound "no user has a coupon of this id" "user_coupon_id" "The user's coupon";
     DeadLetter DeadLetterNotFound "there is no dead letter of this id" "dead_letter_id" "The dead letter";
     Replay ReplayNotFound "there is no replay of this id" "replay_id" "The replay";
@@ -56,45 +59,7 @@ pub(crate) fn unknown<N: Noun>() -> Problem {
     Problem::new(N::UNKNOWN, N::DETAIL)
 }
 
-/// The ids of a coupon and of a claim of it.
-#[derive(Debug)]
-pub(crate) struct ClaimId {
-    /// The coupon.
-    pub(crate) coupon_id: Uuid,
-    /// The claim.
-    pub(crate) claim_id: Uuid,
-}
-
-/// The answer where a coupon has no such claim, or it is another's.
-pub(crate) fn unknown_claim() -> Problem {
-    Problem::new(Code::ClaimNotFound, "the coupon has no claim of this id")
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for ClaimId {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<ClaimId, Problem> {
-        let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| unknown_claim())?;
-        let mut ids = params.iter().map(|(_, text)| parse(text));
-        let coupon_id = ids.next().flatten().ok_or_else(unknown::<Coupon>)?;
-        let claim_id = ids.next().flatten().ok_or_else(unknown_claim)?;
-        Ok(ClaimId { coupon_id, claim_id })
-    }
-}
-
-impl IntoParams for ClaimId {
-    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        vec![parameter(Coupon::PARAMETER), parameter(("claim_id", "The claim"))]
-    }
-}
-
-impl Refuses for ClaimId {
-    fn add_codes(codes: &mut Vec<Code>) {
-        codes.extend([Code::CouponNotFound, Code::ClaimNotFound]);
-    }
-}
-
-/// The first id in the path.
+/// The id of such a thing in the path.
 #[derive(Debug)]
 pub(crate) struct Id<N>(pub(crate) Uuid, pub(crate) PhantomData<N>);
 
@@ -103,14 +68,8 @@ impl<N: Noun, S: Send + Sync> FromRequestParts<S> for Id<N> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Id<N>, Problem> {
         let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| unknown::<N>())?;
-        let text = params.iter().next().map_or("", |(_, text)| text);
-        parse(text).map(|id| Id(id, PhantomData)).ok_or_else(unknown::<N>)
-    }
-}
-
-impl<N: Noun> IntoParams for Id<N> {
-    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        vec![parameter(N::PARAMETER)]
+        let id = params.iter().find(|(name, _)| *name == N::PARAMETER).and_then(|(_, text)| parse(text));
+        id.map(|id| Id(id, PhantomData)).ok_or_else(unknown::<N>)
     }
 }
 
@@ -120,15 +79,15 @@ impl<N: Noun> Refuses for Id<N> {
     }
 }
 
-/// An id in a path, as the document shows it.
-fn parameter((name, title): (&str, &str)) -> Parameter {
-    ParameterBuilder::new()
-        .name(name)
-        .parameter_in(ParameterIn::Path)
-        .required(Required::True)
-        .description(Some(title))
-        .schema(Some(utoipa::schema!(Uuid)))
-        .build()
+/// The ids that a path names, as the document shows them.
+pub(crate) fn parameters(path: &str) -> impl Iterator<Item = RefOr<Parameter>> {
+    let names = path.split(['{', '}']).skip(1).step_by(2);
+    let known = names.filter_map(|name| PARAMETERS.iter().find(|(known, _)| *known == name));
+    known.map(|(name, title)| {
+        let parameter = ParameterBuilder::new().name(*name).parameter_in(ParameterIn::Path);
+        let parameter = parameter.required(Required::True).description(Some(*title));
+        parameter.schema(Some(utoipa::schema!(Uuid))).build().into()
+    })
 }
 
 /// An id in the one form that is accepted.

@@ -20,7 +20,7 @@ pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 /// What the `type` of every problem begins with; its code follows.
 const TYPE_URN: &str = "urn:ordermill:problem:";
 /// How long a client should stay away where there is something to wait for.
-const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
+pub(crate) const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 
 macro_rules! codes {
     ($($Variant:ident $status:ident $text:literal $title:literal;)*) => {

@@ -174,13 +174,24 @@ impl Checks {
         word: Option<&str>,
         known: &[(&'static str, T)],
     ) -> T {
-        let Some(word) = word else { return known[0].1 };
-        let chosen = known.iter().find(|(name, _)| *name == word);
-        if chosen.is_none() {
-            let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+        self.one_of(field, word, known.iter().copied()).unwrap_or(known[0].1)
+    }
+
+    /// What a word names among what is known, where there is a word.
+    pub(crate) fn one_of<W: AsRef<str>, T>(
+        &mut self,
+        field: impl Into<Cow<'static, str>>,
+        word: Option<&str>,
+        known: impl Iterator<Item = (W, T)> + Clone,
+    ) -> Option<T> {
+        let word = word?;
+        let named = known.clone().find(|(name, _)| name.as_ref() == word);
+        if named.is_none() {
+            let names: Vec<W> = known.map(|(name, _)| name).collect();
+            let names: Vec<&str> = names.iter().map(W::as_ref).collect();
             self.refuse(field, "UNKNOWN_VALUE", format!("must be one of {}", names.join(", ")));
         }
-        chosen.unwrap_or(&known[0]).1
+        named.map(|(_, value)| value)
     }
 
     /// A category, as it is kept: in upper case.

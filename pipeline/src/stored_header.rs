@@ -3,17 +3,23 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-/// A header as tables and answers hold it; one of the two values is there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+// As tables and answers hold it; one of the two values is there. What is no UTF-8 is no text, nor what has a NUL in it, which
+// PostgreSQL can't hold.
+/// A header of a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = MessageHeader)]
 pub struct StoredHeader {
     /// Its name.
+    #[schema(example = "ce_type")]
     pub name: String,
-    /// Its value, where it is text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Its value, where that is text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "order.placed")]
     pub value: Option<String>,
-    /// Its value in base64, where it is not UTF-8 or has a NUL in it, which PostgreSQL can't hold.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Its value in base64, where it is not text.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub value_base64: Option<String>,
 }
 

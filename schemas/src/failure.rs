@@ -2,10 +2,12 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Why an order was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[schema(as = OrderFailureCode, description = "Why an order was refused, for programs.")]
 pub enum FailureCode {
     /// A product has fewer left than were ordered.
     OutOfStock,
@@ -22,7 +24,8 @@ pub enum FailureCode {
 }
 
 /// Why an order was refused, for a program and for a person.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
+#[schema(as = OrderFailure, description = "Why an order was refused.")]
 pub struct Failure {
     /// For programs.
     pub code: FailureCode,

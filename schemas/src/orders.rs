@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::Money;
@@ -11,8 +12,9 @@ use crate::stock::StockLine;
 pub use crate::failure::{Failure, FailureCode};
 
 /// How an order is paid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[schema(description = "How an order can be paid.")]
 pub enum PaymentMethod {
     /// From the user's balance: held first, captured when the gateway approves.
     Balance,
@@ -23,8 +25,9 @@ pub enum PaymentMethod {
 }
 
 /// What a part of the discount was given for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[schema(as = OrderDiscountKind, description = "What a discount is given for.")]
 pub enum DiscountKind {
     /// A coupon was used.
     Coupon,

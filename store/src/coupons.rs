@@ -181,9 +181,3 @@ pub async fn of_user(
     let rows: Vec<NamedRow> = statement.build_query_as().fetch_all(pool).await?;
     rows.iter().map(NamedRow::read).collect()
 }
-
-/// The state that clients know by that word; `None` where they know no such state.
-#[must_use]
-pub fn state_named(word: &str) -> Option<UserCouponState> {
-    serde_json::from_value(word.into()).ok()
-}

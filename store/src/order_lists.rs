@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::documents::{self, word};
 
 /// The statuses that clients know.
-pub fn shown_statuses() -> impl Iterator<Item = OrderStatus> {
+pub fn shown_statuses() -> impl Iterator<Item = OrderStatus> + Clone {
     OrderStatus::ALL.into_iter().filter(|status| status.shown() == *status)
 }
 

@@ -9,6 +9,7 @@
 //! any word would be a plan for none.
 
 use ordermill_schemas::Money;
+use serde::{Deserialize, Serialize};
 use sqlx::{PgPool, Postgres, QueryBuilder};
 use uuid::Uuid;
 
@@ -19,7 +20,7 @@ const WALKED_MAX: i64 = 2_000;
 
 /// The order of a list. Products that are equal in it are in the order in which they were added, or against it where
 /// the order goes down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Sort {
     /// The newest first.
     Newest,
@@ -43,7 +44,7 @@ impl Sort {
 }
 
 /// Whether there must be any.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Availability {
     /// It does not matter; withdrawn products, too.
     All,
@@ -54,7 +55,7 @@ pub enum Availability {
 }
 
 /// Which products a list is to have; what is `None` does not matter.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Filter {
     /// A part of the name, in any case.
     pub name_part: Option<String>,
@@ -83,7 +84,7 @@ impl Filter {
 }
 
 /// Where a page ended: the last product by what its list is sorted by.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Position {
     /// In a list of the newest.
     Id(Uuid),

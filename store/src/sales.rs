@@ -8,6 +8,8 @@ use ordermill_schemas::Money;
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use crate::product_lists::Availability;
+
 /// The level of a sum, its category and its product, as a row has them.
 pub(crate) fn columns(subject: &Subject) -> (&'static str, &str, Uuid) {
     match subject {
@@ -63,17 +65,6 @@ pub enum RankedBy {
     Revenue,
 }
 
-/// Which products a ranking is to have, by their stock of today.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Availability {
-    /// Any.
-    All,
-    /// Those that can be ordered.
-    InStock,
-    /// Those that could be if there were stock.
-    SoldOut,
-}
-
 /// What a ranking is asked for.
 #[derive(Clone, Debug)]
 pub struct RankingQuery {
@@ -85,7 +76,7 @@ pub struct RankingQuery {
     pub category: Option<String>,
     /// By which figure.
     pub by: RankedBy,
-    /// By stock.
+    /// By stock of today.
     pub availability: Availability,
     /// How many at most.
     pub limit: i64,

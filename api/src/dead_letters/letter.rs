@@ -5,7 +5,6 @@ use ordermill_pipeline::dead_letters::edits::audit::Audited;
 use ordermill_pipeline::dead_letters::letters::{Letter, Mismatch, Place, WholeLetter};
 use ordermill_pipeline::stored_header::StoredHeader;
 use serde::Serialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -82,7 +81,7 @@ view! {
         #[serde(flatten)]
         pub letter: LetterView = whole.letter.into(),
         /// The message's headers, in order.
-        pub headers: Vec<HeaderView> = whole.headers.into_iter().map(HeaderView::from).collect(),
+        pub headers: Vec<StoredHeader>,
         /// The payload, as edited; null where there is none, or it is not UTF-8.
         #[schema(required = true)]
         pub payload: Option<String> = payload,
@@ -98,24 +97,7 @@ view! {
         /// Whether the payload has the shape that the headers promise.
         pub schema: SchemaView = whole.mismatch.into(),
         /// What people have done to it, oldest first.
-        pub audit: Vec<AuditView> = whole.audit.into_iter().map(AuditView::from).collect(),
-    }
-}
-
-view! {
-    /// A header of a message.
-    #[schema(as = MessageHeader)]
-    pub struct HeaderView from header: StoredHeader {
-        /// Its name.
-        #[schema(example = "ce_type")]
-        pub name: String,
-        /// Its value, where that is text.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        #[schema(example = "order.placed")]
-        pub value: Option<String>,
-        /// Its value in base64, where it is not text.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        pub value_base64: Option<String>,
+        pub audit: Vec<Audited>,
     }
 }
 
@@ -159,30 +141,10 @@ impl From<Option<Mismatch>> for SchemaView {
     }
 }
 
-view! {
-    /// Something that somebody has done.
-    #[schema(as = DeadLetterAudit)]
-    pub struct AuditView from audited: Audited {
-        /// When.
-        pub at: Timestamp,
-        /// Who: `admin:<the first digits of the key's hash>` over HTTP, `cli:<user>@<host>` by the command.
-        #[schema(example = "admin:1f0c22ab")]
-        pub actor: String,
-        /// `EDITED`, `DISCARDED` or `REPLAY_REQUESTED`.
-        #[schema(example = "EDITED")]
-        pub action: String,
-        /// The replay that was asked for.
-        #[schema(required = true)]
-        pub replay_id: Option<Uuid>,
-        /// What else is known of it, like the reason of a discard.
-        pub detail: Value,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use ordermill_pipeline::dead_letters::Code;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

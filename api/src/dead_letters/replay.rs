@@ -7,14 +7,6 @@ use uuid::Uuid;
 
 use crate::view::view;
 
-/// The word for how far a replay is.
-pub(crate) const fn progress_name(progress: Progress) -> &'static str {
-    match progress {
-        Progress::Running => "RUNNING",
-        Progress::Done => "DONE",
-    }
-}
-
 view! {
     /// A replay that was asked for.
     #[schema(as = RequestedReplay)]
@@ -25,26 +17,7 @@ view! {
         pub selected: i64,
         /// `RUNNING`, or `DONE` where nothing was selected.
         #[schema(value_type = String, example = "RUNNING")]
-        pub state: &'static str = progress_name(if is_done { Progress::Done } else { Progress::Running }),
-    }
-}
-
-view! {
-    /// How many letters of a replay have which verdict.
-    #[derive(Clone, Copy, PartialEq, Eq)]
-    #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-    #[schema(as = ReplayCounts)]
-    pub struct CountsView from verdicts: Verdicts {
-        /// Applied by this replay.
-        pub applied: i64,
-        /// Everything that they ask for had been done before.
-        pub already_applied: i64,
-        /// Parked again.
-        pub failed_again: i64,
-        /// Behind a letter that is not done with.
-        pub waiting: i64,
-        /// Without a verdict yet.
-        pub undecided: i64,
+        pub state: Progress = if is_done { Progress::Done } else { Progress::Running },
     }
 }
 
@@ -56,7 +29,7 @@ view! {
         pub replay_id: Uuid,
         /// `RUNNING`, or `DONE` once every letter has its verdict.
         #[schema(value_type = String, example = "DONE")]
-        pub state: &'static str = progress_name(replay.progress),
+        pub state: Progress = replay.progress,
         /// Whether it changes nothing.
         pub dry_run: bool,
         /// Letters a second at most.
@@ -70,7 +43,7 @@ view! {
         /// When.
         pub requested_at: Timestamp,
         /// The verdicts so far.
-        pub counts: CountsView = replay.verdicts.into(),
+        pub counts: Verdicts = replay.verdicts,
         /// The letters, in the order in which they were put aside; left out where only the replays are listed.
         #[serde(skip_serializing_if = "Option::is_none")]
         #[schema(value_type = Vec<ItemView>, required = true)]
@@ -108,7 +81,7 @@ mod tests {
     #[test]
     fn a_replay_of_nothing_is_done_when_it_is_asked_for() {
         let state = |selected| RequestedView::from(Requested { replay_id: Uuid::nil(), selected }).state;
-        assert_eq!((state(0), state(1)), ("DONE", "RUNNING"));
+        assert_eq!((state(0), state(1)), (Progress::Done, Progress::Running));
     }
 
     #[test]
@@ -116,6 +89,6 @@ mod tests {
         let verdicts = Verdicts { applied: 1, already_applied: 2, failed_again: 3, waiting: 4, undecided: 5 };
         let expected =
             json!({"APPLIED": 1, "ALREADY_APPLIED": 2, "FAILED_AGAIN": 3, "WAITING": 4, "UNDECIDED": 5});
-        assert_eq!(serde_json::to_value(CountsView::from(verdicts)).unwrap(), expected);
+        assert_eq!(serde_json::to_value(verdicts).unwrap(), expected);
     }
 }

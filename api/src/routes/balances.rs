@@ -25,15 +25,14 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
 #[serde(deny_unknown_fields)]
 struct NewCharge {
     /// How much, in the minor unit.
-    #[serde(deserialize_with = "whole")]
     #[schema(value_type = i64, example = 50_000, minimum = 1, maximum = 1_000_000_000)]
-    amount: Money,
+    amount: Whole,
 }
 
 impl NewCharge {
     fn check(&self) -> Result<Money, Problem> {
-        if limits::CHARGE.contains(&self.amount) {
-            return Ok(self.amount);
+        if limits::CHARGE.contains(&self.amount.0) {
+            return Ok(self.amount.0);
         }
         let detail = format!("amount must be from {} to {}", limits::CHARGE.start(), limits::CHARGE.end());
         let error =
@@ -159,7 +158,6 @@ async fn charge_balance(
 #[utoipa::path(
     get,
     path = "/v1/users/{user_id}/balance",
-    params(Id<path::User>),
     responses(
         (status = 200, description = "The balance", body = BalanceView),
         Problems<(Caller, Id<path::User>)>,
@@ -188,7 +186,7 @@ async fn get_balance(
 #[utoipa::path(
     get,
     path = "/v1/users/{user_id}/balance/entries",
-    params(Id<path::User>, PageQuery),
+    params(PageQuery),
     responses(
         (status = 200, description = "A page of entries", body = Items<EntryView>),
         Problems<(Caller, Id<path::User>, code::ValidationFailed)>,
@@ -217,7 +215,7 @@ mod tests {
         for (amount, is_fine) in
             [(i64::MIN, false), (0, false), (1, true), (1_000_000_000, true), (1_000_000_001, false)]
         {
-            let checked = NewCharge { amount }.check();
+            let checked = NewCharge { amount: Whole(amount) }.check();
             assert_eq!(checked.is_ok(), is_fine, "{amount}");
             assert!(checked.is_ok() || checked.is_err_and(|problem| problem.code() == Code::InvalidAmount));
         }

@@ -10,7 +10,7 @@ use ordermill_store::find;
 use crate::routes::prelude::*;
 
 /// For how many days a coupon can be used unless it says otherwise.
-const VALID_DAYS: i64 = 30;
+const VALID_DAYS: Whole = Whole(30);
 
 /// The routes of coupons.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
@@ -27,7 +27,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
 }
 
 /// How a coupon's value is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 enum DiscountType {
     /// Percent of the subtotal, rounded down.
@@ -37,25 +37,15 @@ enum DiscountType {
 }
 
 /// How much a coupon takes off.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = CouponDiscount)]
 pub(super) struct DiscountView {
     /// How the value is meant.
     r#type: DiscountType,
     /// Percent from 1 to 100, or an amount in the minor unit.
-    #[serde(deserialize_with = "whole")]
     #[schema(value_type = i64, example = 10)]
-    value: Money,
-}
-
-impl From<CouponDiscount> for DiscountView {
-    fn from(discount: CouponDiscount) -> DiscountView {
-        match discount {
-            CouponDiscount::Percent(value) => DiscountView { r#type: DiscountType::Percent, value },
-            CouponDiscount::Fixed(value) => DiscountView { r#type: DiscountType::Fixed, value },
-        }
-    }
+    value: Whole,
 }
 
 /// A coupon to be put up.
@@ -66,43 +56,38 @@ struct NewCoupon {
     #[schema(example = "Spring", min_length = 1, max_length = 200)]
     name: String,
     /// How much it takes off.
-    #[serde(deserialize_with = "object")]
-    discount: DiscountView,
+    #[schema(value_type = DiscountView)]
+    discount: Object<DiscountView>,
     /// How many there are.
-    #[serde(deserialize_with = "whole")]
-    #[schema(example = 100, minimum = 1, maximum = 1_000_000_000)]
-    quantity: i64,
+    #[schema(value_type = i64, example = 100, minimum = 1, maximum = 1_000_000_000)]
+    quantity: Whole,
     /// For how many days it can be used once it is issued; 30 unless it says otherwise.
-    #[serde(default, deserialize_with = "optional_whole")]
-    #[schema(example = 30, minimum = 1, maximum = 3_650)]
-    valid_days: Option<i64>,
+    #[schema(value_type = Option<i64>, example = 30, minimum = 1, maximum = 3_650)]
+    valid_days: Option<Whole>,
     /// From when it can be claimed; at once unless it says otherwise.
-    #[serde(default)]
     #[schema(value_type = Option<Timestamp>)]
     claimable_from: Option<String>,
     /// Until when, exclusive; for ever unless it says otherwise.
-    #[serde(default)]
     #[schema(value_type = Option<Timestamp>)]
     claimable_until: Option<String>,
     /// The subtotal that an order needs for it, in the minor unit; any unless it says otherwise.
-    #[serde(default, deserialize_with = "optional_whole")]
-    #[schema(example = 10_000, minimum = 0, maximum = 1_000_000_000)]
-    min_subtotal: Option<i64>,
+    #[schema(value_type = Option<i64>, example = 10_000, minimum = 0, maximum = 1_000_000_000)]
+    min_subtotal: Option<Whole>,
 }
 
 impl NewCoupon {
     fn check(self) -> Result<CouponCreated, Problem> {
-        let (valid_days, min_subtotal) =
-            (self.valid_days.unwrap_or(VALID_DAYS), self.min_subtotal.unwrap_or_default());
-        let value = self.discount.value;
-        let (discount, values) = match self.discount.r#type {
+        let Whole(valid_days) = self.valid_days.unwrap_or(VALID_DAYS);
+        let Whole(min_subtotal) = self.min_subtotal.unwrap_or(Whole(0));
+        let Object(DiscountView { r#type, value: Whole(value) }) = self.discount;
+        let (discount, values) = match r#type {
             DiscountType::Percent => (CouponDiscount::Percent(value), &limits::PERCENT),
             DiscountType::Fixed => (CouponDiscount::Fixed(value), &limits::COUPON_AMOUNT),
         };
         let (claimable_from, claimable_until) = Checks::all(|checks| {
             checks.text("name", &self.name, &limits::NAME_LENGTH);
             checks.number("discount.value", value, values);
-            checks.number("quantity", self.quantity, &limits::COUPON_QUANTITY);
+            checks.number("quantity", self.quantity.0, &limits::COUPON_QUANTITY);
             checks.number("valid_days", valid_days, &limits::COUPON_DAYS);
             checks.number("min_subtotal", min_subtotal, &limits::PRICE);
             let claimable_from = checks.time("claimable_from", self.claimable_from.as_deref());
@@ -116,7 +101,7 @@ impl NewCoupon {
             coupon_id: Uuid::now_v7(),
             name: self.name,
             discount,
-            quantity: i32::try_from(self.quantity).unwrap_or(i32::MAX),
+            quantity: i32::try_from(self.quantity.0).unwrap_or(i32::MAX),
             valid_days: i32::try_from(valid_days).unwrap_or(i32::MAX),
             claimable_from: claimable_from.map(in_microseconds),
             claimable_until: claimable_until.map(in_microseconds),
@@ -165,7 +150,8 @@ view! {
         #[schema(example = "Spring")]
         name: String,
         /// How much it takes off.
-        discount: DiscountView = coupon.discount.into(),
+        #[schema(value_type = DiscountView)]
+        discount: CouponDiscount,
         /// How many there are.
         #[schema(example = 100)]
         quantity: i32,
@@ -221,7 +207,6 @@ async fn create_coupon(
 #[utoipa::path(
     get,
     path = "/v1/coupons/{coupon_id}",
-    params(Id<path::Coupon>),
     responses((status = 200, description = "The coupon", body = CouponView), Problems<Id<path::Coupon>>),
 )]
 async fn get_coupon(
@@ -240,8 +225,8 @@ mod tests {
     fn coupon(r#type: DiscountType, value: Money) -> NewCoupon {
         NewCoupon {
             name: "Spring".to_owned(),
-            discount: DiscountView { r#type, value },
-            quantity: 1,
+            discount: Object(DiscountView { r#type, value: Whole(value) }),
+            quantity: Whole(1),
             valid_days: None,
             claimable_from: None,
             claimable_until: None,
@@ -262,9 +247,9 @@ mod tests {
             coupon(DiscountType::Percent, 0),
             coupon(DiscountType::Percent, 101),
             coupon(DiscountType::Fixed, 0),
-            NewCoupon { quantity: 0, ..coupon(DiscountType::Fixed, 1) },
-            NewCoupon { valid_days: Some(0), ..coupon(DiscountType::Fixed, 1) },
-            NewCoupon { min_subtotal: Some(-1), ..coupon(DiscountType::Fixed, 1) },
+            NewCoupon { quantity: Whole(0), ..coupon(DiscountType::Fixed, 1) },
+            NewCoupon { valid_days: Some(Whole(0)), ..coupon(DiscountType::Fixed, 1) },
+            NewCoupon { min_subtotal: Some(Whole(-1)), ..coupon(DiscountType::Fixed, 1) },
             NewCoupon { claimable_from: time("tomorrow"), ..coupon(DiscountType::Fixed, 1) },
             NewCoupon {
                 claimable_from: time("2026-01-01T00:00:00Z"),

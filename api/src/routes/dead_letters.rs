@@ -78,7 +78,6 @@ async fn count_dead_letters(
 #[utoipa::path(
     get,
     path = "/v1/dead-letters/{dead_letter_id}",
-    params(Id<path::DeadLetter>),
     responses(
         (status = 200, description = "The dead letter", body = WholeLetterView),
         Problems<(Admin, Id<path::DeadLetter>)>,

@@ -9,17 +9,18 @@ pub(crate) mod view;
 
 use std::time::Duration;
 
-use ordermill_domain::orders::Order;
+use ordermill_domain::orders::{Order, Orders};
 use ordermill_schemas::orders::PaymentMethod;
+use ordermill_store::idempotency::FirstAnswer;
 
 use self::timeline::{Reader, Timeline};
-use self::view::{OrderView, PaymentMethodName};
+use self::view::OrderView;
 use crate::acceptance::Wanted;
-use crate::order_command::RETRY_AFTER_S;
+use crate::idempotency::location_of;
+use crate::order_command::order_of;
+use crate::problem::RETRY_AFTER_S;
 use crate::routes::prelude::*;
 
-/// The version of an order that has just been accepted.
-const FIRST_VERSION: i32 = 1;
 /// Says which preference was followed (RFC 7240).
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
@@ -46,15 +47,12 @@ struct NewOrder {
     /// Who buys.
     user_id: Uuid,
     /// What, each product once.
-    #[serde(deserialize_with = "objects")]
-    #[schema(min_items = 1, max_items = 50)]
-    lines: Vec<NewOrderLine>,
+    #[schema(value_type = Vec<NewOrderLine>, min_items = 1, max_items = 50)]
+    lines: Vec<Object<NewOrderLine>>,
     /// How it is to be paid; from the balance unless it says otherwise.
-    #[serde(default)]
-    #[schema(value_type = PaymentMethodName, required = false, default = "BALANCE")]
+    #[schema(value_type = PaymentMethod, required = false, default = "BALANCE")]
     payment_method: Option<PaymentMethod>,
     /// A coupon of the user's to be used.
-    #[serde(default)]
     user_coupon_id: Option<Uuid>,
 }
 
@@ -65,20 +63,18 @@ struct NewOrderLine {
     /// The product.
     product_id: Uuid,
     /// How many.
-    #[serde(deserialize_with = "whole")]
-    #[schema(example = 2, minimum = 1, maximum = 10_000)]
-    quantity: i64,
+    #[schema(value_type = i64, example = 2, minimum = 1, maximum = 10_000)]
+    quantity: Whole,
 }
 
-impl NewOrderLine {
-    fn wanted(&self) -> (Uuid, i64) {
-        (self.product_id, self.quantity)
-    }
+/// The products that the lines name, with how many of each.
+fn wanted(lines: &[Object<NewOrderLine>]) -> impl ExactSizeIterator<Item = (Uuid, i64)> {
+    lines.iter().map(|Object(line)| (line.product_id, line.quantity.0))
 }
 
 impl NewOrder {
     fn check(self) -> Result<Wanted, Problem> {
-        let lines = Checks::all(|checks| checks.lines(self.lines.iter().map(NewOrderLine::wanted)))?;
+        let lines = Checks::all(|checks| checks.lines(wanted(&self.lines)))?;
         let payment_method = self.payment_method.unwrap_or(PaymentMethod::Balance);
         let (user_id, user_coupon_id) = (self.user_id, self.user_coupon_id);
         Ok(Wanted { user_id, lines, payment_method, user_coupon_id })
@@ -120,39 +116,49 @@ async fn place_order(
     if let Some(order_id) = accepted.order_id {
         note_order(order_id);
     }
-    let (mut response, version) = (accepted.answer.into_response(), FIRST_VERSION);
-    response.headers_mut().insert(header::ETAG, etag::of_version(version));
-    response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_S);
-    match accepted.order_id {
-        Some(order_id) => waited(&api, order_id, prefer, response).await,
-        None => Ok(response),
-    }
+    answer(&api, accepted.order_id, prefer, accepted.answer).await
 }
 
-/// The answer to what has begun, once the order rests, where the client would like to wait for that.
-async fn waited(api: &Api, order_id: Uuid, prefer: Prefer, response: Response) -> Result<Response, Problem> {
-    let Some(wait) = prefer.wait else { return Ok(response) };
+/// The answer to a command, with the order as it is after it.
+///
+/// # Errors
+/// `ORDER_NOT_FOUND`.
+fn first_answer_of(state: &Orders, caller: Caller, order_id: Uuid) -> Result<FirstAnswer, Problem> {
+    let order = order_of(state, caller, order_id)?.clone();
+    first_answer(202, Some(location_of(order_id)), &OrderView::of(order, state.now))
+}
+
+/// The answer to what has begun, with the headers of an order. Unless it is given again, it shows the order once that rests, where
+/// the client would like to wait for that.
+async fn answer(
+    api: &Api,
+    order_id: Option<Uuid>,
+    prefer: Prefer,
+    answer: Answer,
+) -> Result<Response, Problem> {
+    let (version, is_replay) = (version_in(&answer.first.body), answer.is_replay);
+    let mut response = answer.into_response();
+    response.headers_mut().insert(header::ETAG, etag::of_version(version));
+    response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_S);
+    let (Some(order_id), Some(wait), false) = (order_id, prefer.wait, is_replay) else { return Ok(response) };
     api.waiting.until_rest(order_id, wait).await;
     // It has begun whatever happens now: where the order can't be read, the first answer stands.
     let Ok(Some(row)) = ordermill_store::find::<Order>(&api.journal.pool, order_id).await else {
         return Ok(response);
     };
-    Ok(after_wait(response, row, wait, api.journal.now())?)
+    response.headers_mut().insert(header::ETAG, etag::of_version(row.visible_version));
+    response.headers_mut().insert(PREFERENCE_APPLIED, applied(wait));
+    *response.body_mut() = serde_json::to_vec(&OrderView::of(row, api.journal.now()))?.into();
+    Ok(response)
 }
 
-/// The order as it is after a wait.
-fn after_wait(
-    first: Response,
-    row: Order,
-    wait: Duration,
-    now: Timestamp,
-) -> Result<Response, serde_json::Error> {
-    let etag = etag::of_version(row.visible_version);
-    let body = serde_json::to_vec(&OrderView::of(row, now))?;
-    let (mut parts, _) = first.into_parts();
-    parts.headers.insert(header::ETAG, etag);
-    parts.headers.insert(PREFERENCE_APPLIED, applied(wait));
-    Ok(Response::from_parts(parts, body.into()))
+/// The version that a kept answer shows.
+fn version_in(body: &str) -> i32 {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: i32,
+    }
+    serde_json::from_str(body).map_or(0, |Versioned { version }| version)
 }
 
 /// Has every further log line of the request name the order.
@@ -171,7 +177,6 @@ fn applied(wait: Duration) -> HeaderValue {
     get,
     path = "/v1/orders/{order_id}",
     params(
-        Id<path::Order>,
         Prefer,
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of what the client has",
             example = "\"1\""),
@@ -192,21 +197,14 @@ async fn get_order(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let mut order = find(&api, caller, order_id).await?;
-    let mut response_headers = HeaderMap::new();
-    if let Some(wait) = prefer.wait {
-        if !order.status.is_resting() {
-            api.waiting.until_rest(order_id, wait).await;
-            order = find(&api, caller, order_id).await?;
-        }
-        response_headers.insert(PREFERENCE_APPLIED, applied(wait));
+    if let Some(wait) = prefer.wait.filter(|_| !order.status.is_resting()) {
+        api.waiting.until_rest(order_id, wait).await;
+        order = find(&api, caller, order_id).await?;
     }
     let etag = etag::of_version(order.visible_version);
-    let is_known = etag::is_known_to_client(&headers, &etag);
-    response_headers.insert(header::ETAG, etag);
-    if is_known {
-        return Ok((StatusCode::NOT_MODIFIED, response_headers).into_response());
-    }
-    Ok((response_headers, JsonAnswer(OrderView::of(order, api.journal.now()))).into_response())
+    let mut response = etag::answer(&headers, etag, OrderView::of(order, api.journal.now()));
+    response.headers_mut().extend(prefer.wait.map(|wait| (PREFERENCE_APPLIED, applied(wait))));
+    Ok(response)
 }
 
 /// The order, where the caller may see it.
@@ -223,7 +221,6 @@ async fn find(api: &Api, caller: Caller, order_id: Uuid) -> Result<Order, Proble
 #[utoipa::path(
     get,
     path = "/v1/orders/{order_id}/events",
-    params(Id<path::Order>),
     responses(
         (status = 200, description = "The timeline", body = Timeline),
         Problems<(Caller, Id<path::Order>)>,
@@ -245,11 +242,17 @@ mod tests {
     use super::*;
     use crate::problem::Code;
 
-    fn line(product: u128, quantity: i64) -> NewOrderLine {
-        NewOrderLine { product_id: Uuid::from_u128(product), quantity }
+    fn line(product: u128, quantity: i64) -> Object<NewOrderLine> {
+        Object(NewOrderLine { product_id: Uuid::from_u128(product), quantity: Whole(quantity) })
     }
 
-    fn order(lines: Vec<NewOrderLine>) -> NewOrder {
+    #[test]
+    fn a_kept_answer_tells_its_version() {
+        assert_eq!(version_in(r#"{"order_id":"x","version":7}"#), 7);
+        assert_eq!(version_in("[]"), 0);
+    }
+
+    fn order(lines: Vec<Object<NewOrderLine>>) -> NewOrder {
         NewOrder { user_id: Uuid::nil(), lines, payment_method: None, user_coupon_id: None }
     }
 

@@ -39,9 +39,8 @@ struct Callback {
     /// How it was decided.
     status: ChargeStatus,
     /// How much was approved.
-    #[serde(deserialize_with = "body::whole")]
     #[schema(value_type = i64)]
-    approved_amount: Money,
+    approved_amount: Whole,
     /// When.
     at: Timestamp,
 }
@@ -88,7 +87,7 @@ async fn receive_payment_callback(
         event_id = %callback.event_id,
         charge_id = callback.charge_id,
         status = ?callback.status,
-        approved_amount = callback.approved_amount,
+        approved_amount = callback.approved_amount.0,
         at = %callback.at,
         "callback of the gateway"
     );

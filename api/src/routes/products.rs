@@ -3,6 +3,8 @@
 mod change;
 mod list;
 
+pub(super) use list::AVAILABILITIES;
+
 use ordermill_domain::stock::Stock;
 use ordermill_schemas::products::ProductCreated;
 use ordermill_store::products::{self, StockedProduct};
@@ -36,13 +38,11 @@ struct NewProduct {
     #[schema(example = "food", min_length = 1, max_length = 64)]
     category: String,
     /// The price, in the minor unit.
-    #[serde(deserialize_with = "whole")]
     #[schema(value_type = i64, example = 9_000, minimum = 0, maximum = 1_000_000_000)]
-    price: Money,
+    price: Whole,
     /// How many there are.
-    #[serde(deserialize_with = "whole")]
-    #[schema(example = 100, minimum = 0, maximum = 1_000_000_000)]
-    stock: i64,
+    #[schema(value_type = i64, example = 100, minimum = 0, maximum = 1_000_000_000)]
+    stock: Whole,
 }
 
 impl NewProduct {
@@ -53,8 +53,8 @@ impl NewProduct {
             checks.text("name", &self.name, &limits::NAME_LENGTH);
             checks.text("description", &self.description, &limits::DESCRIPTION_LENGTH);
             checks.text("category", &self.category, &limits::CATEGORY_LENGTH);
-            checks.number("price", self.price, &limits::PRICE);
-            checks.number("stock", self.stock, &limits::STOCK);
+            checks.number("price", self.price.0, &limits::PRICE);
+            checks.number("stock", self.stock.0, &limits::STOCK);
         })?;
         Ok(self)
     }
@@ -134,8 +134,9 @@ async fn create_product(
     let product = body.check()?;
     api.decide_once(request, context, Keys::default(), move |state: &mut Stock| {
         let product_id = Uuid::now_v7();
-        let NewProduct { name, description, category, price, stock } = product.clone();
-        let decided = state.create(ProductCreated { product_id, name, description, category, price }, stock);
+        let NewProduct { name, description, category, price: Whole(price), stock } = product.clone();
+        let decided =
+            state.create(ProductCreated { product_id, name, description, category, price }, stock.0);
         let created = StockedProduct::in_state(state, product_id).ok_or_else(Problem::internal)?;
         let location = Some(format!("/v1/products/{product_id}"));
         Ok((decided, first_answer(201, location, &ProductView::from(created))?))
@@ -149,7 +150,6 @@ async fn create_product(
 #[utoipa::path(
     get,
     path = "/v1/products/{product_id}",
-    params(Id<path::Product>),
     responses((status = 200, description = "The product", body = ProductView), Problems<Id<path::Product>>),
 )]
 async fn get_product(
@@ -188,8 +188,8 @@ mod tests {
             name: "Green tea".to_owned(),
             description: String::new(),
             category: "straße".to_owned(),
-            price: 9_000,
-            stock: 0,
+            price: Whole(9_000),
+            stock: Whole(0),
         }
     }
 
@@ -206,8 +206,8 @@ mod tests {
             name: String::new(),
             description: "\0".to_owned(),
             category: " ".to_owned(),
-            price: -1,
-            stock: 1_000_000_001,
+            price: Whole(-1),
+            stock: Whole(1_000_000_001),
         };
         let problem = format!("{:?}", wrong.check().unwrap_err());
         assert!(problem.contains("out of range: name, description, category, price, stock"), "{problem}");

@@ -7,9 +7,10 @@ use std::ops::RangeInclusive;
 
 use jiff::civil::Date;
 use ordermill_domain::sales::calendar::Days;
-use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
+use utoipa::openapi::schema::ObjectBuilder;
 
 use crate::app::Api;
+use crate::openapi::words;
 use crate::problem::Problem;
 use crate::validation::Checks;
 
@@ -19,10 +20,8 @@ const DATES: RangeInclusive<Date> = Date::constant(1970, 1, 1)..=Date::constant(
 const DATE_LENGTH: usize = "2026-01-31".len();
 
 /// The schema of a parameter that is one of some words, the first by default.
-fn words<T>(known: &[(&'static str, T)]) -> Object {
-    let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
-    let default = words.first().map(|word| (*word).into());
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).default(default).build()
+fn choice<T>(known: &[(&'static str, T)]) -> ObjectBuilder {
+    words(known.iter().map(|(word, _)| *word)).default(known.first().map(|(word, _)| (*word).into()))
 }
 
 /// A date, where there is one.

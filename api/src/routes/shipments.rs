@@ -19,11 +19,9 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
 #[serde(deny_unknown_fields)]
 struct NewShipment {
     /// What is in it, each product once.
-    #[serde(deserialize_with = "objects")]
-    #[schema(min_items = 1, max_items = 50)]
-    lines: Vec<ShipmentLine>,
+    #[schema(value_type = Vec<ShipmentLine>, min_items = 1, max_items = 50)]
+    lines: Vec<Object<ShipmentLine>>,
     /// The carrier's number for it.
-    #[serde(default)]
     #[schema(example = "6112 0000 4711", min_length = 1, max_length = 100)]
     tracking_number: Option<String>,
 }
@@ -35,14 +33,13 @@ struct ShipmentLine {
     /// The product.
     product_id: Uuid,
     /// How many.
-    #[serde(deserialize_with = "whole")]
-    #[schema(example = 1, minimum = 1, maximum = 10_000)]
-    quantity: i64,
+    #[schema(value_type = i64, example = 1, minimum = 1, maximum = 10_000)]
+    quantity: Whole,
 }
 
 impl From<StockLine> for ShipmentLine {
     fn from(line: StockLine) -> ShipmentLine {
-        ShipmentLine { product_id: line.product_id, quantity: line.quantity.into() }
+        ShipmentLine { product_id: line.product_id, quantity: Whole(line.quantity.into()) }
     }
 }
 
@@ -50,7 +47,8 @@ impl NewShipment {
     fn check(self) -> Result<(Vec<StockLine>, Option<String>), Problem> {
         let number = self.tracking_number.as_ref();
         let lines = Checks::all(|checks| {
-            let lines = checks.lines(self.lines.iter().map(|line| (line.product_id, line.quantity)));
+            let wanted = self.lines.iter().map(|Object(line)| (line.product_id, line.quantity.0));
+            let lines = checks.lines(wanted);
             checks.optional_text("tracking_number", number, &limits::TRACKING_NUMBER_LENGTH);
             lines
         })?;
@@ -135,7 +133,6 @@ async fn ship_order(
 #[utoipa::path(
     post,
     path = "/v1/shipments/{shipment_id}/delivery",
-    params(Id<path::Shipment>),
     responses(
         (status = 200, description = "The shipment", body = ShipmentView),
         Problems<(Admin, Id<path::Shipment>)>,
@@ -154,11 +151,10 @@ async fn deliver_shipment(
     keys.add(Shipment::NOUN, shipment_id);
     let deliver = move |state: &mut Orders| {
         order_of(state, caller, order_id)?;
-        if shipment_of(state, shipment_id)?.delivered_at.is_some() {
-            return Ok((Vec::new(), shipment_of(state, shipment_id)?.clone()));
-        }
-        let decided =
-            state.command(order_id, |order| order.deliver(shipment_id).map(Some)).map_err(refusal)?;
+        let is_delivered = shipment_of(state, shipment_id)?.delivered_at.is_some();
+        let deliver =
+            |order: &Order| if is_delivered { Ok(None) } else { order.deliver(shipment_id).map(Some) };
+        let decided = state.command(order_id, deliver).map_err(refusal)?;
         Ok((decided, shipment_of(state, shipment_id)?.clone()))
     };
     let shipment = api.decide(keys, origin, deliver).await?;
@@ -170,9 +166,8 @@ mod tests {
     use super::*;
 
     fn shipment(lines: &[(u128, i64)], tracking_number: Option<&str>) -> NewShipment {
-        let line = |(product, quantity): &(u128, i64)| ShipmentLine {
-            product_id: Uuid::from_u128(*product),
-            quantity: *quantity,
+        let line = |(product, quantity): &(u128, i64)| {
+            Object(ShipmentLine { product_id: Uuid::from_u128(*product), quantity: Whole(*quantity) })
         };
         let tracking_number = tracking_number.map(str::to_owned);
         NewShipment { lines: lines.iter().map(line).collect(), tracking_number }

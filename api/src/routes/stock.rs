@@ -17,9 +17,8 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
 #[serde(deny_unknown_fields)]
 pub(super) struct Adjustment {
     /// How many came (above 0) or went (below 0); not 0.
-    #[serde(deserialize_with = "whole")]
-    #[schema(example = 50, minimum = -1_000_000_000, maximum = 1_000_000_000)]
-    delta: i64,
+    #[schema(value_type = i64, example = 50, minimum = -1_000_000_000, maximum = 1_000_000_000)]
+    delta: Whole,
     /// Why.
     #[schema(example = "delivery of May 3rd", min_length = 1, max_length = 500)]
     reason: String,
@@ -28,10 +27,10 @@ pub(super) struct Adjustment {
 impl Adjustment {
     fn check(self) -> Result<Adjustment, Problem> {
         Checks::all(|checks| {
-            if self.delta == 0 {
+            if self.delta == Whole(0) {
                 checks.refuse("delta", "OUT_OF_RANGE", "must not be 0");
             }
-            checks.number("delta", self.delta, &limits::STOCK_DELTA);
+            checks.number("delta", self.delta.0, &limits::STOCK_DELTA);
             checks.text("reason", &self.reason, &limits::REASON_LENGTH);
         })?;
         Ok(self)
@@ -57,7 +56,7 @@ pub(super) async fn adjust_stock(
     State(api): State<Api>,
     Keyed { path: Id(product_id, _), context, request, body, .. }: AdjustStockRequest,
 ) -> Result<Answer, Problem> {
-    let Adjustment { delta, reason } = body.check()?;
+    let Adjustment { delta: Whole(delta), reason } = body.check()?;
     let mut keys = Keys::of(Shelf::NOUN, product_id);
     keys.add(Product::NOUN, product_id);
     api.decide_once(request, context, keys, move |state: &mut Stock| {
@@ -76,7 +75,7 @@ mod tests {
     use super::*;
 
     fn wrong_with(delta: i64, reason: &str) -> Option<String> {
-        let adjustment = Adjustment { delta, reason: reason.to_owned() };
+        let adjustment = Adjustment { delta: Whole(delta), reason: reason.to_owned() };
         adjustment.check().err().map(|problem| format!("{problem:?}"))
     }
 

@@ -73,7 +73,6 @@ type SignedUp = (StatusCode, [(HeaderName, String); 1], JsonAnswer<SignedUpView>
 #[utoipa::path(
     post,
     path = "/v1/users",
-    request_body = NewUser,
     responses(
         (status = 201, description = "Signed up", body = SignedUpView,
             headers(("Location" = String, description = "The user"))),
@@ -119,7 +118,6 @@ async fn store(api: Api, context: RequestContext, user: User, key_hash: Vec<u8>)
 #[utoipa::path(
     get,
     path = "/v1/users/{user_id}",
-    params(Id<path::User>),
     responses((status = 200, description = "The user", body = UserView), Problems<(Caller, Id<path::User>)>),
 )]
 async fn get_user(
@@ -139,7 +137,6 @@ async fn get_user(
 #[utoipa::path(
     delete,
     path = "/v1/users/{user_id}",
-    params(Id<path::User>),
     responses((status = 204, description = "Erased"), Problems<(Caller, Id<path::User>)>),
 )]
 async fn erase_user(

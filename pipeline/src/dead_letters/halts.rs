@@ -7,6 +7,7 @@ use jiff_sqlx::ToSqlx as _;
 use serde::Serialize;
 use serde_json::json;
 use sqlx::PgPool;
+use utoipa::ToSchema;
 
 use super::edits::audit;
 use crate::database;
@@ -89,9 +90,11 @@ pub(crate) async fn figures(pool: &PgPool, group: &str) -> Result<(i64, bool), s
 }
 
 /// A group that has stopped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = Halt)]
 pub struct Halted {
     /// The group.
+    #[schema(example = "stock")]
     pub group: String,
     /// Since when.
     pub halted_at: Timestamp,
@@ -114,9 +117,11 @@ pub async fn halted(pool: &PgPool) -> Result<Vec<Halted>, sqlx::Error> {
 }
 
 /// A group that goes on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ResumedGroup)]
 pub struct Resumed {
     /// The group.
+    #[schema(example = "stock")]
     pub group: String,
     /// When it was told to.
     pub resumed_at: Timestamp,

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 use thiserror::Error;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::edits::audit;
@@ -177,18 +178,19 @@ pub enum Progress {
 }
 
 /// How many letters of a replay have which verdict.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[schema(as = ReplayCounts)]
 pub struct Verdicts {
-    /// Applied now.
+    /// Applied by this replay.
     pub applied: i64,
-    /// Applied before.
+    /// Everything that they ask for had been done before.
     pub already_applied: i64,
     /// Parked again.
     pub failed_again: i64,
-    /// Behind another letter.
+    /// Behind a letter that is not done with.
     pub waiting: i64,
-    /// Without a verdict.
+    /// Without a verdict yet.
     pub undecided: i64,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use jiff::SignedDuration;
-use ordermill_api::dead_letters::{All, HaltView, ResumedView};
+use ordermill_api::dead_letters::All;
 use ordermill_pipeline::dead_letters::edits::{self, EditError, Waiting};
 use ordermill_pipeline::dead_letters::halts;
 use uuid::Uuid;
@@ -77,7 +77,7 @@ pub(super) fn refused(error: EditError) -> anyhow::Error {
 
 /// Lists the groups that have stopped.
 pub(super) async fn halts(desk: &Desk) -> Result<()> {
-    let halts: All<HaltView> = All::of(halts::halted(&desk.pool).await.map_err(explain)?);
+    let halts: All<halts::Halted> = All::of(halts::halted(&desk.pool).await.map_err(explain)?);
     desk.list(
         &halts,
         &halts.items,
@@ -116,7 +116,7 @@ pub(super) async fn resume(desk: &Desk, args: &ResumeArgs) -> Result<()> {
         .with_context(|| format!("no group {} has stopped: see `ordermill dlq halts`", args.group))?;
     let until = time(Some(resumed.unchecked_until));
     let text = format!("{} goes on; until {until} no failure stops it", printable(&resumed.group));
-    desk.show(&ResumedView::from(resumed), || text)
+    desk.show(&resumed, || text)
 }
 
 #[cfg(test)]

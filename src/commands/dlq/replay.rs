@@ -3,9 +3,9 @@
 use anyhow::{Result, bail};
 use clap::Args;
 use ordermill_api::Items;
-use ordermill_api::dead_letters::{CountsView, ItemView, ReplayView, RequestedView};
+use ordermill_api::dead_letters::{ItemView, ReplayView, RequestedView};
 use ordermill_pipeline::database;
-use ordermill_pipeline::dead_letters::replays::{self, Options, Replay, Requested, Selection};
+use ordermill_pipeline::dead_letters::replays::{self, Options, Replay, Requested, Selection, Verdicts};
 use ordermill_pipeline::dead_letters::{State, Verdict};
 use uuid::Uuid;
 
@@ -127,7 +127,7 @@ pub(super) async fn replays(desk: &Desk, limit: u16) -> Result<()> {
             ("asked for", |replay| time(Some(replay.requested_at))),
             ("by", |replay| cell(Some(&replay.requested_by))),
             ("dry run", |replay| if replay.dry_run { "yes" } else { "no" }.to_owned()),
-            ("state", |replay| replay.state.to_owned()),
+            ("state", |replay| ordermill_store::word(replay.state)),
             ("letters", |replay| replay.selected.to_string()),
             ("applied", |replay| replay.counts.applied.to_string()),
             ("already", |replay| replay.counts.already_applied.to_string()),
@@ -161,7 +161,7 @@ async fn show(desk: &Desk, replay: Replay, verbose: bool) -> Result<bool> {
 
 /// The counts as a table.
 fn counted(view: &ReplayView) -> String {
-    let CountsView { applied, already_applied, failed_again, waiting, undecided } = view.counts;
+    let Verdicts { applied, already_applied, failed_again, waiting, undecided } = view.counts;
     let counts = [applied, already_applied, failed_again, waiting];
     let mut rows: Vec<(&str, i64)> = Verdict::ALL.into_iter().map(Verdict::name).zip(counts).collect();
     if undecided > 0 {

@@ -4,8 +4,10 @@ use std::io::{IsTerminal as _, Write as _};
 
 use anyhow::Result;
 use clap::Args;
-use ordermill_api::dead_letters::{AuditView, HeaderView, WholeLetterView};
+use ordermill_api::dead_letters::WholeLetterView;
+use ordermill_pipeline::dead_letters::edits::audit::Audited;
 use ordermill_pipeline::dead_letters::letters;
+use ordermill_pipeline::stored_header::StoredHeader;
 use uuid::Uuid;
 
 use super::desk::Desk;
@@ -123,13 +125,13 @@ fn or_none(text: Option<String>) -> String {
     text.unwrap_or_else(|| "(none)".to_owned())
 }
 
-fn header(header: &HeaderView) -> String {
+fn header(header: &StoredHeader) -> String {
     let value = bytes(header.value.as_ref(), header.value_base64.as_ref()).unwrap_or_default();
     format!("  {}: {}", printable(&header.name), printable(&value))
 }
 
-fn audited(audit: &AuditView) -> String {
-    let AuditView { at, actor, action, replay_id, detail } = audit;
+fn audited(audit: &Audited) -> String {
+    let Audited { at, actor, action, replay_id, detail } = audit;
     let replay = replay_id.map(|id| format!(" (replay {id})")).unwrap_or_default();
     let detail = printable(&detail.to_string());
     format!("  {} {action} by {}{replay} {detail}", time(Some(*at)), printable(actor))

@@ -6,7 +6,7 @@ use ordermill_schemas::coupons::{ClaimFailure, ClaimFailureCode};
 use ordermill_store::coupons::{self, ClaimRow, Claimant};
 
 use super::user_coupons::UserCouponView;
-use crate::order_command::RETRY_AFTER_S;
+use crate::problem::RETRY_AFTER_S;
 use crate::routes::prelude::*;
 
 /// A claim to be made.
@@ -73,8 +73,7 @@ fn tag(row: &ClaimRow) -> HeaderValue {
 #[utoipa::path(
     post,
     path = "/v1/coupons/{coupon_id}/claims",
-    params(Id<path::Coupon>, Prefer),
-    request_body = NewClaim,
+    params(Prefer),
     responses(
         (status = 202, description = "Asked for", body = ClaimView, headers(
             ("Location" = String, description = "The claim"),
@@ -162,7 +161,6 @@ fn refusal(code: ClaimFailureCode) -> Problem {
     get,
     path = "/v1/coupons/{coupon_id}/claims/{claim_id}",
     params(
-        ClaimId,
         Prefer,
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of what the client has"),
     ),
@@ -171,13 +169,14 @@ fn refusal(code: ClaimFailureCode) -> Problem {
             headers(("ETag" = String, description = "What is shown"))),
         (status = 304, description = "The client has this",
             headers(("ETag" = String, description = "What is shown"))),
-        Problems<(Caller, ClaimId)>,
+        Problems<(Caller, Id<path::Coupon>, Id<path::Claim>)>,
     ),
 )]
 pub(super) async fn get_claim(
     State(api): State<Api>,
     caller: Caller,
-    ClaimId { coupon_id, claim_id }: ClaimId,
+    Id(coupon_id, _): Id<path::Coupon>,
+    Id(claim_id, _): Id<path::Claim>,
     prefer: Prefer,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -186,17 +185,11 @@ pub(super) async fn get_claim(
         api.waiting_claims.until_rest(claim_id, wait).await;
         row = find(&api, caller, coupon_id, claim_id).await?;
     }
-    let tag = tag(&row);
-    let is_known = etag::is_known_to_client(&headers, &tag);
-    let headers = [(header::ETAG, tag)];
-    if is_known {
-        return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
-    }
-    Ok((headers, JsonAnswer(ClaimView::from(row))).into_response())
+    Ok(etag::answer(&headers, tag(&row), ClaimView::from(row)))
 }
 
 /// The claim, where the caller may see it.
 async fn find(api: &Api, caller: Caller, coupon_id: Uuid, claim_id: Uuid) -> Result<ClaimRow, Problem> {
     let row = coupons::find_claim(&api.journal.pool, coupon_id, claim_id).await?;
-    row.filter(|row| caller.may_act_for(row.claim.user_id)).ok_or_else(path::unknown_claim)
+    row.filter(|row| caller.may_act_for(row.claim.user_id)).ok_or_else(path::unknown::<path::Claim>)
 }

@@ -1,10 +1,10 @@
 //! The coupons that users have.
 
-use std::str::FromStr;
-
 use ordermill_domain::coupons::{Coupons, UserCoupon, UserCouponState};
+use ordermill_schemas::coupons::CouponDiscount;
 use ordermill_store::coupons::{self, UserCouponRow};
 use ordermill_store::users;
+use serde::de::{Deserializer, Error as _};
 
 use super::DiscountView;
 use crate::routes::prelude::*;
@@ -25,7 +25,8 @@ view! {
         #[schema(example = "Spring")]
         name: String,
         /// How much it takes off.
-        discount: DiscountView = row.coupon.discount.into(),
+        #[schema(value_type = DiscountView)]
+        discount: CouponDiscount = row.coupon.discount,
         /// The subtotal that an order needs for it.
         #[schema(value_type = i64, example = 10_000)]
         min_subtotal: Money = row.coupon.min_subtotal,
@@ -53,36 +54,31 @@ pub(super) struct StatusQuery {
     status: Option<String>,
 }
 
-query! { StatusQuery "status" "may stand in the query once" }
+query!(StatusQuery, |parts| paging::parameters(parts, "status", "may stand in the query once"));
 
 impl StatusQuery {
     fn check(&self, checks: &mut Checks) -> Option<UserCouponState> {
-        let status = self.status.as_deref()?;
-        let state = coupons::state_named(status);
-        if state.is_none() {
-            checks.refuse("status", "UNKNOWN_VALUE", "must be one of ISSUED, USED, EXPIRED, REVOKED");
-        }
-        state
+        use UserCouponState::{Expired, Issued, Revoked, Used};
+
+        let known = [Issued, Used, Expired, Revoked].map(|state| (ordermill_store::word(state), state));
+        checks.one_of("status", self.status.as_deref(), known.into_iter())
     }
 }
 
 /// Where a page ended: when the last coupon was issued, and which it was.
-struct Place(Timestamp, Uuid);
+#[derive(Serialize, Deserialize)]
+struct Place(#[serde(deserialize_with = "issued_at")] Timestamp, Uuid);
 
-impl FromStr for Place {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Place, ()> {
-        let (issued_at, id) = text.split_once(' ').ok_or(())?;
-        Ok(Place(validation::time(issued_at).ok_or(())?, id.parse().map_err(|_| ())?))
-    }
+fn issued_at<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+    let time = validation::time(&String::deserialize(deserializer)?);
+    time.ok_or_else(|| D::Error::custom("no time that the database can know"))
 }
 
 /// List the coupons that a user has, the newest first
 #[utoipa::path(
     get,
     path = "/v1/users/{user_id}/coupons",
-    params(Id<path::User>, StatusQuery, PageQuery),
+    params(StatusQuery, PageQuery),
     responses(
         (status = 200, description = "A page of coupons", body = Items<UserCouponView>),
         Problems<(Caller, Id<path::User>, code::ValidationFailed)>,
@@ -96,13 +92,12 @@ pub(super) async fn list_user_coupons(
     query: PageQuery,
 ) -> Result<JsonAnswer<Items<UserCouponView>>, Problem> {
     caller.acting_for(user_id)?;
-    let (state, page) =
-        Checks::all(|checks| (status.check(checks), query.check::<Place>(COUPONS_DEFAULT, checks)))?;
+    let (state, page) = Checks::all(|checks| (status.check(checks), query.check(COUPONS_DEFAULT, checks)))?;
     let pool = &api.journal.pool;
     users::find(pool, user_id).await?.ok_or_else(path::unknown::<path::User>)?;
     let before = page.after.as_ref().map(|Place(issued_at, id)| (*issued_at, *id));
     let rows = coupons::of_user(pool, user_id, state, before, page.rows()).await?;
-    let place = |row: &UserCouponRow| format!("{} {}", row.coupon.issued_at, row.user_coupon_id);
+    let place = |row: &UserCouponRow| Place(row.coupon.issued_at, row.user_coupon_id);
     Ok(JsonAnswer(Items::of_rows(rows, page.limit, place, UserCouponView::from)))
 }
 
@@ -121,8 +116,6 @@ pub(super) struct Revocation {
 #[utoipa::path(
     post,
     path = "/v1/user-coupons/{user_coupon_id}/revocation",
-    params(Id<path::UserCoupon>),
-    request_body = Revocation,
     responses(
         (status = 200, description = "The user's coupon", body = UserCouponView),
         Problems<(
@@ -156,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_page_ends_at_a_time_that_the_database_can_know() {
-        let place = |time: &str| format!("{time} 0192f0c1-7a3e-7000-8000-0123456789ab").parse::<Place>();
+        let place = |time: &str| serde_json::from_value::<Place>(serde_json::json!([time, Uuid::nil()]));
         assert!(place("2026-01-31T09:00:00Z").is_ok());
         assert!(place("-005000-01-01T00:00:00Z").is_err());
     }

@@ -49,8 +49,6 @@ impl NewPayload {
 #[utoipa::path(
     put,
     path = "/v1/dead-letters/{dead_letter_id}/payload",
-    params(Id<path::DeadLetter>),
-    request_body = NewPayload,
     responses(
         (status = 200, description = "The dead letter", body = WholeLetterView),
         Problems<(
@@ -90,8 +88,6 @@ pub(super) struct Discard {
 #[utoipa::path(
     post,
     path = "/v1/dead-letters/{dead_letter_id}/discard",
-    params(Id<path::DeadLetter>),
-    request_body = Discard,
     responses(
         (status = 200, description = "The dead letter", body = WholeLetterView),
         Problems<(

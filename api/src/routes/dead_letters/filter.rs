@@ -2,7 +2,6 @@
 
 use ordermill_pipeline::dead_letters::letters::Filter;
 use ordermill_pipeline::dead_letters::{Code, State};
-use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 use crate::routes::prelude::*;
 
@@ -42,24 +41,18 @@ pub(super) struct LetterFilter {
     to: Option<String>,
 }
 
-fn code_schema() -> Object {
-    let names = Code::ALL.into_iter().map(Code::name);
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build()
+fn code_schema() -> ObjectBuilder {
+    words(Code::ALL.map(Code::name))
 }
 
-fn state_schema() -> Object {
-    let names = State::ALL.into_iter().map(State::name);
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build()
+fn state_schema() -> ObjectBuilder {
+    words(State::ALL.map(State::name))
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for LetterFilter {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<LetterFilter, Problem> {
-        let detail = "topic, group, code, state, from and to may stand in the query once each";
-        paging::each_once(parts, &["topic", "group", "code", "state", "from", "to"], detail, detail)
-    }
-}
+query!(LetterFilter, |parts| {
+    let detail = "topic, group, code, state, from and to may stand in the query once each";
+    paging::each_once(parts, &["topic", "group", "code", "state", "from", "to"], detail, detail)
+});
 
 impl LetterFilter {
     /// What is meant. `within` stands before the names of fields, like `filter.`; `prefix` is that of the topics in Kafka.
@@ -71,27 +64,17 @@ impl LetterFilter {
                 checks.text(name(field), text, &limits::TOPIC_LENGTH);
             }
         }
-        let code = self.code.as_deref().filter(|code| Code::from_name(code).is_none());
-        if code.is_some() {
-            checks.refuse(name("code"), "UNKNOWN_VALUE", one_of(Code::ALL.map(Code::name)));
-        }
-        let state = self.state.as_deref().map(State::from_name);
-        if matches!(state, Some(None)) {
-            checks.refuse(name("state"), "UNKNOWN_VALUE", one_of(State::ALL.map(State::name)));
-        }
+        let codes = Code::ALL.into_iter().map(|code| (code.name(), code));
+        checks.one_of(name("code"), self.code.as_deref(), codes);
+        let states = State::ALL.into_iter().map(|state| (state.name(), state));
+        let state = checks.one_of(name("state"), self.state.as_deref(), states);
         let from = checks.time(name("from"), self.from.as_deref());
         let to = checks.time(name("to"), self.to.as_deref());
         if from.zip(to).is_some_and(|(from, to)| from >= to) {
             checks.refuse(name("from"), "OUT_OF_RANGE", "must be before to");
         }
-        let filter = Filter {
-            topic: None,
-            group: self.group.clone(),
-            code: self.code.clone(),
-            state: state.flatten(),
-            from,
-            to,
-        };
+        let filter =
+            Filter { topic: None, group: self.group.clone(), code: self.code.clone(), state, from, to };
         let Some(topic) = &self.topic else { return filter };
         filter.with_topic(topic, prefix).unwrap_or_else(|| {
             let detail = "the topic is the dead-letter topic of another group; leave the group out";
@@ -99,10 +82,6 @@ impl LetterFilter {
             Filter::default()
         })
     }
-}
-
-fn one_of<const N: usize>(names: [&str; N]) -> String {
-    format!("must be one of {}", names.join(", "))
 }
 
 #[cfg(test)]

@@ -2,28 +2,29 @@
 
 use std::time::Duration;
 
-use axum::extract::RawPathParams;
-use ordermill_pipeline::dead_letters::halts;
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
+use ordermill_pipeline::dead_letters::halts::{self, Halted, Resumed};
 
-use crate::dead_letters::{All, HaltView, ResumedView};
+use crate::dead_letters::All;
 use crate::routes::prelude::*;
 
 /// For how long a group that goes on is not stopped again unless the client says otherwise, in seconds.
-const UNCHECKED_DEFAULT_S: i64 = 60;
+const UNCHECKED_DEFAULT_S: Whole = Whole(60);
 
 /// List the groups that have stopped (administrators)
 #[utoipa::path(
     get,
     path = "/v1/dead-letters/halts",
     responses(
-        (status = 200, description = "The groups that have stopped", body = All<HaltView>),
+        (status = 200, description = "The groups that have stopped", body = All<Halted>),
         Problems<Admin>,
     ),
 )]
 pub(super) async fn list_halts(
     State(api): State<Api>,
     Admin(_caller): Admin,
-) -> Result<JsonAnswer<All<HaltView>>, Problem> {
+) -> Result<JsonAnswer<All<Halted>>, Problem> {
     Ok(JsonAnswer(All::of(halts::halted(&api.journal.pool).await?)))
 }
 
@@ -32,28 +33,13 @@ pub(super) async fn list_halts(
 #[serde(deny_unknown_fields)]
 pub(super) struct Resume {
     /// For how many seconds failures become dead letters however many they are, and don't stop the group again.
-    #[serde(default = "unchecked_default", deserialize_with = "whole")]
-    #[schema(default = 60, minimum = 0, maximum = 86_400)]
-    unchecked_seconds: i64,
+    #[serde(default = "unchecked_default")]
+    #[schema(value_type = i64, default = 60, minimum = 0, maximum = 86_400)]
+    unchecked_seconds: Whole,
 }
 
-const fn unchecked_default() -> i64 {
+const fn unchecked_default() -> Whole {
     UNCHECKED_DEFAULT_S
-}
-
-/// The group in the path.
-#[derive(Debug)]
-pub(super) struct Group(String);
-
-impl<S: Send + Sync> FromRequestParts<S> for Group {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Group, Problem> {
-        let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| not_halted())?;
-        let name = params.iter().next().map(|(_, name)| name.to_owned());
-        // PostgreSQL's text can't hold NUL, so no group has it in its name.
-        name.filter(|name| !name.contains('\0')).map(Group).ok_or_else(not_halted)
-    }
 }
 
 fn not_halted() -> Problem {
@@ -65,19 +51,21 @@ fn not_halted() -> Problem {
     post,
     path = "/v1/dead-letters/halts/{group}/resume",
     params(("group" = String, Path, description = "The group")),
-    request_body = Resume,
     responses(
-        (status = 200, description = "It goes on", body = ResumedView),
+        (status = 200, description = "It goes on", body = Resumed),
         Problems<(Admin, Json<Resume>, code::HaltNotFound, code::ValidationFailed)>,
     ),
 )]
 pub(super) async fn resume_group(
     State(api): State<Api>,
     Admin(caller): Admin,
-    Group(group): Group,
+    group: Result<Path<String>, PathRejection>,
     Json { value, .. }: Json<Resume>,
-) -> Result<JsonAnswer<ResumedView>, Problem> {
-    let seconds = value.unchecked_seconds;
+) -> Result<JsonAnswer<Resumed>, Problem> {
+    // PostgreSQL's text can't hold NUL, so no group has it in its name.
+    let named = group.ok().filter(|Path(group)| !group.contains('\0'));
+    let Path(group) = named.ok_or_else(not_halted)?;
+    let Whole(seconds) = value.unchecked_seconds;
     Checks::all(|checks| checks.number("unchecked_seconds", seconds, &limits::UNCHECKED_S))?;
     let unchecked = Duration::from_secs(seconds.unsigned_abs());
     let (worker, actor) = (api.clone(), caller.name_with_key());
@@ -86,5 +74,5 @@ pub(super) async fn resume_group(
         Ok(halts::resume(pool, &group, unchecked, &actor, now).await?)
     };
     let resumed = api.uninterrupted(work).await?.ok_or_else(not_halted)?;
-    Ok(JsonAnswer(ResumedView::from(resumed)))
+    Ok(JsonAnswer(resumed))
 }

@@ -7,12 +7,11 @@ use ordermill_pipeline::dead_letters::replays::{self, Options, Replay, ReplayErr
 
 use super::filter::LetterFilter;
 use crate::dead_letters::{ReplayView, RequestedView};
+use crate::problem::RETRY_AFTER_S;
 use crate::routes::prelude::*;
 
 /// How many replays a page has unless the client says otherwise.
 const REPLAYS_DEFAULT: i64 = 20;
-/// When to ask how far a replay is, in seconds.
-const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 
 /// A replay to be asked for: of `ids` or of what `filter` means, one of the two.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -24,24 +23,24 @@ pub(super) struct NewReplay {
     ids: Option<Vec<Uuid>>,
     /// Those that the filter means; where it names no state, those that are `PARKED`. What waits behind a letter is applied
     /// after it without being selected. At most 100,000.
-    #[serde(default, deserialize_with = "present_object")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = LetterFilter, required = false)]
-    filter: Option<LetterFilter>,
+    filter: Option<Object<LetterFilter>>,
     /// Each letter is decided on and nothing is written: the verdicts say what would happen. What only the database would
     /// refuse is not foreseen.
     #[serde(default)]
     #[schema(default = false)]
     dry_run: bool,
     /// At most this many letters a second, whichever workers take them; as fast as they can if left out.
-    #[serde(default, deserialize_with = "present_whole")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = i64, required = false, minimum = 1, maximum = 100_000, example = 50)]
-    rate_per_second: Option<i64>,
+    rate_per_second: Option<Whole>,
 }
 
 impl NewReplay {
     fn check(self, prefix: &str) -> Result<(Selection, Options), Problem> {
         let selection = Checks::all(|checks| {
-            if let Some(rate) = self.rate_per_second {
+            if let Some(Whole(rate)) = self.rate_per_second {
                 checks.number("rate_per_second", rate, &limits::REPLAY_RATE);
             }
             match (self.ids, self.filter) {
@@ -53,7 +52,7 @@ impl NewReplay {
                     }
                     Selection::Ids(ids)
                 }
-                (None, Some(filter)) => {
+                (None, Some(Object(filter))) => {
                     let filter = filter.check("filter.", prefix, checks);
                     if filter.state == Some(LetterState::Discarded) {
                         let detail = "what was discarded is not replayed; ask for another state or for none";
@@ -72,7 +71,7 @@ impl NewReplay {
                 }
             }
         })?;
-        let rate_per_second = self.rate_per_second.and_then(|rate| i32::try_from(rate).ok());
+        let rate_per_second = self.rate_per_second.and_then(|Whole(rate)| i32::try_from(rate).ok());
         Ok((selection, Options { dry_run: self.dry_run, rate_per_second }))
     }
 }
@@ -154,7 +153,7 @@ async fn waited(api: &Api, mut answer: Answer, wait: std::time::Duration) -> Res
     api.waiting_replays.until_rest(replay_id, wait).await;
     // The replay stands whatever happens now: where it can't be read, it is shown as it was asked for.
     if let Ok(Some(Replay { selected, progress, .. })) = replays::get(&api.journal.pool, replay_id).await {
-        let view = RequestedView { replay_id, selected, state: crate::dead_letters::progress_name(progress) };
+        let view = RequestedView { replay_id, selected, state: progress };
         answer.first = first_answer(answer.first.status, answer.first.location, &view)?;
     }
     Ok(answer)
@@ -198,7 +197,7 @@ fn refusal(error: ReplayError, selection: &Selection) -> Problem {
 #[utoipa::path(
     get,
     path = "/v1/dead-letters/replays/{replay_id}",
-    params(Id<path::Replay>, Prefer),
+    params(Prefer),
     responses(
         (status = 200, description = "The replay", body = ReplayView),
         Problems<(Admin, Id<path::Replay>)>,

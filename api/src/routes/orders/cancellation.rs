@@ -3,8 +3,8 @@
 use ordermill_domain::orders::{Order, Orders};
 
 use super::view::OrderView;
-use super::{note_order, waited};
-use crate::order_command::{self, order_of, refusal};
+use super::{answer, first_answer_of, note_order};
+use crate::order_command::{order_of, refusal};
 use crate::routes::prelude::*;
 
 /// A cancellation.
@@ -12,7 +12,6 @@ use crate::routes::prelude::*;
 #[serde(deny_unknown_fields)]
 pub(super) struct Cancellation {
     /// Why, for the order's timeline.
-    #[serde(default)]
     #[schema(example = "Ordered by mistake", min_length = 1, max_length = 500)]
     reason: Option<String>,
 }
@@ -57,17 +56,13 @@ pub(super) async fn cancel_order(
     let deadline = api.deadline();
     let cancel = move |state: &mut Orders| {
         order_of(state, caller, order_id)?;
-        let (now, deadline_at) = (state.now, deadline(state.now));
+        let deadline_at = deadline(state.now);
         let decided =
             state.command(order_id, |order| order.cancel(reason.clone(), deadline_at)).map_err(refusal)?;
-        let order = order_of(state, caller, order_id)?.clone();
-        let location = Some(format!("/v1/orders/{order_id}"));
-        Ok((decided, first_answer(202, location, &OrderView::of(order, now))?))
+        Ok((decided, first_answer_of(state, caller, order_id)?))
     };
-    let answer = api.decide_once(request, context, Keys::of(Order::NOUN, order_id), cancel).await?;
-    let is_replay = answer.is_replay;
-    let response = order_command::answer(answer);
-    if is_replay { Ok(response) } else { waited(&api, order_id, prefer, response).await }
+    let cancelled = api.decide_once(request, context, Keys::of(Order::NOUN, order_id), cancel).await?;
+    answer(&api, Some(order_id), prefer, cancelled).await
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ use ordermill_domain::orders::{Order, OrderStatus};
 use ordermill_store::order_lists::{self, shown_statuses};
 use ordermill_store::users;
 use ordermill_store::word;
-use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 use super::view::OrderView;
 use crate::routes::prelude::*;
@@ -30,23 +29,19 @@ pub(super) struct OverdueQuery {
     overdue: Option<String>,
 }
 
-query! { StatusQuery "status" "may stand in the query once" }
-query! { OverdueQuery "overdue" "may stand in the query once" }
+query!(StatusQuery, |parts| paging::parameters(parts, "status", "may stand in the query once"));
+query!(OverdueQuery, |parts| paging::parameters(parts, "overdue", "may stand in the query once"));
 
-fn status_schema() -> Object {
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(shown_statuses().map(word))).build()
+fn status_schema() -> ObjectBuilder {
+    words(shown_statuses().map(word))
 }
 
 impl StatusQuery {
     /// The statuses that are asked for; all where none is.
     fn check(&self, checks: &mut Checks) -> Vec<OrderStatus> {
-        let Some(status) = &self.status else { return shown_statuses().collect() };
-        let known = shown_statuses().find(|known| word(*known) == *status);
-        if known.is_none() {
-            let known: Vec<String> = shown_statuses().map(word).collect();
-            checks.refuse("status", "UNKNOWN_VALUE", format!("must be one of {}", known.join(", ")));
-        }
-        known.into_iter().collect()
+        let known = shown_statuses().map(|status| (word(status), status));
+        let status = checks.one_of("status", self.status.as_deref(), known);
+        if self.status.is_none() { shown_statuses().collect() } else { status.into_iter().collect() }
     }
 }
 
@@ -65,7 +60,7 @@ impl OverdueQuery {
 #[utoipa::path(
     get,
     path = "/v1/users/{user_id}/orders",
-    params(Id<path::User>, StatusQuery, PageQuery),
+    params(StatusQuery, PageQuery),
     responses(
         (status = 200, description = "A page of orders", body = Items<OrderView>),
         Problems<(Caller, Id<path::User>, code::ValidationFailed)>,

@@ -5,9 +5,9 @@ use ordermill_domain::pricing;
 use ordermill_store::acceptance;
 
 use super::view::OrderView;
-use super::{NewOrderLine, note_order, waited};
+use super::{NewOrderLine, answer, first_answer_of, note_order};
 use crate::acceptance::order_lines;
-use crate::order_command::{self, RETRY_AFTER_S, order_of, refusal};
+use crate::order_command::{order_of, refusal};
 use crate::routes::prelude::*;
 
 /// What an order is to have instead of its lines.
@@ -15,9 +15,8 @@ use crate::routes::prelude::*;
 #[serde(deny_unknown_fields)]
 pub(super) struct Modification {
     /// The lines, each product once. A product that the order has keeps its price.
-    #[serde(deserialize_with = "objects")]
-    #[schema(min_items = 1, max_items = 50)]
-    lines: Vec<NewOrderLine>,
+    #[schema(value_type = Vec<NewOrderLine>, min_items = 1, max_items = 50)]
+    lines: Vec<Object<NewOrderLine>>,
 }
 
 /// Replace an order's lines
@@ -28,12 +27,10 @@ pub(super) struct Modification {
     patch,
     path = "/v1/orders/{order_id}",
     params(
-        Id<path::Order>,
         ("If-Match" = String, Header, description = "The `ETag` of the order as the client has seen it",
             example = "\"3\""),
         Prefer,
     ),
-    request_body = Modification,
     responses(
         (status = 202, description = "Being modified", body = OrderView, headers(
             ("Location" = String, description = "The order"),
@@ -56,7 +53,7 @@ pub(super) async fn modify_order(
     Json { value, .. }: Json<Modification>,
 ) -> Result<Response, Problem> {
     note_order(order_id);
-    let wanted = Checks::all(|checks| checks.lines(value.lines.iter().map(NewOrderLine::wanted)))?;
+    let wanted = Checks::all(|checks| checks.lines(super::wanted(&value.lines)))?;
     let product_ids: Vec<Uuid> = wanted.iter().map(|line| line.product_id).collect();
     let references = acceptance::references(&api.journal.pool, &[], &product_ids).await?;
     let (keys, origin) = (Keys::of(Order::NOUN, order_id), context.origin(caller.name()));
@@ -64,7 +61,7 @@ pub(super) async fn modify_order(
     let modify = move |state: &mut Orders| {
         let order = order_of(state, caller, order_id)?;
         check(order, &headers)?;
-        let (now, deadline_at) = (state.now, deadline(state.now));
+        let deadline_at = deadline(state.now);
         // What the order keeps, it keeps at its price.
         let kept = order.purchase.lines.iter().map(|line| (line.product_id, line.clone())).collect();
         let lines = order_lines(&wanted, &references, &kept)?;
@@ -73,16 +70,10 @@ pub(super) async fn modify_order(
         let decided = state
             .command(order_id, |order| order.modify(replacement, deadline_at).map(Some))
             .map_err(refusal)?;
-        Ok((decided, (order_of(state, caller, order_id)?.clone(), now)))
+        Ok((decided, first_answer_of(state, caller, order_id)?))
     };
-    let (order, now) = api.decide(keys, origin, modify).await?;
-    let headers = [
-        (header::LOCATION, order_command::location(order_id)),
-        (header::ETAG, etag::of_version(order.visible_version)),
-        (header::RETRY_AFTER, RETRY_AFTER_S),
-    ];
-    let response = (StatusCode::ACCEPTED, headers, JsonAnswer(OrderView::of(order, now))).into_response();
-    waited(&api, order_id, prefer, response).await
+    let first = api.decide(keys, origin, modify).await?;
+    answer(&api, Some(order_id), prefer, Answer { first, is_replay: false }).await
 }
 
 /// Refuses where the order can't be modified, or is not as the client has seen it.

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream;
-use ordermill_domain::orders::Order;
+use ordermill_domain::orders::{Order, OrderStatus};
 use ordermill_pipeline::clock::Clock;
 
-use super::view::{OrderView, StatusView};
+use super::view::OrderView;
 use crate::routes::prelude::*;
 use crate::watching::Watch;
 
@@ -31,7 +31,6 @@ const UNBUFFERED: (HeaderName, HeaderValue) =
     get,
     path = "/v1/orders/{order_id}/stream",
     params(
-        Id<path::Order>,
         ("Last-Event-ID" = Option<i32>, Header, description = "The version that the client has", example = 1),
     ),
     responses(
@@ -53,7 +52,7 @@ pub(super) async fn stream_order(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let watch = api.watching.enter(order_id, order.visible_version)?;
-    let told = is_known.then(|| Told::of(&order));
+    let told = is_known.then(|| told(&order));
     let first = (!is_known).then_some(order);
     let follower = Follower { first, told, watch, clock: api.journal.clock.clone(), is_over: false };
     let events = Sse::new(stream::unfold(follower, Follower::next));
@@ -65,25 +64,18 @@ fn last_event_id(headers: &HeaderMap) -> Option<i32> {
     headers.get(LAST_EVENT_ID)?.to_str().ok()?.parse().ok()
 }
 
-/// What a client was told last. The round tells two statuses apart that look the same, where the one between them was
+/// What a client is told of an order. The round tells two statuses apart that look the same, where the one between them was
 /// over within moments: an order that is confirmed again after a modification.
-#[derive(Debug, PartialEq, Eq)]
-struct Told {
-    status: StatusView,
-    round: i32,
-}
-
-impl Told {
-    fn of(order: &Order) -> Told {
-        Told { status: StatusView::from(order.status), round: order.round }
-    }
+fn told(order: &Order) -> (OrderStatus, i32) {
+    (order.status.shown(), order.round)
 }
 
 /// Where a stream is.
 struct Follower {
     /// The order as the stream found it, until it is sent.
     first: Option<Order>,
-    told: Option<Told>,
+    /// What the client was told last.
+    told: Option<(OrderStatus, i32)>,
     watch: Watch,
     clock: Clock,
     /// The final state was sent.
@@ -101,7 +93,7 @@ impl Follower {
                 Some(order) => order,
                 None => self.watch.next().await?,
             };
-            let told = Some(Told::of(&order));
+            let told = Some(told(&order));
             if self.told != told {
                 self.told = told;
                 break order;

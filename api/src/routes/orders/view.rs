@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use ordermill_domain::orders::{LastModification, Order, OrderStatus, PaymentStep};
 use ordermill_schemas::Money;
-use ordermill_schemas::orders::{Discount, Failure, OrderLine, PaymentMethod};
+use ordermill_schemas::orders::{Discount, DiscountKind, Failure, OrderLine, PaymentMethod};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -15,7 +15,7 @@ view! {
     #[schema(as = Order)]
     pub struct OrderView of(order: Order, now: Timestamp)
     where
-        status = StatusView::from(order.status);
+        status = order.status.shown();
         (payment, overdue) = (payment(&order), order.is_overdue(now));
         line = |line: &OrderLine| LineView::of(line, order.shipped_quantity(line.product_id));
         lines = order.purchase.lines.iter().map(line).collect();
@@ -25,10 +25,11 @@ view! {
         /// Who buys.
         user_id: Uuid = order.purchase.user_id,
         /// Where it is in its life. All but `PENDING`, `MODIFYING` and `CANCELLING` are resting.
-        status: StatusView = status,
+        #[schema(value_type = StatusName)]
+        status: OrderStatus = status,
         /// Why it was refused, if it was.
-        #[schema(value_type = Option<FailureSchema>, required = true)]
-        failure: Option<Failure> = order.failure.filter(|_| status == StatusView::Rejected),
+        #[schema(required = true)]
+        failure: Option<Failure> = order.failure.filter(|_| status == OrderStatus::Rejected),
         /// What was ordered.
         lines: Vec<LineView> = lines,
         /// The sum of the lines.
@@ -59,10 +60,10 @@ view! {
 }
 
 /// Where an order is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[schema(as = OrderStatus)]
-pub(super) enum StatusView {
+#[derive(ToSchema)]
+#[schema(as = OrderStatus, rename_all = "SCREAMING_SNAKE_CASE")]
+#[expect(dead_code, reason = "the document's name for the statuses that are shown")]
+enum StatusName {
     /// Accepted; stock and payment are being arranged, or what was arranged is being given back.
     Pending,
     /// Paid and deducted from stock.
@@ -83,58 +84,32 @@ pub(super) enum StatusView {
     Delivered,
 }
 
-impl From<OrderStatus> for StatusView {
-    fn from(status: OrderStatus) -> StatusView {
-        match status {
-            // A refusal is shown when everything has been given back, not before.
-            OrderStatus::Pending | OrderStatus::Rejecting => StatusView::Pending,
-            OrderStatus::Confirmed => StatusView::Confirmed,
-            OrderStatus::Rejected => StatusView::Rejected,
-            OrderStatus::Modifying
-            | OrderStatus::ModificationApplying
-            | OrderStatus::ModificationRefusing => StatusView::Modifying,
-            OrderStatus::Cancelling => StatusView::Cancelling,
-            OrderStatus::Cancelled => StatusView::Cancelled,
-            OrderStatus::PartiallyShipped => StatusView::PartiallyShipped,
-            OrderStatus::Shipped => StatusView::Shipped,
-            OrderStatus::Delivered => StatusView::Delivered,
-        }
+view! {
+    /// What became of a modification.
+    #[schema(as = LastModification)]
+    struct LastModificationView from last: LastModification
+    where
+        (status, failure) = match last {
+            LastModification::Applied => (ModificationStatus::Applied, None),
+            LastModification::Refused { failure } => (ModificationStatus::Refused, Some(failure)),
+        };
+    {
+        /// Whether the order has the lines that were wanted.
+        status: ModificationStatus = status,
+        /// Why not, where it has not.
+        #[schema(required = true)]
+        failure: Option<Failure> = failure,
     }
-}
-
-/// What became of a modification.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = LastModification)]
-struct LastModificationView {
-    /// Whether the order has the lines that were wanted.
-    status: ModificationStatusView,
-    /// Why not, where it has not.
-    #[schema(value_type = Option<FailureSchema>, required = true)]
-    failure: Option<Failure>,
 }
 
 /// Whether a modification was carried out.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[schema(as = ModificationStatus)]
-enum ModificationStatusView {
+enum ModificationStatus {
     /// It was.
     Applied,
     /// It was not, and the order is as it was before.
     Refused,
-}
-
-impl From<LastModification> for LastModificationView {
-    fn from(last: LastModification) -> LastModificationView {
-        match last {
-            LastModification::Applied => {
-                LastModificationView { status: ModificationStatusView::Applied, failure: None }
-            }
-            LastModification::Refused { failure } => {
-                LastModificationView { status: ModificationStatusView::Refused, failure: Some(failure) }
-            }
-        }
-    }
 }
 
 view! {
@@ -163,7 +138,6 @@ view! {
 #[schema(as = OrderPayment)]
 struct PaymentView {
     /// How.
-    #[schema(value_type = PaymentMethodName)]
     method: PaymentMethod,
     /// How far.
     status: PaymentStatusView,
@@ -192,63 +166,18 @@ enum PaymentStatusView {
     Refunded,
 }
 
-/// How an order can be paid.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[schema(as = PaymentMethod)]
-#[expect(dead_code, reason = "the document's name for the events' type")]
-pub(crate) enum PaymentMethodName {
-    Balance,
-    Card,
-    BankTransfer,
-}
-
-/// Why an order was refused.
-#[derive(Serialize, ToSchema)]
-#[schema(as = OrderFailure)]
-struct FailureSchema {
-    /// For programs.
-    code: FailureCodeName,
-    /// For people.
-    detail: String,
-}
-
-/// Why an order was refused, for programs.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[schema(as = OrderFailureCode)]
-#[expect(dead_code, reason = "the document's name for the events' type")]
-enum FailureCodeName {
-    OutOfStock,
-    InsufficientBalance,
-    CouponNotUsable,
-    PaymentDeclined,
-    PaymentUnavailable,
-    DeadlineExceeded,
-}
-
 /// A part of the discount.
 #[derive(Serialize, ToSchema)]
 #[schema(as = OrderDiscount)]
 struct DiscountSchema {
     /// What it is given for.
-    kind: DiscountKindName,
+    kind: DiscountKind,
     /// How much.
     #[schema(value_type = i64)]
     amount: Money,
     /// The coupon, where it is given for one.
     #[schema(nullable = false)]
     user_coupon_id: Option<Uuid>,
-}
-
-/// What a discount is given for.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[schema(as = OrderDiscountKind)]
-#[expect(dead_code, reason = "the document's name for the events' type")]
-enum DiscountKindName {
-    Coupon,
-    PaymentMethod,
 }
 
 fn payment(row: &Order) -> PaymentView {

@@ -24,9 +24,9 @@ pub(super) struct ProductChange {
     #[schema(value_type = String, required = false, min_length = 1, max_length = 64)]
     category: Option<String>,
     /// The price, in the minor unit. Orders that were accepted keep theirs.
-    #[serde(deserialize_with = "present_whole")]
+    #[serde(deserialize_with = "present")]
     #[schema(value_type = i64, required = false, example = 8_500, minimum = 0, maximum = 1_000_000_000)]
-    price: Option<Money>,
+    price: Option<Whole>,
     /// `true`: it can't be ordered any more. `false`: it can again.
     #[serde(deserialize_with = "present")]
     #[schema(value_type = bool, required = false)]
@@ -45,7 +45,7 @@ impl ProductChange {
             checks.optional_text("name", self.name.as_ref(), &limits::NAME_LENGTH);
             checks.optional_text("description", self.description.as_ref(), &limits::DESCRIPTION_LENGTH);
             checks.optional_text("category", self.category.as_ref(), &limits::CATEGORY_LENGTH);
-            if let Some(price) = self.price {
+            if let Some(Whole(price)) = self.price {
                 checks.number("price", price, &limits::PRICE);
             }
         })?;
@@ -56,6 +56,7 @@ impl ProductChange {
 impl From<ProductChange> for products::ProductChange {
     fn from(change: ProductChange) -> products::ProductChange {
         let ProductChange { name, description, category, price, withdrawn } = change;
+        let price = price.map(|Whole(price)| price);
         products::ProductChange { name, description, category, price, withdrawn }
     }
 }
@@ -66,8 +67,6 @@ impl From<ProductChange> for products::ProductChange {
 #[utoipa::path(
     patch,
     path = "/v1/products/{product_id}",
-    params(Id<path::Product>),
-    request_body = ProductChange,
     responses(
         (status = 200, description = "The product as it is now", body = ProductView),
         Problems<(Admin, Id<path::Product>, Json<ProductChange>, code::ValidationFailed)>,
@@ -109,7 +108,7 @@ mod tests {
     #[test]
     fn a_category_is_kept_in_upper_case() {
         let change = read(r#"{"category": "straße", "price": 0}"#).unwrap().check().unwrap();
-        assert_eq!((change.category.as_deref(), change.price), (Some("STRASSE"), Some(0)));
+        assert_eq!((change.category.as_deref(), change.price), (Some("STRASSE"), Some(Whole(0))));
     }
 
     #[test]

@@ -1,8 +1,5 @@
 //! The list of products: filtered, searched, in an order of the client's choice.
 
-use std::fmt;
-use std::str::FromStr;
-
 use ordermill_store::product_lists::{self, Availability, Filter, Position, Sort};
 use ordermill_store::products::StockedProduct;
 use sha2::{Digest as _, Sha256};
@@ -23,7 +20,7 @@ const SORTS: &[(&str, Sort)] = &[
     ("category", Sort::Category),
 ];
 /// The kinds of availability, with the words that clients say.
-const AVAILABILITIES: &[(&str, Availability)] =
+pub(in crate::routes) const AVAILABILITIES: &[(&str, Availability)] =
     &[("all", Availability::All), ("in_stock", Availability::InStock), ("sold_out", Availability::SoldOut)];
 
 /// Which products a list is to have, and in which order.
@@ -72,14 +69,10 @@ enum SortWord {
     Category,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for ProductQuery {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<ProductQuery, Problem> {
-        let names = ["q", "category", "min_price", "max_price", "availability", "sort"];
-        paging::each_once(parts, &names, "the query can't be read", "may stand in the query once")
-    }
-}
+query!(ProductQuery, |parts| {
+    let names = ["q", "category", "min_price", "max_price", "availability", "sort"];
+    paging::each_once(parts, &names, "the query can't be read", "may stand in the query once")
+});
 
 impl ProductQuery {
     /// What is asked for; it counts only where nothing is wrong.
@@ -108,68 +101,18 @@ fn check_price(field: &'static str, price: Option<&str>, checks: &mut Checks) ->
     price
 }
 
-/// The word that clients say for it.
-fn word_of<T: Copy + PartialEq>(meant: T, known: &[(&'static str, T)]) -> &'static str {
-    known.iter().find(|(_, known)| *known == meant).map_or("", |(word, _)| word)
-}
-
 /// Where a page ended, with the list that it is a page of: a cursor leads on in no other.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Cursor {
-    sort: Sort,
-    filters: String,
+    list: String,
     position: Position,
 }
 
-impl Cursor {
-    fn of(product: &StockedProduct, sort: Sort, filters: String) -> Cursor {
-        Cursor { sort, filters, position: Position::of(product, sort) }
-    }
-}
-
-/// The filters in a few characters.
-fn fingerprint(filter: &Filter) -> String {
-    let Filter { name_part, category, price_min, price_max, availability } = filter;
-    let availability = word_of(*availability, AVAILABILITIES);
-    // As JSON, so that no two filters are written alike.
-    let text = serde_json::json!([name_part, category, price_min, price_max, availability]).to_string();
+/// A list's order and filters in a few characters.
+fn fingerprint(filter: &Filter, sort: Sort) -> String {
+    // As JSON, so that no two lists are written alike.
+    let text = serde_json::json!([sort, filter]).to_string();
     hex::encode(&Sha256::digest(text)[..FINGERPRINT_LENGTH])
-}
-
-impl fmt::Display for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.", word_of(self.sort, SORTS), self.filters)?;
-        match &self.position {
-            Position::Id(product_id) => write!(f, "{product_id}."),
-            Position::Price(price, product_id) => write!(f, "{product_id}.{price}"),
-            Position::Category(category, product_id) => write!(f, "{product_id}.{category}"),
-        }
-    }
-}
-
-/// The text is no cursor of this list.
-#[derive(Debug)]
-struct NotACursor;
-
-impl FromStr for Cursor {
-    type Err = NotACursor;
-
-    fn from_str(text: &str) -> Result<Cursor, NotACursor> {
-        let mut parts = text.splitn(4, '.');
-        let mut part = || parts.next().ok_or(NotACursor);
-        let (word, filters, product_id, key) = (part()?, part()?, part()?, part()?);
-        let (_, sort) = SORTS.iter().find(|(name, _)| *name == word).ok_or(NotACursor)?;
-        let product_id: Uuid = product_id.parse().map_err(|_| NotACursor)?;
-        let position = match sort {
-            Sort::Newest if key.is_empty() => Position::Id(product_id),
-            Sort::PriceAscending | Sort::PriceDescending => {
-                Position::Price(key.parse().map_err(|_| NotACursor)?, product_id)
-            }
-            Sort::Category if !key.contains('\0') => Position::Category(key.to_owned(), product_id),
-            Sort::Newest | Sort::Category => return Err(NotACursor),
-        };
-        Ok(Cursor { sort: *sort, filters: filters.to_owned(), position })
-    }
 }
 
 /// List products
@@ -192,10 +135,10 @@ pub(super) async fn list_products(
 ) -> Result<JsonAnswer<Items<ProductView>>, Problem> {
     let ((filter, sort), page) =
         Checks::all(|checks| (products.check(checks), query.check::<Cursor>(PRODUCTS_DEFAULT, checks)))?;
-    let filters = fingerprint(&filter);
-    let after = page.after.as_ref().map(|cursor| position(cursor, sort, &filters)).transpose()?;
+    let list = fingerprint(&filter, sort);
+    let after = page.after.as_ref().map(|cursor| position(cursor, &list)).transpose()?;
     let rows = product_lists::page(&api.journal.pool, &filter, sort, after, page.rows()).await?;
-    let cursor = |row: &StockedProduct| Cursor::of(row, sort, filters);
+    let cursor = |row: &StockedProduct| Cursor { list, position: Position::of(row, sort) };
     Ok(JsonAnswer(Items::of_rows(rows, page.limit, cursor, ProductView::from)))
 }
 
@@ -203,9 +146,11 @@ pub(super) async fn list_products(
 ///
 /// # Errors
 /// `VALIDATION_FAILED` where that was a page of another list.
-fn position<'a>(cursor: &'a Cursor, sort: Sort, filters: &str) -> Result<&'a Position, Problem> {
-    if (cursor.sort, cursor.filters.as_str()) == (sort, filters) {
-        return Ok(&cursor.position);
+fn position<'a>(Cursor { list, position }: &'a Cursor, asked: &str) -> Result<&'a Position, Problem> {
+    // PostgreSQL's text can't hold NUL, so no category has it.
+    let is_no_category = matches!(position, Position::Category(category, _) if category.contains('\0'));
+    if list == asked && !is_no_category {
+        return Ok(position);
     }
     let detail = "must be the next_cursor of an answer with the same sort and filters";
     Err(Checks::refusal("cursor", "INVALID_CURSOR", detail))
@@ -273,6 +218,10 @@ mod tests {
         assert!(problem.contains("out of range: min_price\""), "{problem}");
     }
 
+    fn cursor(sort: Sort, position: Position) -> Cursor {
+        Cursor { list: fingerprint(&open(), sort), position }
+    }
+
     #[test]
     fn a_cursor_reads_back_as_written_whatever_the_category() {
         let product_id = Uuid::from_u128(7);
@@ -282,8 +231,9 @@ mod tests {
             (Sort::PriceDescending, Position::Price(0, product_id)),
             (Sort::Category, Position::Category("A.B. 차".to_owned(), product_id)),
         ] {
-            let cursor = Cursor { sort, filters: fingerprint(&open()), position };
-            assert_eq!(cursor.to_string().parse::<Cursor>().ok(), Some(cursor));
+            let cursor = cursor(sort, position);
+            let written = serde_json::to_string(&cursor).unwrap();
+            assert_eq!(serde_json::from_str::<Cursor>(&written).ok(), Some(cursor));
         }
     }
 
@@ -292,27 +242,29 @@ mod tests {
         let id = Uuid::from_u128(7);
         for wrong in [
             String::new(),
-            id.to_string(),
-            format!("newest.00.{id}"),
-            format!("newest.00.{id}.5"),
-            format!("oldest.00.{id}."),
-            format!("price_asc.00.{id}.x"),
-            format!("category.00.{id}.a\0b"),
-            "newest.00.7.".to_owned(),
+            format!(r#""{id}""#),
+            format!(r#"{{"list":"00","position":"{id}"}}"#),
+            format!(r#"{{"position":{{"Id":"{id}"}}}}"#),
+            format!(r#"{{"list":"00","position":{{"Oldest":"{id}"}}}}"#),
+            format!(r#"{{"list":"00","position":{{"Price":["x","{id}"]}}}}"#),
+            format!(r#"{{"list":"00","position":{{"Price":["{id}"]}}}}"#),
+            r#"{"list":"00","position":{"Id":"7"}}"#.to_owned(),
         ] {
-            assert!(wrong.parse::<Cursor>().is_err(), "{wrong:?}");
+            assert!(serde_json::from_str::<Cursor>(&wrong).is_err(), "{wrong:?}");
         }
+        let cursor = cursor(Sort::Category, Position::Category("a\0b".to_owned(), id));
+        assert!(position(&cursor, &cursor.list).is_err());
     }
 
     #[test]
     fn a_cursor_leads_on_only_with_its_own_sort_and_filters() {
-        let filters = fingerprint(&open());
-        let cursor = Cursor { sort: Sort::Newest, filters, position: Position::Id(Uuid::nil()) };
-        assert_eq!(position(&cursor, Sort::Newest, &fingerprint(&open())), Ok(&cursor.position));
-        assert!(position(&cursor, Sort::Category, &fingerprint(&open())).is_err());
+        let cursor = cursor(Sort::Newest, Position::Id(Uuid::nil()));
+        let leads_on = |filter: &Filter, sort| position(&cursor, &fingerprint(filter, sort));
+        assert_eq!(leads_on(&open(), Sort::Newest), Ok(&cursor.position));
+        assert!(leads_on(&open(), Sort::Category).is_err());
         let dear = Filter { price_min: Some(1), ..open() };
         let cheap = Filter { price_max: Some(1), ..open() };
-        assert_ne!(fingerprint(&dear), fingerprint(&cheap));
-        assert!(position(&cursor, Sort::Newest, &fingerprint(&dear)).is_err());
+        assert_ne!(fingerprint(&dear, Sort::Newest), fingerprint(&cheap, Sort::Newest));
+        assert!(leads_on(&dear, Sort::Newest).is_err());
     }
 }

@@ -2,12 +2,12 @@
 
 use jiff::civil::Date;
 use ordermill_domain::sales::calendar::Days;
-use ordermill_store::sales::{self, Availability, RankedBy, RankedProduct, RankingQuery};
-use utoipa::openapi::schema::Object;
+use ordermill_store::product_lists::Availability;
+use ordermill_store::sales::{self, RankedBy, RankedProduct, RankingQuery};
 
-use super::{date, days, out_of_the_calendar, words};
+use super::{choice, date, days, out_of_the_calendar};
 use crate::routes::prelude::*;
-use crate::routes::products::ProductStatus;
+use crate::routes::products::{AVAILABILITIES, ProductStatus};
 
 /// How many products a ranking has unless the client says otherwise.
 const RANKED_DEFAULT: i64 = 5;
@@ -20,8 +20,6 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
 }
 
 const BY: [(&str, RankedBy); 2] = [("quantity", RankedBy::Quantity), ("revenue", RankedBy::Revenue)];
-const AVAILABILITIES: [(&str, Availability); 3] =
-    [("all", Availability::All), ("in_stock", Availability::InStock), ("sold_out", Availability::SoldOut)];
 
 /// What a ranking is to be of.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -50,15 +48,15 @@ struct PopularQuery {
     limit: Option<String>,
 }
 
-fn by_schema() -> Object {
-    words(&BY)
+fn by_schema() -> ObjectBuilder {
+    choice(&BY)
 }
 
-fn availability_schema() -> Object {
-    words(&AVAILABILITIES)
+fn availability_schema() -> ObjectBuilder {
+    choice(AVAILABILITIES)
 }
 
-query! { PopularQuery "by" "each parameter may stand in the query once" }
+query!(PopularQuery, |parts| paging::parameters(parts, "by", "each parameter may stand in the query once"));
 
 /// What is asked for, with nothing wrong in it.
 #[derive(Debug, PartialEq, Eq)]
@@ -79,7 +77,7 @@ impl PopularQuery {
                 date("from", self.from.as_deref(), checks),
                 date("to", self.to.as_deref(), checks),
                 checks.category(self.category.as_deref()),
-                checks.choice("availability", self.availability.as_deref(), &AVAILABILITIES),
+                checks.choice("availability", self.availability.as_deref(), AVAILABILITIES),
                 number("limit", self.limit.as_deref(), RANKED_DEFAULT, &limits::PAGE, checks),
             )
         })?;

@@ -4,9 +4,8 @@ use jiff::civil::Date;
 use ordermill_domain::sales::Figures;
 use ordermill_domain::sales::calendar::{Days, Period};
 use ordermill_store::sales::{self, StatisticsOf};
-use utoipa::openapi::schema::Object;
 
-use super::{date, days, out_of_the_calendar, words};
+use super::{choice, date, days, out_of_the_calendar};
 use crate::routes::prelude::*;
 
 /// How many buckets there are unless the client says otherwise.
@@ -42,11 +41,15 @@ struct StatisticsQuery {
     category: Option<String>,
 }
 
-fn bucket_schema() -> Object {
-    words(&BUCKETS)
+fn bucket_schema() -> ObjectBuilder {
+    choice(&BUCKETS)
 }
 
-query! { StatisticsQuery "bucket" "each parameter may stand in the query once" }
+query!(StatisticsQuery, |parts| paging::parameters(
+    parts,
+    "bucket",
+    "each parameter may stand in the query once"
+));
 
 /// What is asked for, with nothing wrong in it.
 #[derive(Debug, PartialEq, Eq)]

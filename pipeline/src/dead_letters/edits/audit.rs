@@ -5,6 +5,7 @@ use jiff_sqlx::ToSqlx as _;
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::PgConnection;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::dead_letters::named;
@@ -72,16 +73,20 @@ pub(crate) async fn write(
     Ok(())
 }
 
-/// Something that was done.
-#[derive(Clone, Debug, Serialize)]
+/// Something that somebody has done.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = DeadLetterAudit)]
 pub struct Audited {
     /// When.
     pub at: Timestamp,
-    /// Who.
+    /// Who: `admin:<the first digits of the key's hash>` over HTTP, `cli:<user>@<host>` by the command.
+    #[schema(example = "admin:1f0c22ab")]
     pub actor: String,
-    /// What: `EDITED`, `DISCARDED`, `REPLAY_REQUESTED`.
+    /// `EDITED`, `DISCARDED` or `REPLAY_REQUESTED`.
+    #[schema(example = "EDITED")]
     pub action: String,
     /// The replay that was asked for.
+    #[schema(required = true)]
     pub replay_id: Option<Uuid>,
     /// What else is known of it, like the reason of a discard.
     pub detail: Value,
