@@ -22,7 +22,7 @@ use crate::problem::Problem;
 use crate::product_cache::ProductCache;
 use crate::readiness::Readiness;
 use crate::verification::Verifications;
-use crate::waiting::{Awaited, Waiting};
+use crate::waiting::{DecidedClaim, DoneReplay, RestingOrder, Waiting};
 use crate::watching::Watching;
 
 /// Why the front can't start. The texts say what to do.
@@ -46,9 +46,9 @@ pub struct Shared {
     pub(crate) identities: Identities,
     pub(crate) running_keys: RunningKeys,
     pub(crate) acceptance: Acceptance,
-    pub(crate) waiting: Waiting,
-    pub(crate) waiting_claims: Waiting,
-    pub(crate) waiting_replays: Waiting,
+    pub(crate) waiting: Arc<Waiting<RestingOrder>>,
+    pub(crate) waiting_claims: Arc<Waiting<DecidedClaim>>,
+    pub(crate) waiting_replays: Arc<Waiting<DoneReplay>>,
     pub(crate) watching: Watching,
     pub(crate) product_cache: ProductCache,
     pub(crate) readiness: Readiness,
@@ -83,13 +83,9 @@ impl Api {
             return Err(ApiError::NoCallbackSecret);
         }
         let (tasks, drained) = (TaskTracker::new(), CancellationToken::new());
-        let waiting_for = |what| {
-            let waiting = Waiting::new(what, metrics.waiting_requests.clone(), shutdown.clone());
-            tasks.spawn(waiting.clone().run(journal.pool.clone(), journal.wake().listen()));
-            waiting
-        };
-        let (waiting, waiting_claims) = (waiting_for(Awaited::Orders), waiting_for(Awaited::Claims));
-        let waiting_replays = waiting_for(Awaited::Replays);
+        let waiting = Waiting::start(&journal, &metrics, &tasks, shutdown);
+        let waiting_claims = Waiting::start(&journal, &metrics, &tasks, shutdown);
+        let waiting_replays = Waiting::start(&journal, &metrics, &tasks, shutdown);
         let watching = Watching::new(config.streams_max, metrics.open_streams.clone(), shutdown.clone());
         tasks.spawn(watching.clone().run(journal.pool.clone()));
         let acceptance = Acceptance::start(&journal, &config, &metrics, &tasks, &drained);

@@ -4,10 +4,15 @@
 //! so all are looked for now and then: often where that finds anything, seldom where it does not.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use ordermill_domain::aggregate::Aggregate as _;
+use ordermill_domain::coupons::Claim;
+use ordermill_domain::orders::Order;
 use ordermill_pipeline::dead_letters::replays;
+use ordermill_pipeline::journal::Journal;
 use ordermill_pipeline::wake::Changed;
 use ordermill_store::{coupons, orders};
 use prometheus_client::metrics::gauge::Gauge;
@@ -15,12 +20,17 @@ use sqlx::PgPool;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{Notify, broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
+
+use crate::metrics::ApiMetrics;
 
 /// The pause between two looks at all that is awaited while other processes bring any of it to rest.
 const PAUSE: Duration = Duration::from_millis(20);
 /// The same while only this process does.
 const PAUSE_IF_TOLD: Duration = Duration::from_millis(500);
+/// The pause before somebody who has just come is looked for, unless there is a look before.
+const PAUSE_IF_ENTERED: Duration = Duration::from_millis(100);
 /// How long after other processes have brought something to rest they may do so again at any time.
 const OTHERS_FOR: Duration = Duration::from_secs(10);
 /// The pause for replays, of which few people wait for few, and which take long.
@@ -28,34 +38,68 @@ const PAUSE_FOR_REPLAYS: Duration = Duration::from_millis(200);
 /// The pause after the database failed.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(500);
 
-/// What is waited for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Awaited {
-    /// Orders, until they rest.
-    Orders,
-    /// Claims of coupons, until they are decided.
-    Claims,
-    /// Replays of dead letters, until every letter has its verdict.
-    Replays,
-}
+/// What has come to rest; `None` beside the id of what can't be read.
+type Resting<R> = Vec<(Uuid, Option<R>)>;
 
-impl Awaited {
-    /// Which of them have come to rest.
-    async fn resting(self, pool: &PgPool, ids: &[Uuid]) -> Result<Vec<Uuid>, sqlx::Error> {
-        match self {
-            Awaited::Orders => orders::resting(pool, ids).await,
-            Awaited::Claims => coupons::decided(pool, ids).await,
-            Awaited::Replays => replays::done(pool, ids).await,
-        }
-    }
+/// What is waited for.
+pub(crate) trait Awaited: Debug + Send + Sync + 'static {
+    /// What whoever waits is given.
+    type Rested: Clone + Send + 'static;
+
+    /// The documents whose changes may bring it to rest; none where nobody is told of it.
+    const NOUN: Option<&'static str> = None;
+
+    /// Those of them that have come to rest.
+    fn resting(
+        pool: &PgPool,
+        ids: &[Uuid],
+    ) -> impl Future<Output = Result<Resting<Self::Rested>, sqlx::Error>> + Send;
 
     /// The pause between two looks at all of them, where what comes to rest is told here, and where it is not.
-    const fn pause(self, is_told: bool) -> Duration {
-        match self {
-            Awaited::Orders | Awaited::Claims if is_told => PAUSE_IF_TOLD,
-            Awaited::Orders | Awaited::Claims => PAUSE,
-            Awaited::Replays => PAUSE_FOR_REPLAYS,
-        }
+    fn pause(is_told: bool) -> Duration {
+        if is_told { PAUSE_IF_TOLD } else { PAUSE }
+    }
+}
+
+/// Orders, until they rest.
+#[derive(Debug)]
+pub(crate) struct RestingOrder;
+
+impl Awaited for RestingOrder {
+    type Rested = Order;
+    const NOUN: Option<&'static str> = Some(Order::NOUN);
+
+    async fn resting(pool: &PgPool, ids: &[Uuid]) -> Result<Resting<Order>, sqlx::Error> {
+        orders::resting(pool, ids).await
+    }
+}
+
+/// Claims of coupons, until they are decided.
+#[derive(Debug)]
+pub(crate) struct DecidedClaim;
+
+impl Awaited for DecidedClaim {
+    type Rested = ();
+    const NOUN: Option<&'static str> = Some(Claim::NOUN);
+
+    async fn resting(pool: &PgPool, ids: &[Uuid]) -> Result<Resting<()>, sqlx::Error> {
+        Ok(coupons::decided(pool, ids).await?.into_iter().map(|id| (id, Some(()))).collect())
+    }
+}
+
+/// Replays of dead letters, until every letter has its verdict.
+#[derive(Debug)]
+pub(crate) struct DoneReplay;
+
+impl Awaited for DoneReplay {
+    type Rested = ();
+
+    async fn resting(pool: &PgPool, ids: &[Uuid]) -> Result<Resting<()>, sqlx::Error> {
+        Ok(replays::done(pool, ids).await?.into_iter().map(|id| (id, Some(()))).collect())
+    }
+
+    fn pause(_is_told: bool) -> Duration {
+        PAUSE_FOR_REPLAYS
     }
 }
 
@@ -89,62 +133,69 @@ impl Seen {
     }
 }
 
-/// Who waits for which order, claim or replay. Cloning shares it.
-#[derive(Clone, Debug)]
-pub(crate) struct Waiting {
-    what: Awaited,
-    waiters: Arc<Mutex<Waiters>>,
-    arrived: Arc<Notify>,
+/// Who waits for which order, claim or replay.
+#[derive(Debug)]
+pub(crate) struct Waiting<A: Awaited> {
+    waiters: Mutex<Waiters<A::Rested>>,
+    arrived: Notify,
     stop: CancellationToken,
     count: Gauge,
 }
 
-#[derive(Debug, Default)]
-struct Waiters {
-    next_ticket: u64,
+#[derive(Debug)]
+struct Waiters<R> {
     /// Nobody has looked for these yet: they may have come to rest before anybody waited for them.
     entered: HashSet<Uuid>,
     /// Since when there are such.
     entered_at: Option<Instant>,
-    by_id: HashMap<Uuid, Vec<(u64, oneshot::Sender<()>)>>,
+    by_id: HashMap<Uuid, Vec<oneshot::Sender<R>>>,
 }
 
 /// A place among those who wait, given up when it is dropped: at the end, or when the client has gone.
-struct Ticket<'a> {
-    waiting: &'a Waiting,
+struct Ticket<'a, A: Awaited> {
+    waiting: &'a Waiting<A>,
     id: Uuid,
-    number: u64,
+    rested: oneshot::Receiver<A::Rested>,
 }
 
-impl Waiting {
-    /// Nobody waits yet; every wait ends with `stop`.
-    pub(crate) fn new(what: Awaited, count: Gauge, stop: CancellationToken) -> Waiting {
-        Waiting { what, waiters: Arc::default(), arrived: Arc::default(), stop, count }
+impl<A: Awaited> Waiting<A> {
+    /// Nobody waits yet; every wait ends with `stop`, and so does the look for what has come to rest.
+    pub(crate) fn start(
+        journal: &Journal,
+        metrics: &ApiMetrics,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Arc<Waiting<A>> {
+        let waiting = Arc::new(Waiting::new(metrics.waiting_requests.clone(), stop.clone()));
+        tasks.spawn(waiting.clone().run(journal.pool.clone(), journal.wake().listen()));
+        waiting
     }
 
-    /// Returns when it rests, `at_most` is over, or the process stops; the caller looks which.
-    pub(crate) async fn until_rest(&self, id: Uuid, at_most: Duration) {
-        let (_ticket, rested) = self.enter(id);
+    fn new(count: Gauge, stop: CancellationToken) -> Waiting<A> {
+        let waiters = Waiters { entered: HashSet::new(), entered_at: None, by_id: HashMap::new() };
+        Waiting { waiters: Mutex::new(waiters), arrived: Notify::new(), stop, count }
+    }
+
+    /// What has come to rest; `None` where `at_most` is over before, the process stops, or it can't be read.
+    pub(crate) async fn until_rest(&self, id: Uuid, at_most: Duration) -> Option<A::Rested> {
+        let mut ticket = self.enter(id);
         tokio::select! {
-            // An error is as good as rest: the caller looks in both cases.
-            _ = rested => {}
-            () = tokio::time::sleep(at_most) => {}
-            () = self.stop.cancelled() => {}
+            rested = &mut ticket.rested => rested.ok(),
+            () = tokio::time::sleep(at_most) => None,
+            () = self.stop.cancelled() => None,
         }
     }
 
-    fn enter(&self, id: Uuid) -> (Ticket<'_>, oneshot::Receiver<()>) {
-        let (rested, receiver) = oneshot::channel();
+    fn enter(&self, id: Uuid) -> Ticket<'_, A> {
+        let (rest, rested) = oneshot::channel();
         let mut waiters = self.lock();
-        let number = waiters.next_ticket;
-        waiters.next_ticket += 1;
-        waiters.by_id.entry(id).or_default().push((number, rested));
+        waiters.by_id.entry(id).or_default().push(rest);
         waiters.entered.insert(id);
         waiters.entered_at.get_or_insert_with(Instant::now);
         drop(waiters);
         self.count.inc();
         self.arrived.notify_one();
-        (Ticket { waiting: self, id, number }, receiver)
+        Ticket { waiting: self, id, rested }
     }
 
     /// All that is awaited.
@@ -162,42 +213,38 @@ impl Waiting {
         changed.union(&entered).filter(|id| waiters.by_id.contains_key(id)).copied().collect()
     }
 
-    fn is_any_awaited(&self) -> bool {
-        !self.lock().by_id.is_empty()
-    }
-
-    fn release(&self, resting: &[Uuid]) {
+    fn release(&self, resting: Resting<A::Rested>) {
         let mut waiters = self.lock();
-        for id in resting {
-            for (_, rested) in waiters.by_id.remove(id).unwrap_or_default() {
+        for (id, rested) in resting {
+            for rest in waiters.by_id.remove(&id).unwrap_or_default() {
                 // A waiter who has just left needs no word.
-                let _ = rested.send(());
+                let _ = rested.clone().map(|rested| rest.send(rested));
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiters> {
+    fn lock(&self) -> MutexGuard<'_, Waiters<A::Rested>> {
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks which of the awaited have come to rest, until the stop. Asks nothing while nobody waits.
-    pub(crate) async fn run(self, pool: PgPool, changes: broadcast::Receiver<Changed>) {
-        let stop = self.stop.clone();
-        stop.run_until_cancelled(self.watch(&pool, changes)).await;
+    async fn run(self: Arc<Self>, pool: PgPool, changes: broadcast::Receiver<Changed>) {
+        self.stop.run_until_cancelled(self.watch(&pool, changes)).await;
     }
 
     async fn watch(&self, pool: &PgPool, mut changes: broadcast::Receiver<Changed>) {
         let (mut seen, mut looked_at) = (Seen::default(), Instant::now());
         loop {
-            if !self.is_any_awaited() {
+            let is_any_awaited = !self.lock().by_id.is_empty();
+            if !is_any_awaited {
                 self.arrived.notified().await;
                 // What has changed meanwhile is of no interest, and there may be much of it.
                 changes = changes.resubscribe();
             }
-            let all_at = looked_at + self.what.pause(seen.is_enough_told(Instant::now()));
-            let look_at = self.lock().entered_at.map_or(all_at, |at| all_at.min(at + PAUSE));
+            let all_at = looked_at + A::pause(seen.is_enough_told(Instant::now()));
+            let look_at = self.lock().entered_at.map_or(all_at, |at| all_at.min(at + PAUSE_IF_ENTERED));
             let changed = tokio::select! {
-                changed = heard(&mut changes) => changed,
+                changed = heard(&mut changes, A::NOUN) => changed,
                 () = tokio::time::sleep_until(look_at.into()) => {
                     (Instant::now() < all_at).then(HashSet::new)
                 }
@@ -217,13 +264,14 @@ impl Waiting {
             if awaited.is_empty() {
                 continue;
             }
-            match self.what.resting(pool, &awaited).await {
+            match A::resting(pool, &awaited).await {
                 Ok(resting) => {
-                    self.release(&resting);
+                    let mut ids = resting.iter().map(|(id, _)| id);
                     match changed {
-                        Some(changed) => seen.is_told |= resting.iter().any(|id| changed.contains(id)),
-                        None => seen.untold.extend(resting),
+                        Some(changed) => seen.is_told |= ids.any(|id| changed.contains(id)),
+                        None => seen.untold.extend(ids),
                     }
+                    self.release(resting);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot see what has come to rest");
@@ -236,28 +284,36 @@ impl Waiting {
     }
 }
 
-/// What has changed since this was last asked; `None` where not all of it could be told.
-async fn heard(changes: &mut broadcast::Receiver<Changed>) -> Option<HashSet<Uuid>> {
-    let mut all = match changes.recv().await {
-        Ok(changed) => HashSet::from_iter(changed.iter().copied()),
-        Err(RecvError::Lagged(_)) => return None,
-        // Nobody commits any more in this process.
-        Err(RecvError::Closed) => std::future::pending().await,
+/// The keys of documents of that noun that have changed since this was last asked; `None` where not all of them could be told.
+async fn heard(changes: &mut broadcast::Receiver<Changed>, noun: Option<&str>) -> Option<HashSet<Uuid>> {
+    let Some(noun) = noun else { return std::future::pending().await };
+    let keys = |changed: &Changed| -> Vec<Uuid> {
+        changed.iter().filter(|(of, _)| *of == noun).map(|(_, key)| *key).collect()
     };
+    let mut all = HashSet::new();
+    while all.is_empty() {
+        match changes.recv().await {
+            Ok(changed) => all.extend(keys(&changed)),
+            Err(RecvError::Lagged(_)) => return None,
+            // Nobody commits any more in this process.
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
     loop {
         match changes.try_recv() {
-            Ok(changed) => all.extend(changed.iter().copied()),
+            Ok(changed) => all.extend(keys(&changed)),
             Err(TryRecvError::Lagged(_)) => return None,
             Err(TryRecvError::Empty | TryRecvError::Closed) => return Some(all),
         }
     }
 }
 
-impl Drop for Ticket<'_> {
+impl<A: Awaited> Drop for Ticket<'_, A> {
     fn drop(&mut self) {
+        self.rested.close();
         let mut waiters = self.waiting.lock();
         if let Some(tickets) = waiters.by_id.get_mut(&self.id) {
-            tickets.retain(|(number, _)| *number != self.number);
+            tickets.retain(|rest| !rest.is_closed());
             if tickets.is_empty() {
                 waiters.by_id.remove(&self.id);
                 waiters.entered.remove(&self.id);
@@ -275,27 +331,33 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    fn waiting() -> Waiting {
-        Waiting::new(Awaited::Orders, Gauge::default(), CancellationToken::new())
+    fn waiting() -> Waiting<DecidedClaim> {
+        Waiting::new(Gauge::default(), CancellationToken::new())
     }
 
     #[tokio::test]
     async fn all_who_wait_for_an_order_hear_of_its_rest_and_no_one_else() {
         let (waiting, order_id) = (waiting(), Uuid::now_v7());
-        let (_first_ticket, first) = waiting.enter(order_id);
-        let (_second_ticket, second) = waiting.enter(order_id);
-        let (_other_ticket, mut other) = waiting.enter(Uuid::now_v7());
-        waiting.release(&[order_id]);
-        assert_eq!((first.await, second.await), (Ok(()), Ok(())));
-        assert!(other.try_recv().is_err());
+        let (mut first, mut second) = (waiting.enter(order_id), waiting.enter(order_id));
+        let mut other = waiting.enter(Uuid::now_v7());
+        waiting.release(vec![(order_id, Some(()))]);
+        assert_eq!(((&mut first.rested).await, (&mut second.rested).await), (Ok(()), Ok(())));
+        assert!(other.rested.try_recv().is_err());
         assert_eq!(waiting.awaited().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_what_can_not_be_read_waits_no_longer() {
+        let (waiting, order_id) = (waiting(), Uuid::now_v7());
+        let mut ticket = waiting.enter(order_id);
+        waiting.release(vec![(order_id, None)]);
+        assert!((&mut ticket.rested).await.is_err());
     }
 
     #[tokio::test]
     async fn who_leaves_is_waited_for_no_more() {
         let (waiting, order_id) = (waiting(), Uuid::now_v7());
-        let (first_ticket, _first) = waiting.enter(order_id);
-        let (second_ticket, _second) = waiting.enter(order_id);
+        let (first_ticket, second_ticket) = (waiting.enter(order_id), waiting.enter(order_id));
         drop(first_ticket);
         assert_eq!(waiting.awaited(), [order_id]);
         drop(second_ticket);
@@ -324,7 +386,7 @@ mod tests {
     #[tokio::test]
     async fn who_has_just_come_is_looked_for_once_and_then_when_there_is_word() {
         let (waiting, order_id, other) = (waiting(), Uuid::now_v7(), Uuid::now_v7());
-        let (_ticket, _rested) = waiting.enter(order_id);
+        let _ticket = waiting.enter(order_id);
         assert_eq!(waiting.awaited_of(&HashSet::from([other])), [order_id]);
         assert!(waiting.awaited_of(&HashSet::from([other])).is_empty());
         assert_eq!(waiting.awaited_of(&HashSet::from([other, order_id])), [order_id]);
@@ -335,21 +397,23 @@ mod tests {
         let wake = ordermill_pipeline::wake::Wake::default();
         let mut changes = wake.listen();
         let ids = [(); 3].map(|()| Uuid::now_v7());
-        ids.iter().for_each(|id| wake.changed([*id].into_iter()));
-        assert_eq!(heard(&mut changes).await, Some(HashSet::from(ids)));
-        for _ in 0..1_000 {
-            wake.changed(ids.into_iter());
+        for id in ids {
+            wake.changed([("others", Uuid::now_v7()), ("cups", id)].into_iter());
         }
-        assert_eq!(heard(&mut changes).await, None);
+        assert_eq!(heard(&mut changes, Some("cups")).await, Some(HashSet::from(ids)));
+        for _ in 0..1_000 {
+            wake.changed(ids.into_iter().map(|id| ("cups", id)));
+        }
+        assert_eq!(heard(&mut changes, Some("cups")).await, None);
     }
 
     #[tokio::test]
     async fn a_wait_ends_with_its_time_and_with_the_process() {
         let waiting = waiting();
-        waiting.until_rest(Uuid::now_v7(), Duration::from_millis(1)).await;
+        assert_eq!(waiting.until_rest(Uuid::now_v7(), Duration::from_millis(1)).await, None);
         let started = Instant::now();
         waiting.stop.cancel();
-        waiting.until_rest(Uuid::now_v7(), LONG).await;
+        assert_eq!(waiting.until_rest(Uuid::now_v7(), LONG).await, None);
         assert!(started.elapsed() < LONG);
         assert!(waiting.awaited().is_empty());
     }

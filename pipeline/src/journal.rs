@@ -46,6 +46,13 @@ impl Writes {
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty() && self.entries.is_empty() && self.projections.is_empty()
     }
+
+    /// Takes in what was written besides.
+    pub(crate) fn extend(&mut self, other: Writes) {
+        self.changes.extend(other.changes);
+        self.entries.extend(other.entries);
+        self.projections.extend(other.projections);
+    }
 }
 
 /// Where state is changed: the database, the time, and the relay's ear. Cloning shares them.
@@ -131,7 +138,7 @@ impl Journal {
             match outcome {
                 Ok(()) => {
                     transaction.commit().await.map_err(JournalError::from)?;
-                    self.committed(&writes.entries);
+                    self.committed(&writes);
                     return Ok(answer);
                 }
                 Err(JournalError::Unlearnt(_)) => {
@@ -201,11 +208,11 @@ impl Journal {
         Ok(())
     }
 
-    /// Something was committed: a relay in this process looks at once, and so does whoever waits for what the events are about.
-    pub fn committed(&self, entries: &[Entry]) {
-        if !entries.is_empty() {
+    /// Something was committed: a relay in this process looks at once, and so does whoever waits for the documents.
+    pub fn committed(&self, writes: &Writes) {
+        if !writes.entries.is_empty() {
             self.wake.wake();
-            self.wake.changed(entries.iter().map(|entry| entry.aggregate_id));
+            self.wake.changed(writes.changes.iter().map(|change| (change.table, change.key)));
         }
     }
 }

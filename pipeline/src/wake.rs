@@ -1,4 +1,4 @@
-//! What is told of commits in the same process: the relay is woken, and whoever waits for aggregates hears which have changed.
+//! What is told of commits in the same process: the relay is woken, and whoever waits for documents hears which have changed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use uuid::Uuid;
 /// So many commits may be untold to whoever is slow; then some are not told.
 const UNTOLD_MAX: usize = 256;
 
-/// The aggregates that events of one commit are about.
-pub type Changed = Arc<[Uuid]>;
+/// The documents that one commit has written, by table and key.
+pub type Changed = Arc<[(&'static str, Uuid)]>;
 
 /// Tells that there is something new. Only saves waiting: what is not told delays, no more. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -31,15 +31,15 @@ impl Wake {
         self.relay.notify_one();
     }
 
-    /// Events about these aggregates were committed.
-    pub fn changed(&self, aggregates: impl Iterator<Item = Uuid>) {
+    /// These documents were written, by table and key.
+    pub fn changed(&self, documents: impl Iterator<Item = (&'static str, Uuid)>) {
         if self.changed.receiver_count() > 0 {
             // Who has just left needs no word.
-            let _ = self.changed.send(aggregates.collect());
+            let _ = self.changed.send(documents.collect());
         }
     }
 
-    /// Hears which aggregates change from now on.
+    /// Hears which documents change from now on.
     #[must_use]
     pub fn listen(&self) -> broadcast::Receiver<Changed> {
         self.changed.subscribe()

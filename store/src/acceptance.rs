@@ -129,7 +129,7 @@ pub async fn accept(
     journal.add(&mut statement, &placed, now).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
     match statement.query::<bool>("SELECT true", &journal.pool).await {
         Ok(_) => {
-            journal.committed(&placed.entries);
+            journal.committed(&placed);
             Ok(true)
         }
         Err(error) if is_taken_key(&error) => Ok(false),

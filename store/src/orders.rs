@@ -1,8 +1,11 @@
 //! Orders as clients, timers and the bench read them.
 
 use jiff::Timestamp;
+use ordermill_domain::orders::Order;
 use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
+
+use crate::documents;
 
 /// Orders that have not got through their steps in time and can still be given up, the most overdue first. Those that another
 /// process is busy with are left to it.
@@ -37,19 +40,17 @@ pub async fn count_overdue(pool: &PgPool, now: Timestamp) -> Result<i64, sqlx::E
     .await
 }
 
-/// Which of `order_ids` have come to rest.
+/// Those of `order_ids` that have come to rest; `None` beside the id of one that can't be read.
 ///
 /// # Errors
 /// Where the database fails.
-pub async fn resting(pool: &PgPool, order_ids: &[Uuid]) -> Result<Vec<Uuid>, sqlx::Error> {
+pub async fn resting(pool: &PgPool, order_ids: &[Uuid]) -> Result<Vec<(Uuid, Option<Order>)>, sqlx::Error> {
+    let mut statement = documents::select();
     // By the keys first: the index of orders at rest would be walked as a whole.
-    sqlx::query_scalar!(
-        "SELECT key FROM (SELECT key, open_until FROM orders WHERE key = ANY($1) OFFSET 0) AS named
-         WHERE open_until IS NULL",
-        order_ids,
-    )
-    .fetch_all(pool)
-    .await
+    statement.push("(SELECT * FROM orders WHERE key = ANY(").push_bind(order_ids);
+    statement.push(") OFFSET 0) AS named WHERE open_until IS NULL");
+    let rows = documents::rows(statement, pool).await?;
+    Ok(rows.into_iter().map(|row| (row.key, row.read().ok())).collect())
 }
 
 /// Which of `order_ids` may still be charged: those that are under way, and those that can be modified.

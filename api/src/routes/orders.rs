@@ -141,11 +141,12 @@ async fn answer(
     response.headers_mut().insert(header::ETAG, etag::of_version(version));
     response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_S);
     let (Some(order_id), Some(wait), false) = (order_id, prefer.wait, is_replay) else { return Ok(response) };
-    api.waiting.until_rest(order_id, wait).await;
-    // It has begun whatever happens now: where the order can't be read, the first answer stands.
-    let Ok(Some(row)) = ordermill_store::find::<Order>(&api.journal.pool, order_id).await else {
-        return Ok(response);
+    let order = match api.waiting.until_rest(order_id, wait).await {
+        Some(rested) => Ok(Some(rested)),
+        None => ordermill_store::find::<Order>(&api.journal.pool, order_id).await,
     };
+    // It has begun whatever happens now: where the order can't be read, the first answer stands.
+    let Ok(Some(row)) = order else { return Ok(response) };
     response.headers_mut().insert(header::ETAG, etag::of_version(row.visible_version));
     response.headers_mut().insert(PREFERENCE_APPLIED, applied(wait));
     *response.body_mut() = serde_json::to_vec(&OrderView::of(row, api.journal.now()))?.into();
@@ -198,8 +199,10 @@ async fn get_order(
 ) -> Result<Response, Problem> {
     let mut order = find(&api, caller, order_id).await?;
     if let Some(wait) = prefer.wait.filter(|_| !order.status.is_resting()) {
-        api.waiting.until_rest(order_id, wait).await;
-        order = find(&api, caller, order_id).await?;
+        order = match api.waiting.until_rest(order_id, wait).await {
+            Some(rested) => rested,
+            None => find(&api, caller, order_id).await?,
+        };
     }
     let etag = etag::of_version(order.visible_version);
     let mut response = etag::answer(&headers, etag, OrderView::of(order, api.journal.now()));

@@ -9,8 +9,7 @@ use sqlx::{Connection as _, PgConnection};
 use super::{Batch, Handled, Handler, Runtime, rejection};
 use crate::dead_letters::Code;
 use crate::dead_letters::working::Attempt;
-use crate::journal::{JournalError, Keys, Loaded, Lock, Statement, load};
-use crate::log::Entry;
+use crate::journal::{JournalError, Keys, Loaded, Lock, Statement, Writes, load};
 use crate::record::{Received, Record};
 
 /// Has the handler decide. A panic is an error like others: it must not end the consumer.
@@ -38,7 +37,7 @@ pub(super) struct Attempter<'a, H> {
 impl<H: Handler> Attempter<'_, H> {
     /// Tries to apply messages inside the caller's transaction: together, or, where that can't be, one after the other. Of
     /// what can't be applied nothing is left in the transaction. Where they are `of_one_key`, nothing is applied behind such
-    /// a message, and the answer ends with it. Answers what came of each, and what was appended because of all.
+    /// a message, and the answer ends with it. Answers what came of each, and what was written because of all.
     ///
     /// # Errors
     /// Where the same may work later.
@@ -47,7 +46,7 @@ impl<H: Handler> Attempter<'_, H> {
         connection: &mut PgConnection,
         records: impl Iterator<Item = &Record>,
         of_one_key: bool,
-    ) -> Result<(Vec<Attempt>, Vec<Entry>), JournalError> {
+    ) -> Result<(Vec<Attempt>, Writes), JournalError> {
         let mut received: Vec<_> = records.map(Record::receive).collect();
         if let Some(first) = received.iter().position(Result::is_err).filter(|_| of_one_key) {
             received.truncate(first + 1);
@@ -56,9 +55,9 @@ impl<H: Handler> Attempter<'_, H> {
         if events.len() > 1
             && let Ok(handled) = self.apply(connection, &events).await?
         {
-            return Ok((told(received, &handled.effects), handled.writes.entries));
+            return Ok((told(received, &handled.effects), handled.writes));
         }
-        let (mut attempts, mut entries) = (Vec::new(), Vec::new());
+        let (mut attempts, mut writes) = (Vec::new(), Writes::default());
         for received in received {
             let applied = match received {
                 Ok(event) => self.apply(connection, &[event]).await?,
@@ -66,14 +65,14 @@ impl<H: Handler> Attempter<'_, H> {
             };
             let ends = of_one_key && applied.is_err();
             attempts.push(applied.map(|handled| {
-                entries.extend(handled.writes.entries);
+                writes.extend(handled.writes);
                 handled.effects.first() == Some(&true)
             }));
             if ends {
                 break;
             }
         }
-        Ok((attempts, entries))
+        Ok((attempts, writes))
     }
 
     /// Applies events as one batch: all of it, or nothing of it is left in the transaction.

@@ -236,7 +236,7 @@ impl<H: Handler> Batches<'_, H> {
         self.any_parked |= !sorted.asides.is_empty();
         self.flood.count(now, tried, sorted.failures());
         measure::<H>(self.runtime, items, &sorted, started.elapsed().as_secs_f64());
-        self.runtime.committed(self.handler, &writes.entries);
+        self.runtime.committed(self.handler, &writes);
         Ok(())
     }
 

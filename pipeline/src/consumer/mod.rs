@@ -118,10 +118,11 @@ pub struct Handled {
 }
 
 impl Runtime {
-    /// Tells who waits for it that entries have been committed, the handler of those that it follows up.
-    fn committed<H: Handler>(&self, handler: &H, entries: &[Entry]) {
-        self.journal.committed(entries);
-        let appended: Vec<Entry> = entries.iter().filter(|entry| H::follows_up(entry)).cloned().collect();
+    /// Tells who waits for it what has been committed, the handler of those events that it follows up.
+    fn committed<H: Handler>(&self, handler: &H, writes: &Writes) {
+        self.journal.committed(writes);
+        let appended: Vec<Entry> =
+            writes.entries.iter().filter(|entry| H::follows_up(entry)).cloned().collect();
         if !appended.is_empty() {
             handler.committed(appended);
         }

@@ -15,7 +15,6 @@ use super::{Handler, Runtime};
 use crate::dead_letters::working::{self, Attempt, Decision, Key, Letter, Task, Work};
 use crate::dead_letters::{Code, Rejection, State, Verdict, aside, halts};
 use crate::journal::{JournalError, Statement, Writes};
-use crate::log::Entry;
 use crate::metrics::GroupLabel;
 use crate::record::Record;
 use crate::retry::Retry;
@@ -103,7 +102,7 @@ impl<H: Handler> Replayer<'_, H> {
         let (mut work, attempts) = self.begin().await?;
         let Some(key) = work.releasing_key().await? else { return Ok(false) };
         let waiting = work.waiting(&key, LETTERS_MAX).await?;
-        let (applied, appended) = self.apply_waiting(&mut work, &attempts, &key, &waiting).await?;
+        let (applied, writes) = self.apply_waiting(&mut work, &attempts, &key, &waiting).await?;
         // The key's row is locked, so nothing comes to wait meanwhile.
         let all_applied =
             applied == waiting.len() && applied < usize::try_from(LETTERS_MAX).unwrap_or(usize::MAX);
@@ -117,20 +116,20 @@ impl<H: Handler> Replayer<'_, H> {
             all_applied,
             "messages that waited behind a dead letter applied"
         );
-        self.runtime.committed(self.handler, &appended);
+        self.runtime.committed(self.handler, &writes);
         Ok(true)
     }
 
     /// Applies messages of a key, in order, up to the first that fails, for which the key is parked then. Answers how many
-    /// were applied, and what was appended.
+    /// were applied, and what was written.
     async fn apply_waiting(
         &self,
         work: &mut Work,
         attempts: &Attempter<'_, H>,
         key: &Key,
         waiting: &[Letter],
-    ) -> Result<(usize, Vec<Entry>), JournalError> {
-        let (outcomes, mut entries) = attempts.attempt(&mut work.transaction, records(waiting), true).await?;
+    ) -> Result<(usize, Writes), JournalError> {
+        let (outcomes, mut writes) = attempts.attempt(&mut work.transaction, records(waiting), true).await?;
         let applied = work.settle(waiting, &outcomes, None).await?.len();
         let failed =
             waiting.iter().zip(outcomes).find_map(|(letter, outcome)| Some((letter, outcome.err()?)));
@@ -143,10 +142,10 @@ impl<H: Handler> Replayer<'_, H> {
             let mut statement = Statement::default();
             self.runtime.journal.add(&mut statement, &told, work.now)?;
             statement.execute(&mut work.transaction).await?;
-            entries.extend(told.entries);
+            writes.extend(told);
             work.park_for(key, letter.dead_letter_id).await?;
         }
-        Ok((applied, entries))
+        Ok((applied, writes))
     }
 
     /// Tries the next letters that a replay wants.
@@ -154,12 +153,12 @@ impl<H: Handler> Replayer<'_, H> {
         let (mut work, attempts) = self.begin().await?;
         let Some(task) = work.next_task(LETTERS_MAX).await? else { return Ok(false) };
         let letters = work.lock(&task.dead_letter_ids).await?;
-        let (decisions, appended) = decide(&mut work, &attempts, &task, letters).await?;
+        let (decisions, writes) = decide(&mut work, &attempts, &task, letters).await?;
         work.decide(&task, &decisions).await?;
         work.transaction.commit().await?;
         self.has_rate = task.has_rate;
         self.log_decisions(&task, &decisions);
-        self.runtime.committed(self.handler, &appended);
+        self.runtime.committed(self.handler, &writes);
         Ok(true)
     }
 
@@ -195,9 +194,9 @@ async fn decide<H: Handler>(
     attempts: &Attempter<'_, H>,
     task: &Task,
     letters: Vec<Letter>,
-) -> Result<(Vec<Decision>, Vec<Entry>), JournalError> {
+) -> Result<(Vec<Decision>, Writes), JournalError> {
     let Sifted { mut decisions, tried, waiting } = sift(task, letters);
-    let (outcomes, entries) = if task.dry_run {
+    let (outcomes, writes) = if task.dry_run {
         for letter in &waiting {
             // It would be released by its key's letter, if the replay has that, too, and everything before it can be applied.
             let upto = work.up_to(task, letter).await?;
@@ -206,19 +205,19 @@ async fn decide<H: Handler>(
             decisions
                 .push(own.map_or_else(|| of(letter, Verdict::Waiting, None), |own| verdict((letter, own))));
         }
-        (attempts.foresee(&mut work.transaction, records(&tried)).await?, Vec::new())
+        (attempts.foresee(&mut work.transaction, records(&tried)).await?, Writes::default())
     } else {
         // What waits behind a letter that is being tried or released is left for later.
         let is_tried = |id: Uuid| tried.iter().any(|letter| letter.dead_letter_id == id);
         let is_left = |letter: &&Letter| !letter.waits_for.is_some_and(is_tried);
         decisions.extend(waiting.iter().filter(is_left).map(|letter| of(letter, Verdict::Waiting, None)));
-        let (outcomes, entries) = attempts.attempt(&mut work.transaction, records(&tried), false).await?;
+        let (outcomes, writes) = attempts.attempt(&mut work.transaction, records(&tried), false).await?;
         let applied = work.settle(&tried, &outcomes, Some(task.replay_id)).await?;
         work.release(&applied).await?;
-        (outcomes, entries)
+        (outcomes, writes)
     };
     decisions.extend(tried.iter().zip(outcomes).map(verdict));
-    Ok((decisions, entries))
+    Ok((decisions, writes))
 }
 
 /// Letters by what is to be done with them.
