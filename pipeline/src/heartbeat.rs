@@ -1,7 +1,6 @@
 //! Signs of life of relay and workers, by which readiness tells what does not answer.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -107,12 +106,6 @@ pub struct AtWork {
     pub role: String,
     /// Its instance.
     pub instance: String,
-}
-
-impl fmt::Display for AtWork {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}) is at work", self.role, self.instance)
-    }
 }
 
 /// Somebody who is at work, if anybody is: who gives or renews a sign of life while this looks, for a few seconds. Signs

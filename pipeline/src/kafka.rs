@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _, OwnedHeaders};
 
 /// The pause before the broker is asked again.
@@ -91,22 +91,15 @@ pub(crate) fn bounds<C: ConsumerContext>(
     loop {
         let left = deadline.saturating_sub(started.elapsed()).max(ASK_AGAIN_AFTER);
         match consumer.fetch_watermarks(topic, partition, left) {
-            Err(error) if is_unknown(&error) => return Ok((0, 0)),
-            // A partition whose leader is just changing answers a moment later.
-            Err(_) if started.elapsed() < deadline => std::thread::sleep(ASK_AGAIN_AFTER),
-            bounds => return bounds,
+            Ok(bounds) => return Ok(bounds),
+            Err(error) => match error.rdkafka_error_code() {
+                Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
+                    return Ok((0, 0));
+                }
+                // A partition whose leader is just changing answers a moment later.
+                _ if started.elapsed() < deadline => std::thread::sleep(ASK_AGAIN_AFTER),
+                _ => return Err(error),
+            },
         }
     }
-}
-
-/// Whether Kafka says that there is no such topic or partition.
-fn is_unknown(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::UnknownTopicOrPartition
-                | RDKafkaErrorCode::UnknownTopic
-                | RDKafkaErrorCode::UnknownPartition
-        )
-    )
 }

@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::{Metric, Registry};
@@ -16,28 +15,17 @@ use rdkafka::{ClientContext, Statistics};
 /// How often a client tells, in librdkafka's words.
 pub(crate) const STATISTICS_INTERVAL: (&str, &str) = ("statistics.interval.ms", "5000");
 
-/// The client that a figure is of.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ClientLabel {
-    /// `relay`, or the consumer's group, without prefix.
-    client: String,
-}
-
-/// Requests of a kind.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabel {
-    client: String,
-    /// What Kafka calls it: `Produce`, `Fetch`, `Heartbeat`.
-    request: String,
-}
+/// `client` is `relay`, or the consumer's group, without prefix; `request` is what Kafka calls it: `Produce`, `Fetch`,
+/// `Heartbeat`.
+type Labels = Vec<(&'static str, String)>;
 
 /// What the clients of this process ask of Kafka. Cloning shares the figures.
 #[derive(Clone, Debug, Default)]
 pub struct KafkaUsage {
-    requests: Family<RequestLabel, Counter>,
-    records_sent: Family<ClientLabel, Counter>,
-    records_received: Family<ClientLabel, Counter>,
-    reports: Family<ClientLabel, Counter>,
+    requests: Family<Labels, Counter>,
+    records_sent: Family<Labels, Counter>,
+    records_received: Family<Labels, Counter>,
+    reports: Family<Labels, Counter>,
 }
 
 impl KafkaUsage {
@@ -98,16 +86,15 @@ impl ClientUsage {
         let now = Totals::of(statistics);
         // A poisoned lock means that a callback panicked; totals are plain data and still whole.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let (usage, client) = (&self.usage, vec![("client", self.client.clone())]);
         for (request, total) in &now.requests {
-            let label = RequestLabel { client: self.client.clone(), request: request.clone() };
+            let labels = [client.as_slice(), &[("request", request.clone())]].concat();
             let before = last.requests.get(request).copied().unwrap_or(0);
-            self.usage.requests.get_or_create(&label).inc_by(grown(before, *total));
+            usage.requests.get_or_create(&labels).inc_by(grown(before, *total));
         }
-        let label = ClientLabel { client: self.client.clone() };
-        let usage = &self.usage;
-        usage.records_sent.get_or_create(&label).inc_by(grown(last.sent, now.sent));
-        usage.records_received.get_or_create(&label).inc_by(grown(last.received, now.received));
-        usage.reports.get_or_create(&label).inc();
+        usage.records_sent.get_or_create(&client).inc_by(grown(last.sent, now.sent));
+        usage.records_received.get_or_create(&client).inc_by(grown(last.received, now.received));
+        usage.reports.get_or_create(&client).inc();
         *last = now;
     }
 }

@@ -1,6 +1,10 @@
 //! Which partition a key belongs to: Kafka's own rule, so that other producers and consumers agree.
 
+use murmur2::murmur2;
 use uuid::Uuid;
+
+/// The seed that Kafka uses.
+const SEED: u32 = 0x9747_b28c;
 
 /// The partition of a key: murmur2 as Kafka's Java client computes it (`Utils.murmur2` and
 /// `Utils.toPositive` there), modulo the number of partitions.
@@ -8,36 +12,9 @@ use uuid::Uuid;
 pub fn partition_of(key: Uuid, partitions: i16) -> i16 {
     let mut text = [0_u8; 36];
     let key = key.hyphenated().encode_lower(&mut text);
-    let hash = murmur2(key.as_bytes()) & 0x7fff_ffff;
+    let hash = murmur2(key.as_bytes(), SEED) & 0x7fff_ffff;
     let count = u32::from(partitions.unsigned_abs().max(1));
     i16::try_from(hash % count).unwrap_or(0)
-}
-
-/// MurmurHash2 by Austin Appleby, 32 bits, with the seed that Kafka uses.
-fn murmur2(data: &[u8]) -> u32 {
-    const SEED: u32 = 0x9747_b28c;
-    const M: u32 = 0x5bd1_e995;
-    const R: u32 = 24;
-    // Kafka's lengths are 32-bit; a key is far shorter.
-    let mut hash = SEED ^ u32::try_from(data.len()).unwrap_or(u32::MAX);
-    let mut words = data.chunks_exact(4);
-    for word in &mut words {
-        let mut k = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
-        k = k.wrapping_mul(M);
-        k ^= k >> R;
-        k = k.wrapping_mul(M);
-        hash = hash.wrapping_mul(M) ^ k;
-    }
-    let rest = words.remainder();
-    for (index, byte) in rest.iter().enumerate() {
-        hash ^= u32::from(*byte) << (8 * index);
-    }
-    if !rest.is_empty() {
-        hash = hash.wrapping_mul(M);
-    }
-    hash ^= hash >> 13;
-    hash = hash.wrapping_mul(M);
-    hash ^ (hash >> 15)
 }
 
 #[cfg(test)]
@@ -55,7 +32,7 @@ mod tests {
             ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
             ("abc", 479_470_107),
         ] {
-            assert_eq!(murmur2(text.as_bytes()).cast_signed(), expected, "{text}");
+            assert_eq!(murmur2(text.as_bytes(), SEED).cast_signed(), expected, "{text}");
         }
     }
 

@@ -65,7 +65,7 @@ struct Gap {
 }
 
 /// The comparison of one partition. It holds one record, and a few words.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Comparison {
     place: String,
     /// Rows above `after` and up to here are in Kafka or should be.
@@ -90,20 +90,7 @@ pub(super) struct Comparison {
 impl Comparison {
     /// `begins_late`: the partition's first offset is above 0.
     pub(super) fn new(place: String, after: i64, upto: Label, begins_late: bool) -> Comparison {
-        Comparison {
-            place,
-            after,
-            upto: upto.position,
-            era: upto.era,
-            begins_late,
-            next: None,
-            has_begun: false,
-            missing: 0,
-            last_label: Label::START,
-            reader: None,
-            gap: None,
-            figures: Figures::default(),
-        }
+        Comparison { place, after, upto: upto.position, era: upto.era, begins_late, ..Comparison::default() }
     }
 
     /// The topic and the partition.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::attempt::Attempter;
 use super::{Handler, Runtime};
-use crate::dead_letters::working::{self, Attempt, Decision, Key, Letter, Task, Work};
+use crate::dead_letters::working::{self, Attempt, Decision, Letter, Task, Work};
 use crate::dead_letters::{Code, Rejection, State, Verdict, aside, halts};
 use crate::journal::{JournalError, Statement, Writes};
 use crate::metrics::GroupLabel;
@@ -97,17 +97,24 @@ impl<H: Handler> Replayer<'_, H> {
         Ok((work, Attempter { runtime: self.runtime, handler: self.handler, now }))
     }
 
-    /// Applies what waits for a key whose letter is done with.
+    /// Applies what waits for a key whose letter is done with, in order, up to the first that fails, for which the key is parked
+    /// then.
     async fn release(&self) -> Result<bool, JournalError> {
         let (mut work, attempts) = self.begin().await?;
         let Some(key) = work.releasing_key().await? else { return Ok(false) };
         let waiting = work.waiting(&key, LETTERS_MAX).await?;
-        let (applied, writes) = self.apply_waiting(&mut work, &attempts, &key, &waiting).await?;
+        let (outcomes, mut writes) = attempts.attempt(&mut work.transaction, records(&waiting), true).await?;
+        let applied = work.settle(&waiting, &outcomes, None).await?.len();
         // The key's row is locked, so nothing comes to wait meanwhile.
-        let all_applied =
-            applied == waiting.len() && applied < usize::try_from(LETTERS_MAX).unwrap_or(usize::MAX);
+        let all_applied = applied == waiting.len() && (applied as u64) < LETTERS_MAX.unsigned_abs();
         if all_applied {
             work.unpark(&key).await?;
+        }
+        let mut failures =
+            waiting.iter().zip(outcomes).filter_map(|(letter, outcome)| Some((letter, outcome.err()?)));
+        if let Some((letter, (code, error))) = failures.next() {
+            work.park_for(&key, letter.dead_letter_id).await?;
+            writes.extend(self.tell_of(&mut work, letter, code, error).await?);
         }
         work.transaction.commit().await?;
         tracing::info!(
@@ -118,34 +125,6 @@ impl<H: Handler> Replayer<'_, H> {
         );
         self.runtime.committed(self.handler, &writes);
         Ok(true)
-    }
-
-    /// Applies messages of a key, in order, up to the first that fails, for which the key is parked then. Answers how many
-    /// were applied, and what was written.
-    async fn apply_waiting(
-        &self,
-        work: &mut Work,
-        attempts: &Attempter<'_, H>,
-        key: &Key,
-        waiting: &[Letter],
-    ) -> Result<(usize, Writes), JournalError> {
-        let (outcomes, mut writes) = attempts.attempt(&mut work.transaction, records(waiting), true).await?;
-        let applied = work.settle(waiting, &outcomes, None).await?.len();
-        let failed =
-            waiting.iter().zip(outcomes).find_map(|(letter, outcome)| Some((letter, outcome.err()?)));
-        if let Some((letter, (code, error))) = failed {
-            self.log_failure(letter, code, &error);
-            let (first_failed_at, last_failed_at) = (work.now, work.now);
-            let rejection = Rejection { code, error, attempts: 1, first_failed_at, last_failed_at };
-            let entry = aside::entry(letter.dead_letter_id, H::GROUP, &letter.record, &rejection);
-            let told = Writes { entries: vec![entry], ..Writes::default() };
-            let mut statement = Statement::default();
-            self.runtime.journal.add(&mut statement, &told, work.now)?;
-            statement.execute(&mut work.transaction).await?;
-            writes.extend(told);
-            work.park_for(key, letter.dead_letter_id).await?;
-        }
-        Ok((applied, writes))
     }
 
     /// Tries the next letters that a replay wants.
@@ -162,7 +141,14 @@ impl<H: Handler> Replayer<'_, H> {
         Ok(true)
     }
 
-    fn log_failure(&self, letter: &Letter, code: Code, error: &str) {
+    /// Tells operators and the dead-letter topic of a message that waited and has failed now; answers what was written.
+    async fn tell_of(
+        &self,
+        work: &mut Work,
+        letter: &Letter,
+        code: Code,
+        error: String,
+    ) -> Result<Writes, JournalError> {
         let label = GroupLabel { group: H::GROUP.to_owned() };
         self.runtime.metrics.dead_letters.get_or_create(&label).inc();
         tracing::error!(
@@ -173,6 +159,14 @@ impl<H: Handler> Replayer<'_, H> {
             error,
             "a message that waited behind a dead letter failed"
         );
+        let (first_failed_at, last_failed_at) = (work.now, work.now);
+        let rejection = Rejection { code, error, attempts: 1, first_failed_at, last_failed_at };
+        let entry = aside::entry(letter.dead_letter_id, H::GROUP, &letter.record, &rejection);
+        let told = Writes { entries: vec![entry], ..Writes::default() };
+        let mut statement = Statement::default();
+        self.runtime.journal.add(&mut statement, &told, work.now)?;
+        statement.execute(&mut work.transaction).await?;
+        Ok(told)
     }
 
     fn log_decisions(&self, task: &Task, decisions: &[Decision]) {
@@ -195,7 +189,7 @@ async fn decide<H: Handler>(
     task: &Task,
     letters: Vec<Letter>,
 ) -> Result<(Vec<Decision>, Writes), JournalError> {
-    let Sifted { mut decisions, tried, waiting } = sift(task, letters);
+    let (mut decisions, tried, waiting) = sift(task, letters);
     let (outcomes, writes) = if task.dry_run {
         for letter in &waiting {
             // It would be released by its key's letter, if the replay has that, too, and everything before it can be applied.
@@ -220,31 +214,24 @@ async fn decide<H: Handler>(
     Ok((decisions, writes))
 }
 
-/// Letters by what is to be done with them.
-struct Sifted {
-    /// Those that need not be tried.
-    decisions: Vec<Decision>,
-    /// Those that are tried.
-    tried: Vec<Letter>,
-    /// Those that wait behind another. One that is being released is left for later.
-    waiting: Vec<Letter>,
-}
-
-fn sift(task: &Task, letters: Vec<Letter>) -> Sifted {
-    let mut sifted = Sifted { decisions: Vec::new(), tried: Vec::new(), waiting: Vec::new() };
+/// Letters by what is to be done with them: verdicts on those that need not be tried, those that are tried, and those that wait
+/// behind another.
+fn sift(task: &Task, letters: Vec<Letter>) -> (Vec<Decision>, Vec<Letter>, Vec<Letter>) {
+    let (mut decisions, mut tried, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
     for letter in letters {
         match letter.state {
-            State::Parked | State::Replayed => sifted.tried.push(letter),
-            State::Resolved => sifted.decisions.push(of(&letter, letter.verdict_in(task), None)),
+            State::Parked | State::Replayed => tried.push(letter),
+            State::Resolved => decisions.push(of(&letter, letter.verdict_in(task), None)),
             State::Discarded => {
                 let detail = Some("it has been discarded meanwhile".to_owned());
-                sifted.decisions.push(of(&letter, Verdict::FailedAgain, detail));
+                decisions.push(of(&letter, Verdict::FailedAgain, detail));
             }
+            // One that is being released is left for later.
             State::Waiting if letter.releasing => {}
-            State::Waiting => sifted.waiting.push(letter),
+            State::Waiting => waiting.push(letter),
         }
     }
-    sifted
+    (decisions, tried, waiting)
 }
 
 fn of(letter: &Letter, verdict: Verdict, detail: Option<String>) -> Decision {

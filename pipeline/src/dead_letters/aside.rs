@@ -19,6 +19,10 @@ const KEY_MAX: usize = 8 * 1024;
 const HEADERS_MAX: usize = 32 * 1024;
 const TEXT_MAX: usize = 8 * 1024;
 
+/// What a letter's row has besides its group when it is put aside.
+const COLUMNS: &str = "dead_letter_id, topic, partition, record_offset, record_key, foreign_record_key, headers, payload, \
+    event_type, event_id, correlation_id, code, error, attempts, first_failed_at, last_failed_at, state";
+
 /// A message that is put aside.
 pub(crate) struct Aside<'a> {
     /// The letter that it becomes.
@@ -83,13 +87,7 @@ pub(crate) fn add(statement: &mut Statement, group: &str, asides: &[Aside<'_>]) 
     statement.part(
         "put_aside",
         format!(
-            "INSERT INTO dead_letter (dead_letter_id, group_name, topic, partition, record_offset, record_key,
-                 foreign_record_key, headers, payload, event_type, event_id, correlation_id, code, error, attempts,
-                 first_failed_at, last_failed_at, state)
-             SELECT dead_letter_id, {group_name}, topic, partition, record_offset, record_key,
-                 foreign_record_key, headers, payload, event_type, event_id, correlation_id, code, error, attempts,
-                 first_failed_at, last_failed_at, state
-             FROM aside ORDER BY ordinal"
+            "INSERT INTO dead_letter (group_name, {COLUMNS}) SELECT {group_name}, {COLUMNS} FROM aside ORDER BY ordinal"
         ),
     );
     statement.part(

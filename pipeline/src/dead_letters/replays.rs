@@ -5,7 +5,6 @@ use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
-use serde::Serialize;
 use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 use thiserror::Error;
@@ -167,9 +166,8 @@ async fn select(connection: &mut PgConnection, selection: &Selection) -> Result<
     if count > SELECTED_MAX { Err(ReplayError::TooMany(count)) } else { Ok(selected) }
 }
 
-/// How far a replay is. The names are public and stable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "UPPERCASE")]
+/// How far a replay is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// Some letters have no verdict yet.
     Running,

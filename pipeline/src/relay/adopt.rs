@@ -54,7 +54,7 @@ pub enum AdoptError {
     )]
     NothingWrong,
     /// Somebody works with the database.
-    #[error("{0}: stop all relays and workers first, also those that refuse to work")]
+    #[error("{} ({}) is at work: stop all relays and workers first, also those that refuse to work", .0.role, .0.instance)]
     AtWork(AtWork),
     /// A relay took the lead while this was looking.
     #[error("a relay took the lead meanwhile: stop all relays and workers first")]

@@ -50,7 +50,10 @@ impl Rewind {
         if self.after < 0 || self.after > position {
             return Err(RewindError::Position { asked: self.after, position }.into());
         }
-        self.check_topics(known)?;
+        if let Some(asked) = self.topics.iter().find(|topic| !known.contains(topic)) {
+            let (asked, known) = (asked.clone(), known.join(", "));
+            return Err(RewindError::Topic { asked, known }.into());
+        }
         let records = sqlx::query_scalar!(
             r#"SELECT count(*) AS "count!" FROM event_log
                WHERE segment >= $1::bigint / 100000 AND segment <= $2::bigint / 100000
@@ -62,12 +65,6 @@ impl Rewind {
         .fetch_one(pool)
         .await?;
         Ok(RewindPlan { position, records, is_led: cursor.leader.is_some() })
-    }
-
-    fn check_topics(&self, known: &[String]) -> Result<(), RewindError> {
-        let unknown = self.topics.iter().find(|topic| !known.contains(topic));
-        let error = |topic: &String| RewindError::Topic { asked: topic.clone(), known: known.join(", ") };
-        unknown.map_or(Ok(()), |topic| Err(error(topic)))
     }
 
     /// Looks how far the relay is with it.
