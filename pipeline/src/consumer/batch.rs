@@ -1,14 +1,12 @@
 //! One batch, one transaction: effects, new events, dead letters and offsets.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use sqlx::{Postgres, Transaction};
 use thiserror::Error;
 use uuid::Uuid;
 
 use super::attempt;
-use super::offsets::{self, Progress};
+use super::offsets::{self, Fate, Item};
 use super::search::Search;
 use super::{Batch, Handler, Runtime, rejection};
 use crate::database;
@@ -18,42 +16,7 @@ use crate::dead_letters::halts::{self, Standing};
 use crate::dead_letters::parked_keys::ParkedKeys;
 use crate::dead_letters::{Code, Rejection};
 use crate::journal::{JournalError, Keys, Load, Loaded, Lock, Shortfall, Statement, Unwritten, Writes};
-use crate::label::Label;
 use crate::record::{Received, Record};
-
-/// A record that is to be applied, or only to be passed over.
-#[derive(Clone, Debug)]
-pub(super) struct Item {
-    pub(super) record: Record,
-    pub(super) epoch: i64,
-    /// The partition's last label before this record.
-    pub(super) before: Label,
-    /// The partition's last label once this record is done with.
-    pub(super) label: Label,
-    /// The record's own label.
-    pub(super) tip: Option<Label>,
-    /// What it says.
-    pub(super) received: Result<Received, (Code, String)>,
-    /// Whether it is to be applied.
-    pub(super) fate: Fate,
-}
-
-/// What is to be done with a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// It is applied, or put aside.
-    Apply,
-    /// It is of no interest to the group: only the offset moves, and need not at once.
-    PassOver,
-    /// It was applied before: only the offset moves.
-    Skip,
-}
-
-impl Item {
-    fn applies(&self) -> bool {
-        self.fate == Fate::Apply
-    }
-}
 
 /// Why a batch was not committed.
 #[derive(Debug, Error)]
@@ -229,7 +192,7 @@ impl<H: Handler> Batches<'_, H> {
         }
         let mut statement = Statement::default();
         writes.entries.extend(aside::add(&mut statement, H::GROUP, &sorted.asides));
-        offsets::add(&mut statement, H::GROUP, &progress(items), now);
+        offsets::add(&mut statement, H::GROUP, items, now);
         self.runtime.journal.add(&mut statement, &writes, now)?;
         statement.execute(&mut transaction).await.map_err(JournalError::from)?;
         transaction.commit().await?;
@@ -318,31 +281,6 @@ fn sort<'a>(
         }
     }
     sorted
-}
-
-/// How far the batch brings each partition, and from where.
-fn progress(items: &[Item]) -> Vec<Progress> {
-    let mut partitions: BTreeMap<(&str, i16), Progress> = BTreeMap::new();
-    for item in items {
-        let place = &item.record.place;
-        let progress = partitions.entry((&place.topic, place.partition)).or_insert_with(|| Progress {
-            topic: place.topic.clone(),
-            partition: place.partition,
-            epoch: item.epoch,
-            before: item.before,
-            next_offset: 0,
-            label: item.label,
-            tip: None,
-            event_id: None,
-        });
-        if item.tip == Some(item.label) && item.fate != Fate::Skip {
-            progress.event_id = item.record.event_id();
-        }
-        progress.next_offset = place.offset + 1;
-        progress.label = item.label;
-        progress.tip = item.tip;
-    }
-    partitions.into_values().collect()
 }
 
 fn measure<H: Handler>(runtime: &Runtime, items: &[Item], sorted: &Sorted<'_>, seconds: f64) {

@@ -1,6 +1,6 @@
 //! How far a group is, in the database beside its effects.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -8,8 +8,10 @@ use jiff_sqlx::ToSqlx as _;
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use crate::dead_letters::Code;
 use crate::journal::{Shortfall, Statement};
 use crate::label::Label;
+use crate::record::{Received, Record};
 
 /// A partition that this member owns.
 #[derive(Clone, Debug)]
@@ -83,39 +85,74 @@ pub(super) async fn applied(pool: &PgPool, group: &str) -> Result<HashMap<Slot, 
     Ok(applied.collect())
 }
 
-/// How far a batch brings one partition.
+/// A record that is to be applied, or only to be passed over.
 #[derive(Clone, Debug)]
-pub(super) struct Progress {
-    pub(super) topic: String,
-    pub(super) partition: i16,
+pub(super) struct Item {
+    pub(super) record: Record,
     pub(super) epoch: i64,
-    /// The last label before the batch.
+    /// The partition's last label before this record.
     pub(super) before: Label,
-    pub(super) next_offset: i64,
-    /// The last label after the batch.
+    /// The partition's last label once this record is done with.
     pub(super) label: Label,
-    /// The label of the record before `next_offset`.
+    /// The record's own label.
     pub(super) tip: Option<Label>,
-    /// The id of the event that bears `label`, where a record of the batch does.
-    pub(super) event_id: Option<Uuid>,
+    /// What it says.
+    pub(super) received: Result<Received, (Code, String)>,
+    /// Whether it is to be applied.
+    pub(super) fate: Fate,
+}
+
+/// What is to be done with a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is applied, or put aside.
+    Apply,
+    /// It is of no interest to the group: only the offset moves, and need not at once.
+    PassOver,
+    /// It was applied before: only the offset moves.
+    Skip,
+}
+
+impl Item {
+    pub(super) fn applies(&self) -> bool {
+        self.fate == Fate::Apply
+    }
+}
+
+/// How far a batch brings one partition.
+struct Progress<'a> {
+    first: &'a Item,
+    last: &'a Item,
+    /// The id of the event that bears the last label, where a record of the batch does.
+    event_id: Option<Uuid>,
 }
 
 /// Adds to a statement that the offsets are moved, unless the last record of any partition is not the log's: then the database was
 /// restored from an older copy, or Kafka is that of another one. Two histories part at one place, so the last record
 /// tells of all.
-pub(super) fn add(statement: &mut Statement, group: &str, progress: &[Progress], now: Timestamp) {
+pub(super) fn add(statement: &mut Statement, group: &str, items: &[Item], now: Timestamp) {
+    let mut progress: BTreeMap<(&str, i16), Progress<'_>> = BTreeMap::new();
+    for item in items {
+        let place = (item.record.place.topic.as_str(), item.record.place.partition);
+        let progress = progress.entry(place).or_insert(Progress { first: item, last: item, event_id: None });
+        progress.last = item;
+        if item.tip == Some(item.label) && item.fate != Fate::Skip {
+            progress.event_id = item.record.event_id();
+        }
+    }
+    let progress: Vec<Progress<'_>> = progress.into_values().collect();
     let rows = statement
-        .rows(progress)
-        .column("topic", "text", |p| p.topic.as_str())
-        .column("partition", "smallint", |p| p.partition)
-        .column("epoch", "bigint", |p| p.epoch)
-        .column("before_era", "integer", |p| p.before.era)
-        .column("before_position", "bigint", |p| p.before.position)
-        .column("next_offset", "bigint", |p| p.next_offset)
-        .column("label_era", "integer", |p| p.label.era)
-        .column("label_position", "bigint", |p| p.label.position)
-        .column("tip_era", "integer", |p| p.tip.map(|tip| tip.era))
-        .column("tip_position", "bigint", |p| p.tip.map(|tip| tip.position))
+        .rows(&progress)
+        .column("topic", "text", |p| p.last.record.place.topic.as_str())
+        .column("partition", "smallint", |p| p.last.record.place.partition)
+        .column("epoch", "bigint", |p| p.first.epoch)
+        .column("before_era", "integer", |p| p.first.before.era)
+        .column("before_position", "bigint", |p| p.first.before.position)
+        .column("next_offset", "bigint", |p| p.last.record.place.offset + 1)
+        .column("label_era", "integer", |p| p.last.label.era)
+        .column("label_position", "bigint", |p| p.last.label.position)
+        .column("tip_era", "integer", |p| p.last.tip.map(|tip| tip.era))
+        .column("tip_position", "bigint", |p| p.last.tip.map(|tip| tip.position))
         .column("event_id", "uuid", |p| p.event_id)
         .relation("p");
     let (group, now) = (statement.bind(group.to_owned()), statement.bind(now.to_sqlx()));

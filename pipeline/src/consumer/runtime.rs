@@ -11,8 +11,8 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 
 use super::assignment::{Anew, Assignment, State};
-use super::batch::{Attempts, BatchError, Batches, Fate, Item};
-use super::offsets::{Owned, Slot};
+use super::batch::{Attempts, BatchError, Batches};
+use super::offsets::{Fate, Item, Owned, Slot};
 use super::sequence_check::{Verdict, judge};
 use super::watchdog::{self, Watchdog};
 use super::{ConsumerConfig, Handler, Runtime, replayer};
@@ -366,16 +366,11 @@ impl<'a, H: Handler> Member<'a, H> {
     /// Asks again for records that have been missing for a while.
     fn look_after_gaps(&self) {
         let missing: Vec<(Slot, Label)> = self.assignment(|state| {
-            let overdue = state
-                .owned
-                .iter_mut()
-                .filter(|(_, owned)| owned.gap_since.is_some_and(|since| since.elapsed() > ASK_AGAIN_AFTER));
-            overdue
-                .map(|(slot, owned)| {
-                    owned.gap_since = Some(Instant::now());
-                    (slot.clone(), owned.last)
-                })
-                .collect()
+            let overdue = state.owned.iter_mut().filter_map(|(slot, owned)| {
+                *owned.gap_since.as_mut().filter(|since| since.elapsed() > ASK_AGAIN_AFTER)? = Instant::now();
+                Some((slot.clone(), owned.last))
+            });
+            overdue.collect()
         });
         for (slot, label) in missing {
             self.consumer.context().ask_for_repeat(&slot, label);

@@ -63,27 +63,18 @@ impl Fences {
             self.waiting.push_back(fence);
         }
         if !self.waiting.is_empty() {
-            self.pass(pool).await?;
+            let xmin = sqlx::query_scalar!(
+                r#"SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS "xmin!""#
+            );
+            let xmin = xmin.fetch_one(pool).await?;
+            // The transactions below these have all ended.
+            while let Some(fence) = self.waiting.pop_front_if(|fence| fence.xid <= xmin) {
+                self.final_position = fence.position;
+            }
         }
         let waited = self.waiting.front().map_or(0, |fence| fence.set_at.elapsed().as_millis());
         metrics.relay_fence_wait_ms.set(i64::try_from(waited).unwrap_or(i64::MAX));
         Ok(self.final_position)
-    }
-
-    /// Takes away the cuts whose transactions have all ended.
-    async fn pass(&mut self, pool: &PgPool) -> Result<(), sqlx::Error> {
-        let xmin =
-            sqlx::query_scalar!(r#"SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS "xmin!""#)
-                .fetch_one(pool)
-                .await?;
-        while let Some(fence) = self.waiting.front() {
-            if fence.xid > xmin {
-                break;
-            }
-            self.final_position = fence.position;
-            self.waiting.pop_front();
-        }
-        Ok(())
     }
 }
 

@@ -27,8 +27,8 @@ const CLIENT: &str = "relay";
 /// Where the next record of each partition must come to lie at least.
 #[derive(Default)]
 struct Ends {
-    /// The offset after the last record that is known, by topic.
-    offsets: HashMap<String, Vec<i64>>,
+    /// The offset after the last record that is known, by topic and partition.
+    offsets: HashMap<(Arc<str>, i32), i64>,
     /// Partitions whose records came to lie before others that Kafka had acknowledged: it has lost those.
     set_back: Vec<SetBack>,
 }
@@ -44,24 +44,18 @@ pub(super) struct SetBack {
 }
 
 impl Ends {
-    fn met(&mut self, topic: &str, partition: i32, offset: i64) {
-        let Ok(index) = usize::try_from(partition) else { return };
-        let ends = match self.offsets.get_mut(topic) {
-            Some(ends) => ends,
-            None => self.offsets.entry(topic.to_owned()).or_default(),
-        };
-        if ends.len() <= index {
-            ends.resize(index + 1, 0);
-        }
+    fn met(&mut self, topic: impl Into<Arc<str>>, partition: i32, offset: i64) {
         // The offset of a record that was sent twice may not be known.
         if offset < 0 {
             return;
         }
-        if offset < ends[index] {
+        let topic = topic.into();
+        let end = self.offsets.entry((topic.clone(), partition)).or_default();
+        if offset < *end {
             let partition = i16::try_from(partition).unwrap_or(i16::MAX);
-            self.set_back.push(SetBack { topic: topic.to_owned(), partition, offset });
+            self.set_back.push(SetBack { topic: topic.to_string(), partition, offset });
         }
-        ends[index] = offset + 1;
+        *end = offset + 1;
     }
 }
 
@@ -106,7 +100,7 @@ impl Publisher {
         ]);
         let mut ends = Ends::default();
         for tail in found {
-            ends.met(&tail.topic, i32::from(tail.partition), tail.high - 1);
+            ends.met(tail.topic.as_str(), i32::from(tail.partition), tail.high - 1);
         }
         let producer = client.create_with_context(usage.of(CLIENT))?;
         let (kafka, words, stalled_after) = (kafka.clone(), words.clone(), config.stalled_after);
@@ -145,7 +139,7 @@ impl Publisher {
         let told = tokio::time::timeout(self.stalled_after, delivery).await;
         let told = told.map_err(|_| RelayError::Stalled(self.stalled_after))?;
         let delivery = told.map_err(|_| KafkaError::Canceled)?.map_err(|(error, _)| error)?;
-        self.ends.met(&topic, delivery.partition, delivery.offset);
+        self.ends.met(topic, delivery.partition, delivery.offset);
         Ok(())
     }
 
