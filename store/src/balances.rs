@@ -68,7 +68,8 @@ pub async fn entries(
     while above > 0 && entries.len() as i64 != limit {
         let upto = above;
         above = (upto - LOOK_THROUGH).max(0);
-        let rows = sqlx::query!(
+        let rows = sqlx::query_as!(
+            EntryRow,
             r#"SELECT entry_id AS "entry_id!", user_id AS "user_id!", kind AS "kind!", amount AS "amount!",
                    balance_after AS "balance_after!", order_id, created_at AS "created_at!", sequence AS "sequence!"
                FROM balance_entries
@@ -81,16 +82,7 @@ pub async fn entries(
         )
         .fetch_all(pool)
         .await?;
-        entries.extend(rows.into_iter().map(|row| EntryRow {
-            entry_id: row.entry_id,
-            user_id: row.user_id,
-            sequence: row.sequence,
-            kind: row.kind,
-            amount: row.amount,
-            balance_after: row.balance_after,
-            order_id: row.order_id,
-            created_at: row.created_at.to_jiff(),
-        }));
+        entries.extend(rows);
     }
     Ok(entries)
 }

@@ -59,19 +59,14 @@ impl Projection for SignUp {
 /// # Errors
 /// Where the database fails.
 pub async fn find(pool: &PgPool, user_id: Uuid) -> Result<Option<User>, sqlx::Error> {
-    let row = sqlx::query!(
+    sqlx::query_as!(
+        User,
         r#"SELECT user_id, name AS "name!", email AS "email!", created_at FROM users
            WHERE user_id = $1 AND erased_at IS NULL"#,
         user_id,
     )
     .fetch_optional(pool)
-    .await?;
-    Ok(row.map(|row| User {
-        user_id: row.user_id,
-        name: row.name,
-        email: row.email,
-        created_at: row.created_at.to_jiff(),
-    }))
+    .await
 }
 
 /// Erases who a user is; the id stays, with all that belongs to it. `false` where there is no such user.
