@@ -44,9 +44,10 @@ impl Sort {
 }
 
 /// Whether there must be any.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub enum Availability {
     /// It does not matter; withdrawn products, too.
+    #[default]
     All,
     /// Only what can be ordered.
     InStock,
@@ -55,7 +56,7 @@ pub enum Availability {
 }
 
 /// Which products a list is to have; what is `None` does not matter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Filter {
     /// A part of the name, in any case.
     pub name_part: Option<String>,
@@ -67,20 +68,6 @@ pub struct Filter {
     pub price_max: Option<Money>,
     /// Whether there must be any.
     pub availability: Availability,
-}
-
-impl Filter {
-    /// Every product matches.
-    fn is_open(&self) -> bool {
-        let all = Filter {
-            name_part: None,
-            category: None,
-            price_min: None,
-            price_max: None,
-            availability: Availability::All,
-        };
-        *self == all
-    }
 }
 
 /// Where a page ended: the last product by what its list is sorted by.
@@ -121,7 +108,8 @@ pub async fn page(
 ) -> Result<Vec<StockedProduct>, sqlx::Error> {
     let walked = fetch(pool, walk(filter, sort, after, limit)).await?;
     let is_full = i64::try_from(walked.len()).is_ok_and(|found| found >= limit);
-    if is_full || filter.is_open() {
+    let is_open = *filter == Filter::default();
+    if is_full || is_open {
         return Ok(walked);
     }
     fetch(pool, search(filter, sort, after, limit)).await
@@ -210,15 +198,12 @@ fn push_filter(statement: &mut QueryBuilder<Postgres>, filter: &Filter, on_hand:
     if let Some(name_part) = &filter.name_part {
         statement.push(" AND strpos(search_name, search_form(").push_bind(name_part.clone()).push(")) > 0");
     }
-    match filter.availability {
-        Availability::All => {}
-        Availability::InStock => {
-            statement.push(format!(" AND NOT withdrawn AND {on_hand} > 0"));
-        }
-        Availability::SoldOut => {
-            statement.push(format!(" AND NOT withdrawn AND {on_hand} = 0"));
-        }
-    }
+    let units = match filter.availability {
+        Availability::All => return,
+        Availability::InStock => "> 0",
+        Availability::SoldOut => "= 0",
+    };
+    statement.push(format!(" AND NOT withdrawn AND {on_hand} {units}"));
 }
 
 fn push_category(statement: &mut QueryBuilder<Postgres>, filter: &Filter) {
