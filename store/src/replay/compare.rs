@@ -2,6 +2,7 @@
 
 use futures_util::TryStreamExt as _;
 use ordermill_domain::aggregate::MadeOf;
+use ordermill_domain::kinds;
 use ordermill_pipeline::audit::{Check, SHOWN_MAX, Slice};
 use serde_json::Value;
 use sqlx::types::Json;
@@ -10,7 +11,6 @@ use uuid::Uuid;
 
 use super::difference::Difference;
 use super::page::Page;
-use super::tables::{Table, made_of};
 
 /// What was compared, and what differs.
 #[derive(Debug, Default)]
@@ -55,7 +55,7 @@ pub(super) struct Comparison {
     made_of: MadeOf,
     /// Where the next page begins; absent behind the last id.
     from: Option<Uuid>,
-    found: Found,
+    pub(super) found: Found,
 }
 
 impl Comparison {
@@ -67,9 +67,10 @@ impl Comparison {
     /// Compares the next page with the tables as `live` sees them.
     pub(super) async fn page(&mut self, live: &mut PgConnection, page: &Page) -> Result<(), sqlx::Error> {
         if let Some((from, upto)) = self.from.zip(page.upto) {
-            for table in made_of(self.made_of) {
-                let within = format!("{0} >= '{from}' AND {0} <= '{upto}'", table.owner);
-                self.rows(&mut *live, &table, page, &within).await?;
+            let made_of = self.made_of;
+            for kind in kinds().filter(|kind| kind.made_of == made_of) {
+                let within = format!("{0} >= '{from}' AND {0} <= '{upto}'", kind.owner);
+                self.rows(&mut *live, kind.noun, page, &within).await?;
             }
             self.from = upto.as_u128().checked_add(1).map(Uuid::from_u128);
         }
@@ -80,30 +81,27 @@ impl Comparison {
     async fn rows(
         &mut self,
         live: &mut PgConnection,
-        table: &Table,
+        table: &'static str,
         page: &Page,
         within: &str,
     ) -> Result<(), sqlx::Error> {
         let mut made = page.rows(table).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
         // Table, columns and condition are ours: names and ids.
-        let select =
-            format!("SELECT {}, {} FROM {} AS t WHERE {within}", table.key.join(", "), table.row, table.name);
+        let select = format!(
+            "SELECT key, jsonb_build_object('state', state, 'bulk', bulk) FROM {table} WHERE {within}"
+        );
         let mut rows =
             sqlx::query_as::<_, (Uuid, Json<Value>)>(AssertSqlSafe(select)).persistent(false).fetch(live);
         while let Some((key, Json(row))) = rows.try_next().await? {
             self.found.rows += 1;
             let made = made.remove(&key);
-            let difference = Difference::between(table.name, key, Some(&row), made.as_ref());
+            let difference = Difference::between(table, key, Some(&row), made.as_ref());
             difference.into_iter().for_each(|found| self.found.add(found));
         }
         for (key, row) in made {
-            let difference = Difference::between(table.name, key, None, Some(&row));
+            let difference = Difference::between(table, key, None, Some(&row));
             difference.into_iter().for_each(|found| self.found.add(found));
         }
         Ok(())
-    }
-
-    pub(super) fn finish(self) -> Found {
-        self.found
     }
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use ordermill_domain::aggregate::{Document, MadeOf};
 use ordermill_pipeline::audit::{Applied, LoggedEvent, Slice};
-use ordermill_schemas::{Event, Topic};
+use ordermill_schemas::Topic;
 use uuid::Uuid;
 
 use super::capabilities::Rebuilt;
@@ -32,7 +32,8 @@ pub struct Fold<'a> {
     current: Option<History>,
     page: Page,
     totals: Totals,
-    first_at: Option<Timestamp>,
+    /// When the earliest event happened that was met, whether or not it is later than what is asked for.
+    pub(super) first_at: Option<Timestamp>,
 }
 
 impl<'a> Fold<'a> {
@@ -46,7 +47,7 @@ impl<'a> Fold<'a> {
             sales: None,
             until: None,
             current: None,
-            page: Page::empty(),
+            page: Page::default(),
             totals: Totals::default(),
             first_at: None,
         }
@@ -68,11 +69,6 @@ impl<'a> Fold<'a> {
     #[must_use]
     pub fn until(self, until: Option<Timestamp>) -> Fold<'a> {
         Fold { until, ..self }
-    }
-
-    /// When the earliest event happened that was met, whether or not it is later than what is asked for.
-    pub(super) fn first_at(&self) -> Option<Timestamp> {
-        self.first_at
     }
 
     /// The next event of that owner.
@@ -99,15 +95,8 @@ impl<'a> Fold<'a> {
             }
         };
         history.rebuilt.evolve(&event, logged.at, self.orders.includes(logged));
-        if self.made_of == MadeOf::OneHistory {
-            self.project(logged, &event);
-        }
-    }
-
-    /// What the event adds to projections.
-    fn project(&mut self, logged: &LoggedEvent, event: &Event) {
         if event.topic() == Topic::Orders && self.sales.is_some_and(|applied| applied.includes(logged)) {
-            self.page.sums.observe(event, logged.at);
+            self.page.sums.observe(&event, logged.at);
         }
     }
 
@@ -117,7 +106,7 @@ impl<'a> Fold<'a> {
             let before = owner.as_u128().checked_sub(1).map(Uuid::from_u128);
             self.page.upto = before.filter(|before| *before >= self.slice.from);
         }
-        std::mem::replace(&mut self.page, Page::empty())
+        std::mem::take(&mut self.page)
     }
 
     /// The last page, which reaches to the end of the slice.

@@ -100,8 +100,8 @@ impl Subject {
         if let Some(text) = page.undecodable.last() {
             return Err(sqlx::Error::Decode(text.as_str().into()));
         }
-        let documents = page.documents.get(self.kind.noun).map_or(&[][..], Vec::as_slice);
-        let document = documents.iter().find(|document| document.key == self.id);
+        let mut documents = page.documents.get(self.kind.noun).into_iter().flatten();
+        let document = documents.find(|document| document.key == self.id);
         document.map(whole).transpose().map_err(|error| sqlx::Error::Decode(Box::new(error)))
     }
 }
@@ -147,7 +147,7 @@ pub async fn state_at(
     while let Some(page) = pass.next(&mut *connection).await? {
         found = subject.document_on(&page)?.or(found);
     }
-    let first_at = pass.first_at();
+    let first_at = pass.fold.first_at;
     let (totals, _) = pass.finish();
     found = subject.document_on(&totals.into_page().map_err(unwritable)?)?.or(found);
     Ok(match (found, first_at) {

@@ -8,10 +8,8 @@ use ordermill_domain::sales::Sums;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::tables::Table;
-
 /// What a page of events has brought to an end.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Page {
     /// How many events it is of.
     pub events: u64,
@@ -25,16 +23,6 @@ pub struct Page {
 }
 
 impl Page {
-    pub(super) fn empty() -> Page {
-        Page {
-            events: 0,
-            undecodable: Vec::new(),
-            documents: BTreeMap::new(),
-            sums: Sums::default(),
-            upto: None,
-        }
-    }
-
     pub(super) fn add(&mut self, documents: impl IntoIterator<Item = Document>) {
         for document in documents {
             self.documents.entry(document.kind.noun).or_default().push(document);
@@ -45,9 +33,13 @@ impl Page {
     ///
     /// # Errors
     /// Where a document is no JSON.
-    pub fn rows(&self, table: &Table) -> Result<BTreeMap<Uuid, Value>, serde_json::Error> {
-        let documents = self.documents.get(table.name).map_or(&[][..], Vec::as_slice);
-        documents.iter().map(|document| Ok((document.key, row(document)?))).collect()
+    pub fn rows(&self, table: &str) -> Result<BTreeMap<Uuid, Value>, serde_json::Error> {
+        self.documents
+            .get(table)
+            .into_iter()
+            .flatten()
+            .map(|document| Ok((document.key, row(document)?)))
+            .collect()
     }
 
     /// What was sold, as rows of sales.

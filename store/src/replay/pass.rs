@@ -1,6 +1,5 @@
 //! One reading of a slice of the log: folded page by page, and compared with the live tables where that is asked for.
 
-use jiff::Timestamp;
 use ordermill_domain::aggregate::{DocumentError, MadeOf};
 use ordermill_pipeline::audit::{Histories, Slice};
 use sqlx::PgConnection;
@@ -23,7 +22,7 @@ const USER_COUPON: &str = "CASE topic_code WHEN (SELECT code FROM log_word WHERE
 pub struct Pass<'a> {
     /// Absent once all of it was read.
     histories: Option<Histories>,
-    fold: Fold<'a>,
+    pub(super) fold: Fold<'a>,
     comparison: Option<Comparison>,
 }
 
@@ -72,15 +71,10 @@ impl<'a> Pass<'a> {
         Ok(Some(page))
     }
 
-    /// When the earliest event happened that was met.
-    pub(super) fn first_at(&self) -> Option<Timestamp> {
-        self.fold.first_at()
-    }
-
     /// What is counted over all histories, and what differs.
     #[must_use]
     pub fn finish(self) -> (Totals, Found) {
-        (self.fold.into_totals(), self.comparison.map(Comparison::finish).unwrap_or_default())
+        (self.fold.into_totals(), self.comparison.map(|comparison| comparison.found).unwrap_or_default())
     }
 }
 
@@ -98,7 +92,7 @@ pub async fn last_page(
     if compared {
         comparison.page(connection, &page).await?;
     }
-    Ok((page, comparison.finish()))
+    Ok((page, comparison.found))
 }
 
 /// Begins to read the histories of users' coupons.

@@ -63,7 +63,11 @@ impl Shadow {
             for Document { key, state, bulk, .. } in documents {
                 push_line(&mut lines, [Some(&key.to_string()), Some("1"), Some(state), bulk.as_deref()]);
             }
-            copy(&mut *connection, noun, "key, version, state, bulk", lines).await?;
+            // It takes a third of the time of an INSERT from JSON.
+            let statement = format!("COPY {SCHEMA}.{noun} (key, version, state, bulk) FROM STDIN");
+            let mut copy = connection.copy_in_raw(&statement).await?;
+            copy.send(lines.into_bytes()).await?;
+            copy.finish().await?;
         }
         self.add_sales(connection, &page.sums).await
     }
@@ -88,22 +92,6 @@ impl Shadow {
         sqlx::query(AssertSqlSafe(add)).bind(Json(sales)).execute(connection).await?;
         Ok(())
     }
-}
-
-/// By COPY, which takes a third of the time of an INSERT from JSON.
-async fn copy(
-    connection: &mut PgConnection,
-    table: &str,
-    columns: &str,
-    lines: String,
-) -> Result<(), sqlx::Error> {
-    if lines.is_empty() {
-        return Ok(());
-    }
-    let mut copy = connection.copy_in_raw(&format!("COPY {SCHEMA}.{table} ({columns}) FROM STDIN")).await?;
-    copy.send(lines.into_bytes()).await?;
-    copy.finish().await?;
-    Ok(())
 }
 
 /// A row as COPY reads it.

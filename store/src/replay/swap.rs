@@ -5,10 +5,9 @@
 //! differs is written. A batch of the worker changes sums and offsets in one transaction of its own, so it lies
 //! before that one, and its events are at or below the offsets, or behind it, and then it adds to the new sums.
 
-use jiff::Timestamp;
 use ordermill_domain::sales::Sums;
 use ordermill_pipeline::audit::{self, Applied, LoggedEvent, PAGE_EVENTS};
-use ordermill_schemas::{DecodeError, Event};
+use ordermill_schemas::DecodeError;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::shadow::{SCHEMA, Shadow};
@@ -149,9 +148,8 @@ pub async fn put_in_place(
 }
 
 fn observe(sums: &mut Sums, logged: &LoggedEvent) -> Result<(), sqlx::Error> {
-    let event: Event = logged.event().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-    let at: Timestamp = logged.at;
-    sums.observe(&event, at);
+    let event = logged.event().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+    sums.observe(&event, logged.at);
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The tables that are made again from the log, and what of them the log does not know.
 
-use ordermill_domain::aggregate::{Kind, MadeOf};
+use ordermill_domain::aggregate::Kind;
 use ordermill_domain::kinds;
 
 /// A table that is made again from the log.
@@ -10,10 +10,6 @@ pub struct Table {
     pub name: &'static str,
     /// The columns of its primary key.
     pub key: &'static [&'static str],
-    /// The columns that are compared, as one value.
-    pub(super) row: &'static str,
-    /// The aggregate whose history its rows come from.
-    pub(super) owner: &'static str,
     /// What a summary counts its rows by, as SQL.
     pub(super) state: Option<String>,
     /// What a summary adds up, by name, as SQL.
@@ -32,11 +28,6 @@ pub fn tables() -> impl Iterator<Item = Table> {
     kinds().map(of_state).chain([sales()])
 }
 
-/// The tables whose rows are made of that.
-pub(super) fn made_of(what: MadeOf) -> impl Iterator<Item = Table> {
-    kinds().filter(move |kind| kind.made_of == what).map(of_state)
-}
-
 fn of_state(kind: &Kind) -> Table {
     let document = match kind.bulk {
         Some(member) => format!("state || jsonb_build_object('{member}', bulk)"),
@@ -52,8 +43,6 @@ fn of_state(kind: &Kind) -> Table {
     Table {
         name: kind.noun,
         key: &["key"],
-        row: "jsonb_build_object('state', state, 'bulk', bulk)",
-        owner: kind.owner,
         state: kind.counted_by.map(value),
         sums: kind.sums.iter().map(sum).collect(),
     }
@@ -65,8 +54,6 @@ fn sales() -> Table {
     Table {
         name: "sales",
         key: &["level", "category", "product_id", "bucket"],
-        row: "to_jsonb(t)",
-        owner: "product_id",
         state: Some("level".to_owned()),
         sums: ["quantity", "revenue", "orders"].map(of_all).to_vec(),
     }

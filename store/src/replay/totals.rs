@@ -55,7 +55,7 @@ impl Totals {
     /// # Errors
     /// [`DocumentError::Unwritable`].
     pub fn into_page(self) -> Result<Page, DocumentError> {
-        let mut page = Page { upto: Some(Slice::ALL.to), ..Page::empty() };
+        let mut page = Page { upto: Some(Slice::ALL.to), ..Page::default() };
         let stock = Stock { shelves: self.shelves, ..Stock::default() };
         page.add(stock.changes(&Stock::default())?);
         // It stands in the tables from the beginning.

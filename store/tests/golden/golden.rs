@@ -123,7 +123,7 @@ impl Golden {
 impl Made {
     fn add(&mut self, page: &Page) {
         for table in tables() {
-            let rows = page.rows(&table).unwrap().into_iter().map(|(key, row)| (key.to_string(), row));
+            let rows = page.rows(table.name).unwrap().into_iter().map(|(key, row)| (key.to_string(), row));
             self.tables.entry(table.name).or_default().extend(rows);
         }
         self.sales.extend(page.sales());

@@ -1,5 +1,6 @@
 use jiff::SignedDuration;
 use ordermill_domain::coupons::WELCOME;
+use ordermill_schemas::Event;
 use ordermill_schemas::balances::{BalanceCharged, BalanceOpened};
 use ordermill_schemas::coupons::{CouponDiscount, CouponIssued};
 use ordermill_schemas::orders::{OrderPlaced, PaymentMethod};
@@ -8,7 +9,6 @@ use ordermill_schemas::stock::{StockAdjusted, StockLine, StockReleased, StockRes
 use serde_json::Value;
 
 use super::*;
-use crate::replay::tables::tables;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -47,13 +47,11 @@ fn take(fold: &mut Fold<'_>, events: impl IntoIterator<Item = (Uuid, LoggedEvent
 
 /// What each row of a table has there, in the order of their keys.
 fn column(page: &Page, table: &str, path: &str) -> Vec<Value> {
-    let table = tables().find(|known| known.name == table).unwrap();
-    page.rows(&table).unwrap().values().map(|row| row.pointer(path).cloned().unwrap_or_default()).collect()
+    page.rows(table).unwrap().values().map(|row| row.pointer(path).cloned().unwrap_or_default()).collect()
 }
 
 fn keys(page: &Page, table: &str) -> Vec<Uuid> {
-    let table = tables().find(|known| known.name == table).unwrap();
-    page.rows(&table).unwrap().into_keys().collect()
+    page.rows(table).unwrap().into_keys().collect()
 }
 
 #[test]
@@ -95,7 +93,7 @@ fn a_history_is_left_at_its_first_event_that_is_too_late_and_others_are_not() {
     take(&mut fold, [logged(1, BalanceOpened { user_id: id(7) }), charged(2, 7, 5), charged(3, 7, 10)]);
     take(&mut fold, [(id(7), earlier_clock), logged(9, BalanceOpened { user_id: id(8) })]);
     take(&mut fold, [logged(2, BalanceOpened { user_id: id(9) })]);
-    assert_eq!(fold.first_at(), Some(at(1)));
+    assert_eq!(fold.first_at, Some(at(1)));
     let page = fold.last_page();
     assert_eq!(keys(&page, "balances"), [id(7), id(9)]);
     assert_eq!(column(&page, "balances", "/state/available"), [5, 0]);
