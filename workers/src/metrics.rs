@@ -1,7 +1,6 @@
 //! What the workers count and measure, for Prometheus.
 
 use jiff::Timestamp;
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -9,30 +8,22 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use uuid::Uuid;
 
-/// The event that ended what is measured.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct EventLabel {
-    /// The event's type.
-    pub event: String,
-}
-
-/// What the gateway answered.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct AnswerLabel {
-    /// `APPROVED`, `PARTIAL`, `DECLINED`, `VOIDED`, `ABSENT`, `REFUNDED`, `REFUSED` or `UNKNOWN`.
-    pub answer: &'static str,
-}
+/// A figure's one label: the type of the event that ended what is measured, or what the gateway answered.
+type Label = [(&'static str, &'static str); 1];
 
 /// Figures of the workers. Cloning shares them.
 #[derive(Clone, Debug)]
 pub struct WorkerMetrics {
-    settled: Family<EventLabel, Counter>,
-    stage_seconds: Family<EventLabel, Histogram>,
-    gateway_answers: Family<AnswerLabel, Counter>,
+    settled: Family<Label, Counter>,
+    stage_seconds: Family<Label, Histogram>,
+    gateway_answers: Family<Label, Counter>,
     gateway_seconds: Histogram,
-    gateway_calls_in_flight: Gauge,
-    gateway_circuit_open: Gauge,
-    orders_overdue: Gauge,
+    /// How many calls have no answer yet.
+    pub(crate) gateway_calls_in_flight: Gauge,
+    /// 1 while the circuit before the gateway is open.
+    pub(crate) gateway_circuit_open: Gauge,
+    /// How many orders do not rest although their deadline has passed.
+    pub(crate) orders_overdue: Gauge,
 }
 
 impl WorkerMetrics {
@@ -64,38 +55,23 @@ impl WorkerMetrics {
     }
 
     /// An order has come to rest.
-    pub(crate) fn settled(&self, event: &str) {
-        self.settled.get_or_create(&EventLabel { event: event.to_owned() }).inc();
+    pub(crate) fn settled(&self, event: &'static str) {
+        self.settled.get_or_create(&[("event", event)]).inc();
     }
 
     /// An order has got as far as `event`. Its id says when it was accepted, to the millisecond.
-    pub(crate) fn stage(&self, event: &str, order_id: Uuid, now: Timestamp) {
+    pub(crate) fn stage(&self, event: &'static str, order_id: Uuid, now: Timestamp) {
         let Some((seconds, nanoseconds)) = order_id.get_timestamp().map(|t| t.to_unix()) else { return };
         #[expect(clippy::cast_precision_loss, reason = "a duration in seconds needs no 53 bits")]
         let accepted = seconds as f64 + f64::from(nanoseconds) / 1e9;
         #[expect(clippy::cast_precision_loss, reason = "microseconds since 1970 need 51 bits")]
         let took = now.as_microsecond() as f64 / 1e6 - accepted;
-        self.stage_seconds.get_or_create(&EventLabel { event: event.to_owned() }).observe(took.max(0.0));
+        self.stage_seconds.get_or_create(&[("event", event)]).observe(took.max(0.0));
     }
 
-    /// The gateway has answered, or not.
+    /// The gateway has answered `APPROVED`, `PARTIAL`, `DECLINED`, `VOIDED`, `ABSENT`, `REFUNDED` or `REFUSED`, or not: `UNKNOWN`.
     pub(crate) fn gateway_answered(&self, answer: &'static str, seconds: f64) {
-        self.gateway_answers.get_or_create(&AnswerLabel { answer }).inc();
+        self.gateway_answers.get_or_create(&[("answer", answer)]).inc();
         self.gateway_seconds.observe(seconds);
-    }
-
-    /// How many calls have no answer yet.
-    pub(crate) fn gateway_calls_in_flight(&self) -> &Gauge {
-        &self.gateway_calls_in_flight
-    }
-
-    /// 1 while the circuit before the gateway is open.
-    pub(crate) fn gateway_circuit_open(&self) -> Gauge {
-        self.gateway_circuit_open.clone()
-    }
-
-    /// How many orders do not rest although their deadline has passed.
-    pub(crate) fn orders_overdue(&self) -> &Gauge {
-        &self.orders_overdue
     }
 }

@@ -51,7 +51,7 @@ async fn look(journal: &Journal, metrics: &WorkerMetrics) -> Result<(), JournalE
     let full = usize::try_from(BATCH_MAX).unwrap_or(usize::MAX);
     while give_up_some(journal).await? == full {}
     while expire_some(journal).await? == full {}
-    metrics.orders_overdue().set(orders::count_overdue(&journal.pool, journal.now()).await?);
+    metrics.orders_overdue.set(orders::count_overdue(&journal.pool, journal.now()).await?);
     Ok(())
 }
 
