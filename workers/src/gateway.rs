@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ordermill_domain::aggregate::Aggregate as _;
-use ordermill_domain::payments::{GatewayTask, Outcome, Payment, Payments};
+use ordermill_domain::payments::{Outcome, Payment, Payments};
 use ordermill_pipeline::consumer::{Runtime, derived_event_id};
 use ordermill_pipeline::database::Next;
 use ordermill_pipeline::journal::{Journal, JournalError, Keys};
@@ -23,7 +23,6 @@ use ordermill_pipeline::trace::TraceContext;
 use ordermill_store::payments::{self, Intent};
 use ordermill_store::{Decision, Written, decide};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -73,20 +72,13 @@ impl GatewayConfig {
 #[derive(Clone, Debug)]
 pub(crate) struct GatewayQueue {
     sender: mpsc::UnboundedSender<Asked>,
-    under_way: Arc<Mutex<HashMap<Uuid, UnderWay>>>,
+    /// What this process asks the gateway, by order.
+    under_way: Arc<Mutex<HashMap<Uuid, Asked>>>,
     under_way_max: usize,
 }
 
-/// What this process asks the gateway for an order.
-#[derive(Debug)]
-struct UnderWay {
-    task: GatewayTask,
-    sequence: i32,
-    superseded: CancellationToken,
-}
-
 /// An intent on its way to the gateway.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Asked {
     intent: Intent,
     superseded: CancellationToken,
@@ -98,58 +90,49 @@ impl GatewayQueue {
     pub(crate) fn offer(&self, intent: Intent) {
         let order_id = intent.order_id;
         let mut under_way = self.under_way();
-        if let Some(known) = under_way.get(&order_id) {
+        if let Some(Asked { intent: known, superseded }) = under_way.get(&order_id) {
             // What was read from the table may come later than what was asked for since.
             if known.task == intent.task || known.sequence > intent.sequence {
                 return;
             }
-            known.superseded.cancel();
+            superseded.cancel();
         } else if under_way.len() >= self.under_way_max {
             return;
         }
-        let superseded = CancellationToken::new();
-        let (task, sequence, token) = (intent.task.clone(), intent.sequence, superseded.clone());
+        let asked = Asked { intent, superseded: CancellationToken::new() };
         // The channel has no bound of its own; where nobody takes from it any more, the process ends.
-        if self.sender.send(Asked { intent, superseded }).is_ok() {
-            under_way.insert(order_id, UnderWay { task, sequence, superseded: token });
+        if self.sender.send(asked.clone()).is_ok() {
+            under_way.insert(order_id, asked);
         }
     }
 
     fn done(&self, intent: &Intent) {
         let mut under_way = self.under_way();
-        if under_way.get(&intent.order_id).is_some_and(|known| known.task == intent.task) {
+        if under_way.get(&intent.order_id).is_some_and(|known| known.intent.task == intent.task) {
             under_way.remove(&intent.order_id);
         }
     }
 
-    fn under_way(&self) -> MutexGuard<'_, HashMap<Uuid, UnderWay>> {
+    fn under_way(&self) -> MutexGuard<'_, HashMap<Uuid, Asked>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The tasks that ask and settle.
-pub(crate) struct Executor {
-    tasks: Vec<JoinHandle<()>>,
-}
+pub(crate) struct Executor(TaskTracker);
 
 impl Executor {
     /// Waits until what is under way is settled, for a few seconds at most; the table keeps the rest.
     pub(crate) async fn finish(self) {
-        let all = async {
-            for task in self.tasks {
-                let _ = task.await;
-            }
-        };
-        if tokio::time::timeout(FINISH_WITHIN, all).await.is_err() {
+        self.0.close();
+        if tokio::time::timeout(FINISH_WITHIN, self.0.wait()).await.is_err() {
             tracing::warn!("what the gateway was asked for is left to the next process");
         }
     }
 }
 
-struct Answered {
-    intent: Intent,
-    outcome: Outcome,
-}
+/// What was asked, and what came of it.
+type Answered = (Intent, Outcome);
 
 /// Starts asking and settling.
 ///
@@ -162,7 +145,7 @@ pub(crate) fn start(
 ) -> Result<(GatewayQueue, Executor), GatewayError> {
     let asker = Asker {
         client: GatewayClient::new(&config.gateway_url, config.call_timeout)?,
-        circuit: Circuit::new(metrics.gateway_circuit_open()),
+        circuit: Circuit::new(metrics.gateway_circuit_open.clone()),
         calls: Arc::new(Semaphore::new(config.calls_max)),
         clock: runtime.journal.clock.clone(),
         metrics,
@@ -170,12 +153,11 @@ pub(crate) fn start(
     let (sender, asked) = mpsc::unbounded_channel();
     let (answers, answered) = mpsc::channel(UNDER_WAY_MAX);
     let queue = GatewayQueue { sender, under_way: Arc::default(), under_way_max: UNDER_WAY_MAX };
-    let tasks = vec![
-        tokio::spawn(ask_all(runtime.shutdown.clone(), queue.clone(), asker, asked, answers)),
-        tokio::spawn(settle_all(runtime.clone(), queue.clone(), answered)),
-        tokio::spawn(take_over(runtime.clone(), queue.clone())),
-    ];
-    Ok((queue, Executor { tasks }))
+    let tasks = TaskTracker::new();
+    tasks.spawn(ask_all(runtime.shutdown.clone(), queue.clone(), asker, asked, answers));
+    tasks.spawn(settle_all(runtime.clone(), queue.clone(), answered));
+    tasks.spawn(take_over(runtime.clone(), queue.clone()));
+    Ok((queue, Executor(tasks)))
 }
 
 /// Asks for everything that is handed in. A task each: one that waits for its next attempt holds up no other.
@@ -197,7 +179,7 @@ async fn ask_all(
                 () = shutdown.cancelled() => None,
             };
             match outcome {
-                Some(outcome) => drop(answers.send(Answered { intent, outcome }).await),
+                Some(outcome) => drop(answers.send((intent, outcome)).await),
                 None => queue.done(&intent),
             }
         });
@@ -211,9 +193,7 @@ async fn settle_all(runtime: Runtime, queue: GatewayQueue, mut answered: mpsc::R
     let mut batch = Vec::with_capacity(SETTLE_MAX);
     while answered.recv_many(&mut batch, SETTLE_MAX).await > 0 {
         settle_batch(&runtime, &batch).await;
-        for Answered { intent, .. } in batch.drain(..) {
-            queue.done(&intent);
-        }
+        batch.drain(..).for_each(|(intent, _)| queue.done(&intent));
     }
 }
 
@@ -221,13 +201,9 @@ async fn settle_all(runtime: Runtime, queue: GatewayQueue, mut answered: mpsc::R
 /// settled stays open in the table and comes back when its lease has run out.
 async fn settle_batch(runtime: &Runtime, batch: &[Answered]) {
     let mut retry = Retry::forever(Duration::from_millis(20), Duration::from_secs(2));
-    loop {
-        let error = match settle(&runtime.journal, batch).await {
-            Ok(()) => return,
-            Err(error) => error,
-        };
+    while let Err(error) = settle(&runtime.journal, batch).await {
         if error.next() != Next::Retry {
-            break;
+            return settle_one_by_one(runtime, batch).await;
         }
         tracing::warn!(%error, count = batch.len(), "outcomes could not be written; tried again");
         tokio::select! {
@@ -235,19 +211,22 @@ async fn settle_batch(runtime: &Runtime, batch: &[Answered]) {
             () = tokio::time::sleep(retry.next_delay()) => {}
         }
     }
+}
+
+async fn settle_one_by_one(runtime: &Runtime, batch: &[Answered]) {
     for answered in batch {
         if let Err(error) = settle(&runtime.journal, std::slice::from_ref(answered)).await {
-            tracing::error!(order_id = %answered.intent.order_id, %error, "an outcome could not be written");
+            tracing::error!(order_id = %answered.0.order_id, %error, "an outcome could not be written");
         }
     }
 }
 
 async fn settle(journal: &Journal, batch: &[Answered]) -> Result<(), JournalError> {
     let mut keys = Keys::default();
-    keys.extend(Payment::NOUN, batch.iter().map(|answered| answered.intent.order_id));
+    keys.extend(Payment::NOUN, batch.iter().map(|(intent, _)| intent.order_id));
     decide(journal, &keys, |state: &mut Payments| {
         let mut written = Vec::with_capacity(batch.len() * 2);
-        for Answered { intent, outcome } in batch {
+        for (intent, outcome) in batch {
             for (index, decided) in state.settle(intent.order_id, outcome).into_iter().enumerate() {
                 let origin = Origin {
                     cause: Some(Cause { event_id: intent.cause_id, met_at: None }),
@@ -283,6 +262,8 @@ async fn take_over(runtime: Runtime, queue: GatewayQueue) {
 
 #[cfg(test)]
 mod tests {
+    use ordermill_domain::payments::GatewayTask;
+
     use super::*;
 
     fn intent(task: GatewayTask) -> Intent {

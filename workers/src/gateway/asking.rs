@@ -42,9 +42,8 @@ impl Asker {
             Asking { asker: self, intent, retry: Retry::forever(RETRY.0, RETRY.1), attempts: Vec::new() };
         let result = match &intent.task {
             GatewayTask::Charge { number, charge_id, amount, method } => {
-                let (charge_id, amount, method) = (*charge_id, *amount, *method);
-                let charge = Charge { charge_id, amount, method, order_id: intent.order_id };
-                asking.charge(*number, charge).await
+                let (charge_id, amount, method, order_id) = (*charge_id, *amount, *method, intent.order_id);
+                asking.charge(*number, Charge { charge_id, amount, method, order_id }).await
             }
             GatewayTask::Void { number, charge_id } => {
                 asking.void(*charge_id).await;
@@ -90,15 +89,12 @@ impl Asking<'_> {
                 Answer::Declined => {
                     return refused(FailureCode::PaymentDeclined, "the payment gateway declined the charge");
                 }
-                Answer::Voided => {
-                    return refused(FailureCode::PaymentUnavailable, "the charge was voided");
-                }
+                Answer::Voided => return refused(FailureCode::PaymentUnavailable, "the charge was voided"),
                 Answer::Partial(approved) => {
                     self.void(charge.charge_id).await;
-                    let detail = format!(
-                        "the payment gateway approved only {approved} of {}, which was voided",
-                        charge.amount
-                    );
+                    let asked = charge.amount;
+                    let detail =
+                        format!("the payment gateway approved only {approved} of {asked}, which was voided");
                     return refused(FailureCode::PaymentDeclined, &detail);
                 }
                 Answer::Absent | Answer::Refunded | Answer::Refused(_) | Answer::Unknown(_) => {
@@ -139,30 +135,22 @@ impl Asking<'_> {
             tokio::time::sleep(waits.next_delay()).await;
         };
         let (at, started) = (self.asker.clock.now(), Instant::now());
-        let in_flight = InFlight::begin(self.asker.metrics.gateway_calls_in_flight());
+        let in_flight = InFlight::begin(&self.asker.metrics.gateway_calls_in_flight);
         let answer = send().await;
         drop((in_flight, room));
         let took = started.elapsed();
         self.asker.circuit.record(!matches!(answer, Answer::Unknown(_)));
         self.asker.metrics.gateway_answered(answer.word(), took.as_secs_f64());
+        let (order_id, task, attempt) = (self.intent.order_id, &self.intent.task, self.attempts.len() + 1);
         let outcome = match &answer {
             Answer::Unknown(error) => {
-                tracing::warn!(
-                    order_id = %self.intent.order_id,
-                    task = ?self.intent.task,
-                    attempt = self.attempts.len() + 1,
-                    error,
-                    "the gateway gave no answer; it is asked again"
-                );
+                tracing::warn!(%order_id, ?task, attempt, error, "the gateway gave no answer; it is asked again");
                 format!("UNKNOWN: {error}")
             }
             // It goes on being asked: money is at stake, and whoever mends the cause need not mend the order, too.
             Answer::Refused(error) => {
                 tracing::error!(
-                    order_id = %self.intent.order_id,
-                    task = ?self.intent.task,
-                    attempt = self.attempts.len() + 1,
-                    error,
+                    %order_id, ?task, attempt, error,
                     "the gateway refuses what it should do; it is asked again"
                 );
                 format!("REFUSED: {error}")
@@ -170,12 +158,8 @@ impl Asking<'_> {
             Answer::Partial(amount) => format!("PARTIAL: {amount}"),
             known => known.word().to_owned(),
         };
-        self.note(Attempt {
-            at,
-            call,
-            outcome,
-            took_ms: u32::try_from(took.as_millis()).unwrap_or(u32::MAX),
-        });
+        let took_ms = u32::try_from(took.as_millis()).unwrap_or(u32::MAX);
+        self.note(Attempt { at, call, outcome, took_ms });
         answer
     }
 

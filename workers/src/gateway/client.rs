@@ -5,9 +5,10 @@ use std::time::Duration;
 use ordermill_schemas::Money;
 use ordermill_schemas::orders::PaymentMethod;
 use ordermill_schemas::payments::RefundPart;
-use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
-use serde::de::DeserializeOwned;
+use reqwest::{Client, RequestBuilder, StatusCode, Url};
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -63,26 +64,13 @@ impl Answer {
 }
 
 /// A charge as it is asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Charge {
     pub(crate) charge_id: Uuid,
     pub(crate) amount: Money,
     pub(crate) method: PaymentMethod,
+    #[serde(rename = "reference")]
     pub(crate) order_id: Uuid,
-}
-
-#[derive(Serialize)]
-struct ChargeRequest {
-    charge_id: Uuid,
-    amount: Money,
-    method: PaymentMethod,
-    reference: Uuid,
-}
-
-#[derive(Serialize)]
-struct RefundRequest {
-    refund_id: Uuid,
-    amount: Money,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -134,45 +122,31 @@ impl GatewayClient {
 
     /// Asks for a charge; again and again under one id it is one charge.
     pub(crate) async fn charge(&self, charge: Charge, traceparent: &str) -> Answer {
-        let Charge { charge_id, amount, method, order_id } = charge;
-        let body = ChargeRequest { charge_id, amount, method, reference: order_id };
-        let sent = self.client.post(self.charges.clone()).json(&body);
-        match send::<ChargeState>(sent, traceparent).await {
-            Ok(Some(state)) => state.answer(amount),
-            Ok(None) => Answer::Refused("the gateway has no place for charges".to_owned()),
-            Err(answer) => answer,
-        }
+        let sent = self.client.post(self.charges.clone()).json(&charge);
+        let absent = Answer::Refused("the gateway has no place for charges".to_owned());
+        send(sent, traceparent, |state: ChargeState| state.answer(charge.amount), absent).await
     }
 
     /// Asks what became of a charge.
     pub(crate) async fn look_up(&self, charge: Charge, traceparent: &str) -> Answer {
         let sent = self.client.get(self.of(charge.charge_id, None));
-        match send::<ChargeState>(sent, traceparent).await {
-            Ok(Some(state)) => state.answer(charge.amount),
-            Ok(None) => Answer::Absent,
-            Err(answer) => answer,
-        }
+        let done = |state: ChargeState| state.answer(charge.amount);
+        send(sent, traceparent, done, Answer::Absent).await
     }
 
     /// Takes a charge back, whether it was made or not.
     pub(crate) async fn void(&self, charge_id: Uuid, traceparent: &str) -> Answer {
         let sent = self.client.post(self.of(charge_id, Some("void")));
-        match send::<serde::de::IgnoredAny>(sent, traceparent).await {
-            Ok(Some(_)) => Answer::Voided,
-            Ok(None) => Answer::Refused("the gateway has no place for voids".to_owned()),
-            Err(answer) => answer,
-        }
+        let absent = Answer::Refused("the gateway has no place for voids".to_owned());
+        send(sent, traceparent, |_: IgnoredAny| Answer::Voided, absent).await
     }
 
     /// Pays back a part of a charge; again and again under one id it is paid back once.
     pub(crate) async fn refund(&self, part: &RefundPart, traceparent: &str) -> Answer {
-        let body = RefundRequest { refund_id: part.refund_id, amount: part.amount };
+        let body = json!({"refund_id": part.refund_id, "amount": part.amount});
         let sent = self.client.post(self.of(part.charge_id, Some("refunds"))).json(&body);
-        match send::<serde::de::IgnoredAny>(sent, traceparent).await {
-            Ok(Some(_)) => Answer::Refunded,
-            Ok(None) => Answer::Refused("the gateway does not know the charge".to_owned()),
-            Err(answer) => answer,
-        }
+        let absent = Answer::Refused("the gateway does not know the charge".to_owned());
+        send(sent, traceparent, |_: IgnoredAny| Answer::Refunded, absent).await
     }
 
     fn of(&self, charge_id: Uuid, action: Option<&str>) -> Url {
@@ -184,19 +158,27 @@ impl GatewayClient {
     }
 }
 
-/// What is answered; `None` where what is asked about does not exist. The error is what any other answer comes to.
-async fn send<T: DeserializeOwned>(request: RequestBuilder, traceparent: &str) -> Result<Option<T>, Answer> {
+/// What a call has brought: what `answer` makes of the body, or `absent` where what it is about does not exist.
+async fn send<T: DeserializeOwned>(
+    request: RequestBuilder,
+    traceparent: &str,
+    answer: impl FnOnce(T) -> Answer,
+    absent: Answer,
+) -> Answer {
     let unknown = |error: reqwest::Error| Answer::Unknown(error.without_url().to_string());
-    let response: Response = request.header("traceparent", traceparent).send().await.map_err(unknown)?;
+    let response = match request.header("traceparent", traceparent).send().await {
+        Ok(response) => response,
+        Err(error) => return unknown(error),
+    };
     match response.status() {
-        StatusCode::NOT_FOUND => Ok(None),
-        status if status.is_success() => response.json().await.map(Some).map_err(unknown),
+        StatusCode::NOT_FOUND => absent,
+        status if status.is_success() => response.json().await.map_or_else(unknown, answer),
         // These two ask to come again; every other status of the kind says that the request is wrong.
         status @ (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) => {
-            Err(Answer::Unknown(format!("status {status}")))
+            Answer::Unknown(format!("status {status}"))
         }
-        status if status.is_client_error() => Err(Answer::Refused(format!("status {status}"))),
-        status => Err(Answer::Unknown(format!("status {status}"))),
+        status if status.is_client_error() => Answer::Refused(format!("status {status}")),
+        status => Answer::Unknown(format!("status {status}")),
     }
 }
 
