@@ -7,7 +7,7 @@ use crate::capability::Capability as _;
 use super::{
     BalanceCaptured, BalanceRefunded, BalanceReleased, Charge, ChargeState, Decided, Event, Failure,
     FailureCode, Money, Payment, PaymentCompleted, PaymentFailed, PaymentMethod, PaymentRefunded, Payments,
-    RefundPart, Uuid,
+    Refund, RefundPart, Uuid,
 };
 
 /// What the gateway is to be asked for an order. There is one at a time.
@@ -88,30 +88,28 @@ impl Payments {
     pub fn settle(&mut self, order_id: Uuid, outcome: &Outcome) -> Vec<Decided> {
         let Some(payment) = self.payments.get(&order_id) else { return Vec::new() };
         let attempts = outcome.attempts.clone();
-        let undecided = payment
-            .charges
-            .last()
-            .filter(|charge| matches!(charge.state, ChargeState::Requested | ChargeState::Voiding));
-        let events = match (&outcome.result, undecided) {
-            (GatewayResult::Approved(number), Some(charge))
-                if *number == charge.number && charge.state == ChargeState::Requested =>
-            {
-                self.completed(order_id, payment, charge, attempts)
-            }
-            (GatewayResult::Refused(number, failure), Some(charge)) if *number == charge.number => {
-                self.failed(order_id, payment, charge, failure.clone(), attempts)
-            }
-            (GatewayResult::Voided(number), Some(charge))
-                if *number == charge.number && charge.state == ChargeState::Voiding =>
-            {
+        let last = payment.charges.last();
+        let asked = |number: i32| last.filter(|charge| charge.number == number);
+        let events = match &outcome.result {
+            GatewayResult::Approved(number) => asked(*number)
+                .filter(|charge| charge.state == ChargeState::Requested)
+                .map(|charge| self.completed(order_id, payment, charge, attempts)),
+            GatewayResult::Refused(number, failure) => asked(*number)
+                .filter(|charge| matches!(charge.state, ChargeState::Requested | ChargeState::Voiding))
+                .map(|charge| self.failed(order_id, payment, charge, failure.clone(), attempts)),
+            GatewayResult::Voided(number) => {
                 let detail = "the charge was not decided in time and was voided".to_owned();
                 let failure = Failure { code: FailureCode::PaymentUnavailable, detail };
-                self.failed(order_id, payment, charge, failure, attempts)
+                asked(*number)
+                    .filter(|charge| charge.state == ChargeState::Voiding)
+                    .map(|charge| self.failed(order_id, payment, charge, failure, attempts))
             }
-            (GatewayResult::Refunded(round), _) => self.refunded(order_id, payment, *round, attempts),
-            _ => Vec::new(),
+            GatewayResult::Refunded(round) => {
+                let refund = payment.refund.as_ref().filter(|refund| refund.round == *round);
+                refund.map(|refund| self.refunded(order_id, payment, refund, attempts))
+            }
         };
-        self.record(events)
+        self.record(events.into_iter().flatten())
     }
 
     fn completed(
@@ -122,17 +120,13 @@ impl Payments {
         attempts: Vec<Attempt>,
     ) -> Vec<Event> {
         let (user_id, method, amount) = (payment.user_id, payment.method, charge.amount);
-        let mut events = Vec::with_capacity(2);
-        if method == PaymentMethod::Balance {
-            let (available, held) = self.money_of(user_id);
-            let held = held - amount;
-            events.push(BalanceCaptured { user_id, order_id, amount, available, held }.into());
-        }
+        let captured = self.balance_of(payment).map(|(available, held)| {
+            BalanceCaptured { user_id, order_id, amount, available, held: held - amount }.into()
+        });
         let (charge_id, charge_number) = (Some(charge.charge_id), charge.number);
-        events.push(
-            PaymentCompleted { order_id, user_id, charge_id, charge_number, amount, method, attempts }.into(),
-        );
-        events
+        let completed =
+            PaymentCompleted { order_id, user_id, charge_id, charge_number, amount, method, attempts };
+        captured.into_iter().chain([completed.into()]).collect()
     }
 
     fn failed(
@@ -144,30 +138,33 @@ impl Payments {
         attempts: Vec<Attempt>,
     ) -> Vec<Event> {
         let (user_id, amount) = (payment.user_id, charge.amount);
-        let mut events = Vec::with_capacity(2);
-        if payment.method == PaymentMethod::Balance {
-            let (available, held) = self.money_of(user_id);
+        let released = self.balance_of(payment).map(|(available, held)| {
             let (available, held) = (available + amount, held - amount);
-            events.push(BalanceReleased { user_id, order_id, amount, available, held }.into());
-        }
+            BalanceReleased { user_id, order_id, amount, available, held }.into()
+        });
         let (charge_id, charge_number) = (Some(charge.charge_id), charge.number);
-        events.push(PaymentFailed { order_id, user_id, charge_id, charge_number, failure, attempts }.into());
-        events
+        let failed = PaymentFailed { order_id, user_id, charge_id, charge_number, failure, attempts };
+        released.into_iter().chain([failed.into()]).collect()
     }
 
-    fn refunded(&self, order_id: Uuid, payment: &Payment, round: i32, attempts: Vec<Attempt>) -> Vec<Event> {
-        let Some(refund) = payment.refund.as_ref().filter(|refund| refund.round == round) else {
-            return Vec::new();
-        };
-        let (user_id, method) = (payment.user_id, payment.method);
-        let amount: Money = refund.parts.iter().map(|part| part.amount).sum();
-        let mut events = Vec::with_capacity(2);
-        if method == PaymentMethod::Balance {
-            let (available, held) = self.money_of(user_id);
-            let available = available + amount;
-            events.push(BalanceRefunded { user_id, order_id, amount, available, held }.into());
-        }
-        events.push(PaymentRefunded { order_id, user_id, round, amount, method, attempts }.into());
-        events
+    fn refunded(
+        &self,
+        order_id: Uuid,
+        payment: &Payment,
+        refund: &Refund,
+        attempts: Vec<Attempt>,
+    ) -> Vec<Event> {
+        let (user_id, method, round) = (payment.user_id, payment.method, refund.round);
+        let amount = refund.parts.iter().map(|part| part.amount).sum();
+        let returned = self.balance_of(payment).map(|(available, held)| {
+            BalanceRefunded { user_id, order_id, amount, available: available + amount, held }.into()
+        });
+        let refunded = PaymentRefunded { order_id, user_id, round, amount, method, attempts };
+        returned.into_iter().chain([refunded.into()]).collect()
+    }
+
+    /// What is available and held of the balance that is paid from, if it is one.
+    fn balance_of(&self, payment: &Payment) -> Option<(Money, Money)> {
+        (payment.method == PaymentMethod::Balance).then(|| self.money_of(payment.user_id))
     }
 }
