@@ -3,6 +3,8 @@
 //! A document is a function of the log alone: `evolve` makes it from events and the log's times of them, so a document
 //! that is rebuilt from the log is the same to the byte.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -210,58 +212,58 @@ pub(crate) fn check<A: Aggregate>(key: Uuid, after: &A, before: Option<&A>) -> R
     after.check(before).map_err(|rule| DocumentError::Forbidden { noun: A::NOUN, key, rule })
 }
 
+/// The documents that are not as they were `before`, each with what it was.
+pub(crate) fn changed<'a, A: Aggregate>(
+    after: &'a BTreeMap<Uuid, A>,
+    before: &'a BTreeMap<Uuid, A>,
+) -> impl Iterator<Item = (Uuid, &'a A, Option<&'a A>)> {
+    let both = after.iter().map(|(key, after)| (*key, after, before.get(key)));
+    both.filter(|(_, after, before)| *before != Some(*after))
+}
+
 /// Makes a struct with maps of aggregates by key the [`Documents`] of a capability. The members stand in the order in which
 /// their rows are locked.
 macro_rules! documents {
     ($State:ty { $($member:ident: $Aggregate:ty),+ $(,)? }) => {
-        impl $crate::aggregate::Documents for $State {
-            const KINDS: &'static [$crate::aggregate::Kind] =
-                &[$(<$Aggregate as $crate::aggregate::Aggregate>::KIND),+];
+        const _: () = {
+            use uuid::Uuid;
+            use $crate::aggregate::{self, Aggregate, Document, DocumentError, Documents, Kind};
 
-            fn put(
-                &mut self,
-                noun: &str,
-                key: uuid::Uuid,
-                state: &str,
-                bulk: Option<&str>,
-            ) -> Result<(), $crate::aggregate::DocumentError> {
-                $(
-                    if noun == <$Aggregate as $crate::aggregate::Aggregate>::NOUN {
-                        self.$member.insert(key, $crate::aggregate::read::<$Aggregate>(key, state, bulk)?);
-                        return Ok(());
-                    }
-                )+
-                Ok(())
-            }
+            impl Documents for $State {
+                const KINDS: &'static [Kind] = &[$(<$Aggregate as Aggregate>::KIND),+];
 
-            fn changes(
-                &self,
-                before: &Self,
-            ) -> Result<Vec<$crate::aggregate::Document>, $crate::aggregate::DocumentError> {
-                let mut changes = Vec::new();
-                $(
-                    for (key, after) in &self.$member {
-                        let before = before.$member.get(key);
-                        if before != Some(after) {
-                            changes.push($crate::aggregate::write(*key, after, before)?);
-                        }
+                fn put(
+                    &mut self,
+                    noun: &str,
+                    key: Uuid,
+                    state: &str,
+                    bulk: Option<&str>,
+                ) -> Result<(), DocumentError> {
+                    match noun {
+                        $(<$Aggregate as Aggregate>::NOUN => {
+                            self.$member.insert(key, aggregate::read(key, state, bulk)?);
+                        })+
+                        _ => {}
                     }
-                )+
-                Ok(changes)
-            }
+                    Ok(())
+                }
 
-            fn check(&self, before: &Self) -> Result<(), $crate::aggregate::DocumentError> {
-                $(
-                    for (key, after) in &self.$member {
-                        let before = before.$member.get(key);
-                        if before != Some(after) {
-                            $crate::aggregate::check(*key, after, before)?;
-                        }
-                    }
-                )+
-                Ok(())
+                fn changes(&self, before: &Self) -> Result<Vec<Document>, DocumentError> {
+                    let mut changes = Vec::new();
+                    $(for (key, after, before) in aggregate::changed(&self.$member, &before.$member) {
+                        changes.push(aggregate::write(key, after, before)?);
+                    })+
+                    Ok(changes)
+                }
+
+                fn check(&self, before: &Self) -> Result<(), DocumentError> {
+                    $(for (key, after, before) in aggregate::changed(&self.$member, &before.$member) {
+                        aggregate::check(key, after, before)?;
+                    })+
+                    Ok(())
+                }
             }
-        }
+        };
     };
 }
 pub(crate) use documents;
