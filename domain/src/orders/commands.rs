@@ -9,7 +9,7 @@ use ordermill_schemas::orders::{
 use ordermill_schemas::stock::StockLine;
 use uuid::Uuid;
 
-use super::{Order, OrderStatus};
+use super::{Order, OrderStatus, Purchase};
 use crate::pricing::Quote;
 
 /// Why an order can't do what it is asked for.
@@ -42,10 +42,9 @@ impl Order {
     pub fn cancel(&self, reason: Option<String>, deadline_at: Timestamp) -> Result<Option<Event>, Refusal> {
         match self.status {
             OrderStatus::Confirmed => {
-                let (order_id, user_id, round) =
-                    (self.purchase.order_id, self.purchase.user_id, self.round + 1);
-                let cancelling = OrderCancelling { order_id, user_id, round, reason, deadline_at };
-                Ok(Some(cancelling.into()))
+                let Purchase { order_id, user_id, .. } = self.purchase;
+                let round = self.round + 1;
+                Ok(Some(OrderCancelling { order_id, user_id, round, reason, deadline_at }.into()))
             }
             OrderStatus::Cancelling | OrderStatus::Cancelled => Ok(None),
             OrderStatus::PartiallyShipped | OrderStatus::Shipped | OrderStatus::Delivered => {
@@ -116,13 +115,12 @@ impl Order {
             return Err(Refusal::NothingToShip);
         }
         let is_complete = self.purchase.lines.iter().all(|line| left(line) == asked(line.product_id));
-        let (order_id, user_id) = (self.purchase.order_id, self.purchase.user_id);
-        let event: Event = if is_complete {
+        let Purchase { order_id, user_id, .. } = self.purchase;
+        Ok(if is_complete {
             OrderShipped { order_id, user_id, shipment_id, lines, tracking_number }.into()
         } else {
             OrderPartiallyShipped { order_id, user_id, shipment_id, lines, tracking_number }.into()
-        };
-        Ok(event)
+        })
     }
 
     /// A shipment that is on its way has arrived.
@@ -133,17 +131,16 @@ impl Order {
         if self.in_transit < 1 {
             return Err(Refusal::NothingToShip);
         }
-        let (order_id, user_id) = (self.purchase.order_id, self.purchase.user_id);
-        let event: Event = match self.status {
+        let Purchase { order_id, user_id, .. } = self.purchase;
+        match self.status {
             OrderStatus::Shipped if self.in_transit == 1 => {
-                OrderDelivered { order_id, user_id, shipment_id }.into()
+                Ok(OrderDelivered { order_id, user_id, shipment_id }.into())
             }
             OrderStatus::Shipped | OrderStatus::PartiallyShipped => {
-                OrderShipmentDelivered { order_id, user_id, shipment_id }.into()
+                Ok(OrderShipmentDelivered { order_id, user_id, shipment_id }.into())
             }
-            _ => return Err(Refusal::Busy),
-        };
-        Ok(event)
+            _ => Err(Refusal::Busy),
+        }
     }
 
     /// Gives up on what has not been arranged in time; nothing where there is still time, or nothing to give up: what is being
@@ -157,11 +154,10 @@ impl Order {
             code: FailureCode::DeadlineExceeded,
             detail: format!("{what} did not get through its steps in time"),
         };
-        let event = match self.status {
-            OrderStatus::Pending => self.rejecting(failure("the order")),
-            OrderStatus::Modifying => self.modification_refusing(failure("the modification")),
-            _ => return None,
-        };
-        Some(event)
+        match self.status {
+            OrderStatus::Pending => Some(self.rejecting(failure("the order"))),
+            OrderStatus::Modifying => Some(self.modification_refusing(failure("the modification"))),
+            _ => None,
+        }
     }
 }
