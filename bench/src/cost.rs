@@ -10,7 +10,7 @@ use reqwest::Client;
 use serde::Serialize;
 use sqlx::PgPool;
 
-use crate::figures::{Batches, Figures};
+use crate::figures::Figures;
 use crate::server;
 
 /// So that figures of Kafka's clients are at most so old, `ordermill up` is to be given this.
@@ -66,7 +66,7 @@ pub struct Spent {
 pub struct Reading {
     at: Instant,
     counts: Counts,
-    figures: Figures,
+    pub(crate) figures: Figures,
 }
 
 /// Where the counts are read.
@@ -114,12 +114,6 @@ impl Reading {
     #[must_use]
     pub fn since(&self, then: &Reading) -> Spent {
         Spent { seconds: self.at.duration_since(then.at).as_secs_f64(), counts: self.counts - then.counts }
-    }
-
-    /// The batches from then to now.
-    #[must_use]
-    pub(crate) fn batches_since(&self, then: &Reading) -> BTreeMap<String, Batches> {
-        self.figures.batches_since(&then.figures)
     }
 }
 

@@ -4,11 +4,14 @@
 use std::io;
 use std::net::SocketAddr;
 
+use httparse::{EMPTY_HEADER, Response, Status};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// Longer answers are none of this API's.
 const ANSWER_MAX: usize = 1 << 20;
+/// More headers are none of this API's either.
+const HEADERS_MAX: usize = 64;
 /// An answer to an order fits in.
 const BUFFER: usize = 16 << 10;
 
@@ -81,21 +84,16 @@ impl Connection {
 
 /// The head of an answer; `None` while it is not there in whole.
 fn head(bytes: &[u8]) -> io::Result<Option<Head>> {
-    const END: &[u8] = b"\r\n\r\n";
-    let Some(end) = bytes.windows(END.len()).position(|window| window == END) else { return Ok(None) };
-    let text = std::str::from_utf8(&bytes[..end]).map_err(|_| malformed("a head that is not text"))?;
-    let mut lines = text.split("\r\n");
-    let status_line = lines.next().unwrap_or_default();
-    let status = status_line
-        .strip_prefix("HTTP/1.1 ")
-        .and_then(|rest| rest.get(..3)?.parse().ok())
-        .ok_or_else(|| malformed("no status line"))?;
-    let body_length = lines
-        .filter_map(|line| line.split_once(':'))
-        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-        .and_then(|(_, value)| value.trim().parse().ok())
+    let mut headers = [EMPTY_HEADER; HEADERS_MAX];
+    let mut response = Response::new(&mut headers);
+    let Status::Complete(length) = response.parse(bytes).map_err(io::Error::other)? else { return Ok(None) };
+    let status = response.code.ok_or_else(|| malformed("no status line"))?;
+    let mut headers = response.headers.iter();
+    let body_length = headers
+        .find(|header| header.name.eq_ignore_ascii_case("content-length"))
+        .and_then(|header| std::str::from_utf8(header.value).ok()?.parse().ok())
         .ok_or_else(|| malformed("no content length"))?;
-    Ok(Some(Head { status, length: end + END.len(), body_length }))
+    Ok(Some(Head { status, length, body_length }))
 }
 
 fn malformed(what: &str) -> io::Error {

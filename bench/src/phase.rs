@@ -124,7 +124,7 @@ impl Ground<'_> {
         let rested_at_us = until_rest(&self.pool).await?;
         let work = Usage::now(self.stack.pid())?.since(&then);
         let after = self.meter.read().await?;
-        let (spent, batches) = (after.since(&before), after.batches_since(&before));
+        let (spent, batches) = (after.since(&before), after.figures.batches_since(&before.figures));
         Ok(Placed { phase, load, lateness, rested_at_us, work, spent, batches })
     }
 
@@ -146,20 +146,16 @@ impl Ground<'_> {
         let address = self.stack.file.api_url.strip_prefix("http://").context("the API has no address")?;
         let this_program = std::env::current_exe().context("can't find this program's own path")?;
         let log = self.stack.path(&format!("{}.log", phase.label));
-        let mut program = Program::new("the load", this_program, log)
+        Ok(Program::new("the load", this_program, log)
             .args(["load", "--address", address, "--label", &phase.label, "--shop"])
             .arg(self.stack.path(SHOP_FILE))
             .args(["--orders", &phase.orders.to_string()])
             .args(["--connections", &self.args.concurrency.to_string()])
             .args(["--seed", &self.args.seed.to_string()])
-            .args(["--within-s", &SEND_WITHIN.as_secs().to_string()]);
-        if let Some(rate) = phase.rate {
-            program = program.args(["--rate", &rate.to_string()]);
-        }
-        if let Some(lines) = phase.lines {
-            program = program.args(["--lines", &lines.to_string()]);
-        }
-        Ok(program.start()?)
+            .args(["--within-s", &SEND_WITHIN.as_secs().to_string()])
+            .args(phase.rate.map(|rate| format!("--rate={rate}")))
+            .args(phase.lines.map(|lines| format!("--lines={lines}")))
+            .start()?)
     }
 }
 

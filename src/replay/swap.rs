@@ -1,9 +1,9 @@
 //! A projection made again and put in place.
 
-use std::fmt;
 use std::time::Instant;
 
 use anyhow::Result;
+use derive_more::Display;
 use ordermill_domain::sales::Sums;
 use ordermill_pipeline::{audit, database};
 use ordermill_store::replay::shadow::Shadow;
@@ -17,23 +17,18 @@ use crate::database::{connect_pool, explain};
 use crate::verify::groups;
 
 /// What was put in place.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Display, Serialize)]
+#[display(
+    "{projection}: made from {events} events in {seconds:.1} s; {} rows were written, {} removed",
+    swapped.written,
+    swapped.removed
+)]
 pub(crate) struct SwapReport {
     projection: &'static str,
     events: u64,
     #[serde(flatten)]
     swapped: Swapped,
     seconds: f64,
-}
-
-impl fmt::Display for SwapReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let SwapReport { projection, events, swapped: Swapped { removed, written }, seconds } = self;
-        write!(
-            f,
-            "{projection}: made from {events} events in {seconds:.1} s; {written} rows were written, {removed} removed"
-        )
-    }
 }
 
 /// Makes a projection again from the log and puts it in the place of the live one.

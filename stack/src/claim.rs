@@ -128,17 +128,10 @@ impl Noted {
 
 impl std::fmt::Display for Noted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if let Some(owner) = self.owner {
-            writeln!(f, "owner {owner}")?;
-        }
-        if let Some(child) = self.child {
-            writeln!(f, "child {} {}", child.pid, child.started_at)?;
-        }
-        if !self.ports.is_empty() {
-            let ports: Vec<String> = self.ports.iter().map(u16::to_string).collect();
-            writeln!(f, "ports {}", ports.join(" "))?;
-        }
-        Ok(())
+        let owner = self.owner.map(|pid| pid.to_string()).unwrap_or_default();
+        let child = self.child.map(|Identity { pid, started_at }| format!("{pid} {started_at}"));
+        let ports: String = self.ports.iter().map(|port| format!("{port} ")).collect();
+        writeln!(f, "owner {owner}\nchild {}\nports {ports}", child.unwrap_or_default())
     }
 }
 

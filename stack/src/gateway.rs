@@ -75,15 +75,13 @@ impl Gateway {
     }
 
     fn launch(&self) -> Result<()> {
-        let mut program = Program::new(NAME, &self.program, self.log())
+        let program = Program::new(NAME, &self.program, self.log())
             .env("ORDERMILL_CALLBACK_SECRET", &self.options.callback_secret)
             .arg("--listen")
             .arg(format!("127.0.0.1:{}", self.port()))
             .arg("--ledger")
-            .arg(self.dir.join("gateway-ledger.jsonl"));
-        if let Some(url) = &self.options.callback_url {
-            program = program.arg("--callback-url").arg(url);
-        }
+            .arg(self.dir.join("gateway-ledger.jsonl"))
+            .args(self.options.callback_url.iter().flat_map(|url| ["--callback-url", url]));
         self.server.launch(program, |child| child.wait_for_line("listening on ", READY).map(drop))
     }
 }

@@ -175,8 +175,11 @@ impl Postgres {
     }
 
     fn program(&self) -> Program {
-        let ours = SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let mut program = Program::new(NAME, self.cluster.installation.program("postgres"), self.log())
+        let counts = self.cluster.installation.has_library(STATEMENT_COUNTER);
+        let counter = counts.then_some(("shared_preload_libraries", STATEMENT_COUNTER));
+        let theirs = self.options.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let settings = SETTINGS.into_iter().chain(counter).chain(theirs);
+        Program::new(NAME, self.cluster.installation.program("postgres"), self.log())
             .without_env_prefix("PG")
             .env("LC_ALL", "C")
             .directory(&self.cluster.data)
@@ -186,14 +189,8 @@ impl Postgres {
             .telling(|line| line.contains("FATAL:") || line.contains("PANIC:"))
             .arg("-D")
             .arg(&self.cluster.data)
-            .args(["-p", &self.port().to_string()]);
-        if self.cluster.installation.has_library(STATEMENT_COUNTER) {
-            program = program.arg("-c").arg(format!("shared_preload_libraries={STATEMENT_COUNTER}"));
-        }
-        for (name, value) in ours.iter().chain(&self.options.settings) {
-            program = program.arg("-c").arg(format!("{name}={value}"));
-        }
-        program
+            .args(["-p", &self.port().to_string()])
+            .args(settings.flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]))
     }
 
     /// PostgreSQL refuses to start while the process that `postmaster.pid` names is alive, though after a restart of

@@ -1,11 +1,11 @@
 //! The cluster on disk: where it lies, whose it is, and how it is made so that it is there whole or not at all.
 
-use std::fmt;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use derive_more::Debug;
 use nix::unistd::{Gid, Uid, User};
 use uuid::Uuid;
 
@@ -21,20 +21,16 @@ const ELSEWHERE: &str = "/var/lib/ordermill";
 const INITDB_DEADLINE: Duration = Duration::from_secs(120);
 
 /// A finished cluster. Its home holds `data`, the cluster proper, and `password`, that of the role `ordermill`.
+#[derive(Debug)]
 pub(crate) struct Cluster {
     /// Without symbolic links, as `/proc` shows it.
     pub(crate) data: PathBuf,
+    // It would end up in a log.
+    #[debug(skip)]
     pub(crate) password: String,
     pub(crate) installation: Installation,
     /// The user whom it belongs to, if that is not us.
     pub(crate) user: Option<(Uid, Gid)>,
-}
-
-impl fmt::Debug for Cluster {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the password, which would end up in a log.
-        f.debug_struct("Cluster").field("data", &self.data).finish_non_exhaustive()
-    }
 }
 
 impl Cluster {
