@@ -47,11 +47,8 @@ fn reason(text: &str) -> Result<String, String> {
 /// Discards a letter.
 pub(super) async fn discard(desk: &Desk, args: &DiscardArgs) -> Result<()> {
     let id = args.dead_letter_id;
-    let waiting = match (args.release_waiting, args.discard_waiting) {
-        (true, _) => Some(Waiting::Released),
-        (false, true) => Some(Waiting::Discarded),
-        (false, false) => None,
-    };
+    let released = args.release_waiting.then_some(Waiting::Released);
+    let waiting = released.or(args.discard_waiting.then_some(Waiting::Discarded));
     let waited = edits::discard(&desk.pool, id, &args.reason, waiting, &actor(), desk.now()).await;
     let waited = waited.map_err(refused)?;
     let rest = match (waited, waiting) {
