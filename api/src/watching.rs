@@ -82,7 +82,10 @@ impl Watching {
         let newest = {
             let mut orders = self.lock();
             let watched = orders.entry(order_id);
-            watched.or_insert_with(|| Watched::from(seen)).newest.subscribe()
+            watched
+                .or_insert_with(|| Watched { version: seen, newest: watch::Sender::new(None) })
+                .newest
+                .subscribe()
         };
         self.count.inc();
         self.arrived.notify_one();
@@ -104,7 +107,11 @@ impl Watching {
         for (order_id, row) in looked {
             let Entry::Occupied(mut watched) = orders.entry(order_id) else { continue };
             match row {
-                Ok(row) => watched.get_mut().tell(row),
+                Ok(row) => {
+                    let watched = watched.get_mut();
+                    watched.version = row.visible_version;
+                    watched.newest.send_replace(Some(Arc::new(row)));
+                }
                 Err(error) => {
                     tracing::error!(%error, %order_id, "an order can't be read; its streams end");
                     watched.remove();
@@ -144,17 +151,6 @@ impl Watching {
             };
             sleep(pause).await;
         }
-    }
-}
-
-impl Watched {
-    fn from(version: i32) -> Watched {
-        Watched { version, newest: watch::Sender::new(None) }
-    }
-
-    fn tell(&mut self, row: Order) {
-        self.version = row.visible_version;
-        self.newest.send_replace(Some(Arc::new(row)));
     }
 }
 
