@@ -83,12 +83,8 @@ impl Api {
             return Err(ApiError::NoCallbackSecret);
         }
         let (tasks, drained) = (TaskTracker::new(), CancellationToken::new());
-        let waiting = Waiting::start(&journal, &metrics, &tasks, shutdown);
-        let waiting_claims = Waiting::start(&journal, &metrics, &tasks, shutdown);
-        let waiting_replays = Waiting::start(&journal, &metrics, &tasks, shutdown);
         let watching = Watching::new(config.streams_max, metrics.open_streams.clone(), shutdown.clone());
         tasks.spawn(watching.clone().run(journal.pool.clone()));
-        let acceptance = Acceptance::start(&journal, &config, &metrics, &tasks, &drained);
         let product_cache = ProductCache::new(metrics.product_cache_reads.clone());
         tasks.spawn(follower::run(
             journal.pool.clone(),
@@ -97,25 +93,23 @@ impl Api {
             Arc::new(product_cache.clone()),
             shutdown.clone(),
         ));
-        let readiness = Readiness::new(&journal, &config);
-        let verifications = Verifications::new(config.verifier.clone(), tasks.clone(), shutdown.clone());
-        let (identities, running_keys) = (Identities::new(), RunningKeys::default());
+        let identities = Identities::new();
         tasks.spawn(identities.clone().keep(journal.pool.clone(), shutdown.clone()));
         let shared = Shared {
+            identities,
+            running_keys: RunningKeys::default(),
+            acceptance: Acceptance::start(&journal, &config, &metrics, &tasks, &drained),
+            waiting: Waiting::start(&journal, &metrics, &tasks, shutdown),
+            waiting_claims: Waiting::start(&journal, &metrics, &tasks, shutdown),
+            waiting_replays: Waiting::start(&journal, &metrics, &tasks, shutdown),
+            watching,
+            product_cache,
+            readiness: Readiness::new(&journal, &config),
+            verifications: Verifications::new(config.verifier.clone(), tasks.clone(), shutdown.clone()),
             journal,
             config,
             metrics,
             registry,
-            identities,
-            running_keys,
-            acceptance,
-            waiting,
-            waiting_claims,
-            waiting_replays,
-            watching,
-            product_cache,
-            readiness,
-            verifications,
             tasks,
             drained,
         };

@@ -6,7 +6,7 @@ use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{OpenApi as Written, RefOr};
-use utoipa::{Modify, OpenApi, PartialSchema as _};
+use utoipa::{OpenApi, PartialSchema as _};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::keyed::IDEMPOTENCY_KEY;
@@ -37,21 +37,18 @@ const API_KEY: &str = "api_key";
         (name = "Operating", description = "Health, figures, documents"),
     ),
     components(schemas(ProblemBody, FieldError)),
-    modifiers(&ApiKey),
 )]
-pub(crate) struct Document;
+struct Document;
 
-/// Adds the security scheme.
-pub(crate) struct ApiKey;
-
-impl Modify for ApiKey {
-    fn modify(&self, document: &mut Written) {
-        let mut bearer = Http::new(HttpAuthScheme::Bearer);
-        bearer.description =
-            Some("An API key: a customer's, answered at sign-up, or an administrator's".to_owned());
-        let components = document.components.get_or_insert_default();
-        components.add_security_scheme(API_KEY, SecurityScheme::Http(bearer));
-    }
+/// The document without routes.
+pub(crate) fn without_routes() -> Written {
+    let mut bearer = Http::new(HttpAuthScheme::Bearer);
+    bearer.description =
+        Some("An API key: a customer's, answered at sign-up, or an administrator's".to_owned());
+    let mut document = Document::openapi();
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme(API_KEY, SecurityScheme::Http(bearer));
+    document
 }
 
 /// Routes that the document shows together under that name.

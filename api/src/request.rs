@@ -1,7 +1,6 @@
 //! Which request it is: its id, the key that it may be repeated by, its place in a trace.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
@@ -19,7 +18,7 @@ pub(crate) struct RequestContext {
     /// The request's id.
     pub(crate) request_id: Uuid,
     /// The key under which it may be repeated, on a route that takes one.
-    idempotency_key: Option<Arc<str>>,
+    idempotency_key: Option<String>,
     /// The span that the request is, a child of the client's where it sent one.
     pub(crate) trace: TraceContext,
 }
@@ -38,9 +37,8 @@ impl RequestContext {
 
     /// Where an event comes from that this request causes.
     pub(crate) fn origin(&self, actor: String) -> Origin {
-        let idempotency_key = self.idempotency_key.as_deref().map(str::to_owned);
-        let request = Some(RequestRef { id: self.request_id, idempotency_key });
-        Origin { cause: None, actor, request, trace: self.trace }
+        let request = RequestRef { id: self.request_id, idempotency_key: self.idempotency_key.clone() };
+        Origin { cause: None, actor, request: Some(request), trace: self.trace }
     }
 }
 

@@ -48,10 +48,7 @@ fn days(
     first: impl FnOnce(Date) -> Result<Date, jiff::Error>,
 ) -> Result<Days, Problem> {
     let to = to.unwrap_or(today);
-    let from = match from {
-        Some(from) => from,
-        None => first(to).map_err(out_of_the_calendar)?,
-    };
+    let from = from.map_or_else(|| first(to), Ok).map_err(out_of_the_calendar)?;
     if from > to {
         let detail = "must not be after `to`, which is today unless it is given";
         return Err(Checks::refusal("from", "OUT_OF_RANGE", detail));
