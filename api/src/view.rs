@@ -9,12 +9,14 @@ macro_rules! view {
             $($members:tt)*
         }
     ) => {
-        $crate::view::view!(@declare $(#[$meta])* $vis $View { $($members)* });
+        $crate::view::view! {
+            $(#[$meta])*
+            $vis struct $View of($row: $Row) $(where $($shared = $of;)+)? { $($members)* }
+        }
 
         impl From<$Row> for $View {
             fn from($row: $Row) -> $View {
-                $($(let $shared = $of;)+)?
-                $crate::view::view!(@make $View $row { $($members)* })
+                $View::of($row)
             }
         }
     };

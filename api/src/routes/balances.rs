@@ -41,42 +41,44 @@ impl NewCharge {
     }
 }
 
-/// Money that was put in.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = BalanceCharge)]
-struct ChargeView {
-    /// The entry in the history.
-    entry_id: Uuid,
-    /// Always `CHARGED`.
-    #[schema(example = "CHARGED")]
-    kind: &'static str,
-    /// How much.
-    #[schema(value_type = i64, example = 50_000)]
-    amount: Money,
-    /// Available and held after it.
-    #[schema(value_type = i64, example = 50_000)]
-    balance_after: Money,
-    /// When.
-    created_at: Timestamp,
+view! {
+    /// Money that was put in.
+    #[schema(as = BalanceCharge)]
+    struct ChargeView of(balance: &Balance, entry_id: Uuid, amount: Money, at: Timestamp) {
+        /// The entry in the history.
+        entry_id: Uuid = entry_id,
+        /// Always `CHARGED`.
+        #[schema(example = "CHARGED")]
+        kind: &'static str = "CHARGED",
+        /// How much.
+        #[schema(value_type = i64, example = 50_000)]
+        amount: Money = amount,
+        /// Available and held after it.
+        #[schema(value_type = i64, example = 50_000)]
+        balance_after: Money = balance.available + balance.held,
+        /// When.
+        created_at: Timestamp = at,
+    }
 }
 
-/// A balance.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Balance)]
-struct BalanceView {
-    /// Whose it is.
-    user_id: Uuid,
-    /// What can be spent.
-    #[schema(value_type = i64, example = 41_000)]
-    available: Money,
-    /// What is held for orders that are being paid.
-    #[schema(value_type = i64, example = 9_000)]
-    held: Money,
-    /// The currency, as ISO 4217 names it.
-    #[schema(example = "KRW")]
-    currency: String,
-    /// When it last changed.
-    updated_at: Timestamp,
+view! {
+    /// A balance.
+    #[schema(as = Balance)]
+    struct BalanceView of(balance: Balance, user_id: Uuid, currency: String) {
+        /// Whose it is.
+        user_id: Uuid = user_id,
+        /// What can be spent.
+        #[schema(value_type = i64, example = 41_000)]
+        available: Money,
+        /// What is held for orders that are being paid.
+        #[schema(value_type = i64, example = 9_000)]
+        held: Money,
+        /// The currency, as ISO 4217 names it.
+        #[schema(example = "KRW")]
+        currency: String = currency,
+        /// When it last changed.
+        updated_at: Timestamp,
+    }
 }
 
 /// What happened to a balance.
@@ -135,14 +137,7 @@ async fn charge_balance(
     let (keys, origin) = (Keys::of(Balance::NOUN, user_id), context.origin(caller.name()));
     let decide = move |state: &mut Payments| {
         let decided = state.charge(user_id, amount).ok_or_else(path::unknown::<path::User>)?;
-        let balance = &state.balances[&user_id];
-        let view = ChargeView {
-            entry_id: Uuid::now_v7(),
-            kind: "CHARGED",
-            amount,
-            balance_after: balance.available + balance.held,
-            created_at: state.now,
-        };
+        let view = ChargeView::of(&state.balances[&user_id], Uuid::now_v7(), amount, state.now);
         let written = Written::new(view.entry_id, decided, origin.clone());
         Ok((vec![written], first_answer(201, None, &view)?))
     };
@@ -171,13 +166,7 @@ async fn get_balance(
     caller.acting_for(user_id)?;
     let balance = balances::find(&api.journal.pool, user_id).await?;
     let balance = balance.ok_or_else(path::unknown::<path::User>)?;
-    Ok(JsonAnswer(BalanceView {
-        user_id,
-        available: balance.available,
-        held: balance.held,
-        currency: api.config.currency.clone(),
-        updated_at: balance.updated_at,
-    }))
+    Ok(JsonAnswer(BalanceView::of(balance, user_id, api.config.currency.clone())))
 }
 
 /// List what happened to a balance, newest first

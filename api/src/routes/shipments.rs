@@ -27,7 +27,7 @@ struct NewShipment {
 }
 
 /// A line of it.
-#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ShipmentLine {
     /// The product.
@@ -35,12 +35,6 @@ struct ShipmentLine {
     /// How many.
     #[schema(value_type = i64, example = 1, minimum = 1, maximum = 10_000)]
     quantity: Whole,
-}
-
-impl From<StockLine> for ShipmentLine {
-    fn from(line: StockLine) -> ShipmentLine {
-        ShipmentLine { product_id: line.product_id, quantity: Whole(line.quantity.into()) }
-    }
 }
 
 impl NewShipment {
@@ -81,7 +75,8 @@ view! {
         /// Whether it has arrived.
         status: ShipmentStatus = status,
         /// What is in it.
-        lines: Vec<ShipmentLine> = shipment.lines.into_iter().map(ShipmentLine::from).collect(),
+        #[schema(value_type = Vec<ShipmentLine>)]
+        lines: Vec<StockLine>,
         /// The carrier's number for it.
         #[schema(required = true)]
         tracking_number: Option<String>,

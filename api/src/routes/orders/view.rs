@@ -16,7 +16,7 @@ view! {
     pub struct OrderView of(order: Order, now: Timestamp)
     where
         status = order.status.shown();
-        (payment, overdue) = (payment(&order), order.is_overdue(now));
+        (payment, overdue) = (PaymentView::of(&order), order.is_overdue(now));
         line = |line: &OrderLine| LineView::of(line, order.shipped_quantity(line.product_id));
         lines = order.purchase.lines.iter().map(line).collect();
     {
@@ -133,20 +133,34 @@ view! {
     }
 }
 
-/// How and how far an order is paid.
-#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(as = OrderPayment)]
-struct PaymentView {
-    /// How.
-    method: PaymentMethod,
-    /// How far.
-    status: PaymentStatusView,
-    /// What was paid.
-    #[schema(value_type = i64, example = 0)]
-    paid: Money,
-    /// What was paid back.
-    #[schema(value_type = i64, example = 0)]
-    refunded: Money,
+view! {
+    /// How and how far an order is paid.
+    #[schema(as = OrderPayment)]
+    struct PaymentView of(order: &Order)
+    where
+        status = match order.payment {
+            PaymentStep::Refunded => PaymentStatusView::Refunded,
+            PaymentStep::Completed if order.refunded > 0 => PaymentStatusView::PartiallyRefunded,
+            PaymentStep::Completed => PaymentStatusView::Completed,
+            PaymentStep::Failed => PaymentStatusView::Failed,
+            // Refused before it came to paying: it will never be paid.
+            PaymentStep::NotDue | PaymentStep::Due if order.status == OrderStatus::Rejected => {
+                PaymentStatusView::Failed
+            }
+            PaymentStep::NotDue | PaymentStep::Due => PaymentStatusView::Pending,
+        };
+    {
+        /// How.
+        method: PaymentMethod = order.purchase.payment_method,
+        /// How far.
+        status: PaymentStatusView = status,
+        /// What was paid.
+        #[schema(value_type = i64, example = 0)]
+        paid: Money,
+        /// What was paid back.
+        #[schema(value_type = i64, example = 0)]
+        refunded: Money,
+    }
 }
 
 /// How far an order is paid.
@@ -178,21 +192,6 @@ struct DiscountSchema {
     /// The coupon, where it is given for one.
     #[schema(nullable = false)]
     user_coupon_id: Option<Uuid>,
-}
-
-fn payment(row: &Order) -> PaymentView {
-    let status = match row.payment {
-        PaymentStep::Refunded => PaymentStatusView::Refunded,
-        PaymentStep::Completed if row.refunded > 0 => PaymentStatusView::PartiallyRefunded,
-        PaymentStep::Completed => PaymentStatusView::Completed,
-        PaymentStep::Failed => PaymentStatusView::Failed,
-        // Refused before it came to paying: it will never be paid.
-        PaymentStep::NotDue | PaymentStep::Due if row.status == OrderStatus::Rejected => {
-            PaymentStatusView::Failed
-        }
-        PaymentStep::NotDue | PaymentStep::Due => PaymentStatusView::Pending,
-    };
-    PaymentView { method: row.purchase.payment_method, status, paid: row.paid, refunded: row.refunded }
 }
 
 #[cfg(test)]
