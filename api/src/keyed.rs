@@ -12,7 +12,6 @@ use ordermill_store::{Decision, Written};
 use serde::de::DeserializeOwned;
 use sqlx::{Postgres, Transaction};
 use utoipa::IntoParams;
-use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use crate::app::Api;
 use crate::auth::Caller;
@@ -23,7 +22,7 @@ use crate::problem::{Code, Problem, Refuses};
 use crate::request::RequestContext;
 
 /// The header that a repetition is told by.
-pub(crate) const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
+const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 /// How long a key may be.
 const KEY_LENGTH_MAX: usize = 255;
 
@@ -72,16 +71,10 @@ where
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "describes what `key` reads")]
-struct KeyHeader {
+pub(crate) struct KeyHeader {
     /// 1 to 255 visible ASCII characters, the same when the request is repeated
     #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255)]
     key: String,
-}
-
-impl<W, P, T> IntoParams for Keyed<W, P, T> {
-    fn into_params(parameter_in: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        KeyHeader::into_params(parameter_in)
-    }
 }
 
 impl<W: Refuses, P: Refuses, T> Refuses for Keyed<W, P, T> {

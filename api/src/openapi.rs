@@ -6,10 +6,10 @@ use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{OpenApi as Written, RefOr};
-use utoipa::{OpenApi, PartialSchema as _};
+use utoipa::{IntoParams as _, OpenApi, PartialSchema as _};
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::keyed::IDEMPOTENCY_KEY;
+use crate::keyed::KeyHeader;
 use crate::path;
 use crate::problem::{Code, FieldError, MEDIA_TYPE, ProblemBody};
 
@@ -61,20 +61,21 @@ pub(crate) fn group<S: Clone + Send + Sync + 'static>(
 }
 
 /// Puts every operation into that group, and says of each what follows from the rest: what its path names, who may be answered
-/// `UNAUTHENTICATED` must show a key, who sends an `Idempotency-Key` may get a repeated answer, and what is only accepted is
+/// `UNAUTHENTICATED` must show a key, who may be answered `IDEMPOTENCY_KEY_MISSING` must send one and may get a repeated answer, and what is only accepted is
 /// to be asked for again.
 fn complete(document: &mut Written, group: &str) {
     for (path, item) in &mut document.paths.paths {
         let methods = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
         for operation in methods.into_iter().flatten() {
             operation.tags = Some(vec![group.to_owned()]);
-            let parameters = path::parameters(path).chain(operation.parameters.take().unwrap_or_default());
-            operation.parameters = Some(parameters.collect()).filter(|all: &Vec<_>| !all.is_empty());
-            if needs_key(operation) {
+            if may_refuse(operation, Code::Unauthenticated) {
                 operation.security = Some(vec![SecurityRequirement::new(API_KEY, [""; 0])]);
             }
-            let parameters = operation.parameters.iter().flatten();
-            let is_keyed = parameters.filter_map(inline).any(|parameter| parameter.name == IDEMPOTENCY_KEY);
+            let is_keyed = may_refuse(operation, Code::IdempotencyKeyMissing);
+            let key = is_keyed.then(|| KeyHeader::into_params(|| None)).into_iter().flatten().map(RefOr::T);
+            let own = operation.parameters.take().unwrap_or_default();
+            let parameters: Vec<_> = path::parameters(path).chain(key).chain(own).collect();
+            operation.parameters = (!parameters.is_empty()).then_some(parameters);
             for (status, response) in &mut operation.responses.responses {
                 let RefOr::T(response) = response else { continue };
                 let mut add = |name: &str, description: &str| {
@@ -98,10 +99,10 @@ pub(crate) fn words<W: Into<Value>>(words: impl IntoIterator<Item = W>) -> Objec
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words))
 }
 
-fn needs_key(operation: &Operation) -> bool {
-    let refused = operation.responses.responses.get("401").and_then(inline);
+fn may_refuse(operation: &Operation, code: Code) -> bool {
+    let refused = operation.responses.responses.get(code.status().as_str()).and_then(inline);
     let content = refused.and_then(|refused| refused.content.get(MEDIA_TYPE)).and_then(inline);
-    content.is_some_and(|content| content.examples.contains_key(Code::Unauthenticated.text()))
+    content.is_some_and(|content| content.examples.contains_key(code.text()))
 }
 
 fn inline<T>(of: &RefOr<T>) -> Option<&T> {

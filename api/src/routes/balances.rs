@@ -121,7 +121,6 @@ type ChargeBalanceRequest = Keyed<Caller, Id<path::User>, NewCharge>;
 #[utoipa::path(
     post,
     path = "/v1/users/{user_id}/balance/charges",
-    params(ChargeBalanceRequest),
     request_body = NewCharge,
     responses(
         (status = 201, description = "Charged", body = ChargeView),

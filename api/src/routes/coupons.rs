@@ -181,7 +181,6 @@ type CreateCouponRequest = Keyed<Admin, (), NewCoupon>;
 #[utoipa::path(
     post,
     path = "/v1/coupons",
-    params(CreateCouponRequest),
     request_body = NewCoupon,
     responses(
         (status = 201, description = "Put up", body = CouponView,

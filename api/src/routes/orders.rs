@@ -91,7 +91,7 @@ type PlaceOrderRequest = Keyed<Caller, (), NewOrder>;
 #[utoipa::path(
     post,
     path = "/v1/orders",
-    params(PlaceOrderRequest, Prefer),
+    params(Prefer),
     request_body = NewOrder,
     responses(
         (status = 202, description = "Accepted", body = OrderView, headers(

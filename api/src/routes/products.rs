@@ -119,7 +119,6 @@ type CreateProductRequest = Keyed<Admin, (), NewProduct>;
 #[utoipa::path(
     post,
     path = "/v1/products",
-    params(CreateProductRequest),
     request_body = NewProduct,
     responses(
         (status = 201, description = "Added", body = ProductView,

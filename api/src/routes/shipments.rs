@@ -96,7 +96,6 @@ type ShipOrderRequest = Keyed<Admin, Id<path::Order>, NewShipment>;
 #[utoipa::path(
     post,
     path = "/v1/orders/{order_id}/shipments",
-    params(ShipOrderRequest),
     request_body = NewShipment,
     responses(
         (status = 201, description = "On its way", body = ShipmentView),

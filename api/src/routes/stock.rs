@@ -45,7 +45,6 @@ type AdjustStockRequest = Keyed<Admin, Id<path::Product>, Adjustment>;
 #[utoipa::path(
     post,
     path = "/v1/products/{product_id}/stock",
-    params(AdjustStockRequest),
     request_body = Adjustment,
     responses(
         (status = 200, description = "The product as it is now", body = ProductView),

@@ -107,7 +107,6 @@ type ReplayDeadLettersRequest = Keyed<Admin, (), NewReplay>;
     post,
     path = "/v1/dead-letters/replays",
     params(
-        ReplayDeadLettersRequest,
         ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds, at most 30, until all is \
                                                            decided", example = "wait=10"),
     ),

@@ -33,7 +33,7 @@ type CancelOrderRequest = Keyed<Caller, Id<path::Order>, Cancellation>;
 #[utoipa::path(
     post,
     path = "/v1/orders/{order_id}/cancellation",
-    params(CancelOrderRequest, Prefer),
+    params(Prefer),
     request_body = Cancellation,
     responses(
         (status = 202, description = "Being cancelled, or cancelled already", body = OrderView, headers(
