@@ -44,22 +44,19 @@ view! {
         #[schema(example = "stock")]
         pub group: String,
         /// Why they failed; null for messages that were never tried, since they wait or waited behind one that failed.
-        #[schema(example = "RULE", required = true)]
-        pub code: Option<String>,
+        #[schema(example = "RULE")]
+        pub code?: String,
         /// How many there are.
         #[schema(example = 3)]
         pub count: i64,
         /// How many of them are in which state.
         pub states: BTreeMap<&'static str, i64> = states,
         /// When the first failed first.
-        #[schema(required = true)]
-        pub first_failed_at: Option<Timestamp>,
+        pub first_failed_at?: Timestamp,
         /// When the last failed last.
-        #[schema(required = true)]
-        pub last_failed_at: Option<Timestamp>,
+        pub last_failed_at?: Timestamp,
         /// The error of the newest.
-        #[schema(required = true)]
-        pub error: Option<String>,
+        pub error?: String,
     }
 }
 

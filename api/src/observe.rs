@@ -4,14 +4,14 @@ use std::any::Any;
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use tracing::Instrument as _;
 
 use crate::app::Api;
 use crate::metrics::{CodeLabel, RouteLabel};
-use crate::problem::{Code, Problem};
+use crate::problem::{Code, Problem, RETRY_AFTER_S};
 use crate::request::RequestContext;
 
 /// The header with the request's id.
@@ -46,6 +46,10 @@ pub(crate) async fn observe(State(api): State<Api>, mut request: Request, next: 
             _ => tracing::debug!(code = code.text(), "refused"),
         });
         response = problem.write_to(response, context.request_id);
+    }
+    // What is only accepted is to be asked for again.
+    if response.status() == StatusCode::ACCEPTED {
+        response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_S);
     }
     if let Ok(request_id) = HeaderValue::try_from(context.request_id.to_string()) {
         response.headers_mut().insert(REQUEST_ID, request_id);

@@ -1,7 +1,8 @@
 //! What clients see of a row.
 
 /// Declares a shape that clients see, with how it is made `from` one value or `of` several. Each member is the first value's
-/// member of the same name, or what stands after `=`. What members share is bound after `where`.
+/// member of the same name, or what stands after `=`. What members share is bound after `where`. A member with `?` is always there,
+/// and null where there is nothing.
 macro_rules! view {
     (
         $(#[$meta:meta])*
@@ -38,18 +39,22 @@ macro_rules! view {
     };
     (
         @declare $(#[$meta:meta])* $vis:vis $View:ident {
-            $($(#[$about:meta])* $seen:vis $member:ident: $Type:ty $(= $value:expr)?,)*
+            $($(#[$about:meta])* $seen:vis $member:ident $(?: $Null:ty)? $(: $Type:ty)? $(= $value:expr)?,)*
         }
     ) => {
         #[derive(Debug, serde::Serialize, utoipa::ToSchema)]
         $(#[$meta])*
         $vis struct $View {
-            $($(#[$about])* $seen $member: $Type,)*
+            $(
+                $(#[$about])*
+                $(#[schema(required = true)] $seen $member: Option<$Null>)?
+                $($seen $member: $Type)?,
+            )*
         }
     };
     (
         @make $View:ident $row:ident {
-            $($(#[$about:meta])* $seen:vis $member:ident: $Type:ty $(= $value:expr)?,)*
+            $($(#[$about:meta])* $seen:vis $member:ident $(?: $Null:ty)? $(: $Type:ty)? $(= $value:expr)?,)*
         }
     ) => {
         $View { $($member: $crate::view::view!(@value $row $member $($value)?),)* }

@@ -25,8 +25,7 @@ view! {
         /// Its offset there.
         pub offset: i64 = letter.place.offset,
         /// Its key; null where it has none, or one that is not UTF-8.
-        #[schema(required = true)]
-        pub key: Option<String> = key,
+        pub key?: String = key,
         /// Its key in base64, where it is not UTF-8.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub key_base64: Option<String> = key_base64,
@@ -34,36 +33,30 @@ view! {
         #[schema(example = "stock")]
         pub group: String,
         /// The event's type as its headers say it.
-        #[schema(example = "order.placed", required = true)]
-        pub event_type: Option<String>,
+        #[schema(example = "order.placed")]
+        pub event_type?: String,
         /// The order that it belongs to, where its headers name one.
-        #[schema(required = true)]
-        pub correlation_id: Option<Uuid>,
+        pub correlation_id?: Uuid,
         /// `FOREIGN`, `UNKNOWN_TYPE`, `UNDECODABLE`, `SCHEMA`, `KEY_MISMATCH`, `RULE` or `BUG`; null on what only waits.
-        #[schema(example = "RULE", required = true)]
-        pub code: Option<String>,
+        #[schema(example = "RULE")]
+        pub code?: String,
         /// What went wrong, for people.
-        #[schema(required = true)]
-        pub error: Option<String>,
+        pub error?: String,
         /// How often it was tried.
         pub attempts: i32,
         /// When it failed first.
-        #[schema(required = true)]
-        pub first_failed_at: Option<Timestamp>,
+        pub first_failed_at?: Timestamp,
         /// When it failed last.
-        #[schema(required = true)]
-        pub last_failed_at: Option<Timestamp>,
+        pub last_failed_at?: Timestamp,
         /// `PARKED`, `WAITING`, `REPLAYED`, `RESOLVED` or `DISCARDED`.
         #[schema(value_type = String, example = "PARKED")]
         pub state: &'static str = letter.state.name(),
         /// When it was applied.
-        #[schema(required = true)]
-        pub resolved_at: Option<Timestamp>,
+        pub resolved_at?: Timestamp,
         /// How many messages of its key wait behind it.
         pub waiting_behind: i64,
         /// The letter that it waits behind itself.
-        #[schema(required = true)]
-        pub waits_for: Option<Uuid>,
+        pub waits_for?: Uuid,
         /// Whether somebody has edited the payload.
         pub edited: bool,
     }
@@ -83,8 +76,7 @@ view! {
         /// The message's headers, in order.
         pub headers: Vec<StoredHeader>,
         /// The payload, as edited; null where there is none, or it is not UTF-8.
-        #[schema(required = true)]
-        pub payload: Option<String> = payload,
+        pub payload?: String = payload,
         /// The payload in base64, where it is not UTF-8.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub payload_base64: Option<String> = payload_base64,

@@ -33,8 +33,7 @@ view! {
         /// Whether it changes nothing.
         pub dry_run: bool,
         /// Letters a second at most.
-        #[schema(required = true)]
-        pub rate_per_second: Option<i32>,
+        pub rate_per_second?: i32,
         /// How many letters it has.
         pub selected: i64,
         /// Who asked for it.
@@ -61,14 +60,12 @@ view! {
         #[schema(example = "stock")]
         pub group: String,
         /// `APPLIED`, `ALREADY_APPLIED`, `FAILED_AGAIN` or `WAITING`; null until the replay has come to it.
-        #[schema(value_type = Option<String>, example = "APPLIED", required = true)]
-        pub verdict: Option<&'static str> = item.verdict.map(Verdict::name),
+        #[schema(value_type = Option<String>, example = "APPLIED")]
+        pub verdict?: &'static str = item.verdict.map(Verdict::name),
         /// Why it failed again, for people.
-        #[schema(required = true)]
-        pub detail: Option<String>,
+        pub detail?: String,
         /// When the verdict fell.
-        #[schema(required = true)]
-        pub decided_at: Option<Timestamp>,
+        pub decided_at?: Timestamp,
     }
 }
 

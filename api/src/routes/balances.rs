@@ -108,8 +108,7 @@ view! {
         #[schema(value_type = i64, example = 41_000)]
         balance_after: Money,
         /// The order, where it was for one.
-        #[schema(required = true)]
-        order_id: Option<Uuid>,
+        order_id?: Uuid,
         /// When.
         created_at: Timestamp,
     }

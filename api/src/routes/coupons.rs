@@ -162,11 +162,9 @@ view! {
         #[schema(example = 30)]
         valid_days: i32,
         /// From when it can be claimed.
-        #[schema(required = true)]
-        claimable_from: Option<Timestamp>,
+        claimable_from?: Timestamp,
         /// Until when.
-        #[schema(required = true)]
-        claimable_until: Option<Timestamp>,
+        claimable_until?: Timestamp,
         /// The subtotal that an order needs for it.
         #[schema(value_type = i64, example = 10_000)]
         min_subtotal: Money,

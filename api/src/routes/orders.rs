@@ -18,7 +18,6 @@ use self::view::OrderView;
 use crate::acceptance::Wanted;
 use crate::idempotency::location_of;
 use crate::order_command::order_of;
-use crate::problem::RETRY_AFTER_S;
 use crate::routes::prelude::*;
 
 /// Says which preference was followed (RFC 7240).
@@ -139,7 +138,6 @@ async fn answer(
     let (version, is_replay) = (version_in(&answer.first.body), answer.is_replay);
     let mut response = answer.into_response();
     response.headers_mut().insert(header::ETAG, etag::of_version(version));
-    response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_S);
     let (Some(order_id), Some(wait), false) = (order_id, prefer.wait, is_replay) else { return Ok(response) };
     let order = match api.waiting.until_rest(order_id, wait).await {
         Some(rested) => Ok(Some(rested)),

@@ -78,8 +78,7 @@ view! {
         #[schema(value_type = Vec<ShipmentLine>)]
         lines: Vec<StockLine>,
         /// The carrier's number for it.
-        #[schema(required = true)]
-        tracking_number: Option<String>,
+        tracking_number?: String,
         /// When it left.
         created_at: Timestamp,
     }

@@ -40,8 +40,7 @@ view! {
         /// The first of those, at most 100: one line each, which names the row and both figures.
         violations: Vec<String> = check.violations.clone(),
         /// What else is worth knowing.
-        #[schema(required = true)]
-        note: Option<String> = check.note.clone(),
+        note?: String = check.note.clone(),
     }
 }
 

@@ -6,7 +6,6 @@ use ordermill_schemas::coupons::{ClaimFailure, ClaimFailureCode};
 use ordermill_store::coupons::{self, ClaimRow, Claimant};
 
 use super::user_coupons::UserCouponView;
-use crate::problem::RETRY_AFTER_S;
 use crate::routes::prelude::*;
 
 /// A claim to be made.
@@ -44,14 +43,12 @@ view! {
         #[schema(value_type = ClaimStatus)]
         status: ClaimState = row.claim.state,
         /// Why it was rejected, if it was: `COUPON_SOLD_OUT`, `COUPON_NOT_CLAIMABLE`.
-        #[schema(value_type = Option<Object>, required = true)]
-        failure: Option<ClaimFailure> = row.claim.failure,
+        #[schema(value_type = Option<Object>)]
+        failure?: ClaimFailure = row.claim.failure,
         /// The place among those issued, from 1, if it was.
-        #[schema(required = true)]
-        position: Option<i32> = row.claim.position,
+        position?: i32 = row.claim.position,
         /// What the user has got.
-        #[schema(required = true)]
-        user_coupon: Option<UserCouponView> = row.user_coupon.map(Into::into),
+        user_coupon?: UserCouponView = row.user_coupon.map(Into::into),
         /// When it was asked for.
         requested_at: Timestamp = row.claim.requested_at,
     }
@@ -106,7 +103,6 @@ pub(super) async fn claim_coupon(
     let headers = [
         (header::LOCATION, HeaderValue::try_from(location).unwrap_or(HeaderValue::from_static("/"))),
         (header::ETAG, tag(&row)),
-        (header::RETRY_AFTER, RETRY_AFTER_S),
     ];
     Ok((StatusCode::ACCEPTED, headers, JsonAnswer(ClaimView::from(row))).into_response())
 }

@@ -38,11 +38,9 @@ view! {
         /// Until when it can be used.
         expires_at: Timestamp = row.coupon.expires_at,
         /// When it was used, if it is.
-        #[schema(required = true)]
-        used_at: Option<Timestamp> = row.coupon.used_at,
+        used_at?: Timestamp = row.coupon.used_at,
         /// The order that it is used for.
-        #[schema(required = true)]
-        order_id: Option<Uuid> = row.coupon.order_id,
+        order_id?: Uuid = row.coupon.order_id,
     }
 }
 

@@ -7,7 +7,6 @@ use ordermill_pipeline::dead_letters::replays::{self, Options, Replay, ReplayErr
 
 use super::filter::LetterFilter;
 use crate::dead_letters::{ReplayView, RequestedView};
-use crate::problem::RETRY_AFTER_S;
 use crate::routes::prelude::*;
 
 /// How many replays a page has unless the client says otherwise.
@@ -124,7 +123,7 @@ pub(super) async fn replay_dead_letters(
     State(api): State<Api>,
     prefer: Prefer,
     Keyed { caller: Admin(caller), request, body, .. }: ReplayDeadLettersRequest,
-) -> Result<Response, Problem> {
+) -> Result<Answer, Problem> {
     let (selection, options) = body.check(&api.config.kafka.prefix)?;
     let actor = caller.name_with_key();
     let select = |api: Api, turn| async move {
@@ -140,9 +139,7 @@ pub(super) async fn replay_dead_letters(
     if let Some(wait) = prefer.wait.filter(|_| !answer.is_replay) {
         answer = waited(&api, answer, wait).await?;
     }
-    let mut response = answer.into_response();
-    response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_S);
-    Ok(response)
+    Ok(answer)
 }
 
 /// The answer with the replay's state once it is done, or when the time is over.

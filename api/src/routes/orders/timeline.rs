@@ -49,11 +49,10 @@ view! {
         #[schema(example = "worker:stock")]
         pub actor: String,
         /// The HTTP request that wrote it, where one did; to a customer only their own.
-        #[schema(required = true)]
-        pub request: Option<RequestView> = request,
+        pub request?: RequestView = request,
         /// The trace that it belongs to, as in the logs.
-        #[schema(required = true, example = "4bf92f3577b34da6a3ce929d0e0e4736")]
-        pub trace_id: Option<String> = trace.map(TraceContext::trace_id),
+        #[schema(example = "4bf92f3577b34da6a3ce929d0e0e4736")]
+        pub trace_id?: String = trace.map(TraceContext::trace_id),
         /// The event's payload, as its JSON Schema says.
         #[schema(value_type = Object)]
         pub data: Value = data,
@@ -69,19 +68,17 @@ view! {
         /// Whether Kafka has acknowledged it.
         pub published: bool,
         /// Where it lay in Kafka; known once a worker has acted upon it.
-        #[schema(required = true)]
-        pub kafka: Option<KafkaPlace> = row.kafka.map(Into::into),
+        pub kafka?: KafkaPlace = row.kafka.map(Into::into),
         /// The consumer groups that are done with it: they have applied it, passed it over or put it aside.
         #[schema(example = json!(["orders", "payments"]))]
         pub read_by: Vec<String>,
         /// The event.
         pub event_id: Uuid,
         /// The event that caused it, where one did.
-        #[schema(required = true)]
-        pub cause_id: Option<Uuid>,
+        pub cause_id?: Uuid,
         /// The ordinal of that event, where it is on this timeline.
-        #[schema(required = true, example = 1)]
-        pub cause_sequence: Option<u32> = cause_sequence,
+        #[schema(example = 1)]
+        pub cause_sequence?: u32 = cause_sequence,
         /// What the payment gateway was asked for and answered, on events of payments that tell of it.
         #[serde(skip_serializing_if = "Option::is_none")]
         #[schema(nullable = false)]

@@ -28,8 +28,7 @@ view! {
         #[schema(value_type = StatusName)]
         status: OrderStatus = status,
         /// Why it was refused, if it was.
-        #[schema(required = true)]
-        failure: Option<Failure> = order.failure.filter(|_| status == OrderStatus::Rejected),
+        failure?: Failure = order.failure.filter(|_| status == OrderStatus::Rejected),
         /// What was ordered.
         lines: Vec<LineView> = lines,
         /// The sum of the lines.
@@ -97,8 +96,7 @@ view! {
         /// Whether the order has the lines that were wanted.
         status: ModificationStatus = status,
         /// Why not, where it has not.
-        #[schema(required = true)]
-        failure: Option<Failure> = failure,
+        failure?: Failure = failure,
     }
 }
 

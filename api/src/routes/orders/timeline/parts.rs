@@ -16,11 +16,11 @@ view! {
         /// Its id, as its answer said in `X-Request-Id`.
         pub request_id: Uuid = request.id,
         /// Its method and route.
-        #[schema(required = true, example = "POST /v1/orders")]
-        pub route: Option<&'static str> = route(event_type),
+        #[schema(example = "POST /v1/orders")]
+        pub route?: &'static str = route(event_type),
         /// Its `Idempotency-Key`, where it had one.
-        #[schema(required = true, example = "cart-4711")]
-        pub idempotency_key: Option<String>,
+        #[schema(example = "cart-4711")]
+        pub idempotency_key?: String,
     }
 }
 
@@ -83,23 +83,20 @@ view! {
         /// Where the message lies.
         pub kafka: KafkaPlace = row.place.into(),
         /// Its type, as its headers say.
-        #[schema(required = true, example = "order.placed")]
-        pub event_type: Option<String>,
+        #[schema(example = "order.placed")]
+        pub event_type?: String,
         /// Why it was not applied, for programs; a message that only waits has not failed.
-        #[schema(required = true, example = "RULE")]
-        pub code: Option<String>,
+        #[schema(example = "RULE")]
+        pub code?: String,
         /// The same for operators.
-        #[schema(required = true)]
-        pub error: Option<String>,
+        pub error?: String,
         /// How many attempts were made.
         #[schema(example = 1)]
         pub attempts: i32,
         /// When the first attempt failed.
-        #[schema(required = true)]
-        pub first_failed_at: Option<Timestamp>,
+        pub first_failed_at?: Timestamp,
         /// When the last attempt failed.
-        #[schema(required = true)]
-        pub last_failed_at: Option<Timestamp>,
+        pub last_failed_at?: Timestamp,
         /// What became of it.
         #[schema(example = "PARKED")]
         pub state: String,
