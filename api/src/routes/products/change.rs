@@ -8,7 +8,7 @@ use super::ProductView;
 use crate::routes::prelude::*;
 
 /// What is to become of a product; what is left out stays. At least one member must be there.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ProductChange {
     /// The name.
@@ -34,30 +34,28 @@ pub(super) struct ProductChange {
 }
 
 impl ProductChange {
-    /// The same with its category in upper case.
-    fn check(mut self) -> Result<ProductChange, Problem> {
-        self.category = self.category.map(|category| category.to_uppercase());
+    /// What is to be changed, with the category in upper case.
+    fn check(self) -> Result<products::ProductChange, Problem> {
+        let change = products::ProductChange {
+            name: self.name,
+            description: self.description,
+            category: self.category.map(|category| category.to_uppercase()),
+            price: self.price.map(|Whole(price)| price),
+            withdrawn: self.withdrawn,
+        };
         Checks::all(|checks| {
-            if self == ProductChange::default() {
+            if change == products::ProductChange::default() {
                 let detail = "must have at least one of name, description, category, price, withdrawn";
                 checks.refuse("body", "EMPTY", detail);
             }
-            checks.optional_text("name", self.name.as_ref(), &limits::NAME_LENGTH);
-            checks.optional_text("description", self.description.as_ref(), &limits::DESCRIPTION_LENGTH);
-            checks.optional_text("category", self.category.as_ref(), &limits::CATEGORY_LENGTH);
-            if let Some(Whole(price)) = self.price {
+            checks.optional_text("name", change.name.as_ref(), &limits::NAME_LENGTH);
+            checks.optional_text("description", change.description.as_ref(), &limits::DESCRIPTION_LENGTH);
+            checks.optional_text("category", change.category.as_ref(), &limits::CATEGORY_LENGTH);
+            if let Some(price) = change.price {
                 checks.number("price", price, &limits::PRICE);
             }
         })?;
-        Ok(self)
-    }
-}
-
-impl From<ProductChange> for products::ProductChange {
-    fn from(change: ProductChange) -> products::ProductChange {
-        let ProductChange { name, description, category, price, withdrawn } = change;
-        let price = price.map(|Whole(price)| price);
-        products::ProductChange { name, description, category, price, withdrawn }
+        Ok(change)
     }
 }
 
@@ -84,7 +82,7 @@ pub(super) async fn change_product(
     keys.add(Shelf::NOUN, product_id);
     let change = move |state: &mut Stock| {
         StockedProduct::in_state(state, product_id).ok_or_else(path::unknown::<path::Product>)?;
-        let decided = state.describe(product_id, wanted.clone().into());
+        let decided = state.describe(product_id, wanted.clone());
         Ok((decided, StockedProduct::in_state(state, product_id).ok_or_else(Problem::internal)?))
     };
     let worker = api.clone();
@@ -108,7 +106,7 @@ mod tests {
     #[test]
     fn a_category_is_kept_in_upper_case() {
         let change = read(r#"{"category": "straße", "price": 0}"#).unwrap().check().unwrap();
-        assert_eq!((change.category.as_deref(), change.price), (Some("STRASSE"), Some(Whole(0))));
+        assert_eq!((change.category.as_deref(), change.price), (Some("STRASSE"), Some(0)));
     }
 
     #[test]
