@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
+use serde::Serialize;
 use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 use thiserror::Error;
@@ -167,7 +168,8 @@ async fn select(connection: &mut PgConnection, selection: &Selection) -> Result<
 }
 
 /// How far a replay is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum Progress {
     /// Some letters have no verdict yet.
     Running,
