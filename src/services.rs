@@ -93,7 +93,7 @@ impl Services {
     pub async fn run_relay(&self) {
         let config = RelayConfig {
             kafka: self.connections.kafka.clone(),
-            groups: ordermill_workers::groups(),
+            topics: topics::names(&ordermill_workers::groups()),
             instance: self.instance.clone(),
             lease: RELAY_LEASE,
             look_every: RELAY_LOOKS_EVERY,

@@ -12,6 +12,7 @@ use anyhow::Result;
 use jiff::Timestamp;
 use ordermill_pipeline::audit::{self, Check};
 use ordermill_pipeline::clock::Clock;
+use ordermill_schemas::Topic;
 use ordermill_store::verification::{self, Groups};
 use ordermill_workers::Worker;
 use sqlx::PgPool;
@@ -35,7 +36,7 @@ pub async fn look(connections: &Connections) -> Result<Report> {
     // One after the other: an error ends it at once, and no two of them need memory and time together.
     let mut checks = look_at_database(&pool, at).await.map_err(explain)?;
     checks.push(gateway::check(&pool, connections.gateway_url.as_deref()).await?);
-    checks.push(audit::log_against_kafka(&pool, &connections.kafka).await?);
+    checks.push(audit::log_against_kafka::<Topic>(&pool, &connections.kafka).await?);
     pool.close().await;
     Ok(Report::new(checks, at))
 }

@@ -137,6 +137,7 @@ impl ProductCache {
 }
 
 impl Follower for ProductCache {
+    type Event = Event;
     const TOPIC: Topic = Topic::Products;
 
     fn restarted(&self) {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use ordermill_schemas::{Event, Topic};
+use ordermill_wire::{Event, Topic as _};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -40,14 +40,16 @@ const QUEUE_MAX: usize = 1_000;
 
 /// What follows a topic.
 pub trait Follower: Send + Sync + 'static {
+    /// What it learns of.
+    type Event: Event;
     /// The topic.
-    const TOPIC: Topic;
+    const TOPIC: <Self::Event as Event>::Topic;
 
     /// What was learned before may be out of date: events may have been missed that happened before now.
     fn restarted(&self);
 
     /// An event happened, the `sequence`-th of its aggregate, at that time.
-    fn learned(&self, event: &Event, sequence: i32, at: Timestamp);
+    fn learned(&self, event: &Self::Event, sequence: i32, at: Timestamp);
 
     /// Everything that was committed before that moment, since the last [`Follower::restarted`], has been told.
     fn complete_until(&self, moment: Instant);
@@ -68,14 +70,19 @@ pub async fn run<F: Follower>(
     let mut retry = Retry::forever(Duration::from_millis(100), Duration::from_secs(2));
     let follow = async {
         loop {
-            let reads = read(kafka.clone(), F::TOPIC, partitions);
+            let reads = read(kafka.clone(), F::TOPIC.name(), partitions);
             let mut following = Following::new(follower.as_ref(), partitions);
             let failure = following.follow(&pool, reads).await;
             if following.begun.is_some() {
                 retry.succeeded();
             }
             let delay = retry.next_delay();
-            tracing::warn!(topic = %F::TOPIC, failure, delay_ms = delay.as_millis(), "following begins anew");
+            tracing::warn!(
+                topic = F::TOPIC.name(),
+                failure,
+                delay_ms = delay.as_millis(),
+                "following begins anew"
+            );
             tokio::time::sleep(delay).await;
         }
     };
@@ -224,7 +231,7 @@ impl<'a, F: Follower> Following<'a, F> {
 
 /// Reads a topic on a thread of its own, which ends when the receiver is dropped. A client that hangs while it ends
 /// holds up nobody.
-fn read(kafka: KafkaConfig, topic: Topic, partitions: i16) -> mpsc::Receiver<Read> {
+fn read(kafka: KafkaConfig, topic: &'static str, partitions: i16) -> mpsc::Receiver<Read> {
     let (reads, receiver) = mpsc::channel(QUEUE_MAX);
     std::thread::spawn(move || {
         if let Err(failure) = read_into(&reads, &kafka, topic, partitions) {
@@ -237,12 +244,12 @@ fn read(kafka: KafkaConfig, topic: Topic, partitions: i16) -> mpsc::Receiver<Rea
 fn read_into(
     reads: &mpsc::Sender<Read>,
     config: &KafkaConfig,
-    topic: Topic,
+    topic: &str,
     partitions: i16,
 ) -> Result<(), KafkaError> {
     let consumer =
         config.reader("follower", [("fetch.wait.max.ms", "100"), ("fetch.error.backoff.ms", "50")])?;
-    let name = config.full_name(topic.name());
+    let name = config.full_name(topic);
     let mut ends = TopicPartitionList::new();
     for partition in 0..i32::from(partitions) {
         let (_, high) = kafka::bounds(&consumer, &name, partition, ENDS_TIMEOUT)?;
@@ -254,7 +261,7 @@ fn read_into(
         match consumer.poll(POLL) {
             None => {}
             Some(Ok(message)) => {
-                let record = Record::copy(&message, topic.name());
+                let record = Record::copy(&message, topic);
                 is_open = reads.blocking_send(Ok(Some(Box::new(record)))).is_ok();
             }
             Some(Err(error)) => match error.rdkafka_error_code() {
@@ -273,6 +280,8 @@ fn read_into(
 mod tests {
     use std::sync::Mutex;
 
+    use ordermill_schemas::{Event, Topic};
+
     use super::*;
 
     /// Remembers what it was told.
@@ -283,6 +292,7 @@ mod tests {
     }
 
     impl Follower for Told {
+        type Event = Event;
         const TOPIC: Topic = Topic::Products;
 
         fn restarted(&self) {

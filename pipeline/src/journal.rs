@@ -4,8 +4,8 @@
 //! projections in one statement, in one transaction. A conflict is loaded afresh. What is decided does no I/O, so the same
 //! decision can be made again, or made and not written.
 //!
-//! Architecture Invariant: no state changes but through [`Journal::decide`], a consumer's batch, and the statement that accepts
-//! orders.
+//! Architecture Invariant: no state changes but through [`Journal::decide`], a consumer's batch, and a statement that only adds
+//! what is new.
 
 mod load;
 pub(crate) mod statement;

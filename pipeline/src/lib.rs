@@ -1,8 +1,9 @@
 //! The plumbing of Ordermill: the event log, the relay that brings it to Kafka, the consumer runtime
 //! that brings it to the workers, retries and dead letters.
 //!
-//! Architecture Invariant: nothing here knows what an order is. The word for what a record is about is
-//! its key.
+//! Architecture Invariant: nothing here knows what an order is. The word for what a record is about is its key, and for what
+//! it belongs to its correlation. Events and topics are parameters, which the shop makes of its catalogue
+//! (`ordermill_wire`).
 
 pub mod audit;
 pub mod clock;

@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
-use ordermill_schemas::Event;
+use ordermill_wire::{Event, Topic as _};
 use sqlx::{Encode, Postgres, Type};
 use uuid::Uuid;
 
@@ -96,7 +96,7 @@ impl Entry {
     /// None in practice, see [`Event::encode`].
     pub fn of_event(
         event_id: Uuid,
-        event: &Event,
+        event: &impl Event,
         sequence: i32,
         origin: Origin,
         partitions: i16,
@@ -112,7 +112,7 @@ impl Entry {
             sequence,
             event_type: event.name().to_owned(),
             version: event.version(),
-            correlation_id: event.order_id(),
+            correlation_id: event.correlation_id(),
             cause: origin.cause,
             actor: origin.actor,
             request: origin.request,

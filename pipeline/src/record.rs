@@ -1,7 +1,7 @@
 //! A record as it came from Kafka, and the event in it.
 
 use jiff::Timestamp;
-use ordermill_schemas::{DecodeError, Event, headers};
+use ordermill_wire::{DecodeError, Event, headers};
 use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message, OwnedHeaders};
 use uuid::Uuid;
 
@@ -27,11 +27,11 @@ pub struct Record {
 
 /// An event that was received and is to be applied.
 #[derive(Clone, Debug)]
-pub struct Received {
+pub struct Received<E> {
     /// The event's id.
     pub event_id: Uuid,
     /// The event.
-    pub event: Event,
+    pub event: E,
     /// When it happened, as the log says.
     pub at: Timestamp,
     /// Where it lay.
@@ -65,7 +65,7 @@ pub enum Place {
     },
 }
 
-impl Received {
+impl<E> Received<E> {
     /// The origin of what `group` decides because of this event.
     #[must_use]
     pub fn origin(&self, group: &str) -> Origin {
@@ -181,12 +181,12 @@ impl Record {
     }
 
     /// The event in it with what came along, or why it can't be applied.
-    pub(crate) fn receive(&self) -> Result<Received, (Code, String)> {
+    pub(crate) fn receive<E: Event>(&self) -> Result<Received<E>, (Code, String)> {
         self.decode().map_err(|Mismatch { code, error, .. }| (code, error))
     }
 
     /// The same, and where it fails.
-    pub(crate) fn decode(&self) -> Result<Received, Mismatch> {
+    pub(crate) fn decode<E: Event>(&self) -> Result<Received<E>, Mismatch> {
         let mismatch = |code, error| Mismatch { code, error, place: None };
         let foreign = |what: &str| mismatch(Code::Foreign, format!("not published by the relay: {what}"));
         if self.label().is_none() {
@@ -197,7 +197,7 @@ impl Record {
         let name = self.event_type().ok_or_else(|| foreign("no ce_type header"))?;
         let version = self.version().ok_or_else(|| foreign("no ce_dataschema header"))?;
         let payload = self.payload.as_deref().unwrap_or_default();
-        let event = Event::decode(name, version, payload).map_err(|error| {
+        let event = E::decode(name, version, payload).map_err(|error| {
             let told = error.to_string();
             let (code, place) = match error {
                 DecodeError::UnknownType { .. } => (Code::UnknownType, None),
@@ -237,7 +237,7 @@ mod tests {
     }
 
     fn mismatch(record: &Record) -> Option<Mismatch> {
-        record.decode().err()
+        record.decode::<ordermill_schemas::Event>().err()
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ordermill_schemas::Topic;
+use ordermill_wire::Topic;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -76,18 +76,18 @@ pub fn is_dead_letter_topic(topic: &str) -> bool {
 ///
 /// # Errors
 /// [`TopicsError`] where the broker does not answer or a topic has the wrong number of partitions.
-pub async fn ensure(
+pub async fn ensure<T: Topic>(
     kafka: &KafkaConfig,
     partitions: i16,
-    groups: &[(&str, &[Topic])],
+    groups: &[(&str, &[T])],
 ) -> Result<Vec<String>, TopicsError> {
     ensure_named(kafka, partitions, &names(groups)).await
 }
 
 /// The topics there are, without prefix: one for each capability, and the dead-letter topics of the groups.
 #[must_use]
-pub fn names(groups: &[(&str, &[Topic])]) -> Vec<String> {
-    let ours = Topic::ALL.iter().map(|topic| topic.name().to_owned());
+pub fn names<T: Topic>(groups: &[(&str, &[T])]) -> Vec<String> {
+    let ours = T::ALL.iter().map(|topic| topic.name().to_owned());
     let dead_letters = groups
         .iter()
         .flat_map(|(group, topics)| topics.iter().map(|topic| dead_letter_topic(topic.name(), group)));

@@ -1,5 +1,4 @@
-//! The words of the log and their codes. A row of the log is written for every step of every order, so it has codes of two
-//! bytes where it would have words.
+//! The words of the log and their codes. Every event is written with some, so it has codes of two bytes where it would have words.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};

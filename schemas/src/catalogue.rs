@@ -2,41 +2,10 @@
 
 use std::fmt;
 
+use ordermill_wire::DecodeError;
 use schemars::Schema;
 use serde::de::DeserializeOwned;
-use thiserror::Error;
 use uuid::Uuid;
-
-/// Why a payload is not an event.
-#[derive(Debug, Error)]
-pub enum DecodeError {
-    /// No event type of that name and version is known here.
-    #[error("unknown event type {name} version {version}")]
-    UnknownType {
-        /// The name that was met.
-        name: String,
-        /// The version that was met.
-        version: i16,
-    },
-    /// The payload is not JSON.
-    #[error("payload of {name} is not JSON: {source}")]
-    NotJson {
-        /// The type that was promised.
-        name: &'static str,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
-    /// The payload does not have the shape that its type and version promise.
-    #[error("payload is not a {name}: at {place}: {source}")]
-    Payload {
-        /// The type that was promised.
-        name: &'static str,
-        /// The failing place, like `lines[0].quantity`; `.` for the whole.
-        place: String,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
-}
 
 /// What is known of one event type without having an event.
 pub struct EventType {
@@ -187,6 +156,50 @@ macro_rules! catalogue {
                     )*)*
                     _ => Err(DecodeError::UnknownType { name: name.to_owned(), version }),
                 }
+            }
+        }
+
+        impl ordermill_wire::Event for Event {
+            type Topic = Topic;
+
+            fn topic(&self) -> Topic {
+                Event::topic(self)
+            }
+
+            fn name(&self) -> &'static str {
+                Event::name(self)
+            }
+
+            fn version(&self) -> i16 {
+                Event::version(self)
+            }
+
+            fn key(&self) -> Uuid {
+                Event::key(self)
+            }
+
+            fn aggregate_id(&self) -> Uuid {
+                Event::aggregate_id(self)
+            }
+
+            fn correlation_id(&self) -> Option<Uuid> {
+                self.order_id()
+            }
+
+            fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
+                Event::encode(self)
+            }
+
+            fn decode(name: &str, version: i16, payload: &[u8]) -> Result<Event, DecodeError> {
+                Event::decode(name, version, payload)
+            }
+        }
+
+        impl ordermill_wire::Topic for Topic {
+            const ALL: &'static [Topic] = Topic::ALL;
+
+            fn name(self) -> &'static str {
+                Topic::name(self)
             }
         }
 

@@ -3,7 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use crate::generated::Document;
-use crate::{CATALOGUE, EventType, Topic, dead_letters, headers};
+use ordermill_wire::headers;
+
+use crate::{CATALOGUE, EventType, Topic, dead_letters};
 
 /// Every generated document.
 ///

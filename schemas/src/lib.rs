@@ -61,13 +61,13 @@ pub mod dead_letters;
 pub mod documents;
 pub mod failure;
 pub mod generated;
-pub mod headers;
 pub mod orders;
 pub mod payments;
 pub mod products;
 pub mod stock;
 
-pub use catalogue::{CATALOGUE, DecodeError, Event, EventKind, EventType, Topic};
+pub use catalogue::{CATALOGUE, Event, EventKind, EventType, Topic};
+pub use ordermill_wire::{DecodeError, headers};
 
 /// An amount of money in the minor unit of the one configured currency (KRW has no decimals).
 pub type Money = i64;

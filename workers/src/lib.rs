@@ -15,7 +15,7 @@ use ordermill_domain::capability::Reacts;
 use ordermill_domain::orders::Orders;
 use ordermill_domain::payments::Payments;
 use ordermill_pipeline::consumer::{self, ConsumerConfig, Handler, Runtime};
-use ordermill_schemas::Topic;
+use ordermill_schemas::{Event, Topic};
 
 pub use gateway::{GatewayConfig, GatewayError};
 pub use metrics::WorkerMetrics;
@@ -99,7 +99,7 @@ impl Worker {
     }
 }
 
-const fn group_of<H: Handler>() -> (&'static str, &'static [Topic]) {
+const fn group_of<H: Handler<Event = Event>>() -> (&'static str, &'static [Topic]) {
     (H::GROUP, H::TOPICS)
 }
 

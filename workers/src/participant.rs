@@ -36,6 +36,7 @@ impl<C, F> Participant<C, F> {
 
 impl<C: Reacts + PartialEq, F: FollowUp> Handler for Participant<C, F> {
     const GROUP: &'static str = C::TOPIC.name();
+    type Event = Event;
     const TOPICS: &'static [Topic] = C::READS;
 
     fn tables() -> &'static [Table] {
@@ -50,7 +51,7 @@ impl<C: Reacts + PartialEq, F: FollowUp> Handler for Participant<C, F> {
         C::keys(event).into_iter().for_each(|(noun, key)| keys.add(noun, key));
     }
 
-    fn decide(&self, loaded: &Loaded, batch: &Batch<'_>) -> Result<Handled, JournalError> {
+    fn decide(&self, loaded: &Loaded, batch: &Batch<'_, Event>) -> Result<Handled, JournalError> {
         let before: C = state(loaded, batch.now)?;
         let mut after = before.clone();
         let mut written = Vec::with_capacity(batch.events.len());

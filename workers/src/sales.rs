@@ -13,13 +13,14 @@ pub struct SalesWorker;
 
 impl Handler for SalesWorker {
     const GROUP: &'static str = "sales";
+    type Event = Event;
     const TOPICS: &'static [Topic] = &[Topic::Orders];
 
     fn is_of_interest(&self, event: &Event) -> bool {
         counts(event)
     }
 
-    fn decide(&self, _loaded: &Loaded, batch: &Batch<'_>) -> Result<Handled, JournalError> {
+    fn decide(&self, _loaded: &Loaded, batch: &Batch<'_, Event>) -> Result<Handled, JournalError> {
         let mut sums = Sums::default();
         batch.events.iter().for_each(|received| sums.observe(&received.event, received.at));
         let told = batch.events.iter().filter(|_| batch.tells_effects);

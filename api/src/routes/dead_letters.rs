@@ -6,6 +6,7 @@ mod halts;
 mod replays;
 
 use ordermill_pipeline::dead_letters::letters::{self, Letter};
+use ordermill_schemas::Event;
 
 use crate::dead_letters::{All, GroupView, LetterView, WholeLetterView};
 
@@ -93,7 +94,7 @@ async fn get_dead_letter(
 
 /// The letter with everything.
 async fn find(api: &Api, dead_letter_id: Uuid) -> Result<JsonAnswer<WholeLetterView>, Problem> {
-    let letter = letters::get(&api.journal.pool, dead_letter_id).await?;
+    let letter = letters::get::<Event>(&api.journal.pool, dead_letter_id).await?;
     let letter = letter.ok_or_else(path::unknown::<path::DeadLetter>)?;
     Ok(JsonAnswer(WholeLetterView::from(letter)))
 }

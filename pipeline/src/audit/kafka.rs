@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ordermill_schemas::Topic;
+use ordermill_wire::Topic;
 use rdkafka::error::KafkaError;
 use sqlx::PgPool;
 use thiserror::Error;
@@ -46,12 +46,13 @@ pub enum AuditError {
 ///
 /// # Errors
 /// [`AuditError`] where the database or Kafka does not answer.
-pub async fn log_against_kafka(pool: &PgPool, kafka: &KafkaConfig) -> Result<Check, AuditError> {
+pub async fn log_against_kafka<T: Topic>(pool: &PgPool, kafka: &KafkaConfig) -> Result<Check, AuditError> {
     let (pool, kafka) = (pool.clone(), kafka.clone());
     let broken_off = CancellationToken::new();
     let _ends_with_this_future = broken_off.clone().drop_guard();
     // The Kafka client blocks, so the comparison has a thread of its own.
-    let compare = move || Audit::begin(pool, &kafka, broken_off)?.run();
+    let topics = T::ALL.iter().map(|topic| topic.name().to_owned());
+    let compare = move || Audit::begin(pool, &kafka, topics, broken_off)?.run();
     tokio::task::spawn_blocking(compare).await.unwrap_or(Err(AuditError::BrokenOff))
 }
 
@@ -94,11 +95,15 @@ struct Audit {
 
 impl Audit {
     /// The cursor is read before the ends of the partitions, so all that it stands for lies before them.
-    fn begin(pool: PgPool, kafka: &KafkaConfig, broken_off: CancellationToken) -> Result<Audit, AuditError> {
+    fn begin(
+        pool: PgPool,
+        kafka: &KafkaConfig,
+        topics: impl Iterator<Item = String>,
+        broken_off: CancellationToken,
+    ) -> Result<Audit, AuditError> {
         let cursor = Handle::current().block_on(Cursor::read(&pool))?.ok_or(CursorError::NotInstalled)?;
         let upto = Label { era: cursor.era, position: cursor.position };
-        let ours = Topic::ALL.iter().map(|topic| topic.name().to_owned());
-        let topics: BTreeSet<String> = ours.chain(cursor.topics().cloned()).collect();
+        let topics: BTreeSet<String> = topics.chain(cursor.topics().cloned()).collect();
         let mut partitions: BTreeMap<String, Vec<Partition>> = BTreeMap::new();
         for (topic, partition, records) in records::open(kafka, &topics, cursor.partitions, &broken_off)? {
             let (place, after) = (format!("{topic}[{partition}]"), cursor.published_after);

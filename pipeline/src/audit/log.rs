@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
-use ordermill_schemas::{DecodeError, Event};
+use ordermill_wire::{DecodeError, Event};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -78,8 +78,8 @@ impl LoggedEvent {
     ///
     /// # Errors
     /// [`DecodeError`] where its type is not known or its payload is not of that type.
-    pub fn event(&self) -> Result<Event, DecodeError> {
-        Event::decode(&self.event_type, self.version, &self.data)
+    pub fn event<E: Event>(&self) -> Result<E, DecodeError> {
+        E::decode(&self.event_type, self.version, &self.data)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::record::{Received, Record};
 pub(super) fn decide<H: Handler>(
     handler: &H,
     loaded: &Loaded,
-    batch: &Batch<'_>,
+    batch: &Batch<'_, H::Event>,
 ) -> Result<Handled, JournalError> {
     catch_unwind(AssertUnwindSafe(|| handler.decide(loaded, batch)))
         .unwrap_or_else(|panic| Err(JournalError::Panic(message_of(panic.as_ref()))))
@@ -51,7 +51,7 @@ impl<H: Handler> Attempter<'_, H> {
         if let Some(first) = received.iter().position(Result::is_err).filter(|_| of_one_key) {
             received.truncate(first + 1);
         }
-        let events: Vec<Received> = received.iter().flatten().cloned().collect();
+        let events: Vec<Received<H::Event>> = received.iter().flatten().cloned().collect();
         if events.len() > 1
             && let Ok(handled) = self.apply(connection, &events).await?
         {
@@ -79,7 +79,7 @@ impl<H: Handler> Attempter<'_, H> {
     async fn apply(
         &self,
         connection: &mut PgConnection,
-        events: &[Received],
+        events: &[Received<H::Event>],
     ) -> Result<Result<Handled, (Code, String)>, JournalError> {
         let mut savepoint = connection.begin().await?;
         match self.write(&mut savepoint, events).await {
@@ -98,7 +98,7 @@ impl<H: Handler> Attempter<'_, H> {
     async fn write(
         &self,
         connection: &mut PgConnection,
-        events: &[Received],
+        events: &[Received<H::Event>],
     ) -> Result<Handled, JournalError> {
         let loaded = self.load(&mut *connection, events, Lock::ForUpdate).await?;
         let handled = self.decide(&loaded, events)?;
@@ -119,7 +119,7 @@ impl<H: Handler> Attempter<'_, H> {
         records: impl Iterator<Item = &Record>,
     ) -> Result<Vec<Attempt>, JournalError> {
         let received: Vec<_> = records.map(Record::receive).collect();
-        let events: Vec<Received> = received.iter().flatten().cloned().collect();
+        let events: Vec<Received<H::Event>> = received.iter().flatten().cloned().collect();
         let loaded = self.load(connection, &events, Lock::None).await?;
         match self.decide(&loaded, &events) {
             Ok(handled) => return Ok(told(received, &handled.effects)),
@@ -143,7 +143,7 @@ impl<H: Handler> Attempter<'_, H> {
     async fn load(
         &self,
         connection: &mut PgConnection,
-        events: &[Received],
+        events: &[Received<H::Event>],
         lock: Lock,
     ) -> Result<Loaded, sqlx::Error> {
         let mut keys = Keys::default();
@@ -151,7 +151,7 @@ impl<H: Handler> Attempter<'_, H> {
         load(connection, H::tables(), &keys, lock).await
     }
 
-    fn decide(&self, loaded: &Loaded, events: &[Received]) -> Result<Handled, JournalError> {
+    fn decide(&self, loaded: &Loaded, events: &[Received<H::Event>]) -> Result<Handled, JournalError> {
         let partitions = self.runtime.journal.partitions;
         let batch = Batch { events, now: self.now, partitions, tells_effects: true };
         decide(self.handler, loaded, &batch)
@@ -159,7 +159,7 @@ impl<H: Handler> Attempter<'_, H> {
 }
 
 /// What came of messages of which all that hold an event were applied together.
-fn told(received: Vec<Result<Received, (Code, String)>>, effects: &[bool]) -> Vec<Attempt> {
+fn told<E>(received: Vec<Result<Received<E>, (Code, String)>>, effects: &[bool]) -> Vec<Attempt> {
     let mut effects = effects.iter();
     received.into_iter().map(|received| received.map(|_| effects.next() == Some(&true))).collect()
 }

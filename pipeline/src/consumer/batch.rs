@@ -87,13 +87,12 @@ pub(super) struct Batches<'a, H> {
 const CONFLICTS_MAX: u32 = 20;
 
 /// What a batch's records come to.
-#[derive(Default)]
-struct Sorted<'a> {
-    events: Vec<Received>,
+struct Sorted<'a, E> {
+    events: Vec<Received<E>>,
     asides: Vec<Aside<'a>>,
 }
 
-impl Sorted<'_> {
+impl<E> Sorted<'_, E> {
     fn failures(&self) -> u64 {
         self.asides.iter().filter(|aside| aside.rejection.is_some()).count() as u64
     }
@@ -115,7 +114,11 @@ struct Read {
 impl<H: Handler> Batches<'_, H> {
     /// Applies the records that are `left`, in order, and takes from `left` what has been committed, also where it
     /// fails on the way. A record that can't be applied is found by halving and put aside.
-    pub(super) async fn apply(&mut self, left: &mut &[Item], attempts: Attempts) -> Result<(), BatchError> {
+    pub(super) async fn apply(
+        &mut self,
+        left: &mut &[Item<H::Event>],
+        attempts: Attempts,
+    ) -> Result<(), BatchError> {
         let (mut search, mut conflicts) = (Search::default(), 0);
         // Why the next record is put aside, once it is known that it can't be applied.
         let mut refusal: Option<(Code, String)> = None;
@@ -136,7 +139,7 @@ impl<H: Handler> Batches<'_, H> {
                     tracing::error!(
                         group = H::GROUP,
                         place = ?record.place,
-                        order_id = ?record.correlation_id(),
+                        correlation_id = ?record.correlation_id(),
                         code = code.name(),
                         %error,
                         "dead letter"
@@ -160,7 +163,7 @@ impl<H: Handler> Batches<'_, H> {
     /// reason.
     async fn commit(
         &mut self,
-        items: &[Item],
+        items: &[Item<H::Event>],
         attempts: Attempts,
         refusal: Option<(Code, String)>,
     ) -> Result<(), BatchError> {
@@ -170,9 +173,11 @@ impl<H: Handler> Batches<'_, H> {
         let applied =
             || items.iter().filter(|item| item.applies() || is_any_parked && item.fate == Fate::PassOver);
         let records: Vec<&Record> = applied().map(|item| &item.record).collect();
-        let receive = |item: &Item| refusal.clone().map_or_else(|| item.received.clone(), Err);
+        let receive = |item: &Item<H::Event>| refusal.clone().map_or_else(|| item.received.clone(), Err);
         let received: Vec<_> = applied().map(receive).collect();
-        let Read { mut transaction, loaded, standing, parked } = self.load(&records, &received).await?;
+        let mut keys = Keys::default();
+        received.iter().flatten().for_each(|received| self.handler.keys(&received.event, &mut keys));
+        let Read { mut transaction, loaded, standing, parked } = self.load(&records, &keys).await?;
         let now = self.runtime.journal.now();
         let sorted = sort(&records, received, parked, |(code, error)| Rejection {
             code,
@@ -205,13 +210,7 @@ impl<H: Handler> Batches<'_, H> {
 
     /// Begins a transaction and loads what the events are about, how the group stands, and which of the keys are parked. The
     /// latter is looked for only where some key of the group is.
-    async fn load(
-        &mut self,
-        records: &[&Record],
-        received: &[Result<Received, (Code, String)>],
-    ) -> Result<Read, BatchError> {
-        let mut keys = Keys::default();
-        received.iter().flatten().for_each(|received| self.handler.keys(&received.event, &mut keys));
+    async fn load(&mut self, records: &[&Record], keys: &Keys) -> Result<Read, BatchError> {
         loop {
             let mut transaction = database::begin(&self.runtime.journal.pool).await?;
             let mut load = Load::default();
@@ -219,7 +218,7 @@ impl<H: Handler> Batches<'_, H> {
             if self.any_parked {
                 ParkedKeys::ask(&mut load, H::GROUP, records);
             }
-            load.state(H::tables(), &keys, Lock::ForUpdate);
+            load.state(H::tables(), keys, Lock::ForUpdate);
             let (loaded, beside) = load.run(&mut transaction).await?;
             let standing = Standing::told(&beside);
             if standing.halted {
@@ -256,13 +255,13 @@ impl<H: Handler> Batches<'_, H> {
 }
 
 /// What can be applied, what can't, and what waits behind that.
-fn sort<'a>(
+fn sort<'a, E>(
     records: &[&'a Record],
-    received: Vec<Result<Received, (Code, String)>>,
+    received: Vec<Result<Received<E>, (Code, String)>>,
     mut parked: ParkedKeys,
     rejection: impl Fn((Code, String)) -> Rejection,
-) -> Sorted<'a> {
-    let mut sorted = Sorted::default();
+) -> Sorted<'a, E> {
+    let mut sorted = Sorted { events: Vec::new(), asides: Vec::new() };
     for (record, received) in records.iter().copied().zip(received) {
         // What is not the relay's has no place in the key's history: nothing waits for it, and it waits for nothing.
         if record.label().is_some() && parked.holds(record) {
@@ -283,7 +282,12 @@ fn sort<'a>(
     sorted
 }
 
-fn measure<H: Handler>(runtime: &Runtime, items: &[Item], sorted: &Sorted<'_>, seconds: f64) {
+fn measure<H: Handler>(
+    runtime: &Runtime,
+    items: &[Item<H::Event>],
+    sorted: &Sorted<'_, H::Event>,
+    seconds: f64,
+) {
     let metrics = &runtime.metrics;
     let label = crate::metrics::GroupLabel { group: H::GROUP.to_owned() };
     let skipped = items.iter().filter(|item| item.fate == Fate::Skip).count();

@@ -16,7 +16,7 @@ mod unassigned;
 mod watchdog;
 
 use jiff::Timestamp;
-use ordermill_schemas::{Event, Topic};
+use ordermill_wire::Event;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -59,9 +59,9 @@ pub struct Runtime {
 }
 
 /// A batch for a handler: events in order, each key's in the order of its changes.
-pub struct Batch<'a> {
+pub struct Batch<'a, E> {
     /// The events.
-    pub events: &'a [Received],
+    pub events: &'a [Received<E>],
     /// The time of the batch.
     pub now: Timestamp,
     /// How many partitions every topic has.
@@ -76,18 +76,21 @@ pub struct Batch<'a> {
 pub trait Handler: Send + Sync + 'static {
     /// The group's name, without prefix.
     const GROUP: &'static str;
+    /// What it reads.
+    type Event: Event;
     /// The topics it reads.
-    const TOPICS: &'static [Topic];
+    const TOPICS: &'static [<Self::Event as Event>::Topic];
+
     /// The tables that it decides by, in the order in which they are locked.
     fn tables() -> &'static [Table] {
         &[]
     }
 
     /// Adds the keys of the rows that an event is about.
-    fn keys(&self, _event: &Event, _keys: &mut Keys) {}
+    fn keys(&self, _event: &Self::Event, _keys: &mut Keys) {}
 
     /// Whether anything may follow from an event. Those of no interest are passed over without a transaction.
-    fn is_of_interest(&self, _event: &Event) -> bool {
+    fn is_of_interest(&self, _event: &Self::Event) -> bool {
         true
     }
 
@@ -95,7 +98,7 @@ pub trait Handler: Send + Sync + 'static {
     ///
     /// # Errors
     /// Where what was loaded can't be read, or what was decided may not be.
-    fn decide(&self, loaded: &Loaded, batch: &Batch<'_>) -> Result<Handled, JournalError>;
+    fn decide(&self, loaded: &Loaded, batch: &Batch<'_, Self::Event>) -> Result<Handled, JournalError>;
 
     /// Called when a batch has been committed, with the events that were appended. What is done here may be lost
     /// when the process dies, so it must be found again from the tables.

@@ -87,7 +87,7 @@ pub(super) async fn applied(pool: &PgPool, group: &str) -> Result<HashMap<Slot, 
 
 /// A record that is to be applied, or only to be passed over.
 #[derive(Clone, Debug)]
-pub(super) struct Item {
+pub(super) struct Item<E> {
     pub(super) record: Record,
     pub(super) epoch: i64,
     /// The partition's last label before this record.
@@ -97,7 +97,7 @@ pub(super) struct Item {
     /// The record's own label.
     pub(super) tip: Option<Label>,
     /// What it says.
-    pub(super) received: Result<Received, (Code, String)>,
+    pub(super) received: Result<Received<E>, (Code, String)>,
     /// Whether it is to be applied.
     pub(super) fate: Fate,
 }
@@ -113,16 +113,16 @@ pub(super) enum Fate {
     Skip,
 }
 
-impl Item {
+impl<E> Item<E> {
     pub(super) fn applies(&self) -> bool {
         self.fate == Fate::Apply
     }
 }
 
 /// How far a batch brings one partition.
-struct Progress<'a> {
-    first: &'a Item,
-    last: &'a Item,
+struct Progress<'a, E> {
+    first: &'a Item<E>,
+    last: &'a Item<E>,
     /// The id of the event that bears the last label, where a record of the batch does.
     event_id: Option<Uuid>,
 }
@@ -130,8 +130,8 @@ struct Progress<'a> {
 /// Adds to a statement that the offsets are moved, unless the last record of any partition is not the log's: then the database was
 /// restored from an older copy, or Kafka is that of another one. Two histories part at one place, so the last record
 /// tells of all.
-pub(super) fn add(statement: &mut Statement, group: &str, items: &[Item], now: Timestamp) {
-    let mut progress: BTreeMap<(&str, i16), Progress<'_>> = BTreeMap::new();
+pub(super) fn add<E>(statement: &mut Statement, group: &str, items: &[Item<E>], now: Timestamp) {
+    let mut progress: BTreeMap<(&str, i16), Progress<'_, E>> = BTreeMap::new();
     for item in items {
         let place = (item.record.place.topic.as_str(), item.record.place.partition);
         let progress = progress.entry(place).or_insert(Progress { first: item, last: item, event_id: None });
@@ -140,7 +140,7 @@ pub(super) fn add(statement: &mut Statement, group: &str, items: &[Item], now: T
             progress.event_id = item.record.event_id();
         }
     }
-    let progress: Vec<Progress<'_>> = progress.into_values().collect();
+    let progress: Vec<Progress<'_, E>> = progress.into_values().collect();
     let rows = statement
         .rows(&progress)
         .column("topic", "text", |p| p.last.record.place.topic.as_str())
@@ -157,21 +157,13 @@ pub(super) fn add(statement: &mut Statement, group: &str, items: &[Item], now: T
         .relation("p");
     let (group, now) = (statement.bind(group.to_owned()), statement.bind(now.to_sqlx()));
     statement.part("progress", format!("SELECT * FROM {rows}"));
-    statement.part(
-        "mine",
-        format!(
-            "SELECT o.topic, o.partition FROM consumer_offset o
-             JOIN progress p ON o.topic = p.topic AND o.partition = p.partition
-             WHERE o.group_name = {group} ORDER BY o.topic, o.partition FOR NO KEY UPDATE OF o"
-        ),
-    );
     statement.must(
         "moved",
         format!(
             "UPDATE consumer_offset o
              SET next_offset = p.next_offset, label_era = p.label_era, label_position = p.label_position,
                  tip_era = p.tip_era, tip_position = p.tip_position, updated_at = {now}
-             FROM mine JOIN progress p USING (topic, partition)
+             FROM progress p
              WHERE o.group_name = {group} AND o.topic = p.topic AND o.partition = p.partition AND o.epoch = p.epoch
                  AND o.label_era = p.before_era AND o.label_position = p.before_position
              RETURNING 1"

@@ -154,7 +154,7 @@ impl<H: Handler> Replayer<'_, H> {
         tracing::error!(
             group = H::GROUP,
             dead_letter_id = %letter.dead_letter_id,
-            order_id = ?letter.record.correlation_id(),
+            correlation_id = ?letter.record.correlation_id(),
             code = code.name(),
             error,
             "a message that waited behind a dead letter failed"

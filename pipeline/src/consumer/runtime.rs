@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ordermill_schemas::Event;
+use ordermill_wire::{Event, Topic as _};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
@@ -91,9 +91,8 @@ struct Member<'a, H> {
 }
 
 /// Records in order, with the rebalance count under which they were read.
-#[derive(Default)]
-struct Gathered {
-    items: Vec<Item>,
+struct Gathered<E> {
+    items: Vec<Item<E>>,
     generation: u64,
     /// When the first of them was read.
     since: Option<Instant>,
@@ -101,7 +100,7 @@ struct Gathered {
     is_all: bool,
 }
 
-impl Gathered {
+impl<E> Gathered<E> {
     fn clear(&mut self) {
         (self.items, self.since) = (Vec::new(), None);
     }
@@ -164,7 +163,10 @@ impl<'a, H: Handler> Member<'a, H> {
             pulse,
             consumer,
             batch_records_max: config.batch_records_max,
-            watchdog: Watchdog::new(H::TOPICS, runtime.journal.partitions),
+            watchdog: Watchdog::new(
+                H::TOPICS.iter().map(|topic| topic.name()).collect(),
+                runtime.journal.partitions,
+            ),
             told_kafka_at: Instant::now(),
             complained_at: None,
         })
@@ -172,7 +174,7 @@ impl<'a, H: Handler> Member<'a, H> {
 
     /// Applies batches until shutdown. An error means that the member must join anew.
     fn work(&mut self, retry: &mut Retry) -> Result<(), Anew> {
-        let mut gathered = Gathered::default();
+        let mut gathered = Gathered { items: Vec::new(), generation: 0, since: None, is_all: false };
         while !self.runtime.shutdown.is_cancelled() {
             // A member that has not been given its part yet is not at work.
             if self.assignment(|state| state.generation) > 0 {
@@ -203,7 +205,7 @@ impl<'a, H: Handler> Member<'a, H> {
     }
 
     /// Waits for a further record, then takes what is there, up to a batch.
-    fn gather(&mut self, gathered: &mut Gathered) -> Result<(), Anew> {
+    fn gather(&mut self, gathered: &mut Gathered<H::Event>) -> Result<(), Anew> {
         let mut first_at = None;
         let mut wait = POLL_FIRST;
         gathered.is_all = false;
@@ -230,7 +232,7 @@ impl<'a, H: Handler> Member<'a, H> {
     }
 
     /// Judges one message and adds it to the batch.
-    fn take(&self, message: &BorrowedMessage<'_>, gathered: &mut Gathered) -> Result<(), Anew> {
+    fn take(&self, message: &BorrowedMessage<'_>, gathered: &mut Gathered<H::Event>) -> Result<(), Anew> {
         let prefix = &self.consumer.context().kafka.prefix;
         let Some(topic) = message.topic().strip_prefix(prefix) else { return Ok(()) };
         let record = Record::copy(message, topic);
@@ -249,7 +251,7 @@ impl<'a, H: Handler> Member<'a, H> {
                 restart_at = (tip != owned.tip).then_some(low);
                 return;
             }
-            let interest = |event: &Event| self.batches.handler.is_of_interest(event);
+            let interest = |event: &H::Event| self.batches.handler.is_of_interest(event);
             let Some(item) = judged(owned, record, tip, interest, &mut ask_for) else { return };
             owned.last = item.label;
             owned.tip = tip;
@@ -293,7 +295,7 @@ impl<'a, H: Handler> Member<'a, H> {
     }
 
     /// Applies a batch, again and again if need be, and keeps the membership meanwhile.
-    fn apply(&mut self, gathered: &Gathered, retry: &mut Retry) -> Result<(), Anew> {
+    fn apply(&mut self, gathered: &Gathered<H::Event>, retry: &mut Retry) -> Result<(), Anew> {
         let first_at = self.runtime.journal.now();
         let mut left = gathered.items.as_slice();
         loop {
@@ -407,14 +409,14 @@ impl<'a, H: Handler> Member<'a, H> {
 }
 
 /// The record with what is to be done with it; `None` while records before it are missing.
-fn judged(
+fn judged<E: Event>(
     owned: &mut Owned,
     record: Record,
     tip: Option<Label>,
-    is_of_interest: impl Fn(&Event) -> bool,
+    is_of_interest: impl Fn(&E) -> bool,
     ask_for: &mut Option<Label>,
-) -> Option<Item> {
-    let received = record.receive();
+) -> Option<Item<E>> {
+    let received = record.receive::<E>();
     let passes = received.as_ref().is_ok_and(|received| !is_of_interest(&received.event));
     let fate = if passes { Fate::PassOver } else { Fate::Apply };
     let (label, fate) = match tip {

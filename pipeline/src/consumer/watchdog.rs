@@ -9,7 +9,6 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use ordermill_schemas::Topic;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 use super::assignment::{Anew, Assignment, State};
@@ -34,7 +33,7 @@ const BATCH_LONG: Duration = Duration::from_secs(2);
 
 /// When a member looks next, and what for.
 pub(super) struct Watchdog {
-    topics: &'static [Topic],
+    topics: Vec<&'static str>,
     partitions: i16,
     looked_at: Instant,
     looked_at_others_at: Instant,
@@ -44,7 +43,7 @@ pub(super) struct Watchdog {
 
 impl Watchdog {
     /// For a member that joins just now.
-    pub(super) fn new(topics: &'static [Topic], partitions: i16) -> Watchdog {
+    pub(super) fn new(topics: Vec<&'static str>, partitions: i16) -> Watchdog {
         let now = Instant::now();
         Watchdog { topics, partitions, looked_at: now, looked_at_others_at: now, behind: HashMap::new() }
     }
@@ -108,8 +107,7 @@ impl Watchdog {
     ) -> Result<Option<Named>, Anew> {
         let assignment = consumer.context();
         let applied = assignment.runtime.block_on(offsets::applied(&assignment.pool, assignment.group))?;
-        let all =
-            self.topics.iter().flat_map(|topic| (0..self.partitions).map(|p| (topic.name().to_owned(), p)));
+        let all = self.topics.iter().flat_map(|topic| (0..self.partitions).map(|p| ((*topic).to_owned(), p)));
         let of_others = assignment
             .with_state(|state| all.filter(|slot| !state.owned.contains_key(slot)).collect::<Vec<Slot>>());
         let before = std::mem::replace(&mut self.behind, behind(of_others, &applied, published));

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
+use ordermill_wire::Event;
 use sqlx::types::Json;
 use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
@@ -196,11 +197,11 @@ pub async fn list(
     Ok(letters.collect())
 }
 
-/// One letter with everything, if there is one, as of one moment.
+/// One letter with everything, if there is one, as of one moment: `E` is what it should hold.
 ///
 /// # Errors
 /// Where the database fails.
-pub async fn get(pool: &PgPool, dead_letter_id: Uuid) -> Result<Option<WholeLetter>, sqlx::Error> {
+pub async fn get<E: Event>(pool: &PgPool, dead_letter_id: Uuid) -> Result<Option<WholeLetter>, sqlx::Error> {
     let mut moment = snapshot(pool).await?;
     let whole = sqlx::query!(
         r#"SELECT ordinal, headers AS "headers: Json<Vec<StoredHeader>>", payload, original_payload
@@ -216,7 +217,7 @@ pub async fn get(pool: &PgPool, dead_letter_id: Uuid) -> Result<Option<WholeLett
     moment.rollback().await?;
     let (headers, payload) = (whole.headers.0, whole.payload);
     let record = Record::stored(letter.place.clone(), letter.key.clone(), &headers, payload.clone());
-    let (mismatch, original_payload) = (record.decode().err(), whole.original_payload);
+    let (mismatch, original_payload) = (record.decode::<E>().err(), whole.original_payload);
     Ok(Some(WholeLetter { letter, headers, payload, original_payload, mismatch, audit }))
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ordermill_schemas::Topic;
+use ordermill_wire::Topic;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use thiserror::Error;
@@ -99,10 +99,10 @@ impl Adoption {
     ///
     /// # Errors
     /// [`AdoptError`] where the log is not set up, the era is not new, or database or Kafka does not answer.
-    pub async fn look(
+    pub async fn look<T: Topic>(
         pool: &PgPool,
         kafka: &KafkaConfig,
-        groups: &[(&str, &[Topic])],
+        groups: &[(&str, &[T])],
         era: Option<i32>,
     ) -> Result<Adoption, AdoptError> {
         let cursor = Cursor::read(pool).await?.ok_or(RelayError::Cursor(CursorError::NotInstalled))?;
@@ -240,12 +240,12 @@ async fn next_era(pool: &PgPool, found: &[Tail], asked: Option<i32>) -> Result<i
 }
 
 /// Up to where no group needs anything, and everything was published.
-async fn needed_after(
+async fn needed_after<T: Topic>(
     pool: &PgPool,
-    groups: &[(&str, &[Topic])],
+    groups: &[(&str, &[T])],
     cursor: &Cursor,
 ) -> Result<i64, AdoptError> {
-    let topics = |(group, topics): &(&str, &[Topic])| {
+    let topics = |(group, topics): &(&str, &[T])| {
         topics.iter().map(|topic| ((*group).to_owned(), topic.name().to_owned())).collect::<Vec<_>>()
     };
     let (groups, topics): (Vec<String>, Vec<String>) = groups.iter().flat_map(topics).unzip();

@@ -21,7 +21,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ordermill_schemas::Topic;
 use sqlx::PgPool;
 use thiserror::Error;
 use tokio::runtime::Handle;
@@ -74,8 +73,8 @@ const LOOK_WITHIN: Duration = Duration::from_secs(1);
 pub struct RelayConfig {
     /// Where Kafka is.
     pub kafka: KafkaConfig,
-    /// The groups with their topics, whose dead-letter topics are made as well.
-    pub groups: Vec<(&'static str, &'static [Topic])>,
+    /// Every topic that there is, without prefix; `topics::names` tells them.
+    pub topics: Vec<String>,
     /// This instance's name, unique among relays.
     pub instance: String,
     /// How long a leader that says nothing stays leader.
@@ -259,8 +258,8 @@ impl Relay {
 
     /// Every topic that something is or was published to, without prefix.
     fn topics(&self, leadership: &Leadership) -> Vec<String> {
-        let known = topics::names(&self.config.groups);
-        let all: BTreeSet<String> = known.into_iter().chain(leadership.tails.0.keys().cloned()).collect();
+        let known = self.config.topics.iter();
+        let all: BTreeSet<String> = known.chain(leadership.tails.0.keys()).cloned().collect();
         all.into_iter().collect()
     }
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::support::{DEADLINE, Log, end_of, first_of, until};
 
 async fn audit(log: &Log) -> Check {
-    log_against_kafka(&log.pool, &log.kafka).await.unwrap()
+    log_against_kafka::<Topic>(&log.pool, &log.kafka).await.unwrap()
 }
 
 /// Moves the relay's cursor, as if it had published everything up to there.

@@ -17,7 +17,7 @@ use ordermill_pipeline::dead_letters::replays::{
 };
 use ordermill_pipeline::dead_letters::{State, Verdict};
 use ordermill_pipeline::stored_header::StoredHeader;
-use ordermill_schemas::headers;
+use ordermill_schemas::{Event, headers};
 use serde_json::json;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -218,11 +218,11 @@ async fn every_cause_has_its_code_and_everything_is_kept() {
     let error = letters[1].error.as_deref().unwrap();
     assert!(error.contains("at amount: invalid type: string"), "the failing place is missing: {error}");
 
-    let whole = letters::get(&log.pool, letters[1].dead_letter_id).await.unwrap().unwrap();
+    let whole = letters::get::<Event>(&log.pool, letters[1].dead_letter_id).await.unwrap().unwrap();
     assert!(whole.headers.contains(&binary));
     assert!(whole.headers.iter().any(|header| header.name == headers::LABEL));
     assert_eq!(whole.mismatch.unwrap().error, error);
-    let whole = letters::get(&log.pool, letters[4].dead_letter_id).await.unwrap().unwrap();
+    let whole = letters::get::<Event>(&log.pool, letters[4].dead_letter_id).await.unwrap().unwrap();
     assert_eq!(whole.mismatch, None, "13 breaks a rule, but is well formed");
     consumer.stop().await;
     relay.stop().await;
@@ -386,7 +386,7 @@ async fn a_letter_that_was_edited_is_applied_as_edited_and_the_original_is_kept(
     let mended = json!({"user_id": key, "amount": 1, "available": 7, "held": 0}).to_string();
     edits::edit(&log.pool, id, b"still wrong", ACTOR, now()).await.unwrap();
     edits::edit(&log.pool, id, mended.as_bytes(), ACTOR, now()).await.unwrap();
-    let whole = letters::get(&log.pool, id).await.unwrap().unwrap();
+    let whole = letters::get::<Event>(&log.pool, id).await.unwrap().unwrap();
     assert_eq!(whole.original_payload.as_deref(), Some(b"\xff{".as_slice()));
     assert_eq!((whole.letter.edited, whole.mismatch), (true, None));
     let done: Vec<(String, String)> = whole.audit.into_iter().map(|done| (done.action, done.actor)).collect();

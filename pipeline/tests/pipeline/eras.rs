@@ -100,7 +100,7 @@ async fn assert_applied(log: &Log, keys: &[Uuid], ordinals: &[i64]) {
 }
 
 async fn assert_audited(log: &Log) {
-    let check = audit::log_against_kafka(&log.pool, &log.kafka).await.unwrap();
+    let check = audit::log_against_kafka::<Topic>(&log.pool, &log.kafka).await.unwrap();
     assert!(check.ok, "{:#?}", check.violations);
 }
 

@@ -40,12 +40,12 @@ pub(crate) fn answering_key(key: Uuid) -> Uuid {
 }
 
 impl Recorder {
-    fn answer(&self, received: &Received, charged: &BalanceCharged) -> Option<Entry> {
+    fn answer(&self, received: &Received<Event>, charged: &BalanceCharged) -> Option<Entry> {
         if !self.answers || charged.available >= 100 {
             return None;
         }
         let (user_id, available) = (answering_key(charged.user_id), charged.available + 100);
-        let event = BalanceCharged { user_id, available, ..charged.clone() }.into();
+        let event: Event = BalanceCharged { user_id, available, ..charged.clone() }.into();
         let event_id = derived_event_id(Recorder::GROUP, received.event_id, 0);
         let sequence = i32::try_from(charged.held).unwrap();
         let origin = received.origin(Recorder::GROUP);
@@ -60,6 +60,7 @@ fn take(left: &AtomicUsize) -> bool {
 
 impl Handler for Recorder {
     const GROUP: &'static str = "recorder";
+    type Event = Event;
     const TOPICS: &'static [Topic] = &[Topic::Balances];
     fn tables() -> &'static [Table] {
         &[Table { name: RECORDED, follows: None }]
@@ -69,7 +70,7 @@ impl Handler for Recorder {
         keys.add(RECORDED, event.key());
     }
 
-    fn decide(&self, loaded: &Loaded, batch: &Batch<'_>) -> Result<Handled, JournalError> {
+    fn decide(&self, loaded: &Loaded, batch: &Batch<'_, Event>) -> Result<Handled, JournalError> {
         self.decisions.fetch_add(1, Ordering::SeqCst);
         let mut documents: BTreeMap<Uuid, Vec<Uuid>> =
             loaded.documents.iter().map(read_document).collect::<Result<_, _>>()?;
@@ -165,9 +166,10 @@ pub(crate) struct Witness;
 
 impl Handler for Witness {
     const GROUP: &'static str = "witness";
+    type Event = Event;
     const TOPICS: &'static [Topic] = &[Topic::Balances];
 
-    fn decide(&self, _loaded: &Loaded, batch: &Batch<'_>) -> Result<Handled, JournalError> {
+    fn decide(&self, _loaded: &Loaded, batch: &Batch<'_, Event>) -> Result<Handled, JournalError> {
         let mut witnessed = Witnessed::default();
         for received in batch.events {
             let Event::BalanceCharged(charged) = &received.event else { continue };
@@ -205,13 +207,14 @@ pub(crate) struct Bystander;
 
 impl Handler for Bystander {
     const GROUP: &'static str = "bystander";
+    type Event = Event;
     const TOPICS: &'static [Topic] = &[Topic::Balances];
 
     fn is_of_interest(&self, _event: &Event) -> bool {
         false
     }
 
-    fn decide(&self, _loaded: &Loaded, _batch: &Batch<'_>) -> Result<Handled, JournalError> {
+    fn decide(&self, _loaded: &Loaded, _batch: &Batch<'_, Event>) -> Result<Handled, JournalError> {
         Err(JournalError::Rule("nothing is of interest".to_owned()))
     }
 }

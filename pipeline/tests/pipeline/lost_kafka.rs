@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ordermill_pipeline::audit;
 use ordermill_pipeline::label::Label;
+use ordermill_schemas::Topic;
 use ordermill_stack::{Kafka, Private, TestStack};
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
@@ -180,7 +181,7 @@ fn keys(count: usize) -> Vec<Uuid> {
 /// Waits until Kafka holds every event of the log.
 async fn until_filled(log: &Log) {
     until("Kafka holds everything again", async || {
-        audit::log_against_kafka(&log.pool, &log.kafka).await.is_ok_and(|check| check.ok)
+        audit::log_against_kafka::<Topic>(&log.pool, &log.kafka).await.is_ok_and(|check| check.ok)
     })
     .await;
 }

@@ -16,7 +16,7 @@ use ordermill_pipeline::trace::TraceContext;
 use ordermill_pipeline::wake::Wake;
 use ordermill_pipeline::{database, topics};
 use ordermill_schemas::balances::BalanceCharged;
-use ordermill_schemas::{Topic, headers};
+use ordermill_schemas::{Event, Topic, headers};
 use ordermill_stack::TestStack;
 use prometheus_client::registry::Registry;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -130,7 +130,7 @@ impl Log {
         let shutdown = CancellationToken::new();
         let config = RelayConfig {
             kafka: self.kafka.clone(),
-            groups: Log::groups(),
+            topics: topics::names(&Log::groups()),
             instance: Uuid::new_v4().to_string(),
             lease: Duration::from_secs(3),
             look_every,
@@ -311,7 +311,8 @@ async fn next_entry(connection: &mut PgConnection, key: Uuid, available: i64) ->
 
 /// An entry for the event of `key` with that sequence.
 pub(crate) fn entry(key: Uuid, sequence: i32, available: i64) -> Entry {
-    let event = BalanceCharged { user_id: key, amount: 1, available, held: i64::from(sequence) }.into();
+    let event: Event =
+        BalanceCharged { user_id: key, amount: 1, available, held: i64::from(sequence) }.into();
     let origin =
         Origin { cause: None, actor: "test".to_owned(), request: None, trace: TraceContext::new_root() };
     Entry::of_event(Uuid::now_v7(), &event, sequence, origin, PARTITIONS).unwrap()

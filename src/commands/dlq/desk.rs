@@ -6,6 +6,7 @@ use nix::unistd::{Uid, User};
 use ordermill_api::dead_letters::WholeLetterView;
 use ordermill_pipeline::clock::Clock;
 use ordermill_pipeline::dead_letters::letters::{self, WholeLetter};
+use ordermill_schemas::Event;
 use serde::Serialize;
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -29,7 +30,7 @@ impl Desk {
 
     /// A letter with everything.
     pub(super) async fn letter(&self, id: Uuid) -> Result<WholeLetter> {
-        let letter = letters::get(&self.pool, id).await.map_err(explain)?;
+        let letter = letters::get::<Event>(&self.pool, id).await.map_err(explain)?;
         letter.with_context(|| format!("there is no dead letter {id}: see `ordermill dlq list`"))
     }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use ordermill_domain::sales::Sums;
 use ordermill_pipeline::audit::{Applied, LoggedEvent, Slice};
-use ordermill_schemas::Topic;
+use ordermill_schemas::{Event, Topic};
 use ordermill_store::replay::{Fold, Page, tables};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -87,7 +87,8 @@ impl Golden {
         let (applied, all_sales) = (self.applied(), Applied::default().and_upto("orders", 0, i64::MAX));
         let mut made = Made::default();
         let fold = Fold::of_aggregates(Slice::ALL, &applied).with_sales(&all_sales);
-        let fold = self.histories(fold, &mut made, |logged| Some(logged.event().unwrap().aggregate_id()));
+        let fold =
+            self.histories(fold, &mut made, |logged| Some(logged.event::<Event>().unwrap().aggregate_id()));
         made.add(&fold.into_totals().into_page().unwrap());
         self.histories(Fold::of_user_coupons(Slice::ALL, &applied), &mut made, user_coupon);
         made

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ordermill_pipeline::audit::{self, Slice};
+use ordermill_schemas::Event;
 use ordermill_stack::TestStack;
 use ordermill_store::replay::moment::{self, State};
 use ordermill_store::replay::shadow::{self, Shadow};
@@ -49,7 +50,7 @@ async fn fill_log(connection: &mut PgConnection, golden: &Golden) {
     write.execute(&mut *connection).await.unwrap();
     let mut sequences = BTreeMap::new();
     for logged in &golden.log {
-        let event = logged.event().unwrap();
+        let event = logged.event::<Event>().unwrap();
         let sequence: &mut i32 = sequences.entry((event.topic(), event.aggregate_id())).or_default();
         *sequence += 1;
         sqlx::query(
@@ -250,7 +251,8 @@ async fn every_kind_of_aggregate_is_seen_as_its_document_is_and_as_it_was() {
         }
     }
     let order: Uuid = golden.rows("orders").keys().next().unwrap().parse().unwrap();
-    let placed = golden.log.iter().find(|logged| logged.event().unwrap().aggregate_id() == order).unwrap().at;
+    let placed =
+        golden.log.iter().find(|logged| logged.event::<Event>().unwrap().aggregate_id() == order).unwrap().at;
     let subject = format!("order:{order}").parse().unwrap();
     let state = moment::state_at(&mut snapshot, subject, placed, &golden.applied()).await.unwrap();
     assert!(matches!(&state, State::Known(order) if order["status"] == "PENDING"), "{state:?}");
