@@ -152,14 +152,10 @@ impl<'a, H: Handler> Member<'a, H> {
         let topics: Vec<String> = H::TOPICS.iter().map(|t| config.kafka.full_name(t.name())).collect();
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics)?;
+        let flood = FloodGuard::new(config.flood_limit);
         Ok(Member {
             runtime,
-            batches: Batches {
-                runtime,
-                handler,
-                flood: FloodGuard::new(config.flood_limit),
-                any_parked: false,
-            },
+            batches: Batches { runtime, handler, flood, any_parked: false },
             pulse,
             consumer,
             batch_records_max: config.batch_records_max,
@@ -301,18 +297,14 @@ impl<'a, H: Handler> Member<'a, H> {
         loop {
             let attempts = Attempts { count: retry.attempts() + 1, first_at };
             let outcome = Handle::current().block_on(self.batches.apply(&mut left, attempts));
-            match outcome {
+            let delay = match outcome {
                 Ok(()) => {
                     retry.succeeded();
                     return Ok(());
                 }
                 Err(BatchError::Fenced) => return Err(BatchError::Fenced.into()),
                 // Not a failure of this batch: it is not counted, and nothing backs off.
-                Err(BatchError::Halted) => {
-                    if !self.hold(LOOK_WHILE_HALTED, gathered.generation)? {
-                        return Ok(());
-                    }
-                }
+                Err(BatchError::Halted) => LOOK_WHILE_HALTED,
                 Err(error) => {
                     let delay = retry.next_delay();
                     let label = GroupLabel { group: H::GROUP.to_owned() };
@@ -324,10 +316,11 @@ impl<'a, H: Handler> Member<'a, H> {
                         delay_ms = delay.as_millis(),
                         "a batch failed and is tried again"
                     );
-                    if !self.hold(delay, gathered.generation)? {
-                        return Ok(());
-                    }
+                    delay
                 }
+            };
+            if !self.hold(delay, gathered.generation)? {
+                return Ok(());
             }
         }
     }

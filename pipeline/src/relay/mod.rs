@@ -136,10 +136,10 @@ pub async fn run(
     shutdown: CancellationToken,
 ) {
     let (pulse, beat) = heartbeat::start(&pool, "relay", &config.instance, &shutdown);
-    let (words, ends) = (Words::default(), shutdown.clone());
+    let words = Words::default();
     let relay = Arc::new(Relay { pool, config, wake, words, metrics, shutdown, pulse });
     // Some of the client's calls block, so the relay has a thread of its own.
-    supervised::run("relay", &ends, || {
+    supervised::run("relay", &relay.shutdown, || {
         let relay = relay.clone();
         tokio::task::spawn_blocking(move || Handle::current().block_on(relay.run()))
     })
@@ -203,9 +203,11 @@ impl Relay {
             tokio::select! {
                 biased;
                 outcome = &mut work => return Ok(outcome),
-                () = self.shutdown.cancelled() => return Err(RelayError::ShutDown),
                 () = tokio::time::sleep(LOOK_UP_AFTER) => {
                     self.pulse.beat();
+                    if self.shutdown.is_cancelled() {
+                        return Err(RelayError::ShutDown);
+                    }
                     // What is asked for meanwhile is asked for again at the next turn.
                     leadership.keep().await?;
                 }
@@ -215,7 +217,10 @@ impl Relay {
 
     /// Publishes until shutdown, or until something fails.
     async fn lead(&self, leadership: &mut Leadership, retry: &mut Retry) -> Result<(), RelayError> {
-        let topics = self.topics(leadership);
+        // Every topic that something is or was published to, without prefix.
+        let known = self.config.topics.iter();
+        let topics: BTreeSet<String> = known.chain(leadership.tails.0.keys()).cloned().collect();
+        let topics = Vec::from_iter(topics);
         let partitions = leadership.partitions;
         self.keeping(leadership, topics::ensure_named(&self.config.kafka, partitions, &topics)).await??;
         let found = self.look_at_kafka(leadership, &topics).await?;
@@ -254,13 +259,6 @@ impl Relay {
             self.wake.wait(wait).await;
         }
         Ok(())
-    }
-
-    /// Every topic that something is or was published to, without prefix.
-    fn topics(&self, leadership: &Leadership) -> Vec<String> {
-        let known = self.config.topics.iter();
-        let all: BTreeSet<String> = known.chain(leadership.tails.0.keys()).cloned().collect();
-        all.into_iter().collect()
     }
 
     /// Publishes one batch; whether there was anything.
