@@ -59,26 +59,24 @@ impl Connection {
     pub(crate) async fn exchange(&mut self, request: &[u8]) -> io::Result<Answer<'_>> {
         self.buffer.clear();
         self.stream.write_all(request).await?;
-        let head = loop {
+        loop {
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            match head(&self.buffer)? {
-                Some(head) => break head,
-                None if self.buffer.len() > ANSWER_MAX => return Err(malformed("an endless head")),
-                None => {}
+            let end = match head(&self.buffer)? {
+                Some(Head { status, length, body_length }) => {
+                    let end = length.saturating_add(body_length);
+                    if end <= self.buffer.len() {
+                        return Ok(Answer { status, body: &self.buffer[length..end] });
+                    }
+                    end
+                }
+                None => self.buffer.len(),
+            };
+            if end > ANSWER_MAX {
+                return Err(malformed("an answer that is too long"));
             }
-        };
-        let end = head.length.saturating_add(head.body_length);
-        if end > ANSWER_MAX {
-            return Err(malformed("an answer that is too long"));
         }
-        while self.buffer.len() < end {
-            if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-        Ok(Answer { status: head.status, body: &self.buffer[head.length..end] })
     }
 }
 

@@ -169,16 +169,15 @@ fn read(output: &str) -> Result<(LoadReport, Lateness)> {
 
 /// Waits until no order is under way; when that was, or none where it takes too long.
 async fn until_rest(pool: &PgPool) -> Result<Option<i64>> {
-    let end = tokio::time::Instant::now() + REST_WITHIN;
-    let mut oldest = Uuid::nil();
-    while tokio::time::Instant::now() < end {
-        match orders::oldest_unsettled(pool, oldest).await? {
-            None => return Ok(Some(Timestamp::now().as_microsecond())),
-            Some(order_id) => oldest = order_id,
+    let rest = async {
+        let mut oldest = Uuid::nil();
+        while let Some(order_id) = orders::oldest_unsettled(pool, oldest).await? {
+            oldest = order_id;
+            tokio::time::sleep(LOOK_EVERY).await;
         }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-    Ok(None)
+        Ok(Timestamp::now().as_microsecond())
+    };
+    tokio::time::timeout(REST_WITHIN, rest).await.ok().transpose()
 }
 
 /// Between two moments in microseconds, at least one of them.

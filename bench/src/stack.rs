@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use ordermill::connections::Connections;
@@ -133,14 +133,15 @@ pub(crate) async fn finish(child: Child, what: &str, within: Duration) -> Result
 
 /// Looks until there is something to be seen; none where that takes too long.
 async fn until<T>(within: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
-    let end = Instant::now() + within;
-    loop {
-        let seen = look();
-        if seen.is_some() || Instant::now() > end {
-            return seen;
+    let seen = async {
+        loop {
+            match look() {
+                Some(seen) => return seen,
+                None => tokio::time::sleep(LOOK_EVERY).await,
+            }
         }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+    };
+    tokio::time::timeout(within, seen).await.ok()
 }
 
 fn last_line(child: &Child) -> String {
