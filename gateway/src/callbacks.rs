@@ -147,16 +147,13 @@ struct Courier {
 impl Courier {
     async fn deliver(self: Arc<Self>, body: Bytes) {
         let mut pause = self.first_pause;
-        for attempt in 1..=ATTEMPTS_MAX {
-            let failure = match self.attempt(body.clone()).await {
+        for attempt in 1.. {
+            let (failure, is_final) = match self.attempt(body.clone()).await {
                 Ok(status) if status.is_success() => return,
-                Ok(status) if is_final(status) => {
-                    return self.lost.count(&format!("the receiver answered {status}"));
-                }
-                Ok(status) => format!("the receiver answered {status}"),
-                Err(error) => error.to_string(),
+                Ok(status) => (format!("the receiver answered {status}"), is_final(status)),
+                Err(error) => (error.to_string(), false),
             };
-            if attempt == ATTEMPTS_MAX {
+            if is_final || attempt == ATTEMPTS_MAX {
                 return self.lost.count(&failure);
             }
             tokio::time::sleep(pause).await;

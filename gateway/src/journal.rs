@@ -65,13 +65,10 @@ pub(crate) type WriterEnd = JoinHandle<io::Result<()>>;
 pub(crate) fn open(path: &Path) -> Result<(File, Book), OpenError> {
     let io_error = |source| OpenError::Io { path: path.to_owned(), source };
     let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(io_error)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            return Err(OpenError::InUse { path: path.to_owned() });
-        }
-        Err(TryLockError::Error(error)) => return Err(io_error(error)),
-    }
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => OpenError::InUse { path: path.to_owned() },
+        TryLockError::Error(error) => io_error(error),
+    })?;
     let book = recover(&mut file, path)?;
     Ok((file, book))
 }

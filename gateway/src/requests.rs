@@ -101,35 +101,31 @@ impl RefundRequest {
     }
 }
 
-/// Which charges a list is to hold.
-pub(crate) enum ChargeQuery {
-    /// All of one reference.
-    OfReference(String),
-    /// A page of the whole ledger: `limit` charges from position `start` on.
-    Page { start: usize, limit: usize },
-}
-
+/// Which charges a list is to hold: all of one reference, or else a page of the whole ledger, `limit`
+/// charges from position `cursor` on.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ListParameters {
-    reference: Option<String>,
-    cursor: Option<usize>,
-    limit: Option<usize>,
+pub(crate) struct ChargeQuery {
+    pub(crate) reference: Option<String>,
+    #[serde(default)]
+    pub(crate) cursor: usize,
+    #[serde(default = "page_default")]
+    pub(crate) limit: usize,
+}
+
+fn page_default() -> usize {
+    PAGE_DEFAULT
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for ChargeQuery {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let query = Query::<ListParameters>::from_request_parts(parts, state).await;
-        let Query(parameters) = query.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
-        let limit = parameters.limit.unwrap_or(PAGE_DEFAULT);
+        let query = Query::<Self>::from_request_parts(parts, state).await;
+        let Query(query) = query.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
         let error = || FieldError::out_of_range("limit", "must be from 1 to 10000");
-        Problem::of_fields((!(1..=PAGE_MAX).contains(&limit)).then(error))?;
-        Ok(match parameters.reference {
-            Some(reference) => Self::OfReference(reference),
-            None => Self::Page { start: parameters.cursor.unwrap_or(0), limit },
-        })
+        Problem::of_fields((!(1..=PAGE_MAX).contains(&query.limit)).then(error))?;
+        Ok(query)
     }
 }
 

@@ -93,13 +93,14 @@ struct ChargeList {
 }
 
 async fn list_charges(State(app): State<Arc<App>>, query: ChargeQuery) -> Result<Json<ChargeList>, Problem> {
-    let look = |book: &Book| match query {
-        ChargeQuery::OfReference(reference) => {
+    let ChargeQuery { reference, cursor, limit } = query;
+    let look = |book: &Book| match reference {
+        Some(reference) => {
             ChargeList { items: book.of_reference(&reference).cloned().collect(), next_cursor: None }
         }
-        ChargeQuery::Page { start, limit } => {
-            let items = book.page(start, limit);
-            let next = start.saturating_add(items.len());
+        None => {
+            let items = book.page(cursor, limit);
+            let next = cursor.saturating_add(items.len());
             ChargeList { items, next_cursor: (next < book.len()).then(|| next.to_string()) }
         }
     };

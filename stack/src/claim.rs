@@ -43,17 +43,16 @@ impl Claim {
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(StackError::io("read", &path))?;
         let noted = Noted::parse(&text);
-        match lock {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let owner = noted.owner.map_or_else(|| "unknown".into(), |pid| pid.to_string());
-                return Err(StackError::Other(format!(
-                    "{} is in use by process {owner}: stop that one, or choose another data directory",
-                    dir.display()
-                )));
+        lock.map_err(|error| match error {
+            TryLockError::WouldBlock => {
+                let (dir, owner) = (dir.display(), noted.owner.map(|pid| pid.to_string()));
+                let owner = owner.as_deref().unwrap_or("unknown");
+                StackError::Other(format!(
+                    "{dir} is in use by process {owner}: stop that one, or choose another data directory"
+                ))
             }
-            Err(TryLockError::Error(error)) => return Err(StackError::io("lock", &path)(error)),
-        }
+            TryLockError::Error(error) => StackError::io("lock", &path)(error),
+        })?;
         if let Some(orphan) = noted.child {
             orphan.see_off(ORPHAN_PATIENCE);
         }
