@@ -224,11 +224,7 @@ fn worker_roles() -> impl Iterator<Item = String> {
 async fn forget_answers(journal: Journal, shutdown: CancellationToken) {
     const AT_ONCE: i64 = 10_000;
     let mut ticks = tokio::time::interval(FORGET_EVERY);
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
+    while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         let before = journal.now().saturating_sub(ANSWERS_KEPT).unwrap_or(jiff::Timestamp::MIN);
         while !shutdown.is_cancelled() {
             match idempotency::forget(&journal.pool, before, AT_ONCE).await {
