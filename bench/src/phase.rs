@@ -118,11 +118,11 @@ impl Ground<'_> {
 
     async fn placed(&self, phase: Phase) -> Result<Placed> {
         let before = self.meter.read().await?;
-        let then = Usage::now(self.stack.pid())?;
+        let then = Usage::now(self.stack.up.pid())?;
         let output = finish(self.load(&phase)?, "the load", SEND_WITHIN + REST_WITHIN).await?;
         let (load, lateness) = read(&output)?;
         let rested_at_us = until_rest(&self.pool).await?;
-        let work = Usage::now(self.stack.pid())?.since(&then);
+        let work = Usage::now(self.stack.up.pid())?.since(&then);
         let after = self.meter.read().await?;
         let (spent, batches) = (after.since(&before), after.figures.batches_since(&before.figures));
         Ok(Placed { phase, load, lateness, rested_at_us, work, spent, batches })
@@ -134,9 +134,9 @@ impl Ground<'_> {
         let step = self.progress.begin(&format!("watching the pipeline at rest for {} s", time.as_secs()));
         let watch = async {
             let before = self.meter.read().await?;
-            let then = Usage::now(self.stack.pid())?;
+            let then = Usage::now(self.stack.up.pid())?;
             tokio::time::sleep(time).await;
-            let work = Usage::now(self.stack.pid())?.since(&then);
+            let work = Usage::now(self.stack.up.pid())?.since(&then);
             Ok((self.meter.read().await?.since(&before), work))
         };
         step.end(watch.await)

@@ -150,9 +150,9 @@ impl Run<'_> {
     async fn transactions(&self, pgbench: &Pgbench, when: &str) -> Result<(f64, f64)> {
         let Ground { args, stack, progress, .. } = &self.ground;
         let name = format!("pgbench for {} s, {when} the load", args.seconds);
-        let then = Usage::now(stack.pid())?;
+        let then = Usage::now(stack.up.pid())?;
         let rate = progress.begin(&name).end(pgbench.measure(args.seconds).await)?;
-        let work = Usage::now(stack.pid())?.since(&then);
+        let work = Usage::now(stack.up.pid())?.since(&then);
         Ok((rate, work.cores(OTHERS)))
     }
 

@@ -29,7 +29,8 @@ const ADDRESSES: [&str; 4] =
 #[derive(Debug)]
 pub(crate) struct OwnStack {
     // The order of the fields is that of their dropping: the stack ends before its directory goes.
-    up: Child,
+    /// The process that runs API, relay and workers.
+    pub(crate) up: Child,
     /// Where its parts are.
     pub(crate) file: StackFile,
     pub(crate) admin_key: String,
@@ -62,12 +63,6 @@ impl OwnStack {
         let file = wait_until_ready(&up, &path).await?;
         let admin_key = fs::read_to_string(&file.admin_key_file).context("can't read the admin's key")?;
         Ok(OwnStack { up, file, admin_key: admin_key.trim().to_owned(), path, scratch })
-    }
-
-    /// The process that runs API, relay and workers.
-    #[must_use]
-    pub(crate) fn pid(&self) -> u32 {
-        self.up.pid()
     }
 
     /// A file in the data directory.

@@ -28,7 +28,8 @@ pub struct Program {
     log: PathBuf,
     user: Option<(Uid, Gid)>,
     death_signal: Signal,
-    port: Option<u16>,
+    /// Where it listens, which may be in use.
+    pub(crate) port: Option<u16>,
     is_telling: fn(&str) -> bool,
 }
 
@@ -89,13 +90,6 @@ impl Program {
     #[must_use]
     pub fn without_env_prefix(mut self, prefix: &'static str) -> Self {
         self.cleared_prefixes.push(prefix);
-        self
-    }
-
-    /// Sets the port that it listens on, which may be in use.
-    #[must_use]
-    pub(crate) fn port(mut self, port: u16) -> Self {
-        self.port = Some(port);
         self
     }
 

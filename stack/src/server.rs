@@ -109,11 +109,12 @@ impl Server {
     /// Starts it, and notes it for whoever comes after us.
     pub(crate) fn launch(
         &self,
-        program: Program,
+        mut program: Program,
         wait_until_ready: impl FnOnce(&Child) -> Result<()>,
     ) -> Result<()> {
         let mut place = self.lock();
-        let child = program.port(self.port()).start()?;
+        program.port = Some(self.port());
+        let child = program.start()?;
         self.claim.note(child.pid(), &self.ports)?;
         wait_until_ready(&child)?;
         *place = Some(child);
