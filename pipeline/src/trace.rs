@@ -3,27 +3,25 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A `traceparent` of version 00, as the log keeps it: 16 bytes of the trace's id, 8 of the span's, and the flags.
+/// A `traceparent` of version 00.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TraceContext([u8; TraceContext::BYTES]);
+pub struct TraceContext {
+    trace_id: u128,
+    span_id: u64,
+    flags: u8,
+}
 
 impl TraceContext {
-    /// How many bytes the log keeps of one.
-    pub(crate) const BYTES: usize = 25;
-
     /// A new trace, sampled.
     #[must_use]
     pub fn new_root() -> TraceContext {
-        let mut bytes = [1; TraceContext::BYTES];
-        bytes[..16].copy_from_slice(&rand::random_range(1..=u128::MAX).to_be_bytes());
-        TraceContext(bytes).child()
+        TraceContext { trace_id: rand::random_range(1..=u128::MAX), span_id: new_span_id(), flags: 1 }
     }
 
     /// A new span of the same trace.
     #[must_use]
-    pub fn child(mut self) -> TraceContext {
-        self.0[16..24].copy_from_slice(&rand::random_range(1..=u64::MAX).to_be_bytes());
-        self
+    pub fn child(self) -> TraceContext {
+        TraceContext { span_id: new_span_id(), ..self }
     }
 
     /// A new span of the trace that `header` names, or a new trace where it names none.
@@ -32,29 +30,44 @@ impl TraceContext {
         header.and_then(|header| header.parse().ok()).map_or_else(TraceContext::new_root, TraceContext::child)
     }
 
-    /// As the log keeps it.
+    /// How many bytes the log keeps of one.
+    pub(crate) const BYTES: usize = 25;
+
+    /// As the log keeps it: trace id, span id, flags.
     #[must_use]
     pub(crate) fn to_bytes(self) -> [u8; TraceContext::BYTES] {
-        self.0
+        let mut bytes = [0; TraceContext::BYTES];
+        bytes[..16].copy_from_slice(&self.trace_id.to_be_bytes());
+        bytes[16..24].copy_from_slice(&self.span_id.to_be_bytes());
+        bytes[24] = self.flags;
+        bytes
     }
 
     /// What [`TraceContext::to_bytes`] has made; `None` where it has not.
     #[must_use]
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<TraceContext> {
-        bytes.try_into().ok().map(TraceContext)
+        let bytes: &[u8; TraceContext::BYTES] = bytes.try_into().ok()?;
+        Some(TraceContext {
+            trace_id: u128::from_be_bytes(bytes[..16].try_into().ok()?),
+            span_id: u64::from_be_bytes(bytes[16..24].try_into().ok()?),
+            flags: bytes[24],
+        })
     }
 
     /// The trace's id as 32 hexadecimal digits, as logs show it.
     #[must_use]
     pub fn trace_id(self) -> String {
-        hex::encode(&self.0[..16])
+        format!("{:032x}", self.trace_id)
     }
+}
+
+fn new_span_id() -> u64 {
+    rand::random_range(1..=u64::MAX)
 }
 
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [trace_id, span_id, flags] = [&self.0[..16], &self.0[16..24], &self.0[24..]].map(hex::encode);
-        write!(f, "00-{trace_id}-{span_id}-{flags}")
+        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, self.flags)
     }
 }
 
@@ -66,11 +79,15 @@ impl FromStr for TraceContext {
     type Err = NotATraceContext;
 
     fn from_str(text: &str) -> Result<TraceContext, NotATraceContext> {
-        let bytes = hex::decode(text.replace('-', "")).map_err(|_| NotATraceContext)?;
-        let context = bytes.get(1..).and_then(TraceContext::from_bytes).ok_or(NotATraceContext)?;
-        // Other versions, capitals and hyphens at other places are not those of the format.
-        let is_valid =
-            context.0[..16] != [0; 16] && context.0[16..24] != [0; 8] && context.to_string() == text;
+        let parts: Vec<&str> = text.split('-').collect();
+        let ["00", trace_id, span_id, flags] = parts[..] else { return Err(NotATraceContext) };
+        let context = TraceContext {
+            trace_id: u128::from_str_radix(trace_id, 16).map_err(|_| NotATraceContext)?,
+            span_id: u64::from_str_radix(span_id, 16).map_err(|_| NotATraceContext)?,
+            flags: u8::from_str_radix(flags, 16).map_err(|_| NotATraceContext)?,
+        };
+        // Capitals, signs and other lengths are not those of the format.
+        let is_valid = context.trace_id != 0 && context.span_id != 0 && context.to_string() == text;
         is_valid.then_some(context).ok_or(NotATraceContext)
     }
 }
