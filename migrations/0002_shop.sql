@@ -1,7 +1,7 @@
 -- The tables of the shop.
 --
 -- A table of state has one row for each aggregate: its key, how often it was written, its document, and what of the document
--- is large and seldom changes. The generated columns are what queries, indexes and checks need. Those that are checked are NOT NULL: a
+-- is large and seldom changes: as it was written, since it is read whole far more often than the database looks into it. The generated columns are what queries, indexes and checks need. Those that are checked are NOT NULL: a
 -- check passes where a member is missing. Times in documents are microseconds since the epoch.
 
 CREATE TABLE users (
@@ -44,7 +44,7 @@ CREATE INDEX idempotency_keys_age ON idempotency_keys USING brin (created_at);
 -- An order; its bulk is its purchase: what was ordered, by whom and at which price.
 CREATE TABLE orders (
     key        uuid    PRIMARY KEY,
-    bulk       jsonb   NOT NULL,
+    bulk       json   NOT NULL,
     user_id    uuid    NOT NULL GENERATED ALWAYS AS ((bulk ->> 'user_id')::uuid) STORED,
     version    integer NOT NULL,
     state      jsonb   NOT NULL,
@@ -68,7 +68,7 @@ CREATE INDEX orders_at_rest ON orders (status, key) WHERE open_until IS NULL;
 
 CREATE TABLE shipments (
     key      uuid    PRIMARY KEY,
-    bulk     jsonb,
+    bulk     json,
     order_id uuid    NOT NULL REFERENCES orders GENERATED ALWAYS AS ((state ->> 'order_id')::uuid) STORED,
     version  integer NOT NULL,
     state    jsonb   NOT NULL
@@ -77,7 +77,7 @@ CREATE INDEX shipments_order ON shipments (order_id, key);
 
 CREATE TABLE coupons (
     key      uuid    PRIMARY KEY,
-    bulk     jsonb,
+    bulk     json,
     version  integer NOT NULL,
     state    jsonb   NOT NULL,
     quantity integer NOT NULL GENERATED ALWAYS AS ((state ->> 'quantity')::integer) STORED,
@@ -92,7 +92,7 @@ INSERT INTO coupons (key, version, state) VALUES ('01930000-0000-7000-8000-00000
 
 CREATE TABLE coupon_claims (
     key       uuid    PRIMARY KEY,
-    bulk      jsonb,
+    bulk      json,
     coupon_id uuid    NOT NULL GENERATED ALWAYS AS ((state ->> 'coupon_id')::uuid) STORED,
     user_id   uuid    NOT NULL GENERATED ALWAYS AS ((state ->> 'user_id')::uuid) STORED,
     version   integer NOT NULL,
@@ -109,7 +109,7 @@ CREATE TABLE coupon_claims (
 -- What became of the coupon that an order named.
 CREATE TABLE coupon_uses (
     key            uuid    PRIMARY KEY,
-    bulk           jsonb,
+    bulk           json,
     user_coupon_id uuid    NOT NULL GENERATED ALWAYS AS ((state ->> 'user_coupon_id')::uuid) STORED,
     version        integer NOT NULL,
     state          jsonb   NOT NULL
@@ -117,7 +117,7 @@ CREATE TABLE coupon_uses (
 
 CREATE TABLE user_coupons (
     key        uuid    PRIMARY KEY,
-    bulk       jsonb,
+    bulk       json,
     coupon_id  uuid    NOT NULL GENERATED ALWAYS AS ((state ->> 'coupon_id')::uuid) STORED,
     user_id    uuid    NOT NULL GENERATED ALWAYS AS ((state ->> 'user_id')::uuid) STORED,
     claim_id   uuid    NOT NULL UNIQUE GENERATED ALWAYS AS ((state ->> 'claim_id')::uuid) STORED,
@@ -138,7 +138,7 @@ CREATE INDEX user_coupons_open ON user_coupons (open_until) WHERE open_until IS 
 -- What is held for an order; its bulk are the lines: {product_id, quantity} each.
 CREATE TABLE stock_reservations (
     key     uuid    PRIMARY KEY,
-    bulk    jsonb   NOT NULL,
+    bulk    json   NOT NULL,
     version integer NOT NULL,
     state   jsonb   NOT NULL
 ) WITH (fillfactor = 70);
@@ -160,7 +160,7 @@ CREATE FUNCTION name_grams(name text) RETURNS text[]
 
 CREATE TABLE products (
     key         uuid    PRIMARY KEY,
-    bulk        jsonb,
+    bulk        json,
     version     integer NOT NULL,
     state       jsonb   NOT NULL,
     category    text    NOT NULL GENERATED ALWAYS AS (state ->> 'category') STORED,
@@ -179,7 +179,7 @@ ANALYZE products;
 -- Where the units of each product are; the sum of the three is what was ever received.
 CREATE TABLE stock (
     key      uuid    PRIMARY KEY,
-    bulk     jsonb,
+    bulk     json,
     version  integer NOT NULL,
     state    jsonb   NOT NULL,
     on_hand  bigint  NOT NULL GENERATED ALWAYS AS ((state ->> 'on_hand')::bigint) STORED,
@@ -192,7 +192,7 @@ CREATE TABLE stock (
 
 CREATE TABLE payments (
     key         uuid    PRIMARY KEY,
-    bulk        jsonb,
+    bulk        json,
     version     integer NOT NULL,
     state       jsonb   NOT NULL,
     -- Since when the gateway is being asked; absent where it has nothing to do.
@@ -208,7 +208,7 @@ CREATE TABLE gateway_lease (
 
 CREATE TABLE balances (
     key       uuid    PRIMARY KEY,
-    bulk      jsonb,
+    bulk      json,
     version   integer NOT NULL,
     state     jsonb   NOT NULL,
     available bigint  NOT NULL GENERATED ALWAYS AS ((state ->> 'available')::bigint) STORED,

@@ -123,7 +123,7 @@ pub async fn accept(
         "placed",
         format!(
             "INSERT INTO orders (key, version, state, bulk)
-             SELECT key, 1, state::jsonb, bulk::jsonb FROM {placed_rows}"
+             SELECT key, 1, state::jsonb, bulk::json FROM {placed_rows}"
         ),
     );
     journal.add(&mut statement, &placed, now).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;

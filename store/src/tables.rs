@@ -33,7 +33,7 @@ fn table(kind: &Kind) -> Table {
             of,
             format!(
                 "SELECT (line ->> '{member}')::uuid
-                 FROM {{rows}}, jsonb_array_elements(bulk || coalesce(state #> '{{{further}}}', '[]')) AS line"
+                 FROM {{rows}}, jsonb_array_elements(bulk::jsonb || coalesce(state #> '{{{further}}}', '[]')) AS line"
             )
             .into(),
         ),

@@ -21,7 +21,7 @@ pub(crate) struct Forgery {
 impl Forgery {
     /// A change of that row, which changes nothing yet.
     pub(crate) fn of(table: &'static str, key: Uuid) -> Forgery {
-        Forgery { table, key, state: "state".to_owned(), bulk: "bulk".to_owned() }
+        Forgery { table, key, state: "state".to_owned(), bulk: "bulk::jsonb".to_owned() }
     }
 
     /// Adds to a number; where it is 0, it need not have been there.
@@ -68,7 +68,7 @@ impl Forgery {
     /// The statement that makes the changes.
     pub(crate) fn statement(&self) -> String {
         let Forgery { table, key, state, bulk } = self;
-        format!("UPDATE {table} SET state = {state}, bulk = {bulk} WHERE key = '{key}'")
+        format!("UPDATE {table} SET state = {state}, bulk = ({bulk})::json WHERE key = '{key}'")
     }
 
     /// Makes the changes for good.

@@ -55,7 +55,7 @@ fn update(statement: &mut Statement, table: &str, changes: &[&Change]) -> String
     // A bulk that stays is the column itself, so that what is stored out of line is not written anew. Where all stay, nothing is
     // said of it: what is generated from it is not computed, either.
     let any_bulk = changes.iter().any(|change| change.bulk.is_some());
-    let set = if any_bulk { ", bulk = coalesce(i.bulk::jsonb, t.bulk)" } else { "" };
+    let set = if any_bulk { ", bulk = coalesce(i.bulk::json, t.bulk)" } else { "" };
     let rows = documents(statement, changes)
         .column("version", "integer", |c| c.version.unwrap_or_default())
         .column("place", "text", |c| c.place.as_deref());
@@ -73,7 +73,7 @@ fn insert(statement: &mut Statement, table: &str, changes: &[&Change]) -> String
     let rows = documents(statement, changes).column("bulk", "text", |c| c.bulk.as_deref()).relation("i");
     format!(
         "INSERT INTO {table} (key, version, state, bulk)
-         SELECT key, 1, state::jsonb, bulk::jsonb FROM {rows} RETURNING 1"
+         SELECT key, 1, state::jsonb, bulk::json FROM {rows} RETURNING 1"
     )
 }
 

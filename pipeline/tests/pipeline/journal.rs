@@ -36,7 +36,7 @@ async fn log_with_tables() -> Log {
     let log = Log::new().await;
     for table in TABLES {
         let create = format!(
-            "CREATE TABLE {} (key uuid PRIMARY KEY, version int NOT NULL, state jsonb NOT NULL, bulk jsonb)",
+            "CREATE TABLE {} (key uuid PRIMARY KEY, version int NOT NULL, state jsonb NOT NULL, bulk json)",
             table.name
         );
         sqlx::raw_sql(AssertSqlSafe(create)).execute(&log.pool).await.unwrap();

@@ -99,7 +99,7 @@ impl Log {
         sqlx::raw_sql(migration).execute(&self.pool).await.unwrap();
         sqlx::raw_sql(
             "CREATE TABLE aggregates (key uuid PRIMARY KEY, sequence int NOT NULL);
-             CREATE TABLE recorded (key uuid PRIMARY KEY, version int NOT NULL, state jsonb NOT NULL, bulk jsonb);
+             CREATE TABLE recorded (key uuid PRIMARY KEY, version int NOT NULL, state jsonb NOT NULL, bulk json);
              CREATE TABLE applied (
                  ordinal bigint GENERATED ALWAYS AS IDENTITY, event_id uuid PRIMARY KEY, key uuid NOT NULL,
                  available bigint NOT NULL CONSTRAINT no_thirteen CHECK (available <> 13));

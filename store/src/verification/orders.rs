@@ -38,7 +38,7 @@ violations! {
         r#"SELECT format('order %s: subtotal %s and total %s, but lines of %s and discounts of %s', key,
                subtotal, total, gross, discount) AS "text!",
                count(*) OVER () AS "total!"
-           FROM orders, jsonb_to_record(bulk) AS said (subtotal bigint, total bigint, discounts jsonb, lines jsonb),
+           FROM orders, json_to_record(bulk) AS said (subtotal bigint, total bigint, discounts jsonb, lines jsonb),
                LATERAL (SELECT coalesce(sum(unit_price * quantity), 0) AS gross
                    FROM jsonb_to_recordset(lines) AS line (unit_price bigint, quantity bigint)) AS l,
                LATERAL (SELECT coalesce(sum(amount), 0) AS discount
@@ -53,16 +53,16 @@ violations! {
     fn stock() =
         r#"SELECT format('order %s: %s with lines %s, but stock is %s%s', key, o.status,
                (SELECT jsonb_agg(jsonb_build_object('product_id', product_id, 'quantity', quantity))
-                   FROM jsonb_to_recordset(o.bulk -> 'lines') AS line (product_id uuid, quantity bigint)),
-               coalesce(concat_ws(' ', r.state ->> 'state', r.bulk), 'absent'),
+                   FROM json_to_recordset(o.bulk -> 'lines') AS line (product_id uuid, quantity bigint)),
+               coalesce(concat_ws(' ', r.state ->> 'state', r.bulk::jsonb), 'absent'),
                ' with the modification ' || (r.state ->> 'change')) AS "text!",
                count(*) OVER () AS "total!"
            FROM orders o LEFT JOIN stock_reservations r USING (key)
            WHERE CASE
                WHEN o.status IN ('CONFIRMED', 'PARTIALLY_SHIPPED', 'SHIPPED', 'DELIVERED') THEN
                    r.state ->> 'state' IS DISTINCT FROM 'DEDUCTED' OR r.state ->> 'change' IS NOT NULL
-                   OR NOT o.bulk -> 'lines' @> r.bulk
-                   OR jsonb_array_length(o.bulk -> 'lines') <> jsonb_array_length(r.bulk)
+                   OR NOT (o.bulk -> 'lines')::jsonb @> r.bulk::jsonb
+                   OR json_array_length(o.bulk -> 'lines') <> json_array_length(r.bulk)
                WHEN o.status IN ('REJECTED', 'CANCELLED') THEN
                    r.state ->> 'state' IN ('RESERVED', 'DEDUCTED', 'SHORT') OR r.state ->> 'change' IS NOT NULL
                ELSE false
@@ -79,7 +79,7 @@ violations! {
                ' with the refund ' || (p.state ->> 'refund'), charged.paid, charged.refunded) AS "text!",
                count(*) OVER () AS "total!"
            FROM orders o LEFT JOIN payments p USING (key),
-               jsonb_to_record(o.bulk) AS said (total bigint),
+               json_to_record(o.bulk) AS said (total bigint),
                LATERAL (
                    SELECT coalesce(sum(amount) FILTER (WHERE state = 'COMPLETED'), 0) AS paid,
                        coalesce(sum(refunded), 0) AS refunded

@@ -16,7 +16,7 @@ violations! {
                FROM orders, jsonb_to_recordset(state -> 'shipped') AS line (product_id uuid, quantity bigint)
                UNION ALL
                SELECT key, product_id, 0, 0, quantity
-               FROM orders o, jsonb_to_recordset(bulk -> 'lines') AS line (product_id uuid, quantity bigint)
+               FROM orders o, json_to_recordset(bulk -> 'lines') AS line (product_id uuid, quantity bigint)
                WHERE state ? 'shipped' OR EXISTS (SELECT FROM shipments s WHERE s.order_id = o.key)
            ) AS quantities
            GROUP BY order_id, product_id
@@ -42,7 +42,7 @@ violations! {
            ) AS s USING (key),
                LATERAL (SELECT coalesce((orders.state ->> 'in_transit')::integer, 0) AS in_transit) AS said,
                LATERAL (
-                   SELECT sum(quantity) AS ordered FROM jsonb_to_recordset(orders.bulk -> 'lines') AS line (quantity bigint)
+                   SELECT sum(quantity) AS ordered FROM json_to_recordset(orders.bulk -> 'lines') AS line (quantity bigint)
                ) AS o,
                LATERAL (
                    SELECT CASE WHEN shipments IS NULL THEN NULL WHEN sent < ordered THEN 'PARTIALLY_SHIPPED'

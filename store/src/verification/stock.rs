@@ -20,7 +20,7 @@ pub(super) async fn check(connection: &mut PgConnection) -> Result<Check, sqlx::
 violations! {
     fn figures() =
         r#"WITH holds AS (
-               SELECT state ->> 'state' AS state, bulk AS lines FROM stock_reservations
+               SELECT state ->> 'state' AS state, bulk::jsonb AS lines FROM stock_reservations
                UNION ALL
                SELECT 'RESERVED', state #> '{change,taken}' FROM stock_reservations
            ), lines AS (

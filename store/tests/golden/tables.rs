@@ -111,7 +111,7 @@ async fn forge(connection: &mut PgConnection, table: &str, key: &str, leaf: &Lea
     let column = path.next().unwrap();
     let path = path.collect::<Vec<_>>().join(",");
     let forged = leaf.forged.to_string().replace('\'', "''");
-    let set = format!("{column} = jsonb_set({column}, '{{{path}}}', '{forged}')");
+    let set = format!("{column} = jsonb_set({column}::jsonb, '{{{path}}}', '{forged}')");
     run(connection, &format!("UPDATE {table} SET {set} WHERE key = '{key}'")).await;
 }
 

@@ -183,7 +183,7 @@ async fn what_only_the_database_refuses_is_put_aside_and_replayed_all_the_same()
         (shop.user(10_000).await, shop.product(100, 9).await, shop.product(50, 9).await);
     let rule = format!(
         "ALTER TABLE stock_reservations ADD CONSTRAINT no_lamps
-         CHECK (NOT bulk @> '[{{\"product_id\": \"{lamp}\"}}]')"
+         CHECK (NOT bulk::jsonb @> '[{{\"product_id\": \"{lamp}\"}}]')"
     );
     sqlx::raw_sql(AssertSqlSafe(rule)).execute(&shop.pool).await.unwrap();
     let order_id = id(&shop.submit(&user, &[(lamp, 1)]).await["order_id"]);

@@ -138,7 +138,7 @@ async fn an_order_is_overdue_when_its_deadline_has_passed_and_it_does_not_rest()
         .set("status", "CONFIRMED")
         .set("stock", "DEDUCTED")
         .set("payment", "COMPLETED")
-        .set_to("paid", "bulk -> 'total'")
+        .set_to("paid", "bulk::jsonb -> 'total'")
         .set("confirmed_at", Timestamp::now().as_microsecond())
         .make(&shop.pool)
         .await;
