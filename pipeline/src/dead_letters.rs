@@ -62,7 +62,7 @@ named! {
         Schema = "SCHEMA",
         /// Its key is not the one that its payload says.
         KeyMismatch = "KEY_MISMATCH",
-        /// It breaks a rule, of the shop or of the database.
+        /// It breaks a rule, of what decides or of the database.
         Rule = "RULE",
         /// The program fails over it.
         Bug = "BUG",

@@ -16,7 +16,6 @@ pub struct StoredHeader {
     pub name: String,
     /// Its value, where that is text.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "order.placed")]
     pub value: Option<String>,
     /// Its value in base64, where it is not text.
     #[serde(skip_serializing_if = "Option::is_none")]

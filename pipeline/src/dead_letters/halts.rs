@@ -94,7 +94,6 @@ pub(crate) async fn figures(pool: &PgPool, group: &str) -> Result<(i64, bool), s
 #[schema(as = Halt)]
 pub struct Halted {
     /// The group.
-    #[schema(example = "stock")]
     pub group: String,
     /// Since when.
     pub halted_at: Timestamp,
@@ -121,7 +120,6 @@ pub async fn halted(pool: &PgPool) -> Result<Vec<Halted>, sqlx::Error> {
 #[schema(as = ResumedGroup)]
 pub struct Resumed {
     /// The group.
-    #[schema(example = "stock")]
     pub group: String,
     /// When it was told to.
     pub resumed_at: Timestamp,
