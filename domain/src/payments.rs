@@ -150,7 +150,9 @@ impl Payment {
                 self.set_charge(new_charge(e.order_id, e.charge_number, e.amount, ChargeState::Requested));
             }
             Event::PaymentVoiding(e) => {
-                self.set_charge(new_charge(e.order_id, e.charge_number, 0, ChargeState::Voiding));
+                if let Some(charge) = self.charge_mut(e.charge_number) {
+                    charge.state = ChargeState::Voiding;
+                }
             }
             Event::PaymentCompleted(e) => {
                 self.set_charge(new_charge(e.order_id, e.charge_number, e.amount, ChargeState::Completed));
