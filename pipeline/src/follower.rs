@@ -55,9 +55,13 @@ pub trait Follower: Send + Sync + 'static {
     fn complete_until(&self, moment: Instant);
 }
 
-/// What the thread that reads says: a record, or, once, that it is at the end of every partition, and what comes from now on
-/// will be told.
-type Read = Result<Option<Box<Record>>, KafkaError>;
+/// What the thread that reads says.
+enum Read {
+    /// It is at the end of every partition, and what comes from now on will be told.
+    Begun,
+    Record(Box<Record>),
+    Failed(KafkaError),
+}
 
 /// Follows until shutdown. Never gives up.
 pub async fn run<F: Follower>(
@@ -124,12 +128,12 @@ impl<'a, F: Follower> Following<'a, F> {
         loop {
             let outcome = tokio::select! {
                 read = reads.recv() => match read {
-                    Some(Ok(None)) => {
+                    Some(Read::Begun) => {
                         is_reading = true;
                         Ok(())
                     }
-                    Some(Ok(Some(record))) => self.take(&record),
-                    Some(Err(failure)) => Err(failure.to_string()),
+                    Some(Read::Record(record)) => self.take(&record),
+                    Some(Read::Failed(failure)) => Err(failure.to_string()),
                     None => Err("the thread that reads has ended".to_owned()),
                 },
                 _ = ticks.tick(), if is_reading => self.look(pool).await,
@@ -235,7 +239,7 @@ fn read(kafka: KafkaConfig, topic: &'static str, partitions: i16) -> mpsc::Recei
     let (reads, receiver) = mpsc::channel(QUEUE_MAX);
     std::thread::spawn(move || {
         if let Err(failure) = read_into(&reads, &kafka, topic, partitions) {
-            let _ = reads.blocking_send(Err(failure));
+            let _ = reads.blocking_send(Read::Failed(failure));
         }
     });
     receiver
@@ -256,13 +260,13 @@ fn read_into(
         ends.add_partition_offset(&name, partition, Offset::Offset(high))?;
     }
     consumer.assign(&ends)?;
-    let mut is_open = reads.blocking_send(Ok(None)).is_ok();
+    let mut is_open = reads.blocking_send(Read::Begun).is_ok();
     while is_open && !reads.is_closed() {
         match consumer.poll(POLL) {
             None => {}
             Some(Ok(message)) => {
                 let record = Record::copy(&message, topic);
-                is_open = reads.blocking_send(Ok(Some(Box::new(record)))).is_ok();
+                is_open = reads.blocking_send(Read::Record(Box::new(record))).is_ok();
             }
             Some(Err(error)) => match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
