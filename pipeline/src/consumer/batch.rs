@@ -6,7 +6,8 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use super::attempt;
-use super::offsets::{self, Fate, Item};
+use super::item::{Fate, Item};
+use super::offsets;
 use super::search::Search;
 use super::{Batch, Handler, Runtime, rejection};
 use crate::database;
@@ -264,7 +265,7 @@ fn sort<'a, E>(
     let mut sorted = Sorted { events: Vec::new(), asides: Vec::new() };
     for (record, received) in records.iter().copied().zip(received) {
         // What is not the relay's has no place in the key's history: nothing waits for it, and it waits for nothing.
-        if record.label().is_some() && parked.holds(record) {
+        if parked.holds(record) && record.label().is_some() {
             sorted.asides.push(Aside { dead_letter_id: Uuid::now_v7(), record, rejection: None });
             continue;
         }

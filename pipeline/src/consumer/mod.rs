@@ -7,6 +7,7 @@
 mod assignment;
 mod attempt;
 mod batch;
+mod item;
 mod offsets;
 mod replayer;
 mod runtime;

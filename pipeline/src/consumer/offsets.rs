@@ -8,10 +8,9 @@ use jiff_sqlx::ToSqlx as _;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::dead_letters::Code;
+use super::item::{Fate, Item};
 use crate::journal::{Shortfall, Statement};
 use crate::label::Label;
-use crate::record::{Received, Record};
 
 /// A partition that this member owns.
 #[derive(Clone, Debug)]
@@ -85,46 +84,19 @@ pub(super) async fn applied(pool: &PgPool, group: &str) -> Result<HashMap<Slot, 
     Ok(applied.collect())
 }
 
-/// A record that is to be applied, or only to be passed over.
-#[derive(Clone, Debug)]
-pub(super) struct Item<E> {
-    pub(super) record: Record,
-    pub(super) epoch: i64,
-    /// The partition's last label before this record.
-    pub(super) before: Label,
-    /// The partition's last label once this record is done with.
-    pub(super) label: Label,
-    /// The record's own label.
-    pub(super) tip: Option<Label>,
-    /// What it says.
-    pub(super) received: Result<Received<E>, (Code, String)>,
-    /// Whether it is to be applied.
-    pub(super) fate: Fate,
-}
-
-/// What is to be done with a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// It is applied, or put aside.
-    Apply,
-    /// It is of no interest to the group: only the offset moves, and need not at once.
-    PassOver,
-    /// It was applied before: only the offset moves.
-    Skip,
-}
-
-impl<E> Item<E> {
-    pub(super) fn applies(&self) -> bool {
-        self.fate == Fate::Apply
-    }
-}
-
 /// How far a batch brings one partition.
 struct Progress<'a, E> {
     first: &'a Item<E>,
     last: &'a Item<E>,
-    /// The id of the event that bears the last label, where a record of the batch does.
-    event_id: Option<Uuid>,
+    /// The record that bears the last label, where one of the batch does.
+    bearer: Option<&'a Item<E>>,
+}
+
+impl<E> Progress<'_, E> {
+    /// The id of the event that bears the last label.
+    fn event_id(&self) -> Option<Uuid> {
+        self.bearer?.record.event_id()
+    }
 }
 
 /// Adds to a statement that the offsets are moved, unless the last record of any partition is not the log's: then the database was
@@ -134,10 +106,10 @@ pub(super) fn add<E>(statement: &mut Statement, group: &str, items: &[Item<E>], 
     let mut progress: BTreeMap<(&str, i16), Progress<'_, E>> = BTreeMap::new();
     for item in items {
         let place = (item.record.place.topic.as_str(), item.record.place.partition);
-        let progress = progress.entry(place).or_insert(Progress { first: item, last: item, event_id: None });
+        let progress = progress.entry(place).or_insert(Progress { first: item, last: item, bearer: None });
         progress.last = item;
         if item.tip == Some(item.label) && item.fate != Fate::Skip {
-            progress.event_id = item.record.event_id();
+            progress.bearer = Some(item);
         }
     }
     let progress: Vec<Progress<'_, E>> = progress.into_values().collect();
@@ -153,7 +125,7 @@ pub(super) fn add<E>(statement: &mut Statement, group: &str, items: &[Item<E>], 
         .column("label_position", "bigint", |p| p.last.label.position)
         .column("tip_era", "integer", |p| p.last.tip.map(|tip| tip.era))
         .column("tip_position", "bigint", |p| p.last.tip.map(|tip| tip.position))
-        .column("event_id", "uuid", |p| p.event_id)
+        .column("event_id", "uuid", Progress::event_id)
         .relation("p");
     let (group, now) = (statement.bind(group.to_owned()), statement.bind(now.to_sqlx()));
     statement.part("progress", format!("SELECT * FROM {rows}"));
@@ -177,7 +149,7 @@ pub(super) fn add<E>(statement: &mut Statement, group: &str, items: &[Item<E>], 
          JOIN log_segment s ON s.number = p.label_position / 100000
              AND s.event_id[(p.label_position % 100000)::integer] = p.event_id"
             .to_owned(),
-        progress.iter().filter(|p| p.event_id.is_some()).count(),
+        progress.iter().filter(|p| p.event_id().is_some()).count(),
         Shortfall::NotInLog,
     );
 }

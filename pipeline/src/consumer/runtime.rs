@@ -12,7 +12,8 @@ use tokio::runtime::Handle;
 
 use super::assignment::{Anew, Assignment, State};
 use super::batch::{Attempts, BatchError, Batches};
-use super::offsets::{Fate, Item, Owned, Slot};
+use super::item::{Fate, Item};
+use super::offsets::{Owned, Slot};
 use super::sequence_check::{Verdict, judge};
 use super::watchdog::{self, Watchdog};
 use super::{ConsumerConfig, Handler, Runtime, replayer};
@@ -362,7 +363,8 @@ impl<'a, H: Handler> Member<'a, H> {
     fn look_after_gaps(&self) {
         let missing: Vec<(Slot, Label)> = self.assignment(|state| {
             let overdue = state.owned.iter_mut().filter_map(|(slot, owned)| {
-                *owned.gap_since.as_mut().filter(|since| since.elapsed() > ASK_AGAIN_AFTER)? = Instant::now();
+                let since = owned.gap_since.as_mut().filter(|since| since.elapsed() > ASK_AGAIN_AFTER)?;
+                *since = Instant::now();
                 Some((slot.clone(), owned.last))
             });
             overdue.collect()
