@@ -5,6 +5,14 @@ BEGIN
     RAISE EXCEPTION '% is append-only', TG_TABLE_NAME;
 END $$;
 
+-- Fails unless each part of a statement has written as many rows as it must; tells how many each has.
+CREATE FUNCTION require_rows(written bigint[], wanted bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF written <> wanted THEN
+        RAISE EXCEPTION USING ERRCODE = 'OM001', MESSAGE = array_to_string(written, ',');
+    END IF;
+END $$;
+
 -- The words of the log: topics, types of events, actors. The log has their codes.
 CREATE TABLE log_word (
     code smallint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -225,8 +225,8 @@ impl Api {
         let keep = Keep { request: turn.request.clone(), answer: answer.clone(), at };
         let mut statement = Statement::default();
         keep.add(&mut statement);
-        match statement.execute(&mut transaction).await {
-            Ok(()) => {
+        match statement.execute(&mut *transaction).await {
+            Ok(_) => {
                 transaction.commit().await?;
                 Ok(Answer { first: answer, is_replay: false })
             }

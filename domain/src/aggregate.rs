@@ -87,6 +87,8 @@ pub struct Kind {
     pub bulk: Option<&'static str>,
     /// The aggregate whose documents name keys of this one: whoever loads those needs these as well.
     pub follows: Option<Follows>,
+    /// The noun of the aggregate with the same key that it is a part of, and that is born before it.
+    pub part_of: Option<&'static str>,
     /// What its documents are made of.
     pub made_of: MadeOf,
     /// The column of the aggregate whose history it is a part of.
@@ -102,7 +104,17 @@ impl Kind {
     #[must_use]
     pub const fn new(noun: &'static str, name: &'static str) -> Kind {
         let (made_of, owner) = (MadeOf::OneHistory, "key");
-        Kind { noun, name, bulk: None, follows: None, made_of, owner, counted_by: None, sums: &[] }
+        Kind {
+            noun,
+            name,
+            bulk: None,
+            follows: None,
+            part_of: None,
+            made_of,
+            owner,
+            counted_by: None,
+            sums: &[],
+        }
     }
 }
 

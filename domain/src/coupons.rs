@@ -67,7 +67,11 @@ impl Aggregate for Claim {
 }
 
 impl Aggregate for CouponUse {
-    const KIND: Kind = Kind { counted_by: Some("state"), ..Kind::new("coupon_uses", "coupon-use") };
+    const KIND: Kind = Kind {
+        part_of: Some(Topic::Orders.name()),
+        counted_by: Some("state"),
+        ..Kind::new("coupon_uses", "coupon-use")
+    };
     type Bulk = ();
 }
 

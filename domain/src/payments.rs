@@ -129,6 +129,7 @@ pub struct Payment {
 
 impl Aggregate for Payment {
     const KIND: Kind = Kind {
+        part_of: Some(Topic::Orders.name()),
         counted_by: Some("charges[last].state"),
         sums: &["charges[*].amount", "charges[*].refunded"],
         ..Kind::new("payments", "payment")

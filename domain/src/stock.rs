@@ -121,6 +121,7 @@ pub struct Reservation {
 impl Aggregate for Reservation {
     const KIND: Kind = Kind {
         bulk: Some("lines"),
+        part_of: Some(Topic::Orders.name()),
         counted_by: Some("state"),
         ..Kind::new("stock_reservations", "reservation")
     };

@@ -7,23 +7,26 @@
 //! Architecture Invariant: no state changes but through [`Journal::decide`], a consumer's batch, and a statement that only adds
 //! what is new.
 
+mod cache;
 mod load;
 pub(crate) mod statement;
 mod write;
 
 use jiff::Timestamp;
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 use thiserror::Error;
 
 use crate::clock::Clock;
 use crate::database::{self, Next};
-use crate::log::{self, Entry};
+use crate::log::{self, Appended, Entry};
 use crate::wake::Wake;
 use crate::words::Words;
 
+use cache::Cache;
+
 pub(crate) use load::{Beside, Load};
-pub use load::{Keys, Loaded, Lock, StoredDocument, Table, load};
-pub use statement::{Rows, Shortfall, Statement, Unwritten, is_taken_key};
+pub use load::{Follows, Keys, KeysOf, Loaded, Lock, StoredDocument, Table, load};
+pub use statement::{Answer, Rows, Shortfall, Statement, Unwritten, is_taken_key};
 pub use write::{Change, Projection};
 
 /// How often a decision is made anew before a conflict is told: it is another one each time.
@@ -46,12 +49,22 @@ impl Writes {
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty() && self.entries.is_empty() && self.projections.is_empty()
     }
+}
 
-    /// Takes in what was written besides.
-    pub(crate) fn extend(&mut self, other: Writes) {
-        self.changes.extend(other.changes);
-        self.entries.extend(other.entries);
-        self.projections.extend(other.projections);
+/// What a statement has written, to be told once it is committed.
+#[must_use = "it is to be told once it is committed"]
+pub struct Stored {
+    loaded: Loaded,
+    writes: Writes,
+    at: Timestamp,
+    answer: Answer,
+}
+
+impl Stored {
+    /// The events.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.writes.entries
     }
 }
 
@@ -67,7 +80,9 @@ pub struct Journal {
     /// Tells this process of commits.
     wake: Wake,
     /// The codes of the log's words.
-    pub(crate) words: Words,
+    words: Words,
+    /// Documents that need not be loaded.
+    cache: Cache,
 }
 
 /// Why nothing was decided.
@@ -100,7 +115,7 @@ impl Journal {
     /// A journal on that database.
     #[must_use]
     pub fn new(pool: PgPool, clock: Clock, wake: Wake, partitions: i16) -> Journal {
-        Journal { pool, clock, partitions, wake, words: Words::default() }
+        Journal { pool, clock, partitions, wake, words: Words::default(), cache: Cache::new() }
     }
 
     /// The time now.
@@ -109,8 +124,10 @@ impl Journal {
         self.clock.now()
     }
 
-    /// Loads and locks rows, decides, and writes what was decided; all of it or nothing. `decide` is given what was
-    /// loaded and the time, taken under the locks, so that times follow one another as changes do. It may be called more than once.
+    /// Decides on rows, and writes what was decided; all of it or nothing. `decide` is given the rows and the time. It may be called more than
+    /// once: first with the rows as this process remembers them, where it remembers all, which needs no load and no transaction;
+    /// where nothing could be written, or nothing is to be, with the rows as they are loaded and locked. Times follow one another
+    /// as changes of a row do.
     ///
     /// # Errors
     /// Those of `decide`, or [`JournalError`].
@@ -120,6 +137,16 @@ impl Journal {
         keys: &Keys,
         mut decide: impl FnMut(&Loaded, Timestamp) -> Result<(Writes, T), E>,
     ) -> Result<T, E> {
+        if let Some(recalled) = self.recall(tables, keys) {
+            let now = self.now();
+            // What was decided from what may be out of date is believed only once it is written.
+            if let Ok((writes, answer)) = decide(&recalled, now)
+                && !writes.is_empty()
+                && self.write_recalled(Statement::default(), recalled, writes, now).await?
+            {
+                return Ok(answer);
+            }
+        }
         let mut conflicts = 0;
         loop {
             let mut transaction = self.begin().await?;
@@ -130,20 +157,15 @@ impl Journal {
             if writes.is_empty() {
                 return Ok(answer);
             }
-            let mut statement = Statement::default();
-            let outcome = match self.add(&mut statement, &writes, now) {
-                Ok(()) => statement.execute(&mut transaction).await.map_err(JournalError::from),
-                Err(error) => Err(error),
-            };
-            match outcome {
-                Ok(()) => {
+            match self.write(Statement::default(), loaded, writes, now, &mut *transaction).await {
+                Ok(stored) => {
                     transaction.commit().await.map_err(JournalError::from)?;
-                    self.committed(&writes);
+                    self.committed(stored);
                     return Ok(answer);
                 }
-                Err(JournalError::Unlearnt(_)) => {
+                Err(JournalError::Unlearnt(words)) => {
                     transaction.rollback().await.map_err(JournalError::from)?;
-                    self.learn_words_of(&writes.entries).await.map_err(JournalError::from)?;
+                    self.learn(words.iter().map(String::as_str)).await.map_err(JournalError::from)?;
                 }
                 Err(error) if error.is_conflict() && conflicts < CONFLICTS_MAX => {
                     conflicts += 1;
@@ -151,6 +173,63 @@ impl Journal {
                     transaction.rollback().await.map_err(JournalError::from)?;
                 }
                 Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The rows of those keys, and of the keys that follow from them, as this process remembers them; none where it does not remember all, or
+    /// others write the same rows so often that locking them costs less.
+    pub(crate) fn recall(&self, tables: &'static [Table], keys: &Keys) -> Option<Loaded> {
+        self.cache.recall(tables, keys)
+    }
+
+    /// Writes what was decided from what is remembered, in one statement of its own, and tells of it. Answers whether it is written; if not, it is
+    /// to be decided anew from a load.
+    async fn write_recalled(
+        &self,
+        statement: Statement,
+        recalled: Loaded,
+        writes: Writes,
+        now: Timestamp,
+    ) -> Result<bool, JournalError> {
+        match self.write(statement, recalled, writes, now, &self.pool).await {
+            Ok(stored) => {
+                self.committed(stored);
+                Ok(true)
+            }
+            Err(JournalError::Unlearnt(_)) => Ok(false),
+            Err(error) if error.is_conflict() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Adds what was decided from `loaded` to a statement, and sends it. Once it is committed it is to be told by [`Journal::committed`].
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn write(
+        &self,
+        mut statement: Statement,
+        loaded: Loaded,
+        writes: Writes,
+        at: Timestamp,
+        executor: impl PgExecutor<'_>,
+    ) -> Result<Stored, JournalError> {
+        let unknown = self.words.unknown(log::words(&writes.entries));
+        if !unknown.is_empty() {
+            return Err(JournalError::Unlearnt(unknown));
+        }
+        // Documents first, as loads lock them first.
+        statement.before(|statement| write::add_changes(statement, &loaded, &writes.changes));
+        log::add(&mut statement, &self.words, &writes.entries, at);
+        writes.projections.iter().for_each(|projection| projection.add(&mut statement));
+        match statement.execute(executor).await {
+            Ok(answer) => Ok(Stored { loaded, writes, at, answer }),
+            Err(error) => {
+                if error.is_conflict() {
+                    self.cache.forget(&loaded, &error);
+                }
+                Err(error.into())
             }
         }
     }
@@ -188,32 +267,15 @@ impl Journal {
         Ok(database::begin(&self.pool).await?)
     }
 
-    /// Adds what is to be written to a statement.
-    ///
-    /// # Errors
-    /// [`JournalError::Unlearnt`].
-    pub fn add(
-        &self,
-        statement: &mut Statement,
-        writes: &Writes,
-        now: Timestamp,
-    ) -> Result<(), JournalError> {
-        let unknown = self.words.unknown(log::words(&writes.entries));
-        if !unknown.is_empty() {
-            return Err(JournalError::Unlearnt(unknown));
+    /// What was stored is committed: a relay in this process is handed the events, whoever waits for the documents hears of them, and they are
+    /// remembered.
+    pub fn committed(&self, stored: Stored) {
+        let Stored { loaded, writes: Writes { changes, entries, .. }, at, answer } = stored;
+        if let Some(number) = answer.number {
+            self.wake.appended(Appended { number, at, entries });
+            self.wake.changed(changes.iter().map(|change| (change.table, change.key)));
         }
-        write::add_changes(statement, &writes.changes);
-        log::add(statement, &self.words, &writes.entries, now);
-        writes.projections.iter().for_each(|projection| projection.add(statement));
-        Ok(())
-    }
-
-    /// Something was committed: a relay in this process looks at once, and so does whoever waits for the documents.
-    pub fn committed(&self, writes: &Writes) {
-        if !writes.entries.is_empty() {
-            self.wake.wake();
-            self.wake.changed(writes.changes.iter().map(|change| (change.table, change.key)));
-        }
+        self.cache.remember(loaded, changes, answer.places);
     }
 }
 
@@ -228,6 +290,11 @@ impl JournalError {
     #[must_use]
     pub fn is_conflict(&self) -> bool {
         matches!(self, JournalError::Unwritten(error) if error.is_conflict())
+    }
+
+    /// Whether a group does not stand as it was taken to.
+    pub(crate) fn is_about_standing(&self) -> bool {
+        matches!(self, JournalError::Unwritten(Unwritten::Short { shortfall: Shortfall::Standing, .. }))
     }
 
     /// What to do next.

@@ -172,6 +172,20 @@ pub fn stretches(aggregate_id: Uuid, sequences: RangeInclusive<i32>) -> Vec<Uuid
     numbers.map(|number| stretch(aggregate_id, number * STRETCH_EVENTS)).collect()
 }
 
+/// The part of a statement that appends, and answers the `number` of the segment.
+pub(crate) const LOGGED: &str = "logged";
+
+/// What this process has appended: the segment of that number.
+#[derive(Clone, Debug)]
+pub struct Appended {
+    /// The segment's number.
+    pub number: i64,
+    /// When it happened.
+    pub at: Timestamp,
+    /// The events, in the order of their positions.
+    pub entries: Vec<Entry>,
+}
+
 /// Adds entries to a statement that is being put together, in their order: one segment. Their words must be known.
 pub(crate) fn add(statement: &mut Statement, known: &Words, entries: &[Entry], at: Timestamp) {
     if entries.is_empty() {
@@ -213,11 +227,11 @@ pub(crate) fn add(statement: &mut Statement, known: &Words, entries: &[Entry], a
     segment.some("record_key", |e| e.record_key.as_deref());
     segment.some("headers", |e| e.headers.as_ref());
     let sql = format!(
-        "INSERT INTO log_segment ({}) VALUES ({}) RETURNING 1",
+        "INSERT INTO log_segment ({}) VALUES ({}) RETURNING number",
         segment.columns.join(", "),
         segment.values.join(", ")
     );
-    statement.must("logged", sql, 1, Shortfall::Conflict);
+    statement.must(LOGGED, sql, 1, Shortfall::Conflict);
 }
 
 /// A row of the log that is being put together.

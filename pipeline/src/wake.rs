@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, broadcast};
 use uuid::Uuid;
 
+use crate::log::Appended;
+
 /// So many commits may be untold to whoever is slow; then some are not told.
 const UNTOLD_MAX: usize = 256;
 
@@ -29,6 +31,11 @@ impl Wake {
     /// Something was committed to the log.
     pub fn wake(&self) {
         self.relay.notify_one();
+    }
+
+    /// That was committed to the log.
+    pub fn appended(&self, _segment: Appended) {
+        self.wake();
     }
 
     /// These documents were written, by table and key.

@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
-use ordermill_domain::aggregate::{self, Document};
+use ordermill_domain::aggregate::{self, DocumentError};
 use ordermill_domain::orders::Order;
-use ordermill_pipeline::journal::{Journal, Statement, Writes, is_taken_key};
+use ordermill_pipeline::journal::{Journal, JournalError, Loaded, Statement, Unwritten, Writes};
 use ordermill_pipeline::log::Entry;
 use ordermill_schemas::Money;
 use sqlx::PgExecutor;
@@ -90,25 +90,22 @@ pub async fn accept(
     submissions: &[Submission],
     now: Timestamp,
 ) -> Result<bool, sqlx::Error> {
-    let documents: Result<Vec<Document>, _> =
-        submissions.iter().map(|s| aggregate::write(s.order.purchase.order_id, &s.order, None)).collect();
-    let documents = documents.map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+    let new = Loaded::default();
+    let change = |submission: &Submission| {
+        let document = aggregate::write(submission.order.purchase.order_id, &submission.order, None)?;
+        Ok(new.change(document.kind.noun, document.key, document.state, document.bulk))
+    };
+    let changes = submissions.iter().map(change).collect::<Result<_, DocumentError>>();
+    let changes = changes.map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
     let entries = submissions.iter().map(|s| s.entry.clone()).collect();
-    let placed = Writes { entries, ..Writes::default() };
+    let placed = Writes { changes, entries, ..Writes::default() };
     journal.learn_words_of(&placed.entries).await?;
     let mut statement = Statement::default();
-    let rows: Vec<(&Submission, &Document)> = submissions.iter().zip(&documents).collect();
     let kept = statement
-        .rows(&rows)
-        .column("request", "uuid", |(s, _)| s.request.id())
-        .column("body_hash", "bytea", |(s, _)| s.request.body_hash.as_slice())
-        .column("order_id", "uuid", |(_, document)| document.key)
-        .relation("input");
-    let placed_rows = statement
-        .rows(&documents)
-        .column("key", "uuid", |document| document.key)
-        .column("state", "text", |document| document.state.as_str())
-        .column("bulk", "text", |document| document.bulk.as_deref())
+        .rows(submissions)
+        .column("request", "uuid", |s| s.request.id())
+        .column("body_hash", "bytea", |s| s.request.body_hash.as_slice())
+        .column("order_id", "uuid", |s| s.order.purchase.order_id)
         .relation("input");
     let at = statement.bind(now.to_sqlx());
     // Keys are inserted in one order by all, so that two batches can't wait for each other in a circle.
@@ -119,20 +116,15 @@ pub async fn accept(
              SELECT request, body_hash, 202, order_id, {at} FROM {kept} ORDER BY request"
         ),
     );
-    statement.part(
-        "placed",
-        format!(
-            "INSERT INTO orders (key, version, state, bulk)
-             SELECT key, 1, state::jsonb, bulk::json FROM {placed_rows}"
-        ),
-    );
-    journal.add(&mut statement, &placed, now).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
-    match statement.query::<bool>("SELECT true", &journal.pool).await {
-        Ok(_) => {
-            journal.committed(&placed);
+    match journal.write(statement, new, placed, now, &journal.pool).await {
+        Ok(stored) => {
+            journal.committed(stored);
             Ok(true)
         }
-        Err(error) if is_taken_key(&error) => Ok(false),
-        Err(error) => Err(error),
+        Err(error) if error.is_conflict() => Ok(false),
+        Err(JournalError::Unwritten(Unwritten::Database(error)) | JournalError::Database(error)) => {
+            Err(error)
+        }
+        Err(error) => Err(sqlx::Error::Encode(Box::new(error))),
     }
 }

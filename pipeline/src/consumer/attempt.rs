@@ -9,7 +9,7 @@ use sqlx::{Connection as _, PgConnection};
 use super::{Batch, Handled, Handler, Runtime, rejection};
 use crate::dead_letters::Code;
 use crate::dead_letters::working::Attempt;
-use crate::journal::{JournalError, Keys, Loaded, Lock, Statement, Writes, load};
+use crate::journal::{JournalError, Keys, Loaded, Lock, Statement, Stored, load};
 use crate::record::{Received, Record};
 
 /// Has the handler decide. A panic is an error like others: it must not end the consumer.
@@ -46,33 +46,33 @@ impl<H: Handler> Attempter<'_, H> {
         connection: &mut PgConnection,
         records: impl Iterator<Item = &Record>,
         of_one_key: bool,
-    ) -> Result<(Vec<Attempt>, Writes), JournalError> {
+    ) -> Result<(Vec<Attempt>, Vec<Stored>), JournalError> {
         let mut received: Vec<_> = records.map(Record::receive).collect();
         if let Some(first) = received.iter().position(Result::is_err).filter(|_| of_one_key) {
             received.truncate(first + 1);
         }
         let events: Vec<Received<H::Event>> = received.iter().flatten().cloned().collect();
         if events.len() > 1
-            && let Ok(handled) = self.apply(connection, &events).await?
+            && let Ok((effects, stored)) = self.apply(connection, &events).await?
         {
-            return Ok((told(received, &handled.effects), handled.writes));
+            return Ok((told(received, &effects), vec![stored]));
         }
-        let (mut attempts, mut writes) = (Vec::new(), Writes::default());
+        let (mut attempts, mut all_stored) = (Vec::new(), Vec::new());
         for received in received {
             let applied = match received {
                 Ok(event) => self.apply(connection, &[event]).await?,
                 Err(why) => Err(why),
             };
             let ends = of_one_key && applied.is_err();
-            attempts.push(applied.map(|handled| {
-                writes.extend(handled.writes);
-                handled.effects.first() == Some(&true)
+            attempts.push(applied.map(|(effects, stored)| {
+                all_stored.push(stored);
+                effects.first() == Some(&true)
             }));
             if ends {
                 break;
             }
         }
-        Ok((attempts, writes))
+        Ok((attempts, all_stored))
     }
 
     /// Applies events as one batch: all of it, or nothing of it is left in the transaction.
@@ -80,12 +80,12 @@ impl<H: Handler> Attempter<'_, H> {
         &self,
         connection: &mut PgConnection,
         events: &[Received<H::Event>],
-    ) -> Result<Result<Handled, (Code, String)>, JournalError> {
+    ) -> Result<Result<(Vec<bool>, Stored), (Code, String)>, JournalError> {
         let mut savepoint = connection.begin().await?;
         match self.write(&mut savepoint, events).await {
-            Ok(handled) => {
+            Ok(written) => {
                 savepoint.commit().await?;
-                Ok(Ok(handled))
+                Ok(Ok(written))
             }
             Err(error) => {
                 let Some(code) = rejection(&error) else { return Err(error) };
@@ -99,13 +99,12 @@ impl<H: Handler> Attempter<'_, H> {
         &self,
         connection: &mut PgConnection,
         events: &[Received<H::Event>],
-    ) -> Result<Handled, JournalError> {
+    ) -> Result<(Vec<bool>, Stored), JournalError> {
         let loaded = self.load(&mut *connection, events, Lock::ForUpdate).await?;
-        let handled = self.decide(&loaded, events)?;
-        let mut statement = Statement::default();
-        self.runtime.journal.add(&mut statement, &handled.writes, self.now)?;
-        statement.execute(connection).await?;
-        Ok(handled)
+        let Handled { writes, effects } = self.decide(&loaded, events)?;
+        let stored =
+            self.runtime.journal.write(Statement::default(), loaded, writes, self.now, connection).await?;
+        Ok((effects, stored))
     }
 
     /// What would come of messages, each after those before it that can be applied. Nothing is locked or written, so what

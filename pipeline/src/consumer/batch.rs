@@ -1,4 +1,4 @@
-//! One batch, one transaction: effects, new events, dead letters and offsets.
+//! One batch, one transaction: effects, new events, dead letters and offsets. Most batches are one statement.
 
 use jiff::Timestamp;
 use sqlx::{Postgres, Transaction};
@@ -160,8 +160,8 @@ impl<H: Handler> Batches<'_, H> {
         Ok(())
     }
 
-    /// One transaction: begin, load, write, commit. With `refusal`, the records are not applied but put aside for that
-    /// reason.
+    /// Applies records as one: from what is remembered in one statement, where that can be, or by begin, load, write and
+    /// commit. With `refusal`, the records are not applied but put aside for that reason.
     async fn commit(
         &mut self,
         items: &[Item<H::Event>],
@@ -178,6 +178,13 @@ impl<H: Handler> Batches<'_, H> {
         let received: Vec<_> = applied().map(receive).collect();
         let mut keys = Keys::default();
         received.iter().flatten().for_each(|received| self.handler.keys(&received.event, &mut keys));
+        if !is_any_parked && refusal.is_none() {
+            let events: Vec<Received<H::Event>> = received.iter().flatten().cloned().collect();
+            if self.commit_recalled(items, &events, &keys).await? {
+                measure::<H>(self.runtime, items, 0, started.elapsed().as_secs_f64());
+                return Ok(());
+            }
+        }
         let Read { mut transaction, loaded, standing, parked } = self.load(&records, &keys).await?;
         let now = self.runtime.journal.now();
         let sorted = sort(&records, received, parked, |(code, error)| Rejection {
@@ -190,23 +197,62 @@ impl<H: Handler> Batches<'_, H> {
         let passed_over = items.iter().filter(|item| item.fate == Fate::PassOver && !is_any_parked).count();
         let tried = sorted.tried() + passed_over as u64;
         self.stop_a_flood(tried, sorted.failures(), standing, now).await?;
-        let mut writes = Writes::default();
-        if !sorted.events.is_empty() {
-            let partitions = self.runtime.journal.partitions;
-            let batch = Batch { events: &sorted.events, now, partitions, tells_effects: false };
-            writes = attempt::decide(self.handler, &loaded, &batch)?.writes;
-        }
+        let mut writes = self.decide(&loaded, &sorted.events, now)?;
         let mut statement = Statement::default();
         writes.entries.extend(aside::add(&mut statement, H::GROUP, &sorted.asides));
         offsets::add(&mut statement, H::GROUP, items, now);
-        self.runtime.journal.add(&mut statement, &writes, now)?;
-        statement.execute(&mut transaction).await.map_err(JournalError::from)?;
+        let stored = self.runtime.journal.write(statement, loaded, writes, now, &mut *transaction).await?;
         transaction.commit().await?;
         self.any_parked |= !sorted.asides.is_empty();
         self.flood.count(now, tried, sorted.failures());
-        measure::<H>(self.runtime, items, &sorted, started.elapsed().as_secs_f64());
-        self.runtime.committed(self.handler, &writes);
+        measure::<H>(self.runtime, items, sorted.failures(), started.elapsed().as_secs_f64());
+        self.runtime.committed(self.handler, stored);
         Ok(())
+    }
+
+    /// Applies events from what is remembered, in one statement that writes nothing where anything is not as it is taken to be. Answers
+    /// whether it is written; if not, all is to be loaded.
+    async fn commit_recalled(
+        &mut self,
+        items: &[Item<H::Event>],
+        events: &[Received<H::Event>],
+        keys: &Keys,
+    ) -> Result<bool, BatchError> {
+        let journal = &self.runtime.journal;
+        let Some(recalled) = journal.recall(H::tables(), keys) else { return Ok(false) };
+        let now = journal.now();
+        // What can't be decided may be decided once it is loaded.
+        let Ok(writes) = self.decide(&recalled, events, now) else { return Ok(false) };
+        let mut statement = Statement::default();
+        Standing::require_free(&mut statement, H::GROUP);
+        offsets::add(&mut statement, H::GROUP, items, now);
+        match journal.write(statement, recalled, writes, now, &journal.pool).await {
+            Ok(stored) => {
+                self.flood.count(now, items.iter().filter(|item| item.fate != Fate::Skip).count() as u64, 0);
+                self.runtime.committed(self.handler, stored);
+                Ok(true)
+            }
+            Err(error) if error.is_conflict() || error.is_about_standing() => Ok(false),
+            Err(error) => match BatchError::from(error) {
+                // Whichever it is, it is found once all is loaded.
+                BatchError::Reject { .. } | BatchError::Retry(JournalError::Unlearnt(_)) => Ok(false),
+                error => Err(error),
+            },
+        }
+    }
+
+    fn decide(
+        &self,
+        loaded: &Loaded,
+        events: &[Received<H::Event>],
+        now: Timestamp,
+    ) -> Result<Writes, JournalError> {
+        if events.is_empty() {
+            return Ok(Writes::default());
+        }
+        let partitions = self.runtime.journal.partitions;
+        let batch = Batch { events, now, partitions, tells_effects: false };
+        Ok(attempt::decide(self.handler, loaded, &batch)?.writes)
     }
 
     /// Begins a transaction and loads what the events are about, how the group stands, and which of the keys are parked. The
@@ -283,12 +329,7 @@ fn sort<'a, E>(
     sorted
 }
 
-fn measure<H: Handler>(
-    runtime: &Runtime,
-    items: &[Item<H::Event>],
-    sorted: &Sorted<'_, H::Event>,
-    seconds: f64,
-) {
+fn measure<H: Handler>(runtime: &Runtime, items: &[Item<H::Event>], failures: u64, seconds: f64) {
     let metrics = &runtime.metrics;
     let label = crate::metrics::GroupLabel { group: H::GROUP.to_owned() };
     let skipped = items.iter().filter(|item| item.fate == Fate::Skip).count();
@@ -299,7 +340,7 @@ fn measure<H: Handler>(
         metrics.batch_seconds.get_or_create(&label).observe(seconds);
     }
     metrics.skipped.get_or_create(&label).inc_by(skipped as u64);
-    metrics.dead_letters.get_or_create(&label).inc_by(sorted.failures());
+    metrics.dead_letters.get_or_create(&label).inc_by(failures);
     // Shown as 0 until there is one: who watches its rate would miss the first one otherwise.
     metrics.retries.get_or_create(&label).inc_by(0);
 }

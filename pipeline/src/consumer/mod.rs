@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::database::{self, Next};
 use crate::dead_letters::Code;
-use crate::journal::{Journal, JournalError, Keys, Loaded, Table, Unwritten, Writes};
+use crate::journal::{Journal, JournalError, Keys, Loaded, Stored, Table, Unwritten, Writes};
 use crate::kafka::KafkaConfig;
 use crate::log::Entry;
 use crate::metrics::PipelineMetrics;
@@ -123,10 +123,10 @@ pub struct Handled {
 
 impl Runtime {
     /// Tells who waits for it what has been committed, the handler of those events that it follows up.
-    fn committed<H: Handler>(&self, handler: &H, writes: &Writes) {
-        self.journal.committed(writes);
+    fn committed<H: Handler>(&self, handler: &H, stored: Stored) {
         let appended: Vec<Entry> =
-            writes.entries.iter().filter(|entry| H::follows_up(entry)).cloned().collect();
+            stored.entries().iter().filter(|entry| H::follows_up(entry)).cloned().collect();
+        self.journal.committed(stored);
         if !appended.is_empty() {
             handler.committed(appended);
         }

@@ -14,7 +14,7 @@ use super::attempt::Attempter;
 use super::{Handler, Runtime};
 use crate::dead_letters::working::{self, Attempt, Decision, Letter, Task, Work};
 use crate::dead_letters::{Code, Rejection, State, Verdict, aside, halts};
-use crate::journal::{JournalError, Statement, Writes};
+use crate::journal::{JournalError, Loaded, Statement, Stored, Writes};
 use crate::metrics::GroupLabel;
 use crate::record::Record;
 use crate::retry::Retry;
@@ -103,7 +103,7 @@ impl<H: Handler> Replayer<'_, H> {
         let (mut work, attempts) = self.begin().await?;
         let Some(key) = work.releasing_key().await? else { return Ok(false) };
         let waiting = work.waiting(&key, LETTERS_MAX).await?;
-        let (outcomes, mut writes) = attempts.attempt(&mut work.transaction, records(&waiting), true).await?;
+        let (outcomes, mut stored) = attempts.attempt(&mut work.transaction, records(&waiting), true).await?;
         let applied = work.settle(&waiting, &outcomes, None).await?.len();
         // The key's row is locked, so nothing comes to wait meanwhile.
         let all_applied = applied == waiting.len() && (applied as u64) < LETTERS_MAX.unsigned_abs();
@@ -114,7 +114,7 @@ impl<H: Handler> Replayer<'_, H> {
             waiting.iter().zip(outcomes).filter_map(|(letter, outcome)| Some((letter, outcome.err()?)));
         if let Some((letter, (code, error))) = failures.next() {
             work.park_for(&key, letter.dead_letter_id).await?;
-            writes.extend(self.tell_of(&mut work, letter, code, error).await?);
+            stored.push(self.tell_of(&mut work, letter, code, error).await?);
         }
         work.transaction.commit().await?;
         tracing::info!(
@@ -123,7 +123,7 @@ impl<H: Handler> Replayer<'_, H> {
             all_applied,
             "messages that waited behind a dead letter applied"
         );
-        self.runtime.committed(self.handler, &writes);
+        stored.into_iter().for_each(|stored| self.runtime.committed(self.handler, stored));
         Ok(true)
     }
 
@@ -132,23 +132,23 @@ impl<H: Handler> Replayer<'_, H> {
         let (mut work, attempts) = self.begin().await?;
         let Some(task) = work.next_task(LETTERS_MAX).await? else { return Ok(false) };
         let letters = work.lock(&task.dead_letter_ids).await?;
-        let (decisions, writes) = decide(&mut work, &attempts, &task, letters).await?;
+        let (decisions, stored) = decide(&mut work, &attempts, &task, letters).await?;
         work.decide(&task, &decisions).await?;
         work.transaction.commit().await?;
         self.has_rate = task.has_rate;
         self.log_decisions(&task, &decisions);
-        self.runtime.committed(self.handler, &writes);
+        stored.into_iter().for_each(|stored| self.runtime.committed(self.handler, stored));
         Ok(true)
     }
 
-    /// Tells operators and the dead-letter topic of a message that waited and has failed now; answers what was written.
+    /// Tells operators and the dead-letter topic of a message that waited and has failed now; answers what was stored.
     async fn tell_of(
         &self,
         work: &mut Work,
         letter: &Letter,
         code: Code,
         error: String,
-    ) -> Result<Writes, JournalError> {
+    ) -> Result<Stored, JournalError> {
         let label = GroupLabel { group: H::GROUP.to_owned() };
         self.runtime.metrics.dead_letters.get_or_create(&label).inc();
         tracing::error!(
@@ -163,10 +163,8 @@ impl<H: Handler> Replayer<'_, H> {
         let rejection = Rejection { code, error, attempts: 1, first_failed_at, last_failed_at };
         let entry = aside::entry(letter.dead_letter_id, H::GROUP, &letter.record, &rejection);
         let told = Writes { entries: vec![entry], ..Writes::default() };
-        let mut statement = Statement::default();
-        self.runtime.journal.add(&mut statement, &told, work.now)?;
-        statement.execute(&mut work.transaction).await?;
-        Ok(told)
+        let journal = &self.runtime.journal;
+        journal.write(Statement::default(), Loaded::default(), told, work.now, &mut *work.transaction).await
     }
 
     fn log_decisions(&self, task: &Task, decisions: &[Decision]) {
@@ -188,9 +186,9 @@ async fn decide<H: Handler>(
     attempts: &Attempter<'_, H>,
     task: &Task,
     letters: Vec<Letter>,
-) -> Result<(Vec<Decision>, Writes), JournalError> {
+) -> Result<(Vec<Decision>, Vec<Stored>), JournalError> {
     let (mut decisions, tried, waiting) = sift(task, letters);
-    let (outcomes, writes) = if task.dry_run {
+    let (outcomes, stored) = if task.dry_run {
         for letter in &waiting {
             // It would be released by its key's letter, if the replay has that, too, and everything before it can be applied.
             let upto = work.up_to(task, letter).await?;
@@ -199,19 +197,19 @@ async fn decide<H: Handler>(
             decisions
                 .push(own.map_or_else(|| of(letter, Verdict::Waiting, None), |own| verdict((letter, own))));
         }
-        (attempts.foresee(&mut work.transaction, records(&tried)).await?, Writes::default())
+        (attempts.foresee(&mut work.transaction, records(&tried)).await?, Vec::new())
     } else {
         // What waits behind a letter that is being tried or released is left for later.
         let is_tried = |id: Uuid| tried.iter().any(|letter| letter.dead_letter_id == id);
         let is_left = |letter: &&Letter| !letter.waits_for.is_some_and(is_tried);
         decisions.extend(waiting.iter().filter(is_left).map(|letter| of(letter, Verdict::Waiting, None)));
-        let (outcomes, writes) = attempts.attempt(&mut work.transaction, records(&tried), false).await?;
+        let (outcomes, stored) = attempts.attempt(&mut work.transaction, records(&tried), false).await?;
         let applied = work.settle(&tried, &outcomes, Some(task.replay_id)).await?;
         work.release(&applied).await?;
-        (outcomes, writes)
+        (outcomes, stored)
     };
     decisions.extend(tried.iter().zip(outcomes).map(verdict));
-    Ok((decisions, writes))
+    Ok((decisions, stored))
 }
 
 /// Letters by what is to be done with them: verdicts on those that need not be tried, those that are tried, and those that wait

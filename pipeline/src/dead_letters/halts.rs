@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::edits::audit;
 use crate::database;
-use crate::journal::{Beside, Load};
+use crate::journal::{Beside, Load, Shortfall, Statement};
 
 /// How a group stands, as one of its batches sees it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,6 +41,16 @@ impl Standing {
                       FROM halted_group WHERE group_name = {group})), NULL::text"
             ),
         );
+    }
+
+    /// Adds to a statement that it writes nothing where the group has stopped, or a key of it is parked.
+    pub(crate) fn require_free(statement: &mut Statement, group: &str) {
+        let group = statement.bind(group.to_owned());
+        let sql = format!(
+            "SELECT 1 FROM parked_key WHERE group_name = {group}
+             UNION ALL SELECT 1 FROM halted_group WHERE group_name = {group} AND resumed_at IS NULL LIMIT 1"
+        );
+        statement.must("standing", sql, 0, Shortfall::Standing);
     }
 
     /// What the load has answered.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 
 use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
@@ -14,9 +15,40 @@ use super::write::Change;
 pub struct Table {
     /// Its name.
     pub name: &'static str,
-    /// The table from whose rows keys of this one follow, and a SELECT that answers them from `{rows}`, which stands for a
-    /// relation with `key`, `state` and `bulk`.
-    pub follows: Option<(&'static str, Cow<'static, str>)>,
+    /// Where keys of it stand in the documents of another table, where they do.
+    pub follows: Option<Follows>,
+    /// The table whose row of the same key it is a part of: that one is born before.
+    pub part_of: Option<&'static str>,
+}
+
+impl Table {
+    /// A table to whose rows nothing leads but their keys.
+    #[must_use]
+    pub const fn new(name: &'static str) -> Table {
+        Table { name, follows: None, part_of: None }
+    }
+}
+
+/// How keys of a table are found in the documents of another one. Both ways must find the same.
+#[derive(Debug)]
+pub struct Follows {
+    /// The table of those documents.
+    pub of: &'static str,
+    /// A SELECT that answers the keys from `{rows}`, which stands for a relation with `key`, `state` and `bulk`.
+    pub select: Cow<'static, str>,
+    /// The same of one document in memory.
+    pub keys: KeysOf,
+}
+
+/// Answers the keys that a document names.
+pub struct KeysOf(pub Box<FindKeys>);
+
+type FindKeys = dyn Fn(&StoredDocument) -> Vec<Uuid> + Send + Sync;
+
+impl fmt::Debug for KeysOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeysOf")
+    }
 }
 
 /// The keys that a decision is about, by table.
@@ -42,7 +74,7 @@ impl Keys {
         self.0.entry(table).or_default().extend(keys);
     }
 
-    fn of_table(&self, table: &str) -> Option<&BTreeSet<Uuid>> {
+    pub(super) fn of_table(&self, table: &str) -> Option<&BTreeSet<Uuid>> {
         self.0.get(table).filter(|keys| !keys.is_empty())
     }
 
@@ -71,15 +103,20 @@ pub struct StoredDocument {
 pub struct Loaded {
     /// The rows.
     pub documents: Vec<StoredDocument>,
-    versions: HashMap<(&'static str, Uuid), Version>,
+    pub(super) versions: HashMap<(&'static str, Uuid), Version>,
+    pub(super) tables: &'static [Table],
+    /// Where nothing is locked: what was remembered, to be checked by the write.
+    pub(super) is_recalled: bool,
+    /// Keys whose rows are taken to be absent, to be checked by the write.
+    pub(super) taken_for_absent: Vec<(&'static str, Uuid)>,
 }
 
 /// Which writing of a row was loaded.
 #[derive(Clone, Debug)]
-struct Version {
-    number: i32,
-    /// Where the server keeps it, its `ctid`: a row that is locked stays there, and is found there without its key being looked up again.
-    place: String,
+pub(super) struct Version {
+    pub(super) number: i32,
+    /// Where the server keeps it, its `ctid`: a row that nobody else writes stays there, and is found there without its key being looked up again.
+    pub(super) place: String,
 }
 
 impl Loaded {
@@ -97,10 +134,18 @@ impl Loaded {
         Change { table, key, version, place, state, bulk }
     }
 
-    /// Takes in what was loaded beside it.
-    pub fn extend(&mut self, other: Loaded) {
-        self.documents.extend(other.documents);
-        self.versions.extend(other.versions);
+    /// What is remembered; nothing yet.
+    pub(super) fn recalled(tables: &'static [Table]) -> Loaded {
+        Loaded { tables, is_recalled: true, ..Loaded::default() }
+    }
+
+    pub(super) fn put(&mut self, document: StoredDocument, version: Version) {
+        self.versions.insert((document.table, document.key), version);
+        self.documents.push(document);
+    }
+
+    pub(super) fn take_for_absent(&mut self, table: &'static str, key: Uuid) {
+        self.taken_for_absent.push((table, key));
     }
 }
 
@@ -131,6 +176,8 @@ pub(crate) struct Load {
     pub(crate) statement: Statement,
     selects: Vec<String>,
     tables: Vec<&'static str>,
+    /// All there are, in the order of locks.
+    all: &'static [Table],
 }
 
 /// The number of the first table among the kinds of rows; those below it are the caller's.
@@ -146,10 +193,11 @@ impl Load {
 
     /// Adds the rows of those keys, and of the keys that follow from them.
     pub(crate) fn state(&mut self, tables: &'static [Table], keys: &Keys, lock: Lock) {
+        self.all = tables;
         let lock = if lock == Lock::ForUpdate { " FOR NO KEY UPDATE" } else { "" };
         for table in tables {
             let own = keys.of_table(table.name);
-            let follows = table.follows.as_ref().filter(|(from, _)| self.tables.contains(from));
+            let follows = table.follows.as_ref().filter(|follows| self.tables.contains(&follows.of));
             if own.is_none() && follows.is_none() {
                 continue;
             }
@@ -157,8 +205,8 @@ impl Load {
             let bound = self.statement.bind(own);
             let keys = match follows {
                 None => format!("key = ANY({bound}::uuid[])"),
-                Some((from, select)) => {
-                    let select = select.replace("{rows}", &format!("loaded_{from}"));
+                Some(Follows { of, select, .. }) => {
+                    let select = select.replace("{rows}", &format!("loaded_{of}"));
                     format!("key IN (SELECT unnest({bound}::uuid[]) UNION {select})")
                 }
             };
@@ -180,7 +228,7 @@ impl Load {
         self,
         connection: &mut PgConnection,
     ) -> Result<(Loaded, Vec<Beside>), sqlx::Error> {
-        let (mut loaded, mut beside) = (Loaded::default(), Vec::new());
+        let (mut loaded, mut beside) = (Loaded { tables: self.all, ..Loaded::default() }, Vec::new());
         if self.selects.is_empty() {
             return Ok((loaded, beside));
         }
@@ -192,9 +240,9 @@ impl Load {
                 continue;
             };
             let key: Uuid = row.try_get(1)?;
-            loaded.versions.insert((table, key), Version { number: row.try_get(2)?, place: row.try_get(5)? });
+            let version = Version { number: row.try_get(2)?, place: row.try_get(5)? };
             let (state, bulk) = (row.try_get(3)?, row.try_get(4)?);
-            loaded.documents.push(StoredDocument { table, key, state, bulk });
+            loaded.put(StoredDocument { table, key, state, bulk }, version);
         }
         Ok((loaded, beside))
     }

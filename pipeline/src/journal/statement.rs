@@ -1,15 +1,19 @@
 //! A statement of several parts, each of which says how many rows it must write.
 //!
-//! All parts are data-modifying CTEs of one statement, so they are one round trip. The outermost SELECT answers how
-//! many rows each has written, and whoever sent it rolls back where one has written fewer. The count is not part of a
-//! join or a condition: there it would commit where one side happens to be empty.
+//! All parts are data-modifying CTEs of one statement, so they are one round trip. The outermost SELECT counts how many rows
+//! each has written and fails where one has written another number than it must, so that nothing is written by a statement that stands alone,
+//! either. The count is not part of a join or a condition: there it would commit where one side happens to be empty.
+//!
+//! The counts are taken in the order in which the parts were added, so that is the order in which they lock.
 
-use sqlx::decode::Decode;
 use sqlx::encode::Encode;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::{Arguments as _, AssertSqlSafe, PgConnection, PgExecutor, Postgres, Row as _, Type};
+use sqlx::{Arguments as _, AssertSqlSafe, PgExecutor, Postgres, Row as _, Type};
 use thiserror::Error;
+use uuid::Uuid;
+
+use crate::log::LOGGED;
 
 /// What it means that a part has not written all its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,12 +26,14 @@ pub enum Shortfall {
     NotInLog,
     /// The request has been answered before.
     Repeated,
+    /// The group does not stand as it was taken to: it has stopped, or a key of it is parked.
+    Standing,
 }
 
 /// Why a statement has not been written. Its transaction must be rolled back.
 #[derive(Debug, Error)]
 pub enum Unwritten {
-    /// A part has written fewer rows than it must.
+    /// A part has written another number of rows than it must.
     #[error("{part} wrote {written} of {rows} rows: {shortfall:?}")]
     Short {
         /// The part.
@@ -64,6 +70,40 @@ pub fn is_taken_key(error: &sqlx::Error) -> bool {
     })
 }
 
+/// What a statement answers.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// The number of the segment that it has appended, where it appends.
+    pub number: Option<i64>,
+    /// Where the documents lie that it has written.
+    pub(super) places: Vec<Place>,
+}
+
+/// Where a document lies: the `ctid` of its row.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) table: &'static str,
+    pub(super) key: Uuid,
+    pub(super) ctid: String,
+}
+
+/// The SQLSTATE by which `require_rows` says that a part has written another number of rows than it must.
+const ROWS_MISSING: &str = "OM001";
+
+/// Why a statement failed: of the parts that must write so many rows, the first that has not, or what the database says.
+fn unwritten(error: sqlx::Error, musts: &[(String, (i64, Shortfall))]) -> Unwritten {
+    let told = error.as_database_error().filter(|error| error.code().as_deref() == Some(ROWS_MISSING));
+    let counts =
+        told.map(|told| told.message().split(',').map(|count| count.parse::<i64>().unwrap_or_default()));
+    let short = counts.into_iter().flatten().zip(musts).find(|(written, (_, (rows, _)))| written != rows);
+    match short {
+        Some((written, (part, (rows, shortfall)))) => {
+            Unwritten::Short { part: part.clone(), rows: *rows, written, shortfall: *shortfall }
+        }
+        None => Unwritten::Database(error),
+    }
+}
+
 struct Part {
     name: String,
     sql: String,
@@ -78,6 +118,8 @@ pub struct Statement {
     bound: usize,
     failed: Option<BoxDynError>,
     parts: Vec<Part>,
+    /// The parts that answer where the documents lie that they have written, of which table, and how many.
+    placed: Vec<(String, &'static str, usize)>,
 }
 
 impl Statement {
@@ -100,10 +142,23 @@ impl Statement {
         self.parts.push(Part { name: name.to_owned(), sql, must: None });
     }
 
-    /// Adds a part that must write, or read, so many rows.
+    /// Adds a part that must write, or read, exactly so many rows.
     pub fn must(&mut self, name: &str, sql: String, rows: usize, shortfall: Shortfall) {
         let rows = i64::try_from(rows).unwrap_or(i64::MAX);
         self.parts.push(Part { name: name.to_owned(), sql, must: Some((rows, shortfall)) });
+    }
+
+    /// Adds a part that must write so many documents of a table, and answers their `key` and `ctid`.
+    pub(super) fn documents(&mut self, name: &str, sql: String, table: &'static str, rows: usize) {
+        self.must(name, sql, rows, Shortfall::Conflict);
+        self.placed.push((name.to_owned(), table, rows));
+    }
+
+    /// Has parts come before those that are there, and so lock before them.
+    pub(super) fn before(&mut self, add: impl FnOnce(&mut Statement)) {
+        let count = self.parts.len();
+        add(self);
+        self.parts.rotate_left(count);
     }
 
     /// Whether nothing is to be written.
@@ -112,37 +167,45 @@ impl Statement {
         self.parts.is_empty()
     }
 
-    /// Sends the statement on its own, and answers what `select` reads of its parts; how many rows they must write is not looked at.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn query<T>(self, select: &str, executor: impl PgExecutor<'_>) -> Result<Vec<T>, sqlx::Error>
-    where
-        T: for<'r> Decode<'r, Postgres> + Type<Postgres>,
-    {
-        self.fetch(select, executor).await?.iter().map(|row| row.try_get(0)).collect()
-    }
-
-    /// Sends the statement. Where it answers an error, the transaction must be rolled back.
+    /// Sends the statement. Nothing of it is written where it answers an error; a transaction that it was part of must be rolled back.
     ///
     /// # Errors
     /// [`Unwritten`].
-    pub async fn execute(self, connection: &mut PgConnection) -> Result<(), Unwritten> {
+    pub async fn execute(mut self, executor: impl PgExecutor<'_>) -> Result<Answer, Unwritten> {
         if self.is_empty() {
-            return Ok(());
+            return Ok(Answer::default());
         }
         let musts: Vec<_> =
             self.parts.iter().filter_map(|part| Some((part.name.clone(), part.must?))).collect();
         let counts: Vec<String> =
             musts.iter().map(|(part, _)| format!("(SELECT count(*) FROM {part})")).collect();
-        let select = format!("SELECT unnest(ARRAY[{}]::bigint[])", counts.join(", "));
-        let all_written: Vec<i64> = self.query(&select, connection).await?;
-        for ((part, (rows, shortfall)), written) in musts.into_iter().zip(all_written) {
-            if rows != written {
-                return Err(Unwritten::Short { part, rows, written, shortfall });
-            }
-        }
-        Ok(())
+        let wanted = self.bind(musts.iter().map(|(_, (rows, _))| *rows).collect::<Vec<i64>>());
+        let is_appended = self.parts.iter().any(|part| part.name == LOGGED);
+        let number = if is_appended { "(SELECT number FROM logged)" } else { "NULL" };
+        let places: Vec<String> =
+            self.placed.iter().map(|(part, ..)| format!("SELECT key, ctid FROM {part}")).collect();
+        let (keys, places) = if places.is_empty() {
+            ("NULL".to_owned(), "NULL".to_owned())
+        } else {
+            let places = places.join(" UNION ALL ");
+            (
+                format!("ARRAY(SELECT key FROM ({places}) AS p)"),
+                format!("ARRAY(SELECT ctid::text FROM ({places}) AS p)"),
+            )
+        };
+        let select = format!(
+            "SELECT require_rows(ARRAY[{}]::bigint[], {wanted})::text, {number}::bigint, {keys}::uuid[], {places}::text[]",
+            counts.join(", ")
+        );
+        let placed = std::mem::take(&mut self.placed);
+        let tables = placed.into_iter().flat_map(|(_, table, rows)| std::iter::repeat_n(table, rows));
+        let rows = self.fetch(&select, executor).await.map_err(|error| unwritten(error, &musts))?;
+        let answer = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        let keys = answer.try_get::<Option<Vec<Uuid>>, _>(2)?.unwrap_or_default();
+        let ctids = answer.try_get::<Option<Vec<String>>, _>(3)?.unwrap_or_default();
+        let places =
+            tables.zip(keys).zip(ctids).map(|((table, key), ctid)| Place { table, key, ctid }).collect();
+        Ok(Answer { number: answer.try_get(1)?, places })
     }
 
     /// Sends the statement; answers the rows that `select` makes of its parts.

@@ -1,9 +1,8 @@
 //! The write: documents, events, projections and offsets, in one statement.
 
-use std::collections::BTreeMap;
-
 use uuid::Uuid;
 
+use super::load::{Loaded, Version};
 use super::statement::{Rows, Shortfall, Statement};
 
 /// A document that is to be written.
@@ -29,25 +28,68 @@ pub trait Projection: Send + Sync {
     fn add(&self, statement: &mut Statement);
 }
 
-/// Adds the documents, table by table, in the order of their keys. Their rows are locked by the load; new ones come after whatever was
-/// locked.
-pub(super) fn add_changes(statement: &mut Statement, changes: &[Change]) {
-    let mut tables: BTreeMap<&str, (Vec<&Change>, Vec<&Change>)> = BTreeMap::new();
+/// Adds the documents, table by table in the order of locks, and in that of their keys. What was not locked by a load is checked.
+pub(super) fn add_changes(statement: &mut Statement, loaded: &Loaded, changes: &[Change]) {
     let mut changes: Vec<&Change> = changes.iter().collect();
-    changes.sort_unstable_by_key(|change| change.key);
-    for change in changes {
-        let (new, known) = tables.entry(change.table).or_default();
-        if change.version.is_some() { known.push(change) } else { new.push(change) }
-    }
-    for (table, (new, known)) in tables {
+    let rank = |name: &str| loaded.tables.iter().position(|table| table.name == name);
+    changes.sort_unstable_by_key(|change| (rank(change.table), change.table, change.key));
+    for of_table in changes.chunk_by(|one, other| one.table == other.table) {
+        let table = of_table[0].table;
+        check(statement, loaded, table, of_table);
+        let (known, new): (Vec<&Change>, Vec<&Change>) =
+            of_table.iter().partition(|change| change.version.is_some());
         if !known.is_empty() {
             let sql = update(statement, table, &known);
-            statement.must(&format!("updated_{table}"), sql, known.len(), Shortfall::Conflict);
+            statement.documents(&format!("updated_{table}"), sql, table, known.len());
         }
         if !new.is_empty() {
             let sql = insert(statement, table, &new);
-            statement.must(&format!("inserted_{table}"), sql, new.len(), Shortfall::Conflict);
+            statement.documents(&format!("inserted_{table}"), sql, table, new.len());
         }
+    }
+    let is_unchanged = |table: &&str| changes.iter().all(|change| change.table != *table);
+    for table in loaded.tables.iter().map(|table| table.name).filter(is_unchanged) {
+        check(statement, loaded, table, &[]);
+    }
+}
+
+/// Of what was decided from without locks, checks what is not written: that rows are as they are remembered, and that what is taken
+/// to be absent is.
+fn check(statement: &mut Statement, loaded: &Loaded, table: &'static str, changes: &[&Change]) {
+    if !loaded.is_recalled {
+        return;
+    }
+    let is_written = |key: Uuid| changes.binary_search_by_key(&key, |change| change.key).is_ok();
+    let mut kept: Vec<(Uuid, &Version)> = loaded
+        .versions
+        .iter()
+        .filter(|((of, key), _)| *of == table && !is_written(*key))
+        .map(|((_, key), version)| (*key, version))
+        .collect();
+    kept.sort_unstable_by_key(|(key, _)| *key);
+    if !kept.is_empty() {
+        let rows = statement
+            .rows(&kept)
+            .column("key", "uuid", |(key, _)| *key)
+            .column("version", "integer", |(_, version)| version.number)
+            .column("place", "text", |(_, version)| version.place.as_str())
+            .relation("i");
+        let sql = format!(
+            "SELECT 1 FROM {rows}, {table} AS t
+             WHERE t.ctid = i.place::tid AND t.key = i.key AND t.version = i.version FOR NO KEY UPDATE OF t"
+        );
+        statement.must(&format!("kept_{table}"), sql, kept.len(), Shortfall::Conflict);
+    }
+    let absent: Vec<Uuid> = loaded
+        .taken_for_absent
+        .iter()
+        .filter(|(of, key)| *of == table && !is_written(*key))
+        .map(|(_, key)| *key)
+        .collect();
+    if !absent.is_empty() {
+        let absent = statement.bind(absent);
+        let sql = format!("SELECT 1 FROM {table} WHERE key = ANY({absent}::uuid[])");
+        statement.must(&format!("absent_{table}"), sql, 0, Shortfall::Conflict);
     }
 }
 
@@ -63,7 +105,7 @@ fn update(statement: &mut Statement, table: &str, changes: &[&Change]) -> String
     let rows = rows.relation("i");
     format!(
         "UPDATE {table} AS t SET version = t.version + 1, state = i.state::jsonb{set} FROM {rows}
-         WHERE t.ctid = i.place::tid AND t.key = i.key AND t.version = i.version RETURNING 1"
+         WHERE t.ctid = i.place::tid AND t.key = i.key AND t.version = i.version RETURNING t.key, t.ctid"
     )
 }
 
@@ -73,7 +115,7 @@ fn insert(statement: &mut Statement, table: &str, changes: &[&Change]) -> String
     let rows = documents(statement, changes).column("bulk", "text", |c| c.bulk.as_deref()).relation("i");
     format!(
         "INSERT INTO {table} (key, version, state, bulk)
-         SELECT key, 1, state::jsonb, bulk::json FROM {rows} RETURNING 1"
+         SELECT key, 1, state::jsonb, bulk::json FROM {rows} RETURNING key, ctid"
     )
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use ordermill_pipeline::consumer::FloodLimit;
 use ordermill_pipeline::metrics::GroupLabel;
+use sqlx::AssertSqlSafe;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -222,25 +223,90 @@ async fn of_a_batch_whose_epoch_passes_while_its_load_waits_nothing_is_committed
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_transaction_of_a_batch_is_four_round_trips_begin_load_write_and_commit() {
+async fn a_batch_is_one_round_trip_and_where_rows_must_be_loaded_four_begin_load_write_and_commit() {
     let log = Log::new().await;
     let counting = Counting::before(&log.url).await;
     let counted = Log::on(&counting.url, log.kafka.clone()).await;
     let (relay, consumer) = (log.relay(), counted.consumer(Arc::default()));
-    // Each connection prepares each statement once: one for a key that is new, and one for a key that is known.
-    let key = Uuid::new_v4();
-    let mut applied = Vec::new();
+    // Each connection prepares each statement once; from then on a transaction is counted as it is.
     let prepared = async || {
         let connections = counting.transactions();
-        connections.iter().flat_map(|connection| connection.iter().skip(3)).copied().collect::<Vec<_>>()
+        connections.iter().flat_map(|connection| connection.iter().skip(2)).copied().collect::<Vec<_>>()
     };
-    while prepared().await.len() < 12 {
-        applied.push(i64::try_from(applied.len()).unwrap() + 1_000);
-        log.append(key, applied[applied.len() - 1]).await;
-        log.until_applied_of(key, &applied).await;
+    let mut key = Uuid::new_v4();
+    while prepared().await.len() < 6 {
+        key = Uuid::new_v4();
+        log.append(key, 1).await;
+        log.until_applied_of(key, &[1]).await;
+    }
+    let round_trips = prepared().await;
+    assert!(round_trips.iter().all(|count| *count == 4), "{:?}", counting.transactions());
+    // What this process has written it need not load.
+    for available in 2..=10 {
+        log.append(key, available).await;
+        log.until_applied_of(key, &(1..=available).collect::<Vec<_>>()).await;
+    }
+    assert_eq!(prepared().await, round_trips, "a transaction was begun");
+    consumer.stop().await;
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_process_has_written_since_is_loaded() {
+    let log = Log::new().await;
+    let recorder = Arc::new(Recorder { answers: true, ..Recorder::default() });
+    let (relay, consumer) = (log.relay(), log.consumer(recorder.clone()));
+    let key = Uuid::new_v4();
+    log.append(key, 1).await;
+    log.until_applied_of(answering_key(key), &[101]).await;
+    let (event, mut answered) = (Uuid::new_v4(), vec![101]);
+    for (change, version) in [("version = version + 1, ", 3), ("", 4)] {
+        // The one writes as we do; the other, a hand, forgets the version, but the row lies elsewhere then.
+        let state = serde_json::json!([event]);
+        let update = format!("UPDATE recorded SET {change}state = $2 WHERE key = $1");
+        sqlx::query(AssertSqlSafe(update)).bind(key).bind(&state).execute(&log.pool).await.unwrap();
+        log.append(key, i64::from(version)).await;
+        answered.push(100 + i64::from(version));
+        log.until_applied_of(answering_key(key), &answered).await;
+        let row: (i32, serde_json::Value) =
+            sqlx::query_as("SELECT version, state FROM recorded WHERE key = $1")
+                .bind(key)
+                .fetch_one(&log.pool)
+                .await
+                .unwrap();
+        assert_eq!((row.0, &row.1[0], row.1.as_array().unwrap().len()), (version, &state[0], 2));
     }
     consumer.stop().await;
     relay.stop().await;
-    let round_trips = prepared().await;
-    assert!(round_trips.iter().all(|count| *count == 4), "{:?}", counting.transactions());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_from_memory_writes_nothing_once_its_group_has_stopped_or_a_key_is_parked() {
+    let log = Log::new().await;
+    let (relay, consumer) = (log.relay(), log.consumer(Arc::default()));
+    let key = Uuid::new_v4();
+    log.append(key, 1).await;
+    log.append(key, 2).await;
+    log.until_applied_of(key, &[1, 2]).await;
+    let halt =
+        "INSERT INTO halted_group (group_name, halted_at, reason) VALUES ('recorder', now(), 'a test')";
+    sqlx::query(halt).execute(&log.pool).await.unwrap();
+    log.append(key, 3).await;
+    log.until_published().await;
+    let offsets = async || log.count("SELECT sum(next_offset)::bigint FROM consumer_offset").await;
+    // The halt is looked at again and again; nothing is applied meanwhile.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!((offsets().await, log.applied_of(key).await), (2, vec![1, 2]));
+    sqlx::query("UPDATE halted_group SET resumed_at = now()").execute(&log.pool).await.unwrap();
+    log.until_applied_of(key, &[1, 2, 3]).await;
+    // A key that is parked by hand, as a replayer in another process leaves it.
+    log.append_spoilt(key, |entry| entry.data = b"{not JSON".to_vec()).await;
+    log.append(key, 5).await;
+    until("what comes behind it waits", async || {
+        log.count("SELECT count(*) FROM dead_letter WHERE state = 'WAITING'").await == 1
+    })
+    .await;
+    assert_eq!(log.applied_of(key).await, [1, 2, 3]);
+    consumer.stop().await;
+    relay.stop().await;
 }

@@ -63,7 +63,8 @@ impl Handler for Recorder {
     type Event = Event;
     const TOPICS: &'static [Topic] = &[Topic::Balances];
     fn tables() -> &'static [Table] {
-        &[Table { name: RECORDED, follows: None }]
+        static TABLES: [Table; 1] = [Table::new(RECORDED)];
+        &TABLES
     }
 
     fn keys(&self, event: &Event, keys: &mut Keys) {

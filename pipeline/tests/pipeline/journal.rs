@@ -1,11 +1,12 @@
 //! The journal: rows that are loaded together, and conflicts that are decided anew.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use ordermill_pipeline::database::Next;
 use ordermill_pipeline::journal::{
-    Journal, JournalError, Keys, Loaded, Lock, Statement, StoredDocument, Table, Writes, load,
+    Follows, Journal, JournalError, Keys, KeysOf, Loaded, Lock, Statement, StoredDocument, Table, Writes,
+    load,
 };
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgConnection};
@@ -20,21 +21,33 @@ const BOXES: &str = "boxes";
 const CUPS: &str = "cups";
 
 /// Shelves name their boxes, and a box its cup.
-const TABLES: &[Table] = &[
-    Table { name: SHELVES, follows: None },
-    Table {
-        name: BOXES,
-        follows: Some((
-            SHELVES,
-            Cow::Borrowed("SELECT jsonb_array_elements_text(state -> 'boxes')::uuid FROM {rows}"),
-        )),
-    },
-    Table { name: CUPS, follows: Some((BOXES, Cow::Borrowed("SELECT (state ->> 'cup')::uuid FROM {rows}"))) },
-];
+static TABLES: LazyLock<Vec<Table>> = LazyLock::new(|| {
+    let follows = |of, select: &'static str, keys: fn(&Value) -> Vec<Uuid>| {
+        let keys = move |document: &StoredDocument| keys(&serde_json::from_str(&document.state).unwrap());
+        Some(Follows { of, select: select.into(), keys: KeysOf(Box::new(keys)) })
+    };
+    let boxes = "SELECT jsonb_array_elements_text(state -> 'boxes')::uuid FROM {rows}";
+    let cups = "SELECT (state ->> 'cup')::uuid FROM {rows}";
+    vec![
+        Table::new(SHELVES),
+        Table {
+            follows: follows(SHELVES, boxes, |shelf| {
+                serde_json::from_value(shelf["boxes"].clone()).unwrap_or_default()
+            }),
+            ..Table::new(BOXES)
+        },
+        Table {
+            follows: follows(BOXES, cups, |a_box| {
+                serde_json::from_value(a_box["cup"].clone()).into_iter().collect()
+            }),
+            ..Table::new(CUPS)
+        },
+    ]
+});
 
 async fn log_with_tables() -> Log {
     let log = Log::new().await;
-    for table in TABLES {
+    for table in TABLES.iter() {
         let create = format!(
             "CREATE TABLE {} (key uuid PRIMARY KEY, version int NOT NULL, state jsonb NOT NULL, bulk json)",
             table.name
@@ -77,7 +90,7 @@ fn load_in_background(
     let journal = log.journal.clone();
     tokio::spawn(async move {
         let mut transaction = journal.begin().await.unwrap();
-        let loaded = load(&mut transaction, TABLES, &keys, Lock::ForUpdate).await.unwrap();
+        let loaded = load(&mut transaction, &TABLES, &keys, Lock::ForUpdate).await.unwrap();
         (transaction, loaded)
     })
 }
@@ -107,7 +120,7 @@ async fn a_load_follows_keys_from_keys_and_of_what_is_absent_there_is_nothing() 
     }
     let load = async |keys: &Keys| {
         let mut transaction = log.journal.begin().await.unwrap();
-        load(&mut transaction, TABLES, keys, Lock::ForUpdate).await.unwrap()
+        load(&mut transaction, &TABLES, keys, Lock::ForUpdate).await.unwrap()
     };
 
     let loaded = load(&Keys::of(SHELVES, first)).await;
@@ -152,7 +165,7 @@ async fn rows_are_locked_in_the_order_of_the_tables_and_of_their_keys() {
     assert_eq!(locked().await, [true, true, false, false], "what comes later is locked later");
 
     let mut looking = log.journal.begin().await.unwrap();
-    let looked = load(&mut looking, TABLES, &Keys::of(SHELVES, shelf_key), Lock::None).await.unwrap();
+    let looked = load(&mut looking, &TABLES, &Keys::of(SHELVES, shelf_key), Lock::None).await.unwrap();
     assert_eq!(looked.documents.len(), 5, "who only looks waits for nobody");
     looking.rollback().await.unwrap();
 
@@ -216,11 +229,11 @@ async fn a_bulk_that_is_not_written_stays_where_it_is_stored() {
                 .map(|(key, bulk)| loaded.change(BOXES, *key, state.to_string(), bulk.map(Value::to_string)));
             Ok::<_, JournalError>((Writes { changes: changes.collect(), ..Writes::default() }, ()))
         };
-        log.journal.decide(TABLES, &those, decide).await.unwrap();
+        log.journal.decide(&TABLES, &those, decide).await.unwrap();
     };
     let read = async || {
         let mut transaction = log.journal.begin().await.unwrap();
-        let loaded = load(&mut transaction, TABLES, &those, Lock::None).await.unwrap();
+        let loaded = load(&mut transaction, &TABLES, &those, Lock::None).await.unwrap();
         let bulk = |bulk: Option<String>| bulk.map(|bulk| serde_json::from_str::<Value>(&bulk).unwrap());
         let row = |document: StoredDocument| (document.state, bulk(document.bulk));
         loaded.documents.into_iter().map(row).collect::<Vec<_>>()
@@ -260,10 +273,10 @@ fn count_up(loaded: &Loaded, cup: Uuid) -> Writes {
 
 /// Counts a cup up in a transaction that stays open, as another process does.
 async fn count_up_in(journal: &Journal, connection: &mut PgConnection, cup: Uuid) {
-    let loaded = load(connection, TABLES, &Keys::of(CUPS, cup), Lock::ForUpdate).await.unwrap();
-    let mut statement = Statement::default();
-    journal.add(&mut statement, &count_up(&loaded, cup), journal.now()).unwrap();
-    statement.execute(connection).await.unwrap();
+    let loaded = load(connection, &TABLES, &Keys::of(CUPS, cup), Lock::ForUpdate).await.unwrap();
+    let writes = count_up(&loaded, cup);
+    let _untold =
+        journal.write(Statement::default(), loaded, writes, journal.now(), connection).await.unwrap();
 }
 
 /// Counts a cup up. Answers the versions of it that were decided from, one for each decision.
@@ -275,7 +288,7 @@ fn count_up_in_background(log: &Log, keys: Keys, cup: Uuid) -> JoinHandle<Vec<Op
             seen.push(loaded.version(CUPS, cup));
             Ok::<_, JournalError>((count_up(loaded, cup), ()))
         };
-        journal.decide(TABLES, &keys, decide).await.unwrap();
+        journal.decide(&TABLES, &keys, decide).await.unwrap();
         seen
     })
 }
@@ -301,7 +314,7 @@ async fn what_was_decided_from_a_version_that_is_passed_is_decided_anew() {
     let those = Keys::of(CUPS, cup);
     count_up_in_background(&log, those.clone(), cup).await.unwrap();
     // Whoever looks without a lock may be overtaken.
-    let looked = load(&mut log.pool.acquire().await.unwrap(), TABLES, &those, Lock::None).await.unwrap();
+    let looked = load(&mut log.pool.acquire().await.unwrap(), &TABLES, &those, Lock::None).await.unwrap();
     count_up_in_background(&log, those.clone(), cup).await.unwrap();
     let mut seen = Vec::new();
     let decide = |loaded: &Loaded, _| {
@@ -309,7 +322,7 @@ async fn what_was_decided_from_a_version_that_is_passed_is_decided_anew() {
         seen.push(basis.version(CUPS, cup));
         Ok::<_, JournalError>((count_up(basis, cup), ()))
     };
-    log.journal.decide(TABLES, &those, decide).await.unwrap();
+    log.journal.decide(&TABLES, &those, decide).await.unwrap();
     assert_eq!(seen, [Some(1), Some(2)]);
     assert_counted(&log, cup, 3).await;
 }
@@ -320,7 +333,7 @@ async fn what_was_decided_from_a_row_that_is_gone_is_decided_anew() {
     let [cup] = keys();
     let those = Keys::of(CUPS, cup);
     put(&log, CUPS, cup, json!(7)).await;
-    let looked = load(&mut log.pool.acquire().await.unwrap(), TABLES, &those, Lock::None).await.unwrap();
+    let looked = load(&mut log.pool.acquire().await.unwrap(), &TABLES, &those, Lock::None).await.unwrap();
     sqlx::query("DELETE FROM cups").execute(&log.pool).await.unwrap();
     let mut seen = Vec::new();
     let decide = |loaded: &Loaded, _| {
@@ -328,7 +341,7 @@ async fn what_was_decided_from_a_row_that_is_gone_is_decided_anew() {
         seen.push(basis.version(CUPS, cup));
         Ok::<_, JournalError>((count_up(basis, cup), ()))
     };
-    log.journal.decide(TABLES, &those, decide).await.unwrap();
+    log.journal.decide(&TABLES, &those, decide).await.unwrap();
     assert_eq!(seen, [Some(1), None]);
     assert_counted(&log, cup, 1).await;
 }
@@ -392,7 +405,7 @@ async fn of_a_decision_with_a_wrong_version_nothing_is_committed_and_the_conflic
             writes.projections = right.projections;
             Ok((writes, ()))
         };
-        let outcome: Result<(), JournalError> = log.journal.decide(TABLES, &those, decide).await;
+        let outcome: Result<(), JournalError> = log.journal.decide(&TABLES, &those, decide).await;
         let error = outcome.unwrap_err();
         assert_eq!((error.next(), decisions), (Next::Retry, 21), "{error}");
         assert!(error.to_string().contains("updated_cups"), "{error}");

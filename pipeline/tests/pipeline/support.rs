@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ordermill_pipeline::clock::Clock;
 use ordermill_pipeline::consumer::{self, ConsumerConfig, FloodLimit, Handler, Runtime};
-use ordermill_pipeline::journal::{Journal, Statement, Writes};
+use ordermill_pipeline::journal::{Journal, Loaded, Statement, Writes};
 use ordermill_pipeline::kafka::KafkaConfig;
 use ordermill_pipeline::label::Label;
 use ordermill_pipeline::log::{Entry, Origin};
@@ -292,9 +292,9 @@ pub(crate) const fn end_of(segment: i64) -> i64 {
 /// Appends entries in the caller's transaction, and nothing else.
 pub(crate) async fn append(journal: &Journal, connection: &mut PgConnection, entries: Vec<Entry>) {
     journal.learn_words_of(&entries).await.unwrap();
-    let mut statement = Statement::default();
-    journal.add(&mut statement, &Writes { entries, ..Writes::default() }, journal.now()).unwrap();
-    statement.execute(connection).await.unwrap();
+    let (loaded, writes) = (Loaded::default(), Writes { entries, ..Writes::default() });
+    let _untold =
+        journal.write(Statement::default(), loaded, writes, journal.now(), connection).await.unwrap();
 }
 
 async fn next_entry(connection: &mut PgConnection, key: Uuid, available: i64) -> Entry {

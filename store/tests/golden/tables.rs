@@ -1,8 +1,9 @@
 //! The golden log and its documents in a database: what is changed there by hand is found, and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ordermill_pipeline::audit::{self, Slice};
+use ordermill_pipeline::journal::{Keys, Lock, load};
 use ordermill_schemas::Event;
 use ordermill_stack::TestStack;
 use ordermill_store::replay::moment::{self, State};
@@ -291,4 +292,33 @@ async fn sales_that_were_changed_by_hand_are_told_and_swapped_for_those_of_the_l
         sqlx::query_scalar("SELECT to_jsonb(t) FROM sales AS t").fetch_all(&pool).await.unwrap();
     assert_eq!(rows.len(), golden.sales.len());
     assert!(golden.sales.iter().all(|row| rows.contains(row)));
+}
+
+#[tokio::test]
+async fn keys_that_follow_from_documents_are_the_same_in_memory_as_in_the_database() {
+    let golden = Golden::read();
+    let pool = database(&golden).await;
+    let (mut connection, mut followed) = (pool.acquire().await.unwrap(), 0);
+    for table in ordermill_store::tables() {
+        let Some(follows) = &table.follows else { continue };
+        for key in golden.rows(follows.of).keys() {
+            let keys = Keys::of(follows.of, key.parse().unwrap());
+            let loaded = load(&mut connection, ordermill_store::tables(), &keys, Lock::None).await.unwrap();
+            let of = |name| loaded.documents.iter().filter(move |document| document.table == name);
+            let in_database: BTreeSet<Uuid> = of(table.name).map(|document| document.key).collect();
+            let in_memory: BTreeSet<Uuid> =
+                of(follows.of).flat_map(|document| (follows.keys.0)(document)).collect();
+            assert_eq!(in_memory, in_database, "{} from {} {key}", table.name, follows.of);
+            followed += in_memory.len();
+        }
+    }
+    assert!(followed > 0);
+}
+
+#[test]
+fn what_is_part_of_an_aggregate_names_one_that_there_is() {
+    for kind in ordermill_domain::kinds() {
+        let whole = kind.part_of.map(|whole| ordermill_domain::kinds().any(|kind| kind.noun == whole));
+        assert_ne!(whole, Some(false), "{}", kind.noun);
+    }
 }

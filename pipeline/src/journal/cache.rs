@@ -1,0 +1,149 @@
+//! Documents as this process wrote or loaded them last, so that most decisions need no load.
+//!
+//! Nothing is believed because of it: what is decided from the cache is written only where every row that was decided from is still the
+//! one that is remembered, by its place, key and version, and where what is taken to be absent is absent. Otherwise nothing is
+//! written, and the same is decided from a load, which locks.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache as Moka;
+use uuid::Uuid;
+
+use super::load::{Keys, Loaded, StoredDocument, Table, Version};
+use super::statement::{Place, Unwritten};
+use super::write::Change;
+
+/// How many bytes of documents are remembered.
+const BYTES_MAX: u64 = 16 << 20;
+/// What a document takes besides its own bytes.
+const BYTES_BESIDE: usize = 200;
+/// How long a table's rows are locked by loads after somebody else was faster there. Where many write the same rows, locks cost less than deciding
+/// twice.
+const LOCK_FOR: Duration = Duration::from_secs(1);
+
+/// A table and a key.
+type Key = (&'static str, Uuid);
+
+/// A document that is remembered.
+#[derive(Clone, Debug)]
+struct Remembered {
+    version: Version,
+    state: Arc<str>,
+    bulk: Option<Arc<str>>,
+    /// This process has seen its birth: what is part of it and not remembered has most likely not been born yet.
+    is_born_here: bool,
+}
+
+/// What is remembered. Cloning shares it.
+#[derive(Clone, Debug)]
+pub(super) struct Cache {
+    documents: Moka<Key, Remembered>,
+    /// The tables where somebody else was faster lately.
+    contended: Moka<&'static str, Instant>,
+}
+
+impl Cache {
+    pub(super) fn new() -> Cache {
+        let weight = |_: &Key, document: &Remembered| {
+            let bytes = document.state.len() + document.bulk.as_ref().map_or(0, |bulk| bulk.len());
+            u32::try_from(bytes + BYTES_BESIDE).unwrap_or(u32::MAX)
+        };
+        let documents = Moka::builder()
+            .max_capacity(BYTES_MAX)
+            .eviction_policy(EvictionPolicy::lru())
+            .weigher(weight)
+            .build();
+        Cache { documents, contended: Moka::new(1_000) }
+    }
+
+    /// The rows of those keys, and of the keys that follow from them, where all of them are remembered.
+    pub(super) fn recall(&self, tables: &'static [Table], keys: &Keys) -> Option<Loaded> {
+        let mut recalled = Loaded::recalled(tables);
+        for table in tables {
+            let mut wanted: BTreeSet<Uuid> = keys.of_table(table.name).cloned().unwrap_or_default();
+            if let Some(follows) = &table.follows {
+                let of = recalled.documents.iter().filter(|document| document.table == follows.of);
+                wanted.extend(of.flat_map(|document| (follows.keys.0)(document)));
+            }
+            if wanted.is_empty() {
+                continue;
+            }
+            if self.contended.get(table.name).is_some_and(|at| at.elapsed() < LOCK_FOR) {
+                return None;
+            }
+            for key in wanted {
+                match self.documents.get(&(table.name, key)) {
+                    Some(Remembered { version, state, bulk, .. }) => {
+                        let (state, bulk) = (state.to_string(), bulk.map(|bulk| bulk.to_string()));
+                        recalled.put(StoredDocument { table: table.name, key, state, bulk }, version);
+                    }
+                    None if self.is_unborn(table, key) => recalled.take_for_absent(table.name, key),
+                    None => return None,
+                }
+            }
+        }
+        Some(recalled)
+    }
+
+    fn is_unborn(&self, table: &Table, key: Uuid) -> bool {
+        let whole = table.part_of.and_then(|whole| self.documents.get(&(whole, key)));
+        whole.is_some_and(|whole| whole.is_born_here)
+    }
+
+    /// Takes in what was committed: what it was decided from, and what has changed since.
+    pub(super) fn remember(&self, loaded: Loaded, changes: Vec<Change>, places: Vec<Place>) {
+        let Loaded { documents, mut versions, .. } = loaded;
+        let mut known: HashMap<Key, (Version, StoredDocument)> = documents
+            .into_iter()
+            .filter_map(|document| {
+                let key = (document.table, document.key);
+                Some((key, (versions.remove(&key)?, document)))
+            })
+            .collect();
+        let mut places: HashMap<Key, String> =
+            places.into_iter().map(|Place { table, key, ctid }| ((table, key), ctid)).collect();
+        for Change { table, key, version, state, bulk, .. } in changes {
+            let key = (table, key);
+            let before = known.remove(&key);
+            let Some(place) = places.remove(&key) else { continue };
+            let number = version.map_or(1, |version| version + 1);
+            let bulk = bulk.or_else(|| before.and_then(|(_, document)| document.bulk));
+            let is_born_here =
+                version.is_none() || self.documents.get(&key).is_some_and(|known| known.is_born_here);
+            self.put(key, Version { number, place }, state, bulk, is_born_here);
+        }
+        for (key, (version, StoredDocument { state, bulk, .. })) in known {
+            if !self.documents.contains_key(&key) {
+                self.put(key, version, state, bulk, false);
+            }
+        }
+    }
+
+    /// Of two commits the later one may be told first.
+    fn put(&self, key: Key, version: Version, state: String, bulk: Option<String>, is_born_here: bool) {
+        if self.documents.get(&key).is_none_or(|known| known.version.number < version.number) {
+            let (state, bulk) = (state.into(), bulk.map(Into::into));
+            self.documents.insert(key, Remembered { version, state, bulk, is_born_here });
+        }
+    }
+
+    /// Somebody else was faster: nothing is believed of what was decided from, and the rows of that table are locked for a while.
+    pub(super) fn forget(&self, loaded: &Loaded, error: &Unwritten) {
+        for document in &loaded.documents {
+            self.documents.invalidate(&(document.table, document.key));
+        }
+        let part = match error {
+            Unwritten::Short { part, .. } => part.as_str(),
+            Unwritten::Database(error) => {
+                let constraint = error.as_database_error().and_then(|error| error.constraint());
+                constraint.and_then(|name| name.strip_suffix("_pkey")).unwrap_or_default()
+            }
+        };
+        for table in loaded.tables.iter().filter(|table| part.ends_with(table.name)) {
+            self.contended.insert(table.name, Instant::now());
+        }
+    }
+}
