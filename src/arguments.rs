@@ -28,7 +28,7 @@ pub(crate) struct TimeZoneArgs {
 /// The flags of every command that may set up the log.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PartitionArgs {
-    /// How many partitions each topic has; fixed when the log is set up: 12 unless given then, or 4 by `up`.
+    /// How many partitions each topic has; fixed when the log is set up: 12 unless given then, or 1 by `up`.
     #[arg(long, env = "ORDERMILL_PARTITIONS", value_name = "COUNT", value_parser = clap::value_parser!(i16).range(1..=1_000))]
     pub(crate) partitions: Option<i16>,
 }

@@ -13,9 +13,9 @@ use crate::kafka::KafkaConfig;
 
 /// How many partitions a topic has unless it is said otherwise where the log is set up.
 pub const PARTITIONS_DEFAULT: i16 = 12;
-/// The same where everything runs on one machine: each costs requests, and there are no workers to share so many
+/// The same where everything runs on one machine: each costs requests, and there is one worker of each kind
 /// (docs/adr/0012).
-pub const PARTITIONS_DEFAULT_ON_ONE_MACHINE: i16 = 4;
+pub const PARTITIONS_DEFAULT_ON_ONE_MACHINE: i16 = 1;
 /// How long records are kept in Kafka; the log in the database keeps them for good.
 const RETENTION_MS: &str = "604800000";
 /// How soon a topic that is not known yet is looked for again.
