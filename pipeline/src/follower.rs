@@ -15,13 +15,15 @@ use jiff::Timestamp;
 use ordermill_wire::{Event, Topic as _};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use sqlx::PgPool;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::kafka::{self, KafkaConfig};
-use crate::record::Record;
+use crate::label::Label;
+use crate::raw_record::{RawRecord, Stamp};
 use crate::relay::Cursor;
 use crate::retry::Retry;
 
@@ -56,11 +58,33 @@ pub trait Follower: Send + Sync + 'static {
 }
 
 /// What the thread that reads says.
-enum Read {
+enum Read<E> {
     /// It is at the end of every partition, and what comes from now on will be told.
     Begun,
-    Record(Box<Record>),
+    /// A record of the relay's. Others are nothing to a follower.
+    Record(Box<Published<E>>),
     Failed(KafkaError),
+}
+
+/// A record that the relay has published.
+struct Published<E> {
+    partition: i16,
+    label: Label,
+    previous: Label,
+    sequence: i32,
+    at: Timestamp,
+    /// None where this program can't read it.
+    event: Option<E>,
+}
+
+impl<E: Event> Published<E> {
+    fn of(message: &BorrowedMessage<'_>, topic: &str) -> Option<Published<E>> {
+        let raw = RawRecord::of(message, topic);
+        let stamp = raw.stamp().ok()?;
+        let Stamp { label, previous, sequence, at, .. } = stamp;
+        let event = raw.decode_stamped(&stamp).ok().map(|received| received.event);
+        Some(Published { partition: raw.partition, label, previous, sequence, at, event })
+    }
 }
 
 /// Follows until shutdown. Never gives up.
@@ -121,7 +145,7 @@ impl<'a, F: Follower> Following<'a, F> {
     }
 
     /// Follows until something fails, and answers what.
-    async fn follow(&mut self, pool: &PgPool, mut reads: mpsc::Receiver<Read>) -> String {
+    async fn follow(&mut self, pool: &PgPool, mut reads: mpsc::Receiver<Read<F::Event>>) -> String {
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut is_reading = false;
@@ -186,30 +210,30 @@ impl<'a, F: Follower> Following<'a, F> {
     }
 
     /// Takes a record that was read.
-    fn take(&mut self, record: &Record) -> Result<(), String> {
-        let Some(label) = record.label() else { return Ok(()) };
+    fn take(&mut self, record: &Published<F::Event>) -> Result<(), String> {
+        let Published { label, previous, .. } = *record;
         match self.log {
             // What an earlier era has left.
             Some((era, _)) if label.era < era => return Ok(()),
             Some((era, _)) if label.era > era => return Err(format!("{label} begins a new era")),
             _ => {}
         }
-        let partition = usize::from(record.place.partition.unsigned_abs());
+        let partition = usize::from(record.partition.unsigned_abs());
         let known = self.known(partition);
         // A repeat tells nothing new.
         if label.position <= known {
             return Ok(());
         }
-        if known > 0 && record.previous().position > known {
+        if known > 0 && previous.position > known {
             return Err(format!("records are missing before {label} in partition {partition}"));
         }
         if let Some(seen) = self.seen.get_mut(partition) {
             *seen = label.position;
         }
-        match (record.receive(), record.sequence()) {
-            (Ok(received), Some(sequence)) => self.follower.learned(&received.event, sequence, received.at),
+        match &record.event {
+            Some(event) => self.follower.learned(event, record.sequence, record.at),
             // A newer program may write what this one can't read. What it says stands in the tables by now.
-            _ => self.follower.restarted(),
+            None => self.follower.restarted(),
         }
         Ok(())
     }
@@ -235,7 +259,7 @@ impl<'a, F: Follower> Following<'a, F> {
 
 /// Reads a topic on a thread of its own, which ends when the receiver is dropped. A client that hangs while it ends
 /// holds up nobody.
-fn read(kafka: KafkaConfig, topic: &'static str, partitions: i16) -> mpsc::Receiver<Read> {
+fn read<E: Event>(kafka: KafkaConfig, topic: &'static str, partitions: i16) -> mpsc::Receiver<Read<E>> {
     let (reads, receiver) = mpsc::channel(QUEUE_MAX);
     std::thread::spawn(move || {
         if let Err(failure) = read_into(&reads, &kafka, topic, partitions) {
@@ -245,14 +269,14 @@ fn read(kafka: KafkaConfig, topic: &'static str, partitions: i16) -> mpsc::Recei
     receiver
 }
 
-fn read_into(
-    reads: &mpsc::Sender<Read>,
+fn read_into<E: Event>(
+    reads: &mpsc::Sender<Read<E>>,
     config: &KafkaConfig,
     topic: &str,
     partitions: i16,
 ) -> Result<(), KafkaError> {
-    let consumer =
-        config.reader("follower", [("fetch.wait.max.ms", "100"), ("fetch.error.backoff.ms", "50")])?;
+    let settings = [("fetch.wait.max.ms", kafka::FETCH_WAIT_MAX_MS), ("fetch.error.backoff.ms", "50")];
+    let consumer = config.reader("follower", settings)?;
     let name = config.full_name(topic);
     let mut ends = TopicPartitionList::new();
     for partition in 0..i32::from(partitions) {
@@ -265,8 +289,9 @@ fn read_into(
         match consumer.poll(POLL) {
             None => {}
             Some(Ok(message)) => {
-                let record = Record::copy(&message, topic);
-                is_open = reads.blocking_send(Read::Record(Box::new(record))).is_ok();
+                if let Some(record) = Published::of(&message, topic) {
+                    is_open = reads.blocking_send(Read::Record(Box::new(record))).is_ok();
+                }
             }
             Some(Err(error)) => match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {

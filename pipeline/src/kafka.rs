@@ -1,16 +1,23 @@
 //! How to reach Kafka, and the names that topics have there.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _, OwnedHeaders};
 
 /// The pause before the broker is asked again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// How long the broker holds a request for records while there are none. Records that come are answered at once, so this
+/// says only how often is asked at rest. New partitions and places to read from are asked for after the request that is under
+/// way, hence no longer.
+pub(crate) const FETCH_WAIT_MAX_MS: &str = "500";
+
+/// Everybody reads past transactions that are open: the relay's records are in none, and who opens one could hold up all
+/// others.
+pub(crate) const READ_UNCOMMITTED: &str = "read_uncommitted";
 
 /// Where Kafka is, and which topics there are ours.
 #[derive(Clone, Debug)]
@@ -68,16 +75,9 @@ impl KafkaConfig {
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "error")
+            .set("isolation.level", READ_UNCOMMITTED)
             .create()
     }
-}
-
-/// The headers of a message; none where there are none, or where one has a name that is not UTF-8. Nobody of ours writes
-/// such a name, and the client panics at it.
-pub(crate) fn headers(message: &BorrowedMessage<'_>) -> Option<OwnedHeaders> {
-    let headers = message.headers()?;
-    let all_can_be_read = catch_unwind(AssertUnwindSafe(|| headers.iter().count())).is_ok();
-    all_can_be_read.then(|| headers.detach())
 }
 
 /// The first offset that a partition holds and the one after its last; both 0 where there is no such partition.

@@ -43,6 +43,8 @@ pub struct PipelineMetrics {
     pub halted: Family<GroupLabel, Gauge>,
     /// Records that were skipped because they had been applied before.
     pub skipped: Family<GroupLabel, Counter>,
+    /// Records that the relay has not published, put aside or not.
+    pub foreign: Family<GroupLabel, Counter>,
     /// Records that the group has not applied yet, over this process's partitions.
     pub group_lag_records: Family<GroupLabel, Gauge>,
     /// What relay and consumers ask of Kafka.
@@ -76,8 +78,37 @@ impl PipelineMetrics {
             dead_letters_open: registered(r, "dead_letters_open", "Messages put aside and not done with"),
             halted: registered(r, "group_halted", "1 while the group stands still"),
             skipped: registered(r, "records_skipped", "Records applied before"),
+            foreign: registered(r, "foreign_records", "Records that the relay has not published"),
             group_lag_records: registered(r, "group_lag_records", "Records not applied yet"),
             kafka_usage: KafkaUsage::register(r),
+        }
+    }
+}
+
+/// The figures of one group's consumer, found once. All but the first two are shown from the beginning: who watches a rate
+/// would miss the first one otherwise.
+#[derive(Clone, Debug)]
+pub(crate) struct GroupMetrics {
+    pub(crate) batch_records: Histogram,
+    pub(crate) batch_seconds: Histogram,
+    pub(crate) retries: Counter,
+    pub(crate) dead_letters: Counter,
+    pub(crate) skipped: Counter,
+    pub(crate) foreign: Counter,
+    pub(crate) lag_records: Gauge,
+}
+
+impl PipelineMetrics {
+    pub(crate) fn of(&self, group: &str) -> GroupMetrics {
+        let label = GroupLabel { group: group.to_owned() };
+        GroupMetrics {
+            batch_records: self.batch_records.get_or_create_owned(&label),
+            batch_seconds: self.batch_seconds.get_or_create_owned(&label),
+            retries: self.retries.get_or_create_owned(&label),
+            dead_letters: self.dead_letters.get_or_create_owned(&label),
+            skipped: self.skipped.get_or_create_owned(&label),
+            foreign: self.foreign.get_or_create_owned(&label),
+            lag_records: self.group_lag_records.get_or_create_owned(&label),
         }
     }
 }

@@ -1,26 +1,25 @@
 //! A record as it came from Kafka, and the event in it.
 
 use jiff::Timestamp;
-use ordermill_wire::{DecodeError, Event, headers};
-use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message, OwnedHeaders};
+use ordermill_wire::Event;
+use rdkafka::message::BorrowedMessage;
 use uuid::Uuid;
 
 use crate::dead_letters::Code;
-use crate::kafka;
-use crate::label::Label;
+use crate::headers::{self, Headers, KeptHeaders};
 use crate::log::{Cause, Origin, RecordPlace};
+use crate::raw_record::RawRecord;
 use crate::stored_header::StoredHeader;
 use crate::trace::TraceContext;
 
-/// A record with everything it carries.
+/// A record with everything it carries, copied out of the client's buffers.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// Where it lies; the topic without prefix.
     pub place: RecordPlace,
     /// Its key.
     pub key: Option<Vec<u8>>,
-    /// Its headers, in the client's own form: one copy, where a list of our own would be dozens of small ones.
-    headers: Option<OwnedHeaders>,
+    headers: KeptHeaders,
     /// Its value.
     pub payload: Option<Vec<u8>>,
 }
@@ -79,17 +78,13 @@ impl<E> Received<E> {
 }
 
 impl Record {
-    /// Copies a message out of the client's buffers.
-    pub(crate) fn copy(message: &BorrowedMessage<'_>, topic: &str) -> Record {
+    /// Copies what is read of a message, and all its headers.
+    pub(crate) fn copy(raw: &RawRecord<'_>, message: &BorrowedMessage<'_>) -> Record {
         Record {
-            place: RecordPlace {
-                topic: topic.to_owned(),
-                partition: i16::try_from(message.partition()).unwrap_or(i16::MAX),
-                offset: message.offset(),
-            },
-            key: message.key().map(<[u8]>::to_vec),
-            headers: kafka::headers(message),
-            payload: message.payload().map(<[u8]>::to_vec),
+            place: raw.place(),
+            key: raw.key.map(<[u8]>::to_vec),
+            headers: KeptHeaders::of(headers::all(message)),
+            payload: raw.payload.map(<[u8]>::to_vec),
         }
     }
 
@@ -100,21 +95,14 @@ impl Record {
         headers: &[StoredHeader],
         payload: Option<Vec<u8>>,
     ) -> Record {
-        let all = headers.iter().fold(OwnedHeaders::new(), |all, header| {
-            all.insert(Header { key: &header.name, value: Some(&header.bytes()) })
-        });
-        Record { place, key, headers: Some(all), payload }
+        let all: Vec<_> = headers.iter().map(|header| (header.name.as_bytes(), header.bytes())).collect();
+        let headers = KeptHeaders::of(all.iter().map(|(name, value)| (*name, value.as_slice())));
+        Record { place, key, headers, payload }
     }
 
     /// Its headers, names and values.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        let headers = self.headers.iter().flat_map(|headers| headers.iter());
-        headers.map(|header| (header.key, header.value.unwrap_or_default()))
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        let (_, value) = self.headers().find(|(key, _)| *key == name)?;
-        std::str::from_utf8(value).ok()
+        self.headers.iter().map(|(name, value)| (std::str::from_utf8(name).unwrap_or_default(), value))
     }
 
     /// The key that later messages wait by while this one can't be applied.
@@ -122,62 +110,28 @@ impl Record {
         self.key.as_deref().unwrap_or_default()
     }
 
-    /// The label that the relay gave it; none on a record that is not the relay's.
-    #[must_use]
-    pub fn label(&self) -> Option<Label> {
-        self.header(headers::LABEL)?.parse().ok()
-    }
-
-    /// The label of the record before it in its partition; [`Label::START`] on the first.
-    #[must_use]
-    pub fn previous(&self) -> Label {
-        self.header(headers::PREVIOUS).and_then(|text| text.parse().ok()).unwrap_or(Label::START)
-    }
-
     /// The event's type as the headers say it.
     #[must_use]
     pub fn event_type(&self) -> Option<&str> {
-        self.header(headers::TYPE)
+        self.read_headers().event_type()
     }
 
     /// The event's id as the headers say it.
     #[must_use]
     pub fn event_id(&self) -> Option<Uuid> {
-        self.header(headers::ID)?.parse().ok()
-    }
-
-    /// When the event happened, as the headers say it.
-    #[must_use]
-    pub fn time(&self) -> Option<Timestamp> {
-        self.header(headers::TIME)?.parse().ok()
+        self.read_headers().event_id()
     }
 
     /// What the event belongs to, as the headers say it.
     #[must_use]
     pub fn correlation_id(&self) -> Option<Uuid> {
-        self.header(headers::CORRELATION)?.parse().ok()
+        self.read_headers().correlation_id()
     }
 
     /// The span it happened in, as the headers say it.
     #[must_use]
     pub fn traceparent(&self) -> Option<&str> {
-        self.header(headers::TRACEPARENT)
-    }
-
-    /// The event's ordinal in its aggregate's history, as the headers say it.
-    #[must_use]
-    pub fn sequence(&self) -> Option<i32> {
-        self.header(headers::SEQUENCE)?.parse().ok()
-    }
-
-    /// The version of the payload's schema, as the headers say it.
-    pub(crate) fn version(&self) -> Option<i16> {
-        self.version_text().parse().ok()
-    }
-
-    /// The same as it stands there; empty where it does not.
-    pub(crate) fn version_text(&self) -> &str {
-        self.header(headers::DATA_SCHEMA).and_then(|schema| schema.rsplit(':').next()).unwrap_or_default()
+        self.read_headers().traceparent()
     }
 
     /// The event in it with what came along, or why it can't be applied.
@@ -187,38 +141,26 @@ impl Record {
 
     /// The same, and where it fails.
     pub(crate) fn decode<E: Event>(&self) -> Result<Received<E>, Mismatch> {
-        let mismatch = |code, error| Mismatch { code, error, place: None };
-        let foreign = |what: &str| mismatch(Code::Foreign, format!("not published by the relay: {what}"));
-        if self.label().is_none() {
-            return Err(foreign("no ordermill-label header"));
-        }
-        let event_id = self.event_id().ok_or_else(|| foreign("no ce_id header"))?;
-        let at = self.time().ok_or_else(|| foreign("no ce_time header"))?;
-        let name = self.event_type().ok_or_else(|| foreign("no ce_type header"))?;
-        let version = self.version().ok_or_else(|| foreign("no ce_dataschema header"))?;
-        let payload = self.payload.as_deref().unwrap_or_default();
-        let event = E::decode(name, version, payload).map_err(|error| {
-            let told = error.to_string();
-            let (code, place) = match error {
-                DecodeError::UnknownType { .. } => (Code::UnknownType, None),
-                DecodeError::NotJson { source, .. } => {
-                    (Code::Undecodable, Some(Place::Text { line: source.line(), column: source.column() }))
-                }
-                DecodeError::Payload { place, .. } => (Code::Schema, Some(Place::Member(place))),
-            };
-            Mismatch { code, error: told, place }
-        })?;
-        if self.key.as_deref() != Some(event.key().to_string().as_bytes()) {
-            let error = format!("the key is not {}, which the payload says", event.key());
-            return Err(mismatch(Code::KeyMismatch, error));
-        }
-        let trace = TraceContext::child_of(self.traceparent());
-        Ok(Received { event_id, event, at, place: self.place.clone(), trace })
+        let raw = RawRecord {
+            topic: &self.place.topic,
+            partition: self.place.partition,
+            offset: self.place.offset,
+            key: self.key.as_deref(),
+            headers: self.read_headers(),
+            payload: self.payload.as_deref(),
+        };
+        raw.decode()
+    }
+
+    fn read_headers(&self) -> Headers<'_> {
+        Headers::of(self.headers.iter())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use ordermill_wire::headers;
+
     use super::*;
 
     const USER: &str = "0192f0c1-7a3e-7000-8000-000000000001";
@@ -230,8 +172,13 @@ mod tests {
             (headers::TIME, "2026-01-01T00:00:00Z"),
             (headers::TYPE, "balance.opened"),
             (headers::DATA_SCHEMA, "urn:ordermill:schema:balance.opened:1"),
-        ]
-        .map(|(name, value)| StoredHeader::new(name, value.as_bytes()));
+            (headers::SEQUENCE, "1"),
+        ];
+        with_headers(payload, &all)
+    }
+
+    fn with_headers(payload: &str, all: &[(&str, &str)]) -> Record {
+        let all: Vec<_> = all.iter().map(|(name, value)| StoredHeader::new(name, value.as_bytes())).collect();
         let place = RecordPlace { topic: "balances".to_owned(), partition: 0, offset: 0 };
         Record::stored(place, Some(USER.into()), &all, Some(payload.into()))
     }
@@ -267,5 +214,30 @@ mod tests {
         let other = Uuid::nil();
         let mismatch = mismatch(&record(&format!(r#"{{"user_id":"{other}"}}"#))).unwrap();
         assert_eq!((mismatch.code, mismatch.place), (Code::KeyMismatch, None));
+    }
+
+    #[test]
+    fn what_lacks_a_header_or_has_one_twice_or_spoilt_is_foreign() {
+        let record = record(&format!(r#"{{"user_id":"{USER}"}}"#));
+        let all: Vec<(&str, &str)> =
+            record.headers().map(|(name, value)| (name, std::str::from_utf8(value).unwrap())).collect();
+        let foreign = |all: &[(&str, &str)]| {
+            let mismatch = mismatch(&with_headers("{}", all)).unwrap();
+            assert_eq!(mismatch.code, Code::Foreign, "{all:?}");
+            mismatch.error
+        };
+        for (index, (name, _)) in all.iter().enumerate() {
+            let mut less = all.clone();
+            less.remove(index);
+            assert!(foreign(&less).contains(name), "without {name}");
+            let mut spoilt = all.clone();
+            // Any text is a type.
+            spoilt[index].1 = if *name == headers::TYPE { continue } else { "spoilt" };
+            assert!(foreign(&spoilt).contains(name), "with {name} spoilt");
+        }
+        let twice = [all.as_slice(), &[(headers::LABEL, "1-8")]].concat();
+        assert!(foreign(&twice).contains("twice"));
+        let lying = [all.as_slice(), &[(headers::PREVIOUS, "x")]].concat();
+        assert!(foreign(&lying).contains(headers::PREVIOUS));
     }
 }

@@ -30,5 +30,9 @@ pub const TRACEPARENT: &str = "traceparent";
 pub const LABEL: &str = "ordermill-label";
 /// The label of the record before this one in its partition; absent on the first.
 pub const PREVIOUS: &str = "ordermill-previous";
+/// The id of the key that the record is authenticated by.
+pub const KEY: &str = "ordermill-key";
+/// What authenticates the record.
+pub const MAC: &str = "ordermill-mac";
 /// What [`DATA_SCHEMA`] begins with.
 pub const SCHEMA_URN: &str = "urn:ordermill:schema:";

@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::partition::{Digest, Met, Published};
 use crate::kafka::{self, KafkaConfig};
-use crate::record::Record;
+use crate::label::Label;
+use crate::raw_record::RawRecord;
 
 /// How long the broker has to say what a partition holds.
 const BOUNDS_DEADLINE: Duration = Duration::from_secs(10);
@@ -112,12 +113,12 @@ impl Records {
 }
 
 fn met(message: &BorrowedMessage<'_>) -> Met {
-    let record = Record::copy(message, "");
-    let Some(label) = record.label() else { return Met::Foreign };
-    let (event_type, version) = (record.event_type().unwrap_or_default(), record.version_text());
-    let key = record.key.as_deref().unwrap_or_default();
-    let digest = digest(event_type, version, key, record.payload.as_deref().unwrap_or_default());
-    Met::Ours(Published { label, previous: record.previous(), event_id: record.event_id(), digest })
+    let RawRecord { headers, key, payload, .. } = RawRecord::of(message, "");
+    let Some(label) = headers.label() else { return Met::Foreign };
+    let (event_type, version) = (headers.event_type().unwrap_or_default(), headers.version_text());
+    let digest = digest(event_type, version, key.unwrap_or_default(), payload.unwrap_or_default());
+    let previous = headers.previous().unwrap_or(Label::START);
+    Met::Ours(Published { label, previous, event_id: headers.event_id(), digest })
 }
 
 /// What a record says, in short. The length of the key stands before it, so that no byte of it can be taken for one

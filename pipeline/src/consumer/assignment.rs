@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use prometheus_client::metrics::gauge::Gauge;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -16,7 +17,6 @@ use super::sequence_check::start;
 use crate::kafka::{self, KafkaConfig};
 use crate::kafka_usage::ClientUsage;
 use crate::label::Label;
-use crate::metrics::{GroupLabel, PipelineMetrics};
 use crate::relay::request_repeat;
 
 /// How long the broker has to say what a partition holds.
@@ -43,7 +43,7 @@ pub(super) struct Assignment {
     pub(super) kafka: KafkaConfig,
     pub(super) pool: sqlx::PgPool,
     pub(super) runtime: Handle,
-    pub(super) metrics: PipelineMetrics,
+    pub(super) lag_records: Gauge,
     pub(super) usage: ClientUsage,
     pub(super) state: Mutex<State>,
 }
@@ -53,8 +53,7 @@ impl ClientContext for Assignment {
         self.usage.report(&statistics);
         let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
         let lag = partitions.map(|partition| partition.consumer_lag.max(0)).sum();
-        let label = GroupLabel { group: self.group.to_owned() };
-        self.metrics.group_lag_records.get_or_create(&label).set(lag);
+        self.lag_records.set(lag);
     }
 }
 

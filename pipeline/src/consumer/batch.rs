@@ -17,6 +17,7 @@ use crate::dead_letters::halts::{self, Standing};
 use crate::dead_letters::parked_keys::ParkedKeys;
 use crate::dead_letters::{Code, Rejection};
 use crate::journal::{JournalError, Keys, Load, Loaded, Lock, Shortfall, Statement, Unwritten, Writes};
+use crate::metrics::GroupMetrics;
 use crate::record::{Received, Record};
 
 /// Why a batch was not committed.
@@ -79,6 +80,7 @@ pub(super) struct Attempts {
 pub(super) struct Batches<'a, H> {
     pub(super) runtime: &'a Runtime,
     pub(super) handler: &'a H,
+    pub(super) metrics: GroupMetrics,
     pub(super) flood: FloodGuard,
     /// Some key of the group was parked when this was last looked at.
     pub(super) any_parked: bool,
@@ -181,7 +183,7 @@ impl<H: Handler> Batches<'_, H> {
         if !is_any_parked && refusal.is_none() {
             let events: Vec<Received<H::Event>> = received.iter().flatten().cloned().collect();
             if self.commit_recalled(items, &events, &keys).await? {
-                measure::<H>(self.runtime, items, 0, started.elapsed().as_secs_f64());
+                measure(&self.metrics, items, 0, started.elapsed().as_secs_f64());
                 return Ok(());
             }
         }
@@ -205,7 +207,7 @@ impl<H: Handler> Batches<'_, H> {
         transaction.commit().await?;
         self.any_parked |= !sorted.asides.is_empty();
         self.flood.count(now, tried, sorted.failures());
-        measure::<H>(self.runtime, items, sorted.failures(), started.elapsed().as_secs_f64());
+        measure(&self.metrics, items, sorted.failures(), started.elapsed().as_secs_f64());
         self.runtime.committed(self.handler, stored);
         Ok(())
     }
@@ -311,7 +313,7 @@ fn sort<'a, E>(
     let mut sorted = Sorted { events: Vec::new(), asides: Vec::new() };
     for (record, received) in records.iter().copied().zip(received) {
         // What is not the relay's has no place in the key's history: nothing waits for it, and it waits for nothing.
-        if parked.holds(record) && record.label().is_some() {
+        if parked.holds(record) && !is_foreign(&received) {
             sorted.asides.push(Aside { dead_letter_id: Uuid::now_v7(), record, rejection: None });
             continue;
         }
@@ -329,18 +331,20 @@ fn sort<'a, E>(
     sorted
 }
 
-fn measure<H: Handler>(runtime: &Runtime, items: &[Item<H::Event>], failures: u64, seconds: f64) {
-    let metrics = &runtime.metrics;
-    let label = crate::metrics::GroupLabel { group: H::GROUP.to_owned() };
+/// Whether it is not the relay's.
+fn is_foreign<E>(received: &Result<Received<E>, (Code, String)>) -> bool {
+    matches!(received, Err((Code::Foreign, _)))
+}
+
+fn measure<E>(metrics: &GroupMetrics, items: &[Item<E>], failures: u64, seconds: f64) {
     let skipped = items.iter().filter(|item| item.fate == Fate::Skip).count();
     let records = items.iter().filter(|item| item.applies()).count();
     if records > 0 {
         #[expect(clippy::cast_precision_loss, reason = "a batch is far below 2^52 records")]
-        metrics.batch_records.get_or_create(&label).observe(records as f64);
-        metrics.batch_seconds.get_or_create(&label).observe(seconds);
+        metrics.batch_records.observe(records as f64);
+        metrics.batch_seconds.observe(seconds);
     }
-    metrics.skipped.get_or_create(&label).inc_by(skipped as u64);
-    metrics.dead_letters.get_or_create(&label).inc_by(failures);
-    // Shown as 0 until there is one: who watches its rate would miss the first one otherwise.
-    metrics.retries.get_or_create(&label).inc_by(0);
+    metrics.skipped.inc_by(skipped as u64);
+    metrics.dead_letters.inc_by(failures);
+    metrics.foreign.inc_by(items.iter().filter(|item| is_foreign(&item.received)).count() as u64);
 }

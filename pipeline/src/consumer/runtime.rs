@@ -19,18 +19,16 @@ use super::watchdog::{self, Watchdog};
 use super::{ConsumerConfig, Handler, Runtime, replayer};
 use crate::dead_letters::flood::FloodGuard;
 use crate::heartbeat::{self, Pulse};
+use crate::kafka;
 use crate::kafka_usage::STATISTICS_INTERVAL;
 use crate::label::Label;
-use crate::metrics::GroupLabel;
+use crate::raw_record::RawRecord;
 use crate::record::Record;
 use crate::retry::Retry;
 use crate::supervised;
 
 /// How long the loop waits for a first record before it looks at other things.
 const POLL_FIRST: Duration = Duration::from_millis(100);
-/// How long a batch is gathered from its first record on. A batch costs a transaction, however small it is, so a few
-/// milliseconds of waiting save processor time at a modest load.
-const GATHER: Duration = Duration::from_millis(5);
 /// How often Kafka is told the offsets, for tools that show lag.
 const TELL_KAFKA_EVERY: Duration = Duration::from_secs(1);
 /// How long the offset may stay before records that were passed over: who looks at offsets sees what a group is done with.
@@ -131,7 +129,7 @@ impl<'a, H: Handler> Member<'a, H> {
             ("session.timeout.ms", &config.session_timeout_ms.to_string()),
             ("heartbeat.interval.ms", &(config.session_timeout_ms / 4).to_string()),
             ("max.poll.interval.ms", "300000"),
-            ("fetch.wait.max.ms", "100"),
+            ("fetch.wait.max.ms", kafka::FETCH_WAIT_MAX_MS),
             ("fetch.error.backoff.ms", "50"),
             ("topic.metadata.refresh.interval.ms", "5000"),
             STATISTICS_INTERVAL,
@@ -142,7 +140,7 @@ impl<'a, H: Handler> Member<'a, H> {
             kafka: config.kafka.clone(),
             pool: runtime.journal.pool.clone(),
             runtime: Handle::current(),
-            metrics: runtime.metrics.clone(),
+            lag_records: runtime.metrics.of(H::GROUP).lag_records,
             usage: runtime.metrics.kafka_usage.of(H::GROUP),
             state: std::sync::Mutex::new(State {
                 unassigned_since: Some(Instant::now()),
@@ -156,7 +154,13 @@ impl<'a, H: Handler> Member<'a, H> {
         let flood = FloodGuard::new(config.flood_limit);
         Ok(Member {
             runtime,
-            batches: Batches { runtime, handler, flood, any_parked: false },
+            batches: Batches {
+                runtime,
+                handler,
+                metrics: runtime.metrics.of(H::GROUP),
+                flood,
+                any_parked: false,
+            },
             pulse,
             consumer,
             batch_records_max: config.batch_records_max,
@@ -201,24 +205,22 @@ impl<'a, H: Handler> Member<'a, H> {
         self.consumer.context().with_state(change)
     }
 
-    /// Waits for a further record, then takes what is there, up to a batch.
+    /// Waits for a further record, then takes what is at hand, up to a batch. More is not waited for: while a batch is
+    /// applied, the next one gathers in the client.
     fn gather(&mut self, gathered: &mut Gathered<H::Event>) -> Result<(), Anew> {
-        let mut first_at = None;
         let mut wait = POLL_FIRST;
         gathered.is_all = false;
         while gathered.items.len() < self.batch_records_max {
-            let before = gathered.items.len();
             match self.consumer.poll(wait) {
                 None => {
                     gathered.is_all = true;
                     break;
                 }
                 Some(Err(error)) => self.on_error(error)?,
-                Some(Ok(message)) => self.take(&message, gathered)?,
-            }
-            if gathered.items.len() > before || first_at.is_some() {
-                // Then only what has come already is taken.
-                wait = GATHER.saturating_sub(first_at.get_or_insert_with(Instant::now).elapsed());
+                Some(Ok(message)) => {
+                    self.take(&message, gathered)?;
+                    wait = Duration::ZERO;
+                }
             }
         }
         // What was read before a rebalance belongs to somebody else now, or will be read again.
@@ -232,7 +234,8 @@ impl<'a, H: Handler> Member<'a, H> {
     fn take(&self, message: &BorrowedMessage<'_>, gathered: &mut Gathered<H::Event>) -> Result<(), Anew> {
         let prefix = &self.consumer.context().kafka.prefix;
         let Some(topic) = message.topic().strip_prefix(prefix) else { return Ok(()) };
-        let record = Record::copy(message, topic);
+        let raw = RawRecord::of(message, topic);
+        let record = Record::copy(&raw, message);
         let slot: Slot = (record.place.topic.clone(), record.place.partition);
         let mut restart_at = None;
         let mut ask_for = None;
@@ -243,13 +246,13 @@ impl<'a, H: Handler> Member<'a, H> {
             }
             let Some(owned) = state.owned.get_mut(&slot) else { return };
             owned.behind_since = None;
-            let tip = record.label();
+            let tip = raw.headers.label();
             if let Some(low) = owned.verify_or_start_at.take() {
                 restart_at = (tip != owned.tip).then_some(low);
                 return;
             }
             let interest = |event: &H::Event| self.batches.handler.is_of_interest(event);
-            let Some(item) = judged(owned, record, tip, interest, &mut ask_for) else { return };
+            let Some(item) = judged(owned, &raw, record, interest, &mut ask_for) else { return };
             owned.last = item.label;
             owned.tip = tip;
             owned.next_offset = item.record.place.offset + 1;
@@ -308,8 +311,7 @@ impl<'a, H: Handler> Member<'a, H> {
                 Err(BatchError::Halted) => LOOK_WHILE_HALTED,
                 Err(error) => {
                     let delay = retry.next_delay();
-                    let label = GroupLabel { group: H::GROUP.to_owned() };
-                    self.runtime.metrics.retries.get_or_create(&label).inc();
+                    self.batches.metrics.retries.inc();
                     tracing::warn!(
                         group = H::GROUP,
                         %error,
@@ -336,7 +338,9 @@ impl<'a, H: Handler> Member<'a, H> {
         while Instant::now() < until && !self.runtime.shutdown.is_cancelled() {
             self.pulse.beat();
             let left = until.saturating_duration_since(Instant::now());
-            match self.consumer.poll(left.min(POLL_FIRST)) {
+            // Whole milliseconds: the client would spend the rest of one in asking again and again.
+            let wait = left.min(POLL_FIRST).as_millis() + 1;
+            match self.consumer.poll(Duration::from_millis(u64::try_from(wait).unwrap_or(1))) {
                 None => {}
                 Some(Ok(message)) => {
                     if self.assignment(|state| state.generation) == generation {
@@ -406,19 +410,19 @@ impl<'a, H: Handler> Member<'a, H> {
 /// The record with what is to be done with it; `None` while records before it are missing.
 fn judged<E: Event>(
     owned: &mut Owned,
+    raw: &RawRecord<'_>,
     record: Record,
-    tip: Option<Label>,
     is_of_interest: impl Fn(&E) -> bool,
     ask_for: &mut Option<Label>,
 ) -> Option<Item<E>> {
-    let received = record.receive::<E>();
+    let (received, tip) = (record.receive::<E>(), raw.headers.label());
     let passes = received.as_ref().is_ok_and(|received| !is_of_interest(&received.event));
     let fate = if passes { Fate::PassOver } else { Fate::Apply };
     let (label, fate) = match tip {
         // Not the relay's: it moves the offset but not the label, and becomes a dead letter.
         None if owned.gap_since.is_some() => return None,
         None => (owned.last, fate),
-        Some(label) => match judge(owned.last, label, record.previous()) {
+        Some(label) => match judge(owned.last, label, raw.headers.previous().unwrap_or(Label::START)) {
             Verdict::Apply => (label, fate),
             // While records are missing the offset stays before the gap, so that a successor finds it too.
             Verdict::Skip if owned.gap_since.is_some() => return None,

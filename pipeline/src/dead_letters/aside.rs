@@ -1,6 +1,7 @@
 //! Puts messages aside: their rows, the keys that they park, and what their dead-letter topics are told.
 
 use jiff_sqlx::ToSqlx as _;
+use ordermill_wire::headers;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -111,13 +112,12 @@ pub(crate) fn entry(dead_letter_id: Uuid, group: &str, record: &Record, rejectio
     let RecordPlace { topic, partition, offset } = &record.place;
     // The original's own headers keep their names but for those that the relay writes anew.
     let mut left = HEADERS_MAX;
-    let kept = record
-        .headers()
-        .filter(|(name, _)| !name.starts_with("ce_") && !name.starts_with("ordermill"))
-        .map_while(|(name, value)| {
-            left = left.checked_sub(name.len() + value.len())?;
-            Some(StoredHeader::new(name, value))
-        });
+    let is_anew =
+        |name: &str| name.starts_with("ce_") || name.starts_with("ordermill") || name == headers::TRACEPARENT;
+    let kept = record.headers().filter(|(name, _)| !is_anew(name)).map_while(|(name, value)| {
+        left = left.checked_sub(name.len() + value.len())?;
+        Some(StoredHeader::new(name, value))
+    });
     let mut headers: Vec<StoredHeader> = kept.collect();
     let payload = record.payload.as_deref().unwrap_or_default();
     let key = record.key.as_deref().unwrap_or_default();

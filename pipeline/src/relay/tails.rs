@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::RelayError;
 use crate::kafka::{self, KafkaConfig};
 use crate::label::Label;
-use crate::record::Record;
+use crate::raw_record::RawRecord;
 
 /// The name that the reading has at the broker.
 const READER: &str = "relay-tails";
@@ -136,8 +136,8 @@ fn last_of(
 }
 
 fn met(message: &BorrowedMessage<'_>) -> Option<Last> {
-    let record = Record::copy(message, "");
-    Some(Last { label: record.label()?, event_id: record.event_id() })
+    let headers = RawRecord::of(message, "").headers;
+    Some(Last { label: headers.label()?, event_id: headers.event_id() })
 }
 
 /// The first of the tails, if there is one, whose last record is not this log's: of a later era, or not the event that
