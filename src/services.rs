@@ -143,6 +143,8 @@ impl Services {
         let callback_secret = callback_secret.unwrap_or_default();
         let mut config = ApiConfig::new(self.connections.kafka.clone(), callback_secret, time_zone);
         config.pipeline_roles = roles();
+        let order_groups = [Worker::Orders, Worker::Stock, Worker::Payments];
+        config.order_groups = order_groups.map(|worker| worker.name().to_owned()).to_vec();
         config.verifier = Some(verify::verifier(self.connections.clone()));
         ordermill_api::serve(
             listener,

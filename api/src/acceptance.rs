@@ -7,6 +7,7 @@
 mod decision;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use ordermill_domain::orders::Order;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::admission::Admission;
 use crate::config::ApiConfig;
 use crate::idempotency::{Answer, RunningKey, first_answer, in_use, location_of, replay};
 use crate::metrics::ApiMetrics;
@@ -67,6 +69,7 @@ pub(crate) struct Accepted {
 #[derive(Debug)]
 pub(crate) struct Acceptance {
     queue: mpsc::Sender<Pending>,
+    admission: Arc<Admission>,
     metrics: ApiMetrics,
 }
 
@@ -88,13 +91,15 @@ impl Acceptance {
             batch_max: config.accept_batch_max.max(1),
         };
         tasks.spawn(acceptor.run(submissions, drained.clone()));
-        Acceptance { queue, metrics: metrics.clone() }
+        let admission = Arc::<Admission>::default();
+        tasks.spawn(admission.clone().watch(journal.clone(), config.clone(), drained.clone()));
+        Acceptance { queue, admission, metrics: metrics.clone() }
     }
 
     /// Has an order accepted.
     ///
     /// # Errors
-    /// `OVERLOADED` where too many wait already, and why the order or its key was refused.
+    /// `OVERLOADED` where too many wait already, here or for relay and workers, and why the order or its key was refused.
     pub(crate) async fn submit(
         &self,
         request: Request,
@@ -102,6 +107,9 @@ impl Acceptance {
         wanted: Wanted,
         context: RequestContext,
     ) -> Result<Accepted, Problem> {
+        if let Some(retry_after) = self.admission.refusal() {
+            return Err(Problem::overloaded_for(retry_after));
+        }
         let (reply, answer) = oneshot::channel();
         let pending = Pending { request, running, wanted, context, reply };
         self.queue.try_send(pending).map_err(|_| Problem::overloaded())?;
@@ -294,8 +302,6 @@ fn refuse_all(batch: impl IntoIterator<Item = Pending>, problem: &Problem) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use axum::http::HeaderMap;
     use prometheus_client::registry::Registry;
 
@@ -306,7 +312,7 @@ mod tests {
     async fn who_finds_the_queue_full_is_turned_away_at_once() {
         let (queue, _nobody_takes) = mpsc::channel(1);
         let metrics = ApiMetrics::register(&mut Registry::default());
-        let acceptance = Arc::new(Acceptance { queue, metrics: metrics.clone() });
+        let acceptance = Arc::new(Acceptance { queue, admission: Arc::default(), metrics: metrics.clone() });
         let submit = |acceptance: Arc<Acceptance>| async move {
             let request = Request {
                 caller: String::new(),

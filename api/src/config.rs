@@ -18,6 +18,8 @@ pub struct ApiConfig {
     pub order_deadline: Duration,
     /// The roles whose signs of life readiness asks for, like `relay` and `worker:orders`.
     pub pipeline_roles: Vec<String>,
+    /// The groups that every order passes: while events wait for them too long, orders are turned away.
+    pub order_groups: Vec<String>,
     /// Where Kafka is; only readiness asks there.
     pub kafka: KafkaConfig,
     /// What the gateway signs its callbacks with.
@@ -45,6 +47,7 @@ impl ApiConfig {
             time_zone,
             order_deadline: Duration::from_secs(60),
             pipeline_roles: Vec::new(),
+            order_groups: Vec::new(),
             kafka,
             callback_secret: callback_secret.to_owned(),
             verifier: None,

@@ -7,6 +7,7 @@
 //! still there or not.
 
 mod acceptance;
+mod admission;
 mod app;
 mod auth;
 mod body;

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -165,12 +166,14 @@ pub(crate) struct Problem {
     detail: Cow<'static, str>,
     errors: Vec<FieldError>,
     claim_id: Option<Uuid>,
+    /// How long to stay away; a second where nothing is said.
+    retry_after: Option<Duration>,
 }
 
 impl Problem {
     /// What was wrong, for a program and for a person. No error text of the database may get in here.
     pub(crate) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Problem {
-        Problem { code, detail: detail.into(), errors: Vec::new(), claim_id: None }
+        Problem { code, detail: detail.into(), errors: Vec::new(), claim_id: None, retry_after: None }
     }
 
     /// The same with what is wrong with each field.
@@ -198,6 +201,13 @@ impl Problem {
         Problem::new(Code::Overloaded, "too busy just now; send the same again a little later")
     }
 
+    /// So many orders are before this one that it would not come to rest in time.
+    pub(crate) fn overloaded_for(retry_after: Duration) -> Problem {
+        let detail =
+            "too many orders wait just now; send the same again after the time that Retry-After says";
+        Problem { retry_after: Some(retry_after), ..Problem::new(Code::Overloaded, detail) }
+    }
+
     /// The code.
     pub(crate) fn code(&self) -> Code {
         self.code
@@ -223,7 +233,8 @@ impl Problem {
         parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         match self.code {
             Code::Overloaded | Code::IdempotencyKeyInUse | Code::NotReady | Code::VerificationRunning => {
-                parts.headers.insert(header::RETRY_AFTER, RETRY_AFTER_S);
+                let seconds = self.retry_after.map(|after| HeaderValue::from(after.as_secs().max(1)));
+                parts.headers.insert(header::RETRY_AFTER, seconds.unwrap_or(RETRY_AFTER_S));
             }
             Code::Unauthenticated => {
                 parts.headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

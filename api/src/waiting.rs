@@ -1,23 +1,23 @@
 //! Waiting until an order, a claim or a replay has come to rest, for all who wait with one query.
 //!
-//! What this process commits is told to it, and those who wait for it are looked for at once. What other processes commit is not,
-//! so all are looked for now and then: often where that finds anything, seldom where it does not.
+//! What this process commits is told to it, and those who wait for it are given what was committed: nothing is read for them. What other processes
+//! commit is not told, so all are looked for now and then: often where that finds anything, seldom where it does not.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ordermill_domain::aggregate::Aggregate as _;
-use ordermill_domain::coupons::Claim;
+use ordermill_domain::aggregate::{self, Aggregate, DocumentError};
+use ordermill_domain::coupons::{Claim, ClaimState};
 use ordermill_domain::orders::Order;
 use ordermill_pipeline::dead_letters::replays;
 use ordermill_pipeline::journal::Journal;
-use ordermill_pipeline::wake::Changed;
+use ordermill_pipeline::wake::{Changed, ChangedDocument};
 use ordermill_store::{coupons, orders};
 use prometheus_client::metrics::gauge::Gauge;
 use sqlx::PgPool;
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -49,6 +49,14 @@ pub(crate) trait Awaited: Debug + Send + Sync + 'static {
     /// The documents whose changes may bring it to rest; none where nobody is told of it.
     const NOUN: Option<&'static str> = None;
 
+    /// What whoever waits is given where a document of that noun rests.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn rested(_document: &ChangedDocument) -> Result<Option<Self::Rested>, DocumentError> {
+        Ok(None)
+    }
+
     /// Those of them that have come to rest.
     fn resting(
         pool: &PgPool,
@@ -69,6 +77,11 @@ impl Awaited for RestingOrder {
     type Rested = Order;
     const NOUN: Option<&'static str> = Some(Order::NOUN);
 
+    fn rested(document: &ChangedDocument) -> Result<Option<Order>, DocumentError> {
+        let order: Order = read(document)?;
+        Ok(Some(order).filter(|order| order.status.is_resting()))
+    }
+
     async fn resting(pool: &PgPool, ids: &[Uuid]) -> Result<Resting<Order>, sqlx::Error> {
         orders::resting(pool, ids).await
     }
@@ -82,9 +95,18 @@ impl Awaited for DecidedClaim {
     type Rested = ();
     const NOUN: Option<&'static str> = Some(Claim::NOUN);
 
+    fn rested(document: &ChangedDocument) -> Result<Option<()>, DocumentError> {
+        let claim: Claim = read(document)?;
+        Ok((claim.state != ClaimState::Pending).then_some(()))
+    }
+
     async fn resting(pool: &PgPool, ids: &[Uuid]) -> Result<Resting<()>, sqlx::Error> {
         Ok(coupons::decided(pool, ids).await?.into_iter().map(|id| (id, Some(()))).collect())
     }
+}
+
+fn read<A: Aggregate>(document: &ChangedDocument) -> Result<A, DocumentError> {
+    aggregate::read(document.key, &document.state, document.bulk.as_deref())
 }
 
 /// Replays of dead letters, until every letter has its verdict.
@@ -115,9 +137,9 @@ struct Seen {
 }
 
 impl Seen {
-    /// This process was told that these have changed.
-    fn told(&mut self, changed: &HashSet<Uuid>) {
-        self.untold.retain(|id| !changed.contains(id));
+    /// This process was told that this has changed.
+    fn told(&mut self, id: &Uuid) {
+        self.untold.remove(id);
     }
 
     /// All that is awaited is looked at again: what was found by the last look has been told since, or never is.
@@ -205,12 +227,43 @@ impl<A: Awaited> Waiting<A> {
         waiters.by_id.keys().copied().collect()
     }
 
-    /// What is awaited of these, and what nobody has looked for yet.
-    fn awaited_of(&self, changed: &HashSet<Uuid>) -> Vec<Uuid> {
+    /// What nobody has looked for yet.
+    fn entered(&self) -> Vec<Uuid> {
         let mut waiters = self.lock();
         waiters.entered_at = None;
-        let entered = std::mem::take(&mut waiters.entered);
-        changed.union(&entered).filter(|id| waiters.by_id.contains_key(id)).copied().collect()
+        std::mem::take(&mut waiters.entered).into_iter().collect()
+    }
+
+    /// Whether somebody waits for this; who does is told of it by now, and need not be looked for.
+    fn is_awaited(&self, id: &Uuid) -> bool {
+        let mut waiters = self.lock();
+        waiters.entered.remove(id);
+        if waiters.entered.is_empty() {
+            waiters.entered_at = None;
+        }
+        waiters.by_id.contains_key(id)
+    }
+
+    /// Gives those who wait for these documents what they wait for, where it rests.
+    fn tell(&self, changed: &[ChangedDocument], seen: &mut Seen) {
+        let changed = changed.iter().filter(|document| Some(document.table) == A::NOUN);
+        let mut resting = Vec::new();
+        for document in changed {
+            seen.told(&document.key);
+            if !self.is_awaited(&document.key) {
+                continue;
+            }
+            match A::rested(document) {
+                Ok(None) => {}
+                Ok(rested) => resting.push((document.key, rested)),
+                Err(error) => {
+                    tracing::error!(%error, "what somebody waits for can't be read");
+                    resting.push((document.key, None));
+                }
+            }
+        }
+        seen.is_told |= !resting.is_empty();
+        self.release(resting);
     }
 
     fn release(&self, resting: Resting<A::Rested>) {
@@ -243,40 +296,39 @@ impl<A: Awaited> Waiting<A> {
             }
             let all_at = looked_at + A::pause(seen.is_enough_told(Instant::now()));
             let look_at = self.lock().entered_at.map_or(all_at, |at| all_at.min(at + PAUSE_IF_ENTERED));
-            let changed = tokio::select! {
-                changed = heard(&mut changes, A::NOUN) => changed,
-                () = tokio::time::sleep_until(look_at.into()) => {
-                    (Instant::now() < all_at).then(HashSet::new)
-                }
+            let is_all = tokio::select! {
+                told = hear::<A>(&mut changes) => match told {
+                    Some(changed) => {
+                        self.tell(&changed, &mut seen);
+                        continue;
+                    }
+                    // Not all could be told.
+                    None => true,
+                },
+                () = tokio::time::sleep_until(look_at.into()) => Instant::now() >= all_at,
                 () = self.arrived.notified() => continue,
             };
-            let awaited = match &changed {
-                Some(changed) => {
-                    seen.told(changed);
-                    self.awaited_of(changed)
-                }
-                None => {
-                    looked_at = Instant::now();
-                    seen.looks_again(looked_at);
-                    self.awaited()
-                }
+            let awaited = if is_all {
+                looked_at = Instant::now();
+                seen.looks_again(looked_at);
+                self.awaited()
+            } else {
+                self.entered()
             };
             if awaited.is_empty() {
                 continue;
             }
             match A::resting(pool, &awaited).await {
                 Ok(resting) => {
-                    let mut ids = resting.iter().map(|(id, _)| id);
-                    match changed {
-                        Some(changed) => seen.is_told |= ids.any(|id| changed.contains(id)),
-                        None => seen.untold.extend(ids),
+                    if is_all {
+                        seen.untold.extend(resting.iter().map(|(id, _)| id));
                     }
                     self.release(resting);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot see what has come to rest");
                     tokio::time::sleep(PAUSE_AFTER_ERROR).await;
-                    // Those that were told of are looked for with all others then.
+                    // All are looked for then.
                     seen.is_told = false;
                 }
             }
@@ -284,27 +336,16 @@ impl<A: Awaited> Waiting<A> {
     }
 }
 
-/// The keys of documents of that noun that have changed since this was last asked; `None` where not all of them could be told.
-async fn heard(changes: &mut broadcast::Receiver<Changed>, noun: Option<&str>) -> Option<HashSet<Uuid>> {
-    let Some(noun) = noun else { return std::future::pending().await };
-    let keys = |changed: &Changed| -> Vec<Uuid> {
-        changed.iter().filter(|(of, _)| *of == noun).map(|(_, key)| *key).collect()
-    };
-    let mut all = HashSet::new();
-    while all.is_empty() {
-        match changes.recv().await {
-            Ok(changed) => all.extend(keys(&changed)),
-            Err(RecvError::Lagged(_)) => return None,
-            // Nobody commits any more in this process.
-            Err(RecvError::Closed) => std::future::pending().await,
-        }
+/// The documents that one commit has written; `None` where not all could be told. Waits for ever where nobody tells.
+async fn hear<A: Awaited>(changes: &mut broadcast::Receiver<Changed>) -> Option<Changed> {
+    if A::NOUN.is_none() {
+        return std::future::pending().await;
     }
-    loop {
-        match changes.try_recv() {
-            Ok(changed) => all.extend(keys(&changed)),
-            Err(TryRecvError::Lagged(_)) => return None,
-            Err(TryRecvError::Empty | TryRecvError::Closed) => return Some(all),
-        }
+    match changes.recv().await {
+        Ok(changed) => Some(changed),
+        Err(RecvError::Lagged(_)) => None,
+        // Nobody commits any more in this process.
+        Err(RecvError::Closed) => std::future::pending().await,
     }
 }
 
@@ -373,7 +414,7 @@ mod tests {
         assert!(seen.is_enough_told(now));
         // A look was faster than the word.
         seen.untold.insert(id);
-        seen.told(&HashSet::from([id]));
+        seen.told(&id);
         seen.looks_again(now);
         assert!(seen.is_enough_told(now));
         // The word never came.
@@ -383,28 +424,55 @@ mod tests {
         assert!(seen.is_enough_told(now + 2 * OTHERS_FOR));
     }
 
-    #[tokio::test]
-    async fn who_has_just_come_is_looked_for_once_and_then_when_there_is_word() {
-        let (waiting, order_id, other) = (waiting(), Uuid::now_v7(), Uuid::now_v7());
-        let _ticket = waiting.enter(order_id);
-        assert_eq!(waiting.awaited_of(&HashSet::from([other])), [order_id]);
-        assert!(waiting.awaited_of(&HashSet::from([other])).is_empty());
-        assert_eq!(waiting.awaited_of(&HashSet::from([other, order_id])), [order_id]);
+    fn claim(key: Uuid, table: &'static str, state: &str) -> ChangedDocument {
+        let state = serde_json::json!({
+            "coupon_id": key, "user_id": key, "state": state, "requested_at": 0, "sequence": 1,
+        });
+        ChangedDocument { table, key, state: state.to_string().into(), bulk: None }
     }
 
     #[tokio::test]
-    async fn what_has_changed_is_heard_together_and_what_could_not_be_told_is_known() {
+    async fn who_waits_is_given_what_was_committed_once_it_rests() {
+        let (waiting, mut seen, id) = (waiting(), Seen::default(), Uuid::now_v7());
+        let mut ticket = waiting.enter(id);
+        waiting
+            .tell(&[claim(id, "others", "ISSUED"), claim(Uuid::now_v7(), Claim::NOUN, "ISSUED")], &mut seen);
+        assert_eq!(waiting.lock().entered.len(), 1, "nobody has told of it");
+        waiting.tell(&[claim(id, Claim::NOUN, "PENDING")], &mut seen);
+        assert!(ticket.rested.try_recv().is_err() && !seen.is_told);
+        assert!(waiting.entered().is_empty(), "whoever was told need not be looked for");
+        waiting.tell(&[claim(id, Claim::NOUN, "ISSUED")], &mut seen);
+        assert_eq!((&mut ticket.rested).await, Ok(()));
+        assert!(seen.is_told);
+    }
+
+    #[tokio::test]
+    async fn what_was_committed_and_can_not_be_read_ends_the_wait() {
+        let (waiting, id) = (waiting(), Uuid::now_v7());
+        let mut ticket = waiting.enter(id);
+        waiting.tell(&[claim(id, Claim::NOUN, "LOST")], &mut Seen::default());
+        assert!((&mut ticket.rested).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn who_has_just_come_is_looked_for_once() {
+        let (waiting, id) = (waiting(), Uuid::now_v7());
+        let _ticket = waiting.enter(id);
+        assert_eq!(waiting.entered(), [id]);
+        assert!(waiting.entered().is_empty());
+        assert_eq!(waiting.awaited(), [id]);
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_told_is_known() {
         let wake = ordermill_pipeline::wake::Wake::default();
         let mut changes = wake.listen();
-        let ids = [(); 3].map(|()| Uuid::now_v7());
-        for id in ids {
-            wake.changed([("others", Uuid::now_v7()), ("cups", id)].into_iter());
-        }
-        assert_eq!(heard(&mut changes, Some("cups")).await, Some(HashSet::from(ids)));
+        let id = Uuid::now_v7();
         for _ in 0..1_000 {
-            wake.changed(ids.into_iter().map(|id| ("cups", id)));
+            wake.changed(vec![claim(id, Claim::NOUN, "ISSUED")]);
         }
-        assert_eq!(heard(&mut changes, Some("cups")).await, None);
+        assert!(hear::<DecidedClaim>(&mut changes).await.is_none());
+        assert!(hear::<DecidedClaim>(&mut changes).await.is_some());
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// How often a sign of life is written.
-const INTERVAL: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_secs(2);
 /// After this long without a turn, a loop counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(15);
 /// A role without a sign of life for this long does not answer.
@@ -34,7 +34,7 @@ impl Pulse {
     }
 }
 
-/// Writes a sign of life for `role` every second until `shutdown`, as long as the pulse beats.
+/// Writes a sign of life for `role` every two seconds until `shutdown`, as long as the pulse beats.
 pub fn start(
     pool: &PgPool,
     role: &str,

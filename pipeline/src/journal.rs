@@ -273,9 +273,8 @@ impl Journal {
         let Stored { loaded, writes: Writes { changes, entries, .. }, at, answer } = stored;
         if let Some(number) = answer.number {
             self.wake.appended(Appended { number, at, entries });
-            self.wake.changed(changes.iter().map(|change| (change.table, change.key)));
         }
-        self.cache.remember(loaded, changes, answer.places);
+        self.wake.changed(self.cache.remember(loaded, changes, answer.places));
     }
 }
 

@@ -11,8 +11,21 @@ use crate::log::Appended;
 /// So many commits may be untold to whoever is slow; then some are not told.
 const UNTOLD_MAX: usize = 256;
 
-/// The documents that one commit has written, by table and key.
-pub type Changed = Arc<[(&'static str, Uuid)]>;
+/// A document that a commit has written.
+#[derive(Clone, Debug)]
+pub struct ChangedDocument {
+    /// The table.
+    pub table: &'static str,
+    /// The key.
+    pub key: Uuid,
+    /// The document as JSON.
+    pub state: Arc<str>,
+    /// What of it stands apart.
+    pub bulk: Option<Arc<str>>,
+}
+
+/// The documents that one commit has written.
+pub type Changed = Arc<[ChangedDocument]>;
 
 /// Tells that there is something new. Only saves waiting: what is not told delays, no more. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -38,15 +51,15 @@ impl Wake {
         self.wake();
     }
 
-    /// These documents were written, by table and key.
-    pub fn changed(&self, documents: impl Iterator<Item = (&'static str, Uuid)>) {
-        if self.changed.receiver_count() > 0 {
+    /// These documents were written.
+    pub fn changed(&self, documents: Vec<ChangedDocument>) {
+        if !documents.is_empty() && self.changed.receiver_count() > 0 {
             // Who has just left needs no word.
-            let _ = self.changed.send(documents.collect());
+            let _ = self.changed.send(documents.into());
         }
     }
 
-    /// Hears which documents change from now on.
+    /// Hears of the documents that are written from now on.
     #[must_use]
     pub fn listen(&self) -> broadcast::Receiver<Changed> {
         self.changed.subscribe()

@@ -16,6 +16,7 @@ mod http;
 mod instances;
 mod modifications;
 mod orders;
+mod overload;
 mod recovery;
 mod relay;
 mod replay;

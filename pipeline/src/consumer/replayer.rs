@@ -19,8 +19,10 @@ use crate::metrics::GroupLabel;
 use crate::record::Record;
 use crate::retry::Retry;
 
-/// How often the rows are looked at while there is nothing to do.
+/// How often the rows are looked at while there is nothing to do, but letters that are not done with.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The same while there are none.
+const LOOK_SELDOM: Duration = Duration::from_secs(1);
 /// How often the figures of what is put aside are brought up to date.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// How many letters are applied in one transaction.
@@ -28,7 +30,7 @@ const LETTERS_MAX: i64 = 100;
 
 /// Works until shutdown. Never gives up.
 pub(super) async fn run<H: Handler>(runtime: Runtime, handler: Arc<H>) {
-    let mut replayer = Replayer { runtime: &runtime, handler: handler.as_ref(), has_rate: false };
+    let mut replayer = Replayer { runtime: &runtime, handler: handler.as_ref(), has_rate: false, any_letters: false };
     let mut retry = Retry::forever(LOOK_EVERY, Duration::from_secs(5));
     let mut counted_at: Option<Instant> = None;
     while !runtime.shutdown.is_cancelled() {
@@ -71,19 +73,23 @@ struct Replayer<'a, H> {
     handler: &'a H,
     /// What was replayed last takes only so many letters a second.
     has_rate: bool,
+    /// There are letters that are not done with.
+    any_letters: bool,
 }
 
 impl<H: Handler> Replayer<'_, H> {
     /// Does one thing, if there is one to do.
     async fn turn(&mut self) -> Result<bool, JournalError> {
-        let any_work = working::any_work(&self.runtime.journal.pool, H::GROUP).await?;
+        let working::Ahead { any_work, any_letters } =
+            working::ahead(&self.runtime.journal.pool, H::GROUP).await?;
+        self.any_letters = any_letters;
         Ok(any_work && (self.release().await? || self.replay().await?))
     }
 
     /// How long there is nothing to do: where a replay has a rate, until its next letter.
     async fn until_due(&mut self) -> Duration {
         if !self.has_rate {
-            return LOOK_EVERY;
+            return if self.any_letters { LOOK_EVERY } else { LOOK_SELDOM };
         }
         let due = working::next_due(&self.runtime.journal.pool, H::GROUP).await.unwrap_or_default();
         self.has_rate = due.is_some();

@@ -23,11 +23,22 @@ pub(crate) struct Task {
     pub(crate) dead_letter_ids: Vec<Uuid>,
 }
 
-/// Whether there may be anything to do for this group. One small statement, since it is asked for again and again.
-pub(crate) async fn any_work(pool: &PgPool, group: &str) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar!(
+/// Whether there may be anything to do for a group.
+pub(crate) struct Ahead {
+    /// There may.
+    pub(crate) any_work: bool,
+    /// It has letters that are not done with, so that there may be at any time.
+    pub(crate) any_letters: bool,
+}
+
+/// Looks whether there may be anything to do for this group. One small statement, since it is asked for again and again.
+pub(crate) async fn ahead(pool: &PgPool, group: &str) -> Result<Ahead, sqlx::Error> {
+    sqlx::query_as!(
+        Ahead,
         r#"SELECT EXISTS (SELECT FROM parked_key WHERE group_name = $1 AND releasing)
-               OR EXISTS (SELECT FROM dead_letter_replay_item WHERE group_name = $1 AND verdict IS NULL) AS "any!""#,
+               OR EXISTS (SELECT FROM dead_letter_replay_item WHERE group_name = $1 AND verdict IS NULL) AS "any_work!",
+               EXISTS (SELECT FROM dead_letter WHERE group_name = $1 AND state IN ('PARKED', 'WAITING', 'REPLAYED'))
+               AS "any_letters!""#,
         group,
     )
     .fetch_one(pool)

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::load::{Keys, Loaded, StoredDocument, Table, Version};
 use super::statement::{Place, Unwritten};
 use super::write::Change;
+use crate::wake::ChangedDocument;
 
 /// How many bytes of documents are remembered.
 const BYTES_MAX: u64 = 16 << 20;
@@ -93,8 +94,14 @@ impl Cache {
         whole.is_some_and(|whole| whole.is_born_here)
     }
 
-    /// Takes in what was committed: what it was decided from, and what has changed since.
-    pub(super) fn remember(&self, loaded: Loaded, changes: Vec<Change>, places: Vec<Place>) {
+    /// Takes in what was committed: what it was decided from, and what has changed since. Answers the latter.
+    pub(super) fn remember(
+        &self,
+        loaded: Loaded,
+        changes: Vec<Change>,
+        places: Vec<Place>,
+    ) -> Vec<ChangedDocument> {
+        let mut changed = Vec::with_capacity(changes.len());
         let Loaded { documents, mut versions, .. } = loaded;
         let mut known: HashMap<Key, (Version, StoredDocument)> = documents
             .into_iter()
@@ -113,20 +120,23 @@ impl Cache {
             let bulk = bulk.or_else(|| before.and_then(|(_, document)| document.bulk));
             let is_born_here =
                 version.is_none() || self.documents.get(&key).is_some_and(|known| known.is_born_here);
-            self.put(key, Version { number, place }, state, bulk, is_born_here);
+            let (state, bulk): (Arc<str>, Option<Arc<str>>) = (state.into(), bulk.map(Into::into));
+            changed.push(ChangedDocument { table, key: key.1, state: state.clone(), bulk: bulk.clone() });
+            self.put(key, Remembered { version: Version { number, place }, state, bulk, is_born_here });
         }
         for (key, (version, StoredDocument { state, bulk, .. })) in known {
             if !self.documents.contains_key(&key) {
-                self.put(key, version, state, bulk, false);
+                let (state, bulk) = (state.into(), bulk.map(Into::into));
+                self.put(key, Remembered { version, state, bulk, is_born_here: false });
             }
         }
+        changed
     }
 
     /// Of two commits the later one may be told first.
-    fn put(&self, key: Key, version: Version, state: String, bulk: Option<String>, is_born_here: bool) {
-        if self.documents.get(&key).is_none_or(|known| known.version.number < version.number) {
-            let (state, bulk) = (state.into(), bulk.map(Into::into));
-            self.documents.insert(key, Remembered { version, state, bulk, is_born_here });
+    fn put(&self, key: Key, document: Remembered) {
+        if self.documents.get(&key).is_none_or(|known| known.version.number < document.version.number) {
+            self.documents.insert(key, document);
         }
     }
 
