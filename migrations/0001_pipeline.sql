@@ -144,9 +144,10 @@ CREATE TABLE relay_cursor (
     lease_until       timestamptz NOT NULL DEFAULT '-infinity',
     -- Everything up to here was acknowledged by Kafka.
     position          bigint      NOT NULL DEFAULT 0,
-    -- The last position published to each partition: {topic: [position of partition 0, ...]}.
+    -- Of that, the last record of each partition, with its offset where that is known:
+    -- {topic: [[position, offset] of partition 0, ...]}.
     tails             jsonb       NOT NULL DEFAULT '{}',
-    -- A consumer that misses records asks for everything above this position again.
+    -- Everything above this position is asked to be published again, by a consumer that misses records or by an operator.
     repeat_after      bigint,
     -- Of which topics everything above repeat_after is asked for; null for all of them.
     repeat_topics     text[]

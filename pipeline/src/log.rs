@@ -21,7 +21,7 @@ use crate::partition::partition_of;
 use crate::trace::TraceContext;
 use crate::words::Words;
 
-pub(crate) use read::{Row, SEGMENT_POSITIONS, read};
+pub(crate) use read::{SEGMENT_POSITIONS, Seen, Wanted, read};
 
 /// The event that caused another, and where it lay in Kafka when a worker met it.
 #[derive(Clone, Debug, PartialEq, Eq)]

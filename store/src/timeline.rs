@@ -123,7 +123,8 @@ pub async fn of_order(pool: &PgPool, order_id: Uuid) -> Result<Vec<TimelineRow>,
 }
 
 /// Who is done with an event is known from the groups' offsets, which are committed with what they did: whoever is past
-/// its position has applied it, passed it over or put it aside.
+/// its position has applied it, passed it over or put it aside. The relay's cursor may be behind them, and what one of them has
+/// was published.
 async fn events(pool: &PgPool, order_id: Uuid) -> Result<Vec<TimelineRow>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"WITH story AS MATERIALIZED (
@@ -136,7 +137,10 @@ async fn events(pool: &PgPool, order_id: Uuid) -> Result<Vec<TimelineRow>, sqlx:
                e.topic AS "topic!", e.partition AS "partition!", e.type AS "event_type!", e.version AS "version!",
                e.at AS "at!", e.actor AS "actor!", e.request_id, e.idempotency_key,
                e.traceparent AS "traceparent!", e.data AS "data!", e.cause_id,
-               e.position <= coalesce((SELECT position FROM relay_cursor), 0) AS "published!",
+               e.position <= coalesce((SELECT position FROM relay_cursor), 0) OR EXISTS (
+                   SELECT FROM progress p
+                   WHERE p.topic = e.topic AND p.partition = e.partition AND p.label_position >= e.position
+               ) AS "published!",
                ARRAY(
                    SELECT group_name FROM progress p
                    WHERE p.topic = e.topic AND p.partition = e.partition AND p.label_position >= e.position

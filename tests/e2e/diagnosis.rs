@@ -58,7 +58,7 @@ const LOOKS: [(&str, &str); 6] = [
     (
         "partitions that a group has not applied to their end",
         "SELECT o.*, c.tails -> o.topic -> o.partition AS published FROM consumer_offset o, relay_cursor c \
-         WHERE o.label_position < (c.tails -> o.topic ->> o.partition)::bigint",
+         WHERE o.label_position < (c.tails -> o.topic -> o.partition ->> 0)::bigint",
     ),
     ("signs of life", "SELECT role, instance, now() - at AS age FROM heartbeat"),
     ("dead letters", "SELECT group_name, topic, partition, code, error, state FROM dead_letter"),

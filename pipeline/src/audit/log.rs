@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::check::{Check, Found, SHOWN_MAX};
-use crate::log;
+use crate::log::{self, Appended, SEGMENT_POSITIONS, Wanted};
 use crate::words::Words;
 
 /// How many events the log has; without dead letters.
@@ -83,8 +83,8 @@ impl LoggedEvent {
     }
 }
 
-/// The log above `after` in its order, a page of at most `limit` events, and the last position that was read; without dead letters, so
-/// that a page may be empty. `None` at the end.
+/// The log above `after` in its order, a page of whole segments with about `limit` events, and the position up to which it was read;
+/// without dead letters, so that a page may be empty. `None` at the end.
 ///
 /// # Errors
 /// Where the database fails.
@@ -93,22 +93,26 @@ pub async fn page(
     after: i64,
     limit: usize,
 ) -> Result<Option<(i64, Vec<LoggedEvent>)>, sqlx::Error> {
-    let rows = log::read(&mut *connection, after, i64::MAX, limit).await?;
-    let Some(reached) = rows.last().map(|row| row.position) else { return Ok(None) };
     let words = Words::default();
-    words.read_all(connection).await?;
-    let word = |code| words.word(code).map(|word| word.to_string()).unwrap_or_default();
-    let events = rows.into_iter().map(|row| LoggedEvent {
-        position: row.position,
-        event_id: row.event_id,
-        topic: word(row.topic),
-        partition: row.partition,
-        event_type: word(row.event_type),
-        version: row.version,
-        at: row.at,
-        data: row.data,
+    let wanted = Wanted { after: (after + 1) / SEGMENT_POSITIONS - 1, upto: i64::MAX, draw: false };
+    let segments = log::read(connection, &words, wanted, limit).await?.segments;
+    let Some(last) = segments.last() else { return Ok(None) };
+    let reached = last.number * SEGMENT_POSITIONS + SEGMENT_POSITIONS - 1;
+    let events = segments.into_iter().flat_map(|Appended { number, at, entries }| {
+        let positions = (number * SEGMENT_POSITIONS + 1)..;
+        positions.zip(entries).map(move |(position, entry)| LoggedEvent {
+            position,
+            event_id: entry.event_id,
+            topic: entry.topic,
+            partition: entry.partition,
+            event_type: entry.event_type,
+            version: entry.version,
+            at,
+            data: entry.data,
+        })
     });
-    Ok(Some((reached, events.filter(|event| !event.topic.ends_with(".dlt")).collect())))
+    let is_wanted = |event: &LoggedEvent| event.position > after && !event.topic.ends_with(".dlt");
+    Ok(Some((reached, events.filter(is_wanted).collect())))
 }
 
 /// What a group has applied, as its offsets stood at one moment.

@@ -1,36 +1,38 @@
 //! Reading the log segment by segment.
 
-use jiff::Timestamp;
-use sqlx::PgExecutor;
+use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::stored_header::StoredHeader;
+use super::{Appended, Cause, Entry};
 use crate::trace::TraceContext;
+use crate::words::Words;
 
 /// A position is the number of a segment, and in its last five digits the event's ordinal in it, from 1.
 pub(crate) const SEGMENT_POSITIONS: i64 = 100_000;
 
-/// An event of the log. Its words are codes.
-pub(crate) struct Row {
-    pub(crate) position: i64,
-    pub(crate) event_id: Uuid,
-    pub(crate) topic: i16,
-    pub(crate) partition: i16,
-    pub(crate) key: Uuid,
-    pub(crate) record_key: Option<Vec<u8>>,
-    pub(crate) aggregate_id: Uuid,
-    pub(crate) sequence: i32,
-    pub(crate) event_type: i16,
-    pub(crate) version: i16,
-    pub(crate) correlation_id: Option<Uuid>,
-    pub(crate) cause_id: Option<Uuid>,
-    pub(crate) actor: i16,
-    pub(crate) actor_id: Option<Uuid>,
-    pub(crate) trace: Option<TraceContext>,
-    pub(crate) at: Timestamp,
-    pub(crate) data: Vec<u8>,
-    pub(crate) headers: Option<Json<Vec<StoredHeader>>>,
+/// Which segments are to be read, and what is to be known with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// Those above this number,
+    pub(crate) after: i64,
+    /// up to this one.
+    pub(crate) upto: i64,
+    /// Whether a transaction id is to be drawn.
+    pub(crate) draw: bool,
+}
+
+/// What one statement, and so one snapshot, has shown.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    /// By number.
+    pub(crate) segments: Vec<Appended>,
+    /// Whether these are all that were wanted and visible; otherwise all up to the last one.
+    pub(crate) is_all: bool,
+    /// Every transaction of a lower id had ended.
+    pub(crate) xmin: i64,
+    /// The id that was drawn.
+    pub(crate) xid: Option<i64>,
 }
 
 /// A column of a segment that need not be there, as a value for each of its events.
@@ -38,74 +40,104 @@ fn each<T>(column: Option<Vec<Option<T>>>) -> impl Iterator<Item = Option<T>> {
     column.into_iter().flatten().chain(std::iter::repeat_with(|| None))
 }
 
-/// The events above `after` up to `upto`, by position, at most `events_max`. Segments are taken apart here: that takes the
-/// database more time than reading the rows.
+/// Reads whole segments until they have `events_max` events or more. They are taken apart here: that takes the database more
+/// time than reading the rows.
 ///
 /// # Errors
 /// Where the database fails.
 pub(crate) async fn read(
-    executor: impl PgExecutor<'_>,
-    after: i64,
-    upto: i64,
+    connection: &mut PgConnection,
+    words: &Words,
+    wanted: Wanted,
     events_max: usize,
-) -> Result<Vec<Row>, sqlx::Error> {
-    let segments = sqlx::query!(
-        r#"SELECT number, at, event_id, topic, partition, key AS "key: Vec<Option<Uuid>>",
-               record_key AS "record_key: Vec<Option<Vec<u8>>>", aggregate_id, sequence, type AS event_type, version,
-               correlation_id AS "correlation_id: Vec<Option<Uuid>>", cause_id AS "cause_id: Vec<Option<Uuid>>",
-               actor, actor_id AS "actor_id: Vec<Option<Uuid>>", trace, data,
-               headers AS "headers: Vec<Option<Json<Vec<StoredHeader>>>>"
-           FROM log_segment
-           WHERE number >= $1::bigint / 100000 AND number <= (
-               SELECT max(number) FROM (
-                   SELECT number, sum(events) OVER (ORDER BY number) - events AS before
-                   FROM (
-                       SELECT number, events FROM log_segment
-                       WHERE number >= $1 / 100000 AND number <= $2::bigint / 100000 ORDER BY number LIMIT $3::bigint + 1
-                   ) AS next
-               ) AS needed
-               WHERE before < $3::bigint + $1 % 100000)
-           ORDER BY number"#,
-        after,
-        upto,
-        i64::try_from(events_max).unwrap_or(i64::MAX - 1),
+) -> Result<Seen, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"WITH cut AS MATERIALIZED (
+               SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xmin,
+                   CASE WHEN $4 THEN pg_current_xact_id()::text::bigint END AS drawn
+           ), wanted AS MATERIALIZED (
+               SELECT number, sum(events) OVER (ORDER BY number) - events AS before FROM (
+                   SELECT number, events FROM log_segment
+                   WHERE number > $1 AND number <= $2 ORDER BY number LIMIT $3
+               ) AS next
+           )
+           SELECT cut.xmin AS "xmin!", drawn AS "drawn?", s.number AS "number?", at AS "at?", event_id AS "event_id?",
+               topic AS "topic?", partition AS "partition?", key AS "key?: Vec<Option<Uuid>>",
+               record_key AS "record_key?: Vec<Option<Vec<u8>>>", aggregate_id AS "aggregate_id?",
+               sequence AS "sequence?", type AS "event_type?", version AS "version?",
+               correlation_id AS "correlation_id?: Vec<Option<Uuid>>", cause_id AS "cause_id?: Vec<Option<Uuid>>",
+               actor AS "actor?", actor_id AS "actor_id?: Vec<Option<Uuid>>", trace AS "trace?", data AS "data?",
+               headers AS "headers?: Vec<Option<Json<serde_json::Value>>>"
+           FROM cut LEFT JOIN (wanted w JOIN log_segment s ON s.number = w.number AND before < $3) ON true
+           ORDER BY s.number"#,
+        wanted.after,
+        wanted.upto,
+        i64::try_from(events_max).unwrap_or(i64::MAX),
+        wanted.draw,
     )
-    .fetch_all(executor)
+    .fetch_all(&mut *connection)
     .await?;
-    let mut rows = Vec::new();
-    for segment in segments {
+    let codes = rows.iter().flat_map(|row| [&row.topic, &row.event_type, &row.actor]).flatten().flatten();
+    if codes.into_iter().any(|code| words.word(*code).is_none()) {
+        words.read_all(connection).await?;
+    }
+    let word = |code: i16| {
+        let word = words.word(code);
+        word.ok_or_else(|| sqlx::Error::Decode(format!("the log has no word {code}").into()))
+    };
+    let cut = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    let mut seen = Seen { segments: Vec::new(), is_all: true, xmin: cut.xmin, xid: cut.drawn };
+    let mut count = 0;
+    for row in rows {
+        let (Some(number), Some(at)) = (row.number, row.at) else { continue };
+        let required = |column| sqlx::Error::Decode(format!("segment {number} has no {column}").into());
+        let (event_ids, aggregate_ids) = (
+            row.event_id.ok_or_else(|| required("event_id"))?,
+            row.aggregate_id.ok_or_else(|| required("aggregate_id"))?,
+        );
+        let (topics, partitions) = (
+            row.topic.ok_or_else(|| required("topic"))?,
+            row.partition.ok_or_else(|| required("partition"))?,
+        );
+        let (types, versions) = (
+            row.event_type.ok_or_else(|| required("type"))?,
+            row.version.ok_or_else(|| required("version"))?,
+        );
+        let (sequences, actors) =
+            (row.sequence.ok_or_else(|| required("sequence"))?, row.actor.ok_or_else(|| required("actor"))?);
         let (mut keys, mut record_keys, mut correlations) =
-            (each(segment.key), each(segment.record_key), each(segment.correlation_id));
-        let (mut causes, mut actors, mut headers) =
-            (each(segment.cause_id), each(segment.actor_id), each(segment.headers));
-        let traces = segment.trace.chunks(TraceContext::BYTES);
-        let data = segment.data.into_iter().zip(traces).zip(1..);
-        for (index, ((data, trace), ordinal)) in data.enumerate() {
-            let aggregate_id = segment.aggregate_id[index];
+            (each(row.key), each(row.record_key), each(row.correlation_id));
+        let (mut causes, mut actor_ids, mut headers) =
+            (each(row.cause_id), each(row.actor_id), each(row.headers));
+        let trace = row.trace.unwrap_or_default();
+        let mut entries = Vec::with_capacity(event_ids.len());
+        let data = row.data.unwrap_or_default().into_iter().zip(trace.chunks(TraceContext::BYTES));
+        for (index, (data, trace)) in data.enumerate() {
+            let aggregate_id = aggregate_ids[index];
             let correlation_id = correlations.next().flatten();
-            rows.push(Row {
-                position: segment.number * SEGMENT_POSITIONS + ordinal,
-                event_id: segment.event_id[index],
-                topic: segment.topic[index],
-                partition: segment.partition[index],
+            let actor = word(actors[index])?;
+            entries.push(Entry {
+                event_id: event_ids[index],
+                topic: word(topics[index])?.to_string(),
+                partition: partitions[index],
                 key: keys.next().flatten().unwrap_or(aggregate_id),
                 record_key: record_keys.next().flatten(),
                 aggregate_id,
-                sequence: segment.sequence[index],
-                event_type: segment.event_type[index],
-                version: segment.version[index],
+                sequence: sequences[index],
+                event_type: word(types[index])?.to_string(),
+                version: versions[index],
                 correlation_id: correlation_id.map(|id: Uuid| if id.is_nil() { aggregate_id } else { id }),
-                cause_id: causes.next().flatten(),
-                actor: segment.actor[index],
-                actor_id: actors.next().flatten(),
-                trace: TraceContext::from_bytes(trace),
-                at: segment.at.to_jiff(),
+                cause: causes.next().flatten().map(|event_id| Cause { event_id, met_at: None }),
+                actor: actor_ids.next().flatten().map_or(actor.to_string(), |id| format!("{actor}:{id}")),
+                request: None,
+                trace: TraceContext::from_bytes(trace).unwrap_or_else(TraceContext::new_root),
                 data,
-                headers: headers.next().flatten(),
+                headers: headers.next().flatten().map(|Json(headers)| headers),
             });
         }
+        count += entries.len();
+        seen.segments.push(Appended { number, at: at.to_jiff(), entries });
     }
-    rows.retain(|row| row.position > after && row.position <= upto);
-    rows.truncate(events_max);
-    Ok(rows)
+    seen.is_all = count < events_max;
+    Ok(seen)
 }

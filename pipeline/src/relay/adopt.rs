@@ -10,9 +10,9 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use thiserror::Error;
 
-use super::cursor::{Cursor, CursorError, tails_at};
+use super::RelayError;
+use super::cursor::{Cursor, CursorError, log_end, tails_at};
 use super::tails::{self, Tail};
-use super::{RelayError, fence};
 use crate::database;
 use crate::heartbeat::{self, AtWork};
 use crate::kafka::KafkaConfig;
@@ -121,7 +121,7 @@ impl Adoption {
             // The era has begun already; only the topics are left to do.
             (cursor.era - 1, cursor.era, cursor.published_after, cursor.era_after)
         } else {
-            let log_end = ends.0.values().flatten().copied().max().unwrap_or(0);
+            let log_end = ends.0.values().flatten().map(|last| last.position).max().unwrap_or(0);
             let after = needed_after(pool, groups, &cursor).await?;
             (cursor.era, next_era(pool, &found, era).await?, after, log_end)
         };
@@ -272,7 +272,7 @@ async fn needed_after<T: Topic>(
 async fn raise_positions(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     // Nobody draws one meanwhile. It comes first, as with everybody who appends.
     sqlx::query!("LOCK TABLE log_segment IN SHARE MODE").execute(&mut *connection).await?;
-    let end = fence::log_end(&mut *connection).await?;
+    let end = log_end(&mut *connection).await?;
     sqlx::query!(
         "SELECT setval('log_segment_number_seq', max(number)) FROM log_segment HAVING max(number) > $1::bigint / 100000",
         end,

@@ -7,36 +7,55 @@ use serde::{Deserialize, Serialize};
 use super::tails::Tail;
 use crate::label::Label;
 
-/// The last position published to each partition, by topic.
+/// The last record of a partition: its position in the log, 0 for none, and its offset where that is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(i64, Option<i64>)", into = "(i64, Option<i64>)")]
+pub(crate) struct Last {
+    pub(crate) position: i64,
+    pub(crate) offset: Option<i64>,
+}
+
+impl From<(i64, Option<i64>)> for Last {
+    fn from((position, offset): (i64, Option<i64>)) -> Last {
+        Last { position, offset }
+    }
+}
+
+impl From<Last> for (i64, Option<i64>) {
+    fn from(last: Last) -> (i64, Option<i64>) {
+        (last.position, last.offset)
+    }
+}
+
+/// The last record published to each partition, by topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Tails(pub(super) BTreeMap<String, Vec<i64>>);
+pub(crate) struct Tails(pub(super) BTreeMap<String, Vec<Last>>);
 
 impl Tails {
-    /// Puts `position` at the end of a partition and answers what stood there; 0 for nothing.
-    pub(super) fn replace(&mut self, topic: &str, partition: i16, position: i64, partitions: i16) -> i64 {
-        if !self.0.contains_key(topic) {
-            self.0.insert(topic.to_owned(), vec![0; usize::from(partitions.unsigned_abs())]);
+    /// Puts a record at the end of a partition, whose offset is not known.
+    pub(super) fn put(&mut self, topic: &str, partition: i16, position: i64, partitions: i16) {
+        let of_topic = self.0.entry(topic.to_owned()).or_default();
+        of_topic.resize(usize::from(partitions.unsigned_abs()), Last::default());
+        if let Some(last) = of_topic.get_mut(usize::from(partition.unsigned_abs())) {
+            *last = Last { position, offset: None };
         }
-        let slot =
-            self.0.get_mut(topic).and_then(|tails| tails.get_mut(usize::from(partition.unsigned_abs())));
-        slot.map_or(0, |slot| std::mem::replace(slot, position))
     }
 
-    /// What stands at the end of a partition; 0 for nothing.
-    pub(super) fn of(&self, topic: &str, partition: i16) -> i64 {
+    /// What stands at the end of a partition.
+    pub(super) fn of(&self, topic: &str, partition: i16) -> Last {
         let tails = self.0.get(topic);
-        tails.and_then(|tails| tails.get(usize::from(partition.unsigned_abs()))).copied().unwrap_or(0)
+        tails.and_then(|tails| tails.get(usize::from(partition.unsigned_abs()))).copied().unwrap_or_default()
     }
 }
 
 /// A partition that does not hold everything that was published to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Loss {
-    pub(super) topic: String,
-    pub(super) partition: i16,
+pub(crate) struct Loss {
+    pub(crate) topic: String,
+    pub(crate) partition: i16,
     /// What it still holds goes up to here.
-    pub(super) kept: i64,
+    pub(crate) kept: i64,
 }
 
 /// How far a relay has come in publishing, to tell by what must be in Kafka.
@@ -51,7 +70,7 @@ pub(crate) struct Published {
 impl Published {
     /// The last record of a partition; none where this era has published nothing to it.
     pub(crate) fn last(&self, topic: &str, partition: i16) -> Option<Label> {
-        let position = self.tails.of(topic, partition);
+        let position = self.tails.of(topic, partition).position;
         (position > self.after).then_some(Label { era: self.era, position })
     }
 
@@ -61,7 +80,7 @@ impl Published {
     }
 
     fn loss(&self, tail: &Tail) -> Option<Loss> {
-        let expected = self.tails.of(&tail.topic, tail.partition);
+        let expected = self.tails.of(&tail.topic, tail.partition).position;
         // Labels of another era are of no use here.
         let label = tail.last.map(|last| last.label).filter(|label| label.era == self.era);
         let kept = label.map_or(0, |label| label.position);
@@ -73,17 +92,17 @@ impl Published {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tails::Last;
+    use super::super::tails;
     use super::*;
 
     fn published(last: i64, after: i64) -> Published {
         let mut tails = Tails::default();
-        tails.replace("cups", 0, last, 1);
+        tails.put("cups", 0, last, 1);
         Published { era: 2, tails, after }
     }
 
     fn tail(label: Option<Label>, high: i64) -> Tail {
-        let last = label.map(|label| Last { label, event_id: None });
+        let last = label.map(|label| tails::Last { label, event_id: None });
         let records = i64::from(last.is_some());
         Tail {
             topic: "cups".to_owned(),
@@ -97,6 +116,14 @@ mod tests {
 
     fn kept(published: &Published, tail: &Tail) -> Option<i64> {
         published.loss(tail).map(|loss| loss.kept)
+    }
+
+    #[test]
+    fn tails_read_back_from_what_the_cursor_keeps() {
+        let kept = r#"{"cups":[[100001,7],[0,null]]}"#;
+        let tails: Tails = serde_json::from_str(kept).unwrap();
+        assert_eq!(tails.of("cups", 0), Last { position: 100_001, offset: Some(7) });
+        assert_eq!(serde_json::to_string(&tails).unwrap(), kept);
     }
 
     #[test]

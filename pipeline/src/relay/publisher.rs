@@ -1,86 +1,101 @@
 //! Events of the log as Kafka records.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::HashMap;
+use std::fmt::{self, Write as _};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ordermill_wire::headers;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::future_producer::DeliveryFuture;
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::message::{Header, Message as _, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
+use rdkafka::{ClientContext, Statistics};
 
-use super::published::Tails;
-use super::repeat::Only;
-use super::tails::Tail;
+use super::core::{Outgoing, Publication, Segment};
 use super::{RelayConfig, RelayError};
 use crate::kafka::KafkaConfig;
 use crate::kafka_usage::{ClientUsage, KafkaUsage, STATISTICS_INTERVAL};
 use crate::label::Label;
-use crate::log::Row;
-use crate::trace::TraceContext;
-use crate::words::Words;
+use crate::log::{Appended, Entry};
+use crate::stored_header::StoredHeader;
 
 /// The relay among the clients of Kafka.
 const CLIENT: &str = "relay";
+/// How soon a client that has no room is asked again.
+const ROOM_PAUSE: Duration = Duration::from_millis(1);
+/// About how many bytes the headers of a record take.
+const HEADERS_BYTES: usize = 700;
 
-/// Where the next record of each partition must come to lie at least.
-#[derive(Default)]
-struct Ends {
-    /// The offset after the last record that is known, by topic and partition.
-    offsets: HashMap<(Arc<str>, i32), i64>,
-    /// Partitions whose records came to lie before others that Kafka had acknowledged: it has lost those.
-    set_back: Vec<SetBack>,
-}
+impl Segment for Appended {
+    fn number(&self) -> i64 {
+        self.number
+    }
 
-/// A partition that was cut off or made anew.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct SetBack {
-    /// The topic, without prefix.
-    pub(super) topic: String,
-    pub(super) partition: i16,
-    /// Where the first record lies that was published since.
-    pub(super) offset: i64,
-}
+    fn events(&self) -> usize {
+        self.entries.len()
+    }
 
-impl Ends {
-    fn met(&mut self, topic: impl Into<Arc<str>>, partition: i32, offset: i64) {
-        // The offset of a record that was sent twice may not be known.
-        if offset < 0 {
-            return;
-        }
-        let topic = topic.into();
-        let end = self.offsets.entry((topic.clone(), partition)).or_default();
-        if offset < *end {
-            let partition = i16::try_from(partition).unwrap_or(i16::MAX);
-            self.set_back.push(SetBack { topic: topic.to_string(), partition, offset });
-        }
-        *end = offset + 1;
+    fn place(&self, index: usize) -> (&str, i16) {
+        self.entries.get(index).map_or(("", 0), |entry| (&entry.topic, entry.partition))
+    }
+
+    fn bytes(&self, index: usize) -> usize {
+        self.entries.get(index).map_or(0, |entry| entry.data.len() + HEADERS_BYTES)
     }
 }
 
-/// A record that was handed to the client: its topic, and what Kafka will say.
-type Sent = (Arc<str>, DeliveryFuture);
+/// What became of a record: where Kafka has put it, if that is known.
+pub(super) struct Delivery {
+    pub(super) ticket: u64,
+    pub(super) outcome: Result<Option<i64>, KafkaError>,
+}
 
-/// A producer that keeps order and repeats nothing by itself.
+/// What the client has told and nobody has taken yet.
+struct Deliveries {
+    usage: ClientUsage,
+    told: Mutex<Vec<Delivery>>,
+}
+
+impl Deliveries {
+    fn told(&self) -> std::sync::MutexGuard<'_, Vec<Delivery>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClientContext for Deliveries {
+    fn stats(&self, statistics: Statistics) {
+        self.usage.report(&statistics);
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, ticket: usize) {
+        let outcome = match result {
+            // That of a record that was sent twice may not be known.
+            Ok(message) => Ok(Some(message.offset()).filter(|offset| *offset >= 0)),
+            Err((error, _)) => Err(error.clone()),
+        };
+        self.told().push(Delivery { ticket: ticket as u64, outcome });
+    }
+}
+
+/// A producer that keeps order and repeats nothing by itself. It has no thread that waits for acknowledgements: they are told when
+/// they are asked for.
 pub(super) struct Publisher {
-    producer: FutureProducer<ClientUsage>,
-    ends: Ends,
+    /// There until it is dropped.
+    producer: Option<BaseProducer<Deliveries>>,
     kafka: KafkaConfig,
-    words: Words,
     era: i32,
     stalled_after: Duration,
+    /// The names that topics have in Kafka.
+    names: HashMap<String, String>,
+    text: String,
 }
 
 impl Publisher {
-    /// `found` is what Kafka holds.
-    pub(super) fn new(
-        config: &RelayConfig,
-        era: i32,
-        found: &[Tail],
-        words: &Words,
-        usage: &KafkaUsage,
-    ) -> Result<Publisher, RelayError> {
+    pub(super) fn new(config: &RelayConfig, era: i32, usage: &KafkaUsage) -> Result<Publisher, RelayError> {
         let kafka = &config.kafka;
         let client = kafka.client_with([
             ("enable.idempotence", "true"),
@@ -91,151 +106,157 @@ impl Publisher {
             // A topic that is gone shows after this long, and is made again.
             ("topic.metadata.propagation.max.ms", "5000"),
             ("topic.metadata.refresh.interval.ms", "5000"),
-            ("linger.ms", "0.5"),
+            // What is handed over while a request is put together or under way goes with the next one.
+            ("linger.ms", "0"),
             ("compression.type", "lz4"),
             ("queue.buffering.max.messages", "100000"),
             ("message.max.bytes", "1000000"),
             ("partitioner", "murmur2_random"),
             STATISTICS_INTERVAL,
         ]);
-        let mut ends = Ends::default();
-        for tail in found {
-            ends.met(tail.topic.as_str(), i32::from(tail.partition), tail.high - 1);
-        }
-        let producer = client.create_with_context(usage.of(CLIENT))?;
-        let (kafka, words, stalled_after) = (kafka.clone(), words.clone(), config.stalled_after);
-        Ok(Publisher { producer, ends, kafka, words, era, stalled_after })
+        let deliveries = Deliveries { usage: usage.of(CLIENT), told: Mutex::default() };
+        Ok(Publisher {
+            producer: Some(client.create_with_context(deliveries)?),
+            kafka: kafka.clone(),
+            era,
+            stalled_after: config.stalled_after,
+            names: HashMap::new(),
+            text: String::with_capacity(128),
+        })
     }
 
-    /// Publishes the rows in order, but for those that `only` leaves out, and waits until all are acknowledged. Answers how
-    /// many were published.
-    pub(super) async fn publish(
-        &mut self,
-        rows: Vec<Row>,
-        only: Option<&Only>,
-        tails: &mut Tails,
-        partitions: i16,
-    ) -> Result<usize, RelayError> {
-        let (mut count, mut sent) = (0, VecDeque::new());
-        for row in rows {
-            let topic = self.word(row.topic)?;
-            let previous = tails.replace(&topic, row.partition, row.position, partitions);
-            if only.is_some_and(|only| only.leaves_out(&topic, row.position)) {
-                continue;
+    fn producer(&self) -> Result<&BaseProducer<Deliveries>, KafkaError> {
+        self.producer.as_ref().ok_or(KafkaError::Canceled)
+    }
+
+    /// What became of records since this was last asked. It does not wait.
+    pub(super) fn deliveries(&self) -> Vec<Delivery> {
+        let Ok(producer) = self.producer() else { return Vec::new() };
+        let told = producer.context();
+        loop {
+            // Each poll serves one event: all that one answer of Kafka acknowledges.
+            let before = told.told().len();
+            producer.poll(Duration::ZERO);
+            let mut told = told.told();
+            if told.len() == before {
+                return std::mem::take(&mut told);
             }
-            self.send(&row, topic, previous, &mut sent).await?;
-            count += 1;
         }
-        // In the order in which they were sent, so that the offsets of a partition rise.
-        for record in sent {
-            self.acknowledged(record).await?;
-        }
-        Ok(count)
     }
 
-    /// Waits until Kafka has acknowledged a record. A client that waits for what never comes is given up: another one may
-    /// fare better, and begins at the cursor.
-    async fn acknowledged(&mut self, (topic, delivery): Sent) -> Result<(), RelayError> {
-        let told = tokio::time::timeout(self.stalled_after, delivery).await;
-        let told = told.map_err(|_| RelayError::Stalled(self.stalled_after))?;
-        let delivery = told.map_err(|_| KafkaError::Canceled)?.map_err(|(error, _)| error)?;
-        self.ends.met(topic, delivery.partition, delivery.offset);
+    /// Hands the records over, in their order.
+    pub(super) async fn publish(&mut self, publication: &Publication<Appended>) -> Result<(), RelayError> {
+        let Appended { at, entries, .. } = &publication.segment;
+        let at = at.to_string();
+        for record in &publication.records {
+            let Some(entry) = entries.get(record.index) else { continue };
+            self.hand_over(entry, &at, *record).await?;
+        }
         Ok(())
     }
 
-    /// The partitions in which Kafka has lost records since this was last asked, as far as later records show it.
-    pub(super) fn set_back(&mut self) -> Vec<SetBack> {
-        std::mem::take(&mut self.ends.set_back)
-    }
-
-    fn word(&self, code: i16) -> Result<Arc<str>, sqlx::Error> {
-        let word = self.words.word(code);
-        word.ok_or_else(|| sqlx::Error::Decode(format!("the log has no word {code}").into()))
-    }
-
-    async fn send(
-        &mut self,
-        row: &Row,
-        topic: Arc<str>,
-        previous: i64,
-        sent: &mut VecDeque<Sent>,
-    ) -> Result<(), RelayError> {
+    async fn hand_over(&mut self, entry: &Entry, at: &str, outgoing: Outgoing) -> Result<(), RelayError> {
+        let headers = self.headers(entry, at, outgoing);
+        if !self.names.contains_key(&entry.topic) {
+            self.names.insert(entry.topic.clone(), self.kafka.full_name(&entry.topic));
+        }
+        let name = self.names.get(&entry.topic).map_or("", String::as_str);
         let mut text = [0_u8; 36];
-        let key: &[u8] = match &row.record_key {
+        let key: &[u8] = match &entry.record_key {
             Some(key) => key,
-            None => row.key.hyphenated().encode_lower(&mut text).as_bytes(),
+            None => entry.key.hyphenated().encode_lower(&mut text).as_bytes(),
         };
-        let name = self.kafka.full_name(&topic);
-        let mut record = FutureRecord::to(&name)
-            .partition(i32::from(row.partition))
+        let ticket = usize::try_from(outgoing.ticket).unwrap_or(usize::MAX);
+        let mut record = BaseRecord::with_opaque_to(name, ticket)
+            .partition(i32::from(entry.partition))
             .key(key)
-            .payload(row.data.as_slice())
-            .headers(self.headers(row, &topic, previous)?);
+            .payload(entry.data.as_slice())
+            .headers(headers);
+        let began = Instant::now();
         loop {
-            match self.producer.send_result(record) {
-                Ok(delivery) => {
-                    sent.push_back((topic, delivery));
-                    return Ok(());
-                }
-                Err((error, refused)) => {
-                    // Where the queue is full, it waits for room and sends the same record, so that none overtakes it.
-                    let is_full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
-                    let Some(first) = sent.pop_front().filter(|_| is_full) else { return Err(error.into()) };
-                    self.acknowledged(first).await?;
+            let producer = self.producer()?;
+            match producer.send(record) {
+                Ok(()) => return Ok(()),
+                // It waits for room and sends the same record, so that none overtakes it.
+                Err((error, refused))
+                    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull)
+                        && began.elapsed() < self.stalled_after =>
+                {
                     record = refused;
+                    producer.poll(Duration::ZERO);
+                    tokio::time::sleep(ROOM_PAUSE).await;
                 }
+                Err((error, _)) => return Err(error.into()),
             }
         }
     }
 
-    fn headers(&self, row: &Row, topic: &str, previous: i64) -> Result<OwnedHeaders, sqlx::Error> {
-        let label = |position| Label { era: self.era, position }.to_string();
-        let (event_type, actor) = (self.word(row.event_type)?, self.word(row.actor)?);
-        let trace = row.trace.unwrap_or_else(TraceContext::new_root);
-        let own = [
-            (headers::ID, Some(row.event_id.to_string())),
-            (headers::TYPE, Some(event_type.to_string())),
-            (headers::SOURCE, Some(format!("/ordermill/{topic}"))),
-            (headers::SPEC_VERSION, Some("1.0".to_owned())),
-            (headers::TIME, Some(row.at.to_string())),
-            (headers::SUBJECT, Some(row.aggregate_id.to_string())),
-            (headers::DATA_SCHEMA, Some(format!("{}{event_type}:{}", headers::SCHEMA_URN, row.version))),
-            (headers::SEQUENCE, Some(row.sequence.to_string())),
-            (headers::ACTOR, Some(row.actor_id.map_or(actor.to_string(), |id| format!("{actor}:{id}")))),
-            (headers::TRACEPARENT, Some(trace.to_string())),
-            (headers::LABEL, Some(label(row.position))),
-            (headers::PREVIOUS, (previous > 0).then(|| label(previous))),
-            (headers::CORRELATION, row.correlation_id.map(|id| id.to_string())),
-            (headers::CAUSATION, row.cause_id.map(|id| id.to_string())),
-            (headers::CONTENT_TYPE, row.headers.is_none().then(|| "application/json".to_owned())),
-        ];
-        let own = own.into_iter().filter_map(|(name, value)| Some((name, value?)));
-        let all = own.fold(OwnedHeaders::new_with_capacity(18), |all, (key, value)| {
-            all.insert(Header { key, value: Some(&value) })
-        });
-        let further = row.headers.iter().flat_map(|headers| &headers.0);
-        Ok(further
-            .fold(all, |all, header| all.insert(Header { key: &header.name, value: Some(&header.bytes()) })))
+    fn headers(&mut self, entry: &Entry, at: &str, outgoing: Outgoing) -> OwnedHeaders {
+        let label = |position| Label { era: self.era, position };
+        let Entry { topic, event_type, version, .. } = entry;
+        let headers = Some(OwnedHeaders::new_with_capacity(18));
+        let mut list = List { headers, text: &mut self.text };
+        list.formatted(headers::ID, format_args!("{}", entry.event_id.hyphenated()));
+        list.plain(headers::TYPE, event_type.as_bytes());
+        list.formatted(headers::SOURCE, format_args!("/ordermill/{topic}"));
+        list.plain(headers::SPEC_VERSION, b"1.0");
+        list.plain(headers::TIME, at.as_bytes());
+        list.formatted(headers::SUBJECT, format_args!("{}", entry.aggregate_id.hyphenated()));
+        list.formatted(headers::DATA_SCHEMA, format_args!("{}{event_type}:{version}", headers::SCHEMA_URN));
+        list.formatted(headers::SEQUENCE, format_args!("{}", entry.sequence));
+        list.plain(headers::ACTOR, entry.actor.as_bytes());
+        list.formatted(headers::TRACEPARENT, format_args!("{}", entry.trace));
+        list.formatted(headers::LABEL, format_args!("{}", label(outgoing.position)));
+        if outgoing.previous > 0 {
+            list.formatted(headers::PREVIOUS, format_args!("{}", label(outgoing.previous)));
+        }
+        if let Some(id) = entry.correlation_id {
+            list.formatted(headers::CORRELATION, format_args!("{}", id.hyphenated()));
+        }
+        if let Some(cause) = &entry.cause {
+            list.formatted(headers::CAUSATION, format_args!("{}", cause.event_id.hyphenated()));
+        }
+        match &entry.headers {
+            None => list.plain(headers::CONTENT_TYPE, b"application/json"),
+            Some(further) => {
+                let further = serde_json::from_value::<Vec<StoredHeader>>(further.clone());
+                for header in further.unwrap_or_default() {
+                    list.plain(&header.name, &header.bytes());
+                }
+            }
+        }
+        list.headers.unwrap_or_default()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Headers that are being put together. Texts are made in one buffer.
+struct List<'a> {
+    /// There but while one is added.
+    headers: Option<OwnedHeaders>,
+    text: &'a mut String,
+}
 
-    #[test]
-    fn a_record_that_lies_before_one_that_was_there_shows_that_kafka_has_lost_some() {
-        let mut ends = Ends::default();
-        for offset in [4, 5, 9] {
-            ends.met("cups", 1, offset);
+impl List<'_> {
+    fn plain(&mut self, key: &str, value: &[u8]) {
+        let headers = self.headers.take();
+        self.headers = headers.map(|headers| headers.insert(Header { key, value: Some(value) }));
+    }
+
+    fn formatted(&mut self, key: &str, value: fmt::Arguments<'_>) {
+        let mut text = std::mem::take(self.text);
+        text.clear();
+        // Writing to a string does not fail.
+        let _ = text.write_fmt(value);
+        self.plain(key, text.as_bytes());
+        *self.text = text;
+    }
+}
+
+impl Drop for Publisher {
+    /// A client that waits for an answer while it ends holds up nobody.
+    fn drop(&mut self) {
+        if let Some(producer) = self.producer.take() {
+            std::thread::spawn(move || drop(producer));
         }
-        ends.met("cups", 0, 0);
-        assert_eq!(ends.set_back, []);
-        ends.met("cups", 1, 2);
-        let expected = SetBack { topic: "cups".to_owned(), partition: 1, offset: 2 };
-        assert_eq!(std::mem::take(&mut ends.set_back), [expected]);
-        ends.met("cups", 1, 3);
-        ends.met("cups", 1, -1);
-        assert_eq!(ends.set_back, [], "it is told once");
     }
 }

@@ -10,7 +10,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::RelayError;
+use super::{RelayError, watch};
 use crate::kafka::{self, KafkaConfig};
 use crate::label::Label;
 use crate::raw_record::RawRecord;
@@ -77,8 +77,8 @@ pub(super) async fn look(
     partitions: i16,
 ) -> Result<Vec<Tail>, KafkaError> {
     let kafka = kafka.clone();
-    let read = tokio::task::spawn_blocking(move || read(&kafka, &topics, partitions));
-    read.await.unwrap_or(Err(KafkaError::Canceled))
+    let found = watch::on_a_thread(move || read(&kafka, &topics, partitions)).await;
+    found.unwrap_or(Err(KafkaError::Canceled))
 }
 
 /// The label of the record that lies before an offset; none where it is not to be had soon.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ordermill_pipeline::clock::Clock;
 use ordermill_pipeline::consumer::{self, ConsumerConfig, FloodLimit, Handler, Runtime};
-use ordermill_pipeline::journal::{Journal, Loaded, Statement, Writes};
+use ordermill_pipeline::journal::{Journal, Loaded, Statement, Stored, Writes};
 use ordermill_pipeline::kafka::KafkaConfig;
 use ordermill_pipeline::label::Label;
 use ordermill_pipeline::log::{Entry, Origin};
@@ -176,9 +176,9 @@ impl Log {
     /// Appends the next event of `key` in a transaction of its own.
     pub(crate) async fn append(&self, key: Uuid, available: i64) {
         let mut transaction = database::begin(&self.pool).await.unwrap();
-        append_next(&self.journal, &mut transaction, key, available).await;
+        let stored = store_next(&self.journal, &mut transaction, key, available).await;
         transaction.commit().await.unwrap();
-        self.wake.wake();
+        self.journal.committed(stored);
     }
 
     /// Appends `availables` as the next events of `key`, in one transaction.
@@ -188,7 +188,6 @@ impl Log {
             append_next(&self.journal, &mut transaction, key, *available).await;
         }
         transaction.commit().await.unwrap();
-        self.wake.wake();
     }
 
     /// Appends an entry that somebody has spoilt.
@@ -198,7 +197,6 @@ impl Log {
         spoil(&mut entry);
         append(&self.journal, &mut transaction, vec![entry]).await;
         transaction.commit().await.unwrap();
-        self.wake.wake();
     }
 
     /// Every record of the topic `balances`, partition by partition in the order of offsets.
@@ -279,6 +277,17 @@ pub(crate) async fn append_next(journal: &Journal, connection: &mut PgConnection
     append(journal, connection, vec![entry]).await;
 }
 
+/// The same, to be told once it is committed.
+pub(crate) async fn store_next(
+    journal: &Journal,
+    connection: &mut PgConnection,
+    key: Uuid,
+    available: i64,
+) -> Stored {
+    let entry = next_entry(&mut *connection, key, available).await;
+    store(journal, connection, vec![entry]).await
+}
+
 /// The position of the first event of that segment.
 pub(crate) const fn first_of(segment: i64) -> i64 {
     segment * 100_000 + 1
@@ -289,12 +298,15 @@ pub(crate) const fn end_of(segment: i64) -> i64 {
     segment * 100_000 + 99_999
 }
 
-/// Appends entries in the caller's transaction, and nothing else.
+/// Appends entries in the caller's transaction, and nothing else. The relay is not told.
 pub(crate) async fn append(journal: &Journal, connection: &mut PgConnection, entries: Vec<Entry>) {
+    let _untold = store(journal, connection, entries).await;
+}
+
+async fn store(journal: &Journal, connection: &mut PgConnection, entries: Vec<Entry>) -> Stored {
     journal.learn_words_of(&entries).await.unwrap();
     let (loaded, writes) = (Loaded::default(), Writes { entries, ..Writes::default() });
-    let _untold =
-        journal.write(Statement::default(), loaded, writes, journal.now(), connection).await.unwrap();
+    journal.write(Statement::default(), loaded, writes, journal.now(), connection).await.unwrap()
 }
 
 async fn next_entry(connection: &mut PgConnection, key: Uuid, available: i64) -> Entry {

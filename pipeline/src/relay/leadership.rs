@@ -1,0 +1,181 @@
+//! The lead: taken, kept and given back in the cursor's row, which only the leader moves.
+
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use sqlx::PgPool;
+use sqlx::types::Json;
+
+use super::RelayError;
+use super::core::{Begin, Progress, Repeat, Write, Written};
+use super::cursor::{CursorError, partitions, tails_at};
+use super::published::Tails;
+
+/// The right to publish, as long as the lease is kept.
+#[derive(Clone)]
+pub(super) struct Leadership {
+    pub(super) epoch: i64,
+    pool: PgPool,
+    lease: Duration,
+    partitions: i16,
+}
+
+impl Leadership {
+    /// Takes the lead if nobody holds it. Answers where it begins.
+    pub(super) async fn acquire(
+        pool: &PgPool,
+        instance: &str,
+        lease: Duration,
+    ) -> Result<Option<(Leadership, Begin)>, RelayError> {
+        let kept_at = Instant::now();
+        let row = sqlx::query!(
+            r#"UPDATE relay_cursor
+               SET leader = $1, epoch = epoch + 1, lease_until = clock_timestamp() + make_interval(secs => $2)
+               WHERE lease_until < clock_timestamp()
+               RETURNING epoch, era, partitions, position, tails AS "tails: Json<Tails>", published_after, adopting,
+                   system_identifier, (SELECT system_identifier FROM pg_control_system()) AS "here!""#,
+            instance,
+            lease.as_secs_f64(),
+        )
+        .fetch_optional(pool)
+        .await?;
+        let Some(row) = row else {
+            partitions(pool).await?;
+            return Ok(None);
+        };
+        let leadership =
+            Leadership { epoch: row.epoch, pool: pool.clone(), lease, partitions: row.partitions };
+        if row.adopting {
+            leadership.release().await?;
+            return Err(CursorError::Adopting.into());
+        }
+        if row.system_identifier != row.here {
+            leadership.release().await?;
+            let (expected, found) = (row.system_identifier, row.here);
+            return Err(CursorError::OtherDatabase { expected, found }.into());
+        }
+        let begin = Begin {
+            era: row.era,
+            partitions: row.partitions,
+            published: Progress { position: row.position, tails: row.tails.0 },
+            published_after: row.published_after,
+            kept_at,
+        };
+        Ok(Some((leadership, begin)))
+    }
+
+    /// Writes the cursor's row.
+    pub(super) async fn write(&self, write: &Write) -> Result<Written, RelayError> {
+        match write {
+            Write::Lease => Ok(Written::Kept(self.keep().await?)),
+            Write::Cursor(progress) => Ok(Written::Kept(self.advance(progress).await?)),
+            Write::GoBack(repeat) => self.go_back(repeat).await,
+            Write::TakeIn(repeat) => self.forget(repeat).await,
+        }
+    }
+
+    /// Keeps the lease, and answers what is asked to be published again.
+    pub(super) async fn keep(&self) -> Result<Option<Repeat>, RelayError> {
+        let row = sqlx::query!(
+            "UPDATE relay_cursor SET lease_until = clock_timestamp() + make_interval(secs => $2)
+             WHERE epoch = $1 RETURNING repeat_after, repeat_topics",
+            self.epoch,
+            self.lease.as_secs_f64(),
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        let row = row.ok_or(CursorError::Lost)?;
+        Ok(row.repeat_after.map(|after| Repeat { after, topics: row.repeat_topics }))
+    }
+
+    /// Waits for work that may take longer than the lease, which is kept meanwhile. What is asked for meanwhile is asked for again.
+    pub(super) async fn keeping<T>(&self, work: impl Future<Output = T>) -> Result<T, RelayError> {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut work => return Ok(outcome),
+                () = tokio::time::sleep(self.lease / 6) => drop(self.keep().await?),
+            }
+        }
+    }
+
+    /// Moves the cursor on, and answers what is asked to be published again.
+    ///
+    /// The commit is not waited for: a cursor that falls back after a power cut only repeats.
+    async fn advance(&self, Progress { position, tails }: &Progress) -> Result<Option<Repeat>, RelayError> {
+        let row = sqlx::query!(
+            "WITH asynchronous AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+             UPDATE relay_cursor
+             SET position = $2, tails = $3, lease_until = clock_timestamp() + make_interval(secs => $4)
+             FROM asynchronous
+             WHERE epoch = $1 RETURNING repeat_after, repeat_topics",
+            self.epoch,
+            position,
+            Json(tails) as _,
+            self.lease.as_secs_f64(),
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        let row = row.ok_or(CursorError::Lost)?;
+        Ok(row.repeat_after.map(|after| Repeat { after, topics: row.repeat_topics }))
+    }
+
+    /// Moves the cursor back, so that what is asked for is published again.
+    async fn go_back(&self, repeat: &Repeat) -> Result<Written, RelayError> {
+        let tails = self.keeping(tails_at(&self.pool, repeat.after, self.partitions)).await??;
+        // A request that asks for more than this one has come meanwhile, and stays.
+        let row = sqlx::query!(
+            "UPDATE relay_cursor SET position = $2, tails = $3, published_after = LEAST(published_after, $2),
+                 repeat_after = CASE WHEN repeat_after < $2
+                     OR ($4::text[] IS NOT NULL AND (repeat_topics <@ $4) IS NOT TRUE) THEN repeat_after END,
+                 repeat_topics = CASE WHEN repeat_after < $2
+                     OR ($4::text[] IS NOT NULL AND (repeat_topics <@ $4) IS NOT TRUE) THEN repeat_topics END,
+                 lease_until = clock_timestamp() + make_interval(secs => $5)
+             WHERE epoch = $1 RETURNING published_after",
+            self.epoch,
+            repeat.after,
+            Json(&tails) as _,
+            repeat.topics.as_deref() as _,
+            self.lease.as_secs_f64(),
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        let row = row.ok_or(CursorError::Lost)?;
+        Ok(Written::WentBack { tails, published_after: row.published_after })
+    }
+
+    /// Forgets a request for what lies above the cursor, and so is published anyway.
+    async fn forget(&self, repeat: &Repeat) -> Result<Written, RelayError> {
+        let forgotten = sqlx::query!(
+            "UPDATE relay_cursor SET
+                 repeat_after = CASE WHEN repeat_after IS DISTINCT FROM $2
+                     OR repeat_topics IS DISTINCT FROM $3 THEN repeat_after END,
+                 repeat_topics = CASE WHEN repeat_after IS DISTINCT FROM $2
+                     OR repeat_topics IS DISTINCT FROM $3 THEN repeat_topics END,
+                 lease_until = clock_timestamp() + make_interval(secs => $4)
+             WHERE epoch = $1",
+            self.epoch,
+            repeat.after,
+            repeat.topics.as_deref() as _,
+            self.lease.as_secs_f64(),
+        )
+        .execute(&self.pool)
+        .await?;
+        if forgotten.rows_affected() == 0 {
+            return Err(CursorError::Lost.into());
+        }
+        Ok(Written::TookIn)
+    }
+
+    /// Gives the lease back, so that another can lead at once.
+    pub(super) async fn release(&self) -> Result<(), RelayError> {
+        sqlx::query!(
+            "UPDATE relay_cursor SET lease_until = '-infinity', leader = NULL WHERE epoch = $1",
+            self.epoch,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}
