@@ -30,7 +30,8 @@ const LETTERS_MAX: i64 = 100;
 
 /// Works until shutdown. Never gives up.
 pub(super) async fn run<H: Handler>(runtime: Runtime, handler: Arc<H>) {
-    let mut replayer = Replayer { runtime: &runtime, handler: handler.as_ref(), has_rate: false, any_letters: false };
+    let mut replayer =
+        Replayer { runtime: &runtime, handler: handler.as_ref(), has_rate: false, any_letters: false };
     let mut retry = Retry::forever(LOOK_EVERY, Duration::from_secs(5));
     let mut counted_at: Option<Instant> = None;
     while !runtime.shutdown.is_cancelled() {
