@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::RelayError;
 use super::cursor::{Cursor, CursorError, log_end, tails_at};
-use super::tails::{self, Tail};
+use super::ends::{self, Depth, End, Subject};
 use crate::database;
 use crate::heartbeat::{self, AtWork};
 use crate::kafka::KafkaConfig;
@@ -110,11 +110,16 @@ impl Adoption {
         let known = topics::names(groups).into_iter();
         let names: BTreeSet<String> =
             known.chain(ends.0.keys().cloned()).chain(cursor.topics().cloned()).collect();
-        let found = tails::look(kafka, names.into_iter().collect(), cursor.partitions).await;
+        let subject = Subject {
+            kafka: kafka.clone(),
+            topics: names.into_iter().collect(),
+            partitions: cursor.partitions,
+        };
+        let found = subject.look(cursor.era, cursor.tails.0.clone(), Depth::Behind).await;
         let found = found.map_err(TopicsError::from)?;
         let mut topics = BTreeMap::new();
-        for tail in &found {
-            *topics.entry(tail.topic.clone()).or_insert(0) += tail.records;
+        for end in &found {
+            *topics.entry(end.topic.clone()).or_insert(0) += end.records();
         }
         let reason = reason(pool, &cursor, &found).await?;
         let (former_era, era, after, log_end) = if reason == Some(Reason::Unfinished) {
@@ -209,7 +214,7 @@ impl Adoption {
     }
 }
 
-async fn reason(pool: &PgPool, cursor: &Cursor, found: &[Tail]) -> Result<Option<Reason>, AdoptError> {
+async fn reason(pool: &PgPool, cursor: &Cursor, found: &[End]) -> Result<Option<Reason>, AdoptError> {
     if cursor.adopting {
         return Ok(Some(Reason::Unfinished));
     }
@@ -220,18 +225,18 @@ async fn reason(pool: &PgPool, cursor: &Cursor, found: &[Tail]) -> Result<Option
     if !is_here.fetch_one(pool).await? {
         return Ok(Some(Reason::OtherDatabase));
     }
-    let foreign = tails::foreign(pool, cursor.era, found).await?;
-    Ok(foreign.map(|(tail, found)| Reason::KafkaAhead { topic: tail.topic.clone(), found }))
+    let foreign = ends::foreign(pool, cursor.era, found).await?;
+    Ok(foreign.map(|(topic, found)| Reason::KafkaAhead { topic, found }))
 }
 
 /// The number of the new era: above every one that database or Kafka has seen.
-async fn next_era(pool: &PgPool, found: &[Tail], asked: Option<i32>) -> Result<i32, AdoptError> {
+async fn next_era(pool: &PgPool, found: &[End], asked: Option<i32>) -> Result<i32, AdoptError> {
     let in_database = sqlx::query_scalar!(
         r#"SELECT greatest(max(c.era), max(o.label_era)) AS "era!" FROM relay_cursor c LEFT JOIN consumer_offset o ON true"#
     )
     .fetch_one(pool)
     .await?;
-    let in_kafka = found.iter().filter_map(|tail| Some(tail.last?.label.era)).max().unwrap_or(0);
+    let in_kafka = found.iter().flat_map(|end| &end.met).map(|met| met.label.era).max().unwrap_or(0);
     let least = in_database.max(in_kafka).saturating_add(1);
     match asked {
         Some(asked) if asked < least => Err(AdoptError::NotNew { asked, least }),

@@ -5,10 +5,10 @@ use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use super::core::{Action, Answer, Begin, Core, Failure, Limits, Question, Room, Write, Written};
+use super::ends::{self, Depth, Subject};
 use super::leadership::Leadership;
 use super::published::{Loss, Published};
 use super::publisher::Publisher;
-use super::tails;
 use super::{Relay, RelayError, log_end, watch};
 use crate::log::{self, Appended, Wanted};
 use crate::retry::Retry;
@@ -21,8 +21,6 @@ const READ_EVENTS: usize = 4_000;
 const UNDER_WAY: Room = Room { events: 10_000, bytes: 16 * 1024 * 1024 };
 /// How much may wait that was told.
 const WAITING: Room = Room { events: 10_000, bytes: 16 * 1024 * 1024 };
-/// How long Kafka has to say what lies before a record.
-const LOOK_WITHIN: Duration = Duration::from_secs(1);
 /// How often a relay that begins shows that it is at work.
 const BEAT_EVERY: Duration = Duration::from_millis(500);
 /// How long what is under way is waited for at the end.
@@ -64,11 +62,11 @@ impl Relay {
         let topics = Vec::from_iter(topics);
         let partitions = begin.partitions;
         self.preparing(leadership, topics::ensure_named(&self.config.kafka, partitions, &topics)).await??;
-        let look = tails::look(&self.config.kafka, topics.clone(), partitions);
-        let found = self.preparing(leadership, look).await??;
-        if let Some((tail, label)) = tails::foreign(&self.pool, begin.era, &found).await? {
-            let end = log_end(&self.pool).await?;
-            return Err(RelayError::KafkaAhead { topic: tail.topic.clone(), found: label, end });
+        let subject = Subject { kafka: self.config.kafka.clone(), topics, partitions };
+        let look = subject.look(begin.era, begin.published.tails.clone(), Depth::Behind);
+        let ends = self.preparing(leadership, look).await??;
+        if let Some((topic, found)) = ends::foreign(&self.pool, begin.era, &ends).await? {
+            return Err(RelayError::KafkaAhead { topic, found, end: log_end(&self.pool).await? });
         }
         let (instance, epoch, era) = (&self.config.instance, leadership.epoch, begin.era);
         tracing::info!(instance, epoch, era, position = begin.published.position, "the relay leads");
@@ -81,15 +79,14 @@ impl Relay {
             waiting: WAITING,
         };
         let mut core = Core::new(begin, limits, Instant::now());
-        for tail in &found {
-            core.ends_at(&tail.topic, tail.partition, tail.high);
+        for end in &ends {
+            core.ends_at(&end.topic, end.partition, end.high);
         }
-        let losses = core.published().losses(&found);
+        let losses = core.published().losses(&ends);
         tell(&losses);
         core.lost(losses);
         let publisher = Publisher::new(&self.config, era, &self.metrics.kafka_usage)?;
-        let leader =
-            Leader { relay: self, leadership, topics, partitions, core, publisher, begun: Begun::default() };
+        let leader = Leader { relay: self, leadership, subject, core, publisher, begun: Begun::default() };
         leader.run(retry).await
     }
 
@@ -117,8 +114,7 @@ impl Relay {
 struct Leader<'a> {
     relay: &'a Relay,
     leadership: &'a Leadership,
-    topics: Vec<String>,
-    partitions: i16,
+    subject: Subject,
     core: Core<Appended>,
     publisher: Publisher,
     begun: Begun,
@@ -237,14 +233,12 @@ impl Leader<'_> {
     }
 
     fn look(&self, published: Published) -> Pin<Box<dyn Future<Output = Vec<Loss>> + Send>> {
-        let (kafka, topics, partitions) =
-            (self.relay.config.kafka.clone(), self.topics.clone(), self.partitions);
-        let found = watch::on_a_thread(move || tails::read(&kafka, &topics, partitions));
+        let subject = self.subject.clone();
         Box::pin(async move {
-            match found.await {
-                Some(Ok(found)) => published.losses(&found),
-                failure => {
-                    tracing::debug!(failure = ?failure.map(|f| f.map(|f| f.len())), "Kafka does not say what it holds");
+            match subject.look(published.era, published.tails.clone(), Depth::Last).await {
+                Ok(ends) => published.losses(&ends),
+                Err(error) => {
+                    tracing::debug!(%error, "Kafka does not say what it holds");
                     Vec::new()
                 }
             }
@@ -261,11 +255,10 @@ impl Leader<'_> {
         let kafka = self.relay.config.kafka.clone();
         let Published { era, after, .. } = self.core.published();
         let name = topic.clone();
-        let found =
-            watch::on_a_thread(move || tails::label_before(&kafka, &name, partition, offset, LOOK_WITHIN));
+        let kept = watch::on_a_thread(move || ends::highest_before(&kafka, (&name, partition, offset), era));
         Box::pin(async move {
-            let kept = found.await.flatten().filter(|label| label.era == era);
-            Loss { topic, partition, kept: kept.map_or(0, |label| label.position).max(after) }
+            let kept = kept.await.flatten().unwrap_or(0).max(after);
+            Loss { topic, partition, kept }
         })
     }
 }

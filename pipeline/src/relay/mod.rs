@@ -10,6 +10,7 @@
 mod adopt;
 mod core;
 mod cursor;
+mod ends;
 mod lead;
 mod leadership;
 mod published;
@@ -17,7 +18,6 @@ mod publisher;
 mod repeat;
 mod rewind;
 mod status;
-mod tails;
 mod watch;
 
 use std::sync::Arc;

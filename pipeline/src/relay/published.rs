@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::tails::Tail;
+use super::ends::{End, Met};
 use crate::label::Label;
 
 /// The last record of a partition: its position in the log, 0 for none, and its offset where that is known.
@@ -75,47 +75,55 @@ impl Published {
     }
 
     /// The partitions that have lost what was published last.
-    pub(super) fn losses(&self, found: &[Tail]) -> Vec<Loss> {
-        found.iter().filter_map(|tail| self.loss(tail)).collect()
+    pub(super) fn losses(&self, ends: &[End]) -> Vec<Loss> {
+        ends.iter().filter_map(|end| self.loss(end)).collect()
     }
 
-    fn loss(&self, tail: &Tail) -> Option<Loss> {
-        let expected = self.tails.of(&tail.topic, tail.partition).position;
-        // Labels of another era are of no use here.
-        let label = tail.last.map(|last| last.label).filter(|label| label.era == self.era);
-        let kept = label.map_or(0, |label| label.position);
-        let is_lost = kept < expected && expected > self.after && !tail.expired;
-        let (topic, kept) = (tail.topic.clone(), kept.max(self.after));
-        is_lost.then_some(Loss { topic, partition: tail.partition, kept })
+    fn loss(&self, end: &End) -> Option<Loss> {
+        let Last { position, offset } = self.tails.of(&end.topic, end.partition);
+        if position <= self.after || self.is_held(end, position, offset) {
+            return None;
+        }
+        let before = |met: &&Met| met.label.era == self.era && met.label.position < position;
+        let kept = end.met.iter().filter(before).map(|met| met.label.position).max().unwrap_or(0);
+        let (topic, partition) = (end.topic.clone(), end.partition);
+        Some(Loss { topic, partition, kept: kept.max(self.after) })
+    }
+
+    /// Whether the partition holds that record, or has lost it because it was too old or was deleted on purpose.
+    fn is_held(&self, end: &End, position: i64, offset: Option<i64>) -> bool {
+        let label = Label { era: self.era, position };
+        match offset {
+            Some(offset) => offset < end.low || end.met.iter().any(|met| met.label == label),
+            // It need not be among the last ones.
+            None => (end.low == end.high && end.high > 0) || end.highest(self.era) >= Some(position),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tails;
+    use uuid::Uuid;
+
     use super::*;
 
-    fn published(last: i64, after: i64) -> Published {
-        let mut tails = Tails::default();
-        tails.put("cups", 0, last, 1);
+    fn published(position: i64, offset: Option<i64>, after: i64) -> Published {
+        let tails = Tails([("cups".to_owned(), vec![Last { position, offset }])].into());
         Published { era: 2, tails, after }
     }
 
-    fn tail(label: Option<Label>, high: i64) -> Tail {
-        let last = label.map(|label| tails::Last { label, event_id: None });
-        let records = i64::from(last.is_some());
-        Tail {
-            topic: "cups".to_owned(),
-            partition: 0,
-            records,
-            high,
-            last,
-            expired: records == 0 && high > 0,
-        }
+    /// An end with records of ours at those offsets: their eras and positions.
+    fn end(low: i64, high: i64, met: &[(i64, i32, i64)]) -> End {
+        let met = met.iter().map(|(offset, era, position)| Met {
+            offset: *offset,
+            label: Label { era: *era, position: *position },
+            event_id: Uuid::nil(),
+        });
+        End { topic: "cups".to_owned(), partition: 0, low, high, met: met.collect() }
     }
 
-    fn kept(published: &Published, tail: &Tail) -> Option<i64> {
-        published.loss(tail).map(|loss| loss.kept)
+    fn kept(published: &Published, end: &End) -> Option<i64> {
+        published.loss(end).map(|loss| loss.kept)
     }
 
     #[test]
@@ -127,18 +135,31 @@ mod tests {
     }
 
     #[test]
-    fn what_was_published_last_must_be_the_last_record_or_have_been_thrown_away() {
-        let label = |era, position| Some(Label { era, position });
-        assert_eq!(kept(&published(9, 0), &tail(label(2, 9), 5)), None);
-        assert_eq!(kept(&published(9, 0), &tail(label(2, 7), 4)), Some(7));
-        assert_eq!(kept(&published(9, 0), &tail(None, 0)), Some(0));
-        assert_eq!(kept(&published(9, 0), &tail(None, 5)), None, "too old, or deleted on purpose");
-        assert_eq!(kept(&published(9, 0), &tail(label(1, 900), 5)), Some(0), "another era's label");
+    fn what_was_published_last_must_lie_where_it_was_put_whatever_lies_behind_it() {
+        let published = published(9, Some(4), 0);
+        assert_eq!(kept(&published, &end(0, 5, &[(4, 2, 9)])), None);
+        assert_eq!(kept(&published, &end(0, 500, &[(4, 2, 9)])), None, "junk behind it");
+        assert_eq!(kept(&published, &end(0, 4, &[(3, 2, 7)])), Some(7), "cut off");
+        assert_eq!(kept(&published, &end(0, 9, &[(0, 2, 12)])), Some(0), "made anew, and published to since");
+        assert_eq!(kept(&published, &end(0, 0, &[])), Some(0), "made anew");
+        assert_eq!(kept(&published, &end(0, 9, &[(4, 1, 900)])), Some(0), "another era's label");
+        assert_eq!(kept(&published, &end(5, 9, &[])), None, "too old, or deleted on purpose");
+        assert_eq!(kept(&published, &end(5, 5, &[])), None, "the same, with nothing behind it");
+    }
+
+    #[test]
+    fn a_record_whose_offset_is_not_known_is_there_if_it_or_a_later_one_is_met() {
+        let published = published(9, None, 0);
+        assert_eq!(kept(&published, &end(0, 50, &[(7, 2, 9)])), None);
+        assert_eq!(kept(&published, &end(0, 50, &[(7, 2, 12)])), None);
+        assert_eq!(kept(&published, &end(0, 50, &[(7, 2, 8)])), Some(8));
+        assert_eq!(kept(&published, &end(7, 7, &[])), None, "too old, or deleted on purpose");
+        assert_eq!(kept(&published, &end(0, 0, &[])), Some(0));
     }
 
     #[test]
     fn nothing_is_missed_that_this_era_has_not_published() {
-        assert_eq!(kept(&published(9, 9), &tail(None, 0)), None);
-        assert_eq!(kept(&published(9, 6), &tail(None, 0)), Some(6), "only what lies above");
+        assert_eq!(kept(&published(9, None, 9), &end(0, 0, &[])), None);
+        assert_eq!(kept(&published(9, Some(3), 6), &end(0, 0, &[])), Some(6), "only what lies above");
     }
 }

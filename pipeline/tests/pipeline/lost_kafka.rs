@@ -14,7 +14,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use uuid::Uuid;
 
-use crate::support::{Log, PARTITIONS, Running, until};
+use crate::support::{Log, PARTITIONS, Running, end_of, until};
 
 /// So many keys that every partition has some.
 const SOME_FOR_EVERY_PARTITION: usize = 24;
@@ -54,6 +54,21 @@ async fn a_relay_that_waits_in_vain_begins_anew_and_publishes_under_the_same_lab
         .await;
     alone.with(|kafka| kafka.resume()).await;
     alone.stop_with_all_applied(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_ends_with_records_under_way_leaves_them_to_the_next_and_each_is_applied_once() {
+    let mut alone = Alone::start().await;
+    alone.apply(1..=1).await;
+    alone.with(|kafka| kafka.pause()).await;
+    let under_way = alone.log.metrics.relay_lag_segments.clone();
+    alone.append(2..=4).await;
+    until("the relay has taken them", async || under_way.get() == alone.count(3)).await;
+    alone.relay.take().unwrap().stop().await;
+    assert_eq!(alone.log.count("SELECT position FROM relay_cursor").await, end_of(alone.count(1)));
+    alone.with(|kafka| kafka.resume()).await;
+    alone.relay = Some(alone.log.relay());
+    alone.stop_with_all_applied(4).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,7 @@ mod batches;
 mod consumer;
 mod dead_letters;
 mod eras;
+mod foreign_ends;
 mod handlers;
 mod journal;
 mod log;

@@ -121,6 +121,23 @@ async fn an_open_transaction_that_has_drawn_no_number_stops_nothing() {
     relay.stop().await;
 }
 
+/// Of what others commit, and of what is not told, nobody says anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_tells_of_is_found_by_a_look() {
+    let log = Log::new().await;
+    let relay = log.relay();
+    let key = Uuid::new_v4();
+    log.append(key, 0).await;
+    log.until_published().await;
+    // From now on it is told of everything, but for this.
+    log.append_all(key, &[0, 0]).await;
+    log.until_published().await;
+    relay.stop().await;
+    let records = log.records().await;
+    assert_eq!(records.len(), 3);
+    assert_in_order(&records);
+}
+
 /// If it were, the relay would pass over what is written to those positions later.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_the_log_is_never_told_ahead_of_what_was_drawn() {
