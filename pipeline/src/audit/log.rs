@@ -94,8 +94,9 @@ pub async fn page(
     limit: usize,
 ) -> Result<Option<(i64, Vec<LoggedEvent>)>, sqlx::Error> {
     let words = Words::default();
-    let wanted = Wanted { after: (after + 1) / SEGMENT_POSITIONS - 1, upto: i64::MAX, draw: false };
-    let segments = log::read(connection, &words, wanted, limit).await?.segments;
+    let above = (after + 1) / SEGMENT_POSITIONS - 1;
+    let wanted = Wanted { after: above, upto: i64::MAX, except: Vec::new(), draw: false };
+    let segments = log::read(connection, &words, &wanted, limit).await?.segments;
     let Some(last) = segments.last() else { return Ok(None) };
     let reached = last.number * SEGMENT_POSITIONS + SEGMENT_POSITIONS - 1;
     let events = segments.into_iter().flat_map(|Appended { number, at, entries }| {

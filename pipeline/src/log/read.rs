@@ -12,12 +12,14 @@ use crate::words::Words;
 pub(crate) const SEGMENT_POSITIONS: i64 = 100_000;
 
 /// Which segments are to be read, and what is to be known with them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
     /// Those above this number,
     pub(crate) after: i64,
     /// up to this one.
     pub(crate) upto: i64,
+    /// but for these.
+    pub(crate) except: Vec<i64>,
     /// Whether a transaction id is to be drawn.
     pub(crate) draw: bool,
 }
@@ -48,7 +50,7 @@ fn each<T>(column: Option<Vec<Option<T>>>) -> impl Iterator<Item = Option<T>> {
 pub(crate) async fn read(
     connection: &mut PgConnection,
     words: &Words,
-    wanted: Wanted,
+    wanted: &Wanted,
     events_max: usize,
 ) -> Result<Seen, sqlx::Error> {
     let rows = sqlx::query!(
@@ -58,7 +60,7 @@ pub(crate) async fn read(
            ), wanted AS MATERIALIZED (
                SELECT number, sum(events) OVER (ORDER BY number) - events AS before FROM (
                    SELECT number, events FROM log_segment
-                   WHERE number > $1 AND number <= $2 ORDER BY number LIMIT $3
+                   WHERE number > $1 AND number <= $2 AND number <> ALL ($5::bigint[]) ORDER BY number LIMIT $3
                ) AS next
            )
            SELECT cut.xmin AS "xmin!", drawn AS "drawn?", s.number AS "number?", at AS "at?", event_id AS "event_id?",
@@ -74,6 +76,7 @@ pub(crate) async fn read(
         wanted.upto,
         i64::try_from(events_max).unwrap_or(i64::MAX),
         wanted.draw,
+        &wanted.except,
     )
     .fetch_all(&mut *connection)
     .await?;

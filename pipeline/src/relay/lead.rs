@@ -213,12 +213,12 @@ impl Leader<'_> {
         question: Question,
     ) -> Pin<Box<dyn Future<Output = Result<Answer<Appended>, sqlx::Error>> + Send>> {
         let (pool, words) = (self.relay.pool.clone(), self.relay.words.clone());
-        let Question { after, upto, fence_at } = question;
+        let Question { after, upto, except, fence_at } = question;
         Box::pin(async move {
-            let wanted = Wanted { after, upto, draw: fence_at.is_some() };
+            let wanted = Wanted { after, upto, except, draw: fence_at.is_some() };
             let mut connection = pool.acquire().await?;
             let log::Seen { segments, is_all, xmin, xid } =
-                log::read(&mut connection, &words, wanted, READ_EVENTS).await?;
+                log::read(&mut connection, &words, &wanted, READ_EVENTS).await?;
             Ok(Answer { segments, is_all, xmin, xid })
         })
     }

@@ -372,7 +372,7 @@ impl<S: Segment> Core<S> {
             if question.upto == i64::MAX {
                 self.pace.looks(now);
             }
-            self.reading = Some(question);
+            self.reading = Some(question.clone());
             return Action::Read(question);
         }
         if self.looking.is_none() && !self.stopping && self.look_due <= now {

@@ -23,6 +23,9 @@ pub(super) const MISSING_MAX: Duration = Duration::from_millis(2);
 const LOOK_AGAIN_MIN: Duration = Duration::from_millis(2);
 const LOOK_AGAIN_MAX: Duration = Duration::from_millis(20);
 
+/// How many numbers a question leaves out.
+const EXCEPT_MAX: usize = 1_000;
+
 /// A segment of the log, as far as decisions need to know it.
 pub(crate) trait Segment {
     /// Its number.
@@ -43,10 +46,12 @@ pub(crate) struct Room {
 }
 
 /// What is to be read: segments above a number, up to another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Question {
     pub(crate) after: i64,
     pub(crate) upto: i64,
+    /// These are known.
+    pub(crate) except: Vec<i64>,
     /// A transaction id is to be drawn. Every number up to here had been drawn before.
     pub(crate) fence_at: Option<i64>,
 }
@@ -190,24 +195,32 @@ impl<S: Segment> Numbers<S> {
     /// When the database is to be asked for what is missing, and what; none where nothing is.
     pub(super) fn due(&mut self, now: Instant) -> Option<(Instant, Question)> {
         let missing = *self.missing(now)?;
+        let question = self.question_about_known();
+        if missing.number <= self.ended_upto {
+            return Some((now, question));
+        }
         self.fence.take_if(|fence| fence.upto < missing.number);
-        let question = self.question();
-        Some(match (missing.looked_at, self.fence) {
-            (None, _) => (missing.since + MISSING_MAX, question),
-            (Some(looked_at), Some(fence)) => {
+        Some(match (self.fence, missing.looked_at) {
+            (Some(fence), Some(looked_at)) => {
                 let waited = now.saturating_duration_since(fence.set_at) / 4;
                 (looked_at + waited.clamp(LOOK_AGAIN_MIN, LOOK_AGAIN_MAX), question)
             }
-            (Some(_), None) => {
-                (missing.since + MISSING_MAX, Question { fence_at: Some(self.highest), ..question })
-            }
+            (Some(_), None) => (missing.since + MISSING_MAX, question),
+            (None, _) => (missing.since + MISSING_MAX, Question { fence_at: Some(self.highest), ..question }),
         })
     }
 
-    /// What is not known, from the lowest number on.
+    /// What lies above all that is known.
     pub(super) fn question(&self) -> Question {
-        let first = self.waiting.keys().next();
-        Question { after: self.next - 1, upto: first.map_or(i64::MAX, |first| first - 1), fence_at: None }
+        Question { upto: i64::MAX, ..self.question_about_known() }
+    }
+
+    /// What is missing of the numbers that are known to have been drawn.
+    fn question_about_known(&self) -> Question {
+        let except: Vec<i64> = self.waiting.keys().take(EXCEPT_MAX).copied().collect();
+        let next = self.waiting.keys().nth(EXCEPT_MAX);
+        let upto = next.map_or(self.highest, |next| next - 1);
+        Question { after: self.next - 1, upto, except, fence_at: None }
     }
 
     /// Takes in what the database has shown. Answers which numbers nobody had told.
@@ -292,44 +305,42 @@ mod tests {
         assert_eq!(numbers.due(Instant::now()), None);
     }
 
+    fn question(after: i64, upto: i64, except: &[i64], fence_at: Option<i64>) -> Question {
+        Question { after, upto, except: except.to_vec(), fence_at }
+    }
+
     #[test]
-    fn a_missing_number_is_waited_for_then_read_then_fenced() {
+    fn a_missing_number_is_waited_for_then_read_and_fenced() {
         let (mut numbers, begin) = (Numbers::new(1, ROOM), Instant::now());
         numbers.told(3);
-        let question = Question { after: 0, upto: 2, fence_at: None };
-        assert_eq!(numbers.due(begin), Some((begin + MISSING_MAX, question)));
-        // One has been read, the other is not there.
-        numbers.answered(&question, answer(&[1], 50, None), begin + MISSING_MAX);
+        let fenced = question(0, 3, &[3], Some(3));
+        assert_eq!(numbers.due(begin), Some((begin + MISSING_MAX, fenced.clone())));
+        // One has been read, the other is not there, and transactions below the drawn id are open.
+        let later = begin + MISSING_MAX;
+        assert_eq!(numbers.answered(&fenced, answer(&[1], 50, Some(60)), later), [1]);
         assert_eq!(taken(&mut numbers), [1]);
-        let question = Question { after: 1, upto: 2, fence_at: None };
-        let fenced = Question { fence_at: Some(3), ..question };
-        let later = begin + MISSING_MAX * 2;
-        assert_eq!(numbers.due(later), Some((later, fenced)));
-        // Transactions below the drawn id are open.
-        numbers.answered(&fenced, answer(&[], 50, Some(60)), later);
+        let again = question(1, 3, &[3], None);
+        assert_eq!(numbers.due(later), Some((later + LOOK_AGAIN_MIN, again.clone())));
+        numbers.answered(&again, answer(&[], 59, None), later);
         assert!(taken(&mut numbers).is_empty());
-        assert_eq!(numbers.due(later), Some((later + LOOK_AGAIN_MIN, question)));
-        numbers.answered(&question, answer(&[], 60, None), later);
+        numbers.answered(&again, answer(&[], 60, None), later);
         assert_eq!(taken(&mut numbers), [3]);
     }
 
     #[test]
-    fn one_statement_is_enough_where_no_transaction_is_open() {
+    fn one_statement_is_enough_for_many_holes_where_no_transaction_is_open() {
         let (mut numbers, now) = (Numbers::new(1, ROOM), Instant::now());
-        numbers.told(2);
-        numbers.due(now);
-        let question = numbers.question();
-        numbers.answered(&question, answer(&[], 50, None), now);
+        [2, 4, 7].into_iter().for_each(|number| numbers.told(number));
         let (_, question) = numbers.due(now).unwrap();
         numbers.answered(&question, answer(&[], 50, Some(50)), now);
-        assert_eq!(taken(&mut numbers), [2]);
+        assert_eq!(taken(&mut numbers), [2, 4, 7]);
     }
 
     #[test]
     fn a_fence_says_nothing_of_numbers_that_were_drawn_after_it() {
         let (mut numbers, now) = (Numbers::new(1, ROOM), Instant::now());
         numbers.told(2);
-        let question = Question { after: 0, upto: i64::MAX, fence_at: Some(2) };
+        let question = question(0, i64::MAX, &[], Some(2));
         // While the question was on its way, 4 was committed, and whoever has 3 is at work.
         numbers.answered(&question, answer(&[2, 4], 50, Some(50)), now);
         assert_eq!(taken(&mut numbers), [2]);
@@ -343,7 +354,7 @@ mod tests {
         numbers.told(1);
         assert_eq!(taken(&mut numbers), [1]);
         let (_, question) = numbers.due(now).unwrap();
-        assert_eq!((question.after, question.upto), (1, 6));
+        assert_eq!((question.after, question.upto, question.except.as_slice()), (1, 9, [7, 8, 9].as_slice()));
         numbers.answered(&question, answer(&[2, 3, 4, 5, 6], 50, None), now);
         assert_eq!(taken(&mut numbers), [2, 3, 4, 5, 6, 7, 8, 9]);
     }
@@ -352,7 +363,7 @@ mod tests {
     fn an_answer_that_is_cut_short_says_nothing_of_what_lies_behind_it() {
         let (mut numbers, now) = (Numbers::new(1, ROOM), Instant::now());
         numbers.drawn(9);
-        let question = Question { after: 0, upto: i64::MAX, fence_at: Some(9) };
+        let question = question(0, i64::MAX, &[], Some(9));
         let short = Answer { segments: vec![1, 3], is_all: false, xmin: 50, xid: Some(50) };
         numbers.answered(&question, short, now);
         assert_eq!(taken(&mut numbers), [1, 3]);

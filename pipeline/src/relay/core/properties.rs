@@ -78,14 +78,22 @@ struct World {
     core: Core<Drawn>,
     /// Handed over to the client.
     under_way: BTreeMap<Place, Vec<Sent>>,
-    /// In Kafka, but nobody has been told.
-    unacknowledged: Vec<(u64, i64)>,
+    /// In Kafka, but nobody has been told: tickets and offsets.
+    unacknowledged: BTreeMap<Place, Vec<(u64, i64)>>,
     question: Option<Question>,
     answer: Option<Answer<Drawn>>,
     write: Option<Write>,
     written: Option<Written>,
     /// The highest number that this leader has handed over since it last went back.
     handed_over: i64,
+}
+
+/// The first of one of the partitions.
+fn first<T>(waiting: &mut BTreeMap<Place, Vec<T>>, which: usize) -> Option<(Place, T)> {
+    let count = waiting.values().filter(|waiting| !waiting.is_empty()).count().max(1);
+    let (place, waiting) =
+        waiting.iter_mut().filter(|(_, waiting)| !waiting.is_empty()).nth(which % count)?;
+    Some((place.clone(), waiting.remove(0)))
 }
 
 fn begin(row: &Progress, now: Instant) -> Core<Drawn> {
@@ -107,7 +115,7 @@ impl World {
             request: None,
             kafka: BTreeMap::new(),
             under_way: BTreeMap::new(),
-            unacknowledged: Vec::new(),
+            unacknowledged: BTreeMap::new(),
             question: None,
             answer: None,
             write: None,
@@ -162,7 +170,7 @@ impl World {
 
     /// The database executes the question.
     fn look(&mut self) {
-        let Some(question) = self.question.filter(|_| self.answer.is_none()) else { return };
+        let Some(question) = self.question.clone().filter(|_| self.answer.is_none()) else { return };
         let open = self.log.iter().filter(|segment| segment.state == State::Open);
         let xmin = open.map(|segment| segment.xid).min().unwrap_or(self.xids + 1);
         let xid = question.fence_at.map(|_| {
@@ -171,7 +179,10 @@ impl World {
         });
         let is_wanted = |segment: &&Drawn| {
             let number = segment.number;
-            segment.state == State::Committed && number > question.after && number <= question.upto
+            segment.state == State::Committed
+                && number > question.after
+                && number <= question.upto
+                && !question.except.contains(&number)
         };
         let mut segments: Vec<Drawn> = self.log.iter().filter(is_wanted).cloned().collect();
         let is_all = segments.len() < 4;
@@ -291,25 +302,18 @@ impl World {
 
     /// Kafka takes the first record of a partition.
     fn arrive(&mut self, which: usize) {
-        let places: Vec<Place> = self
-            .under_way
-            .iter()
-            .filter(|(_, sent)| !sent.is_empty())
-            .map(|(place, _)| place.clone())
-            .collect();
-        let Some(place) = places.get(which % places.len().max(1)) else { return };
-        let record = self.under_way.get_mut(place).unwrap().remove(0);
+        let Some((place, record)) = first(&mut self.under_way, which) else { return };
         let partition = self.kafka.entry(place.clone()).or_default();
-        self.unacknowledged.push((record.ticket, i64::try_from(partition.len()).unwrap()));
+        let offset = i64::try_from(partition.len()).unwrap();
         partition.push(record);
+        self.unacknowledged.entry(place).or_default().push((record.ticket, offset));
     }
 
+    /// In the order of a partition; some offsets are not told.
     fn acknowledge(&mut self, which: usize) {
-        if !self.unacknowledged.is_empty() {
-            let (ticket, offset) = self.unacknowledged.remove(which % self.unacknowledged.len());
-            let offset = (!which.is_multiple_of(7)).then_some(offset);
-            self.core.acknowledged(ticket, offset, self.now);
-        }
+        let Some((_, (ticket, offset))) = first(&mut self.unacknowledged, which) else { return };
+        let offset = (!which.is_multiple_of(7)).then_some(offset);
+        self.core.acknowledged(ticket, offset, self.now);
     }
 
     /// The relay dies. Of what was under way, some arrives, and some of what the database was told to write is written.
