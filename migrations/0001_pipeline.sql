@@ -161,13 +161,14 @@ CREATE TABLE consumer_offset (
     -- Counts owners; a former one can't move the offset.
     epoch          bigint      NOT NULL DEFAULT 0,
     next_offset    bigint      NOT NULL DEFAULT 0 CHECK (next_offset >= 0),
-    -- The label of the last record applied.
+    -- The label of the last record that was applied or passed over.
     label_era      integer     NOT NULL DEFAULT 0,
     label_position bigint      NOT NULL DEFAULT 0,
-    -- The label of the record before next_offset: lower than the above where that was a repeat, null where it
-    -- was not the relay's.
+    -- The last record before next_offset that was the relay's: its label, lower than the above where it was a repeat, and
+    -- its offset. By it the partition is known again. Behind it lies only what is foreign.
     tip_era        integer,
     tip_position   bigint,
+    tip_offset     bigint,
     updated_at     timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (group_name, topic, partition)
 ) WITH (fillfactor = 50);

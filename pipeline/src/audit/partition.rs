@@ -38,7 +38,7 @@ pub(super) enum Met {
 pub(super) struct Published {
     pub(super) label: Label,
     pub(super) previous: Label,
-    pub(super) event_id: Option<Uuid>,
+    pub(super) event_id: Uuid,
     pub(super) digest: Digest,
 }
 
@@ -113,7 +113,7 @@ impl Comparison {
             self.take();
             if met.label.position != row.position {
                 self.unknown(&met, check);
-            } else if met.event_id == Some(row.event_id) && met.digest == row.digest {
+            } else if met.event_id == row.event_id && met.digest == row.digest {
                 return Ok(());
             } else if met.label.era >= self.era {
                 self.differs(&row, &met, check);
@@ -187,14 +187,13 @@ impl Comparison {
     fn differs(&self, row: &Row, met: &Published, check: &mut Check) {
         let Row { position, event_id, .. } = row;
         let place = &self.place;
-        check.violation(match met.event_id {
-            Some(found) if found == *event_id => format!(
+        let found = met.event_id;
+        check.violation(if found == *event_id {
+            format!(
                 "log position {position}, event {event_id}: another key, type, version or payload in {place}"
-            ),
-            Some(found) => {
-                format!("log position {position}: event {event_id}, but event {found} in {place}")
-            }
-            None => format!("log position {position}: event {event_id}, but event none in {place}"),
+            )
+        } else {
+            format!("log position {position}: event {event_id}, but event {found} in {place}")
         });
     }
 

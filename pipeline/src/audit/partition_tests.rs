@@ -23,7 +23,7 @@ fn published(previous: i64, position: i64) -> Published {
     Published {
         label: label(position),
         previous: label(previous),
-        event_id: Some(id(position)),
+        event_id: id(position),
         digest: digest(position),
     }
 }
@@ -189,7 +189,7 @@ fn a_record_that_the_log_does_not_have_is_a_violation() {
 
 #[test]
 fn a_record_with_another_event_is_a_violation() {
-    let other = Published { event_id: Some(id(77)), ..published(2, 5) };
+    let other = Published { event_id: id(77), ..published(2, 5) };
     let outcome = compare(9, &[2, 5, 9], vec![record(0, 2), Met::Ours(other), record(5, 9)]);
     assert_eq!(
         outcome.violations,
@@ -208,7 +208,7 @@ fn a_record_that_says_something_else_is_a_violation() {
 
 #[test]
 fn records_of_an_earlier_era_may_differ_from_the_log() {
-    let lost = Published { event_id: Some(id(77)), ..published(2, 5) };
+    let lost = Published { event_id: id(77), ..published(2, 5) };
     let anew = Published { label: Label { era: 2, position: 5 }, ..published(2, 5) };
     let records = [record(0, 2), Met::Ours(lost), record(5, 7), Met::Ours(anew)];
     let mut records = records.into_iter();

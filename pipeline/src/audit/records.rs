@@ -14,8 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::partition::{Digest, Met, Published};
 use crate::kafka::{self, KafkaConfig};
-use crate::label::Label;
-use crate::raw_record::RawRecord;
+use crate::raw_record::{RawRecord, Stamp};
 
 /// How long the broker has to say what a partition holds.
 const BOUNDS_DEADLINE: Duration = Duration::from_secs(10);
@@ -113,12 +112,11 @@ impl Records {
 }
 
 fn met(message: &BorrowedMessage<'_>) -> Met {
-    let RawRecord { headers, key, payload, .. } = RawRecord::of(message, "");
-    let Some(label) = headers.label() else { return Met::Foreign };
-    let (event_type, version) = (headers.event_type().unwrap_or_default(), headers.version_text());
-    let digest = digest(event_type, version, key.unwrap_or_default(), payload.unwrap_or_default());
-    let previous = headers.previous().unwrap_or(Label::START);
-    Met::Ours(Published { label, previous, event_id: headers.event_id(), digest })
+    let raw = RawRecord::of(message, "");
+    let Ok(Stamp { label, previous, event_id, event_type, .. }) = raw.stamp() else { return Met::Foreign };
+    let (key, payload) = (raw.key.unwrap_or_default(), raw.payload.unwrap_or_default());
+    let digest = digest(event_type, raw.headers.version_text(), key, payload);
+    Met::Ours(Published { label, previous, event_id, digest })
 }
 
 /// What a record says, in short. The length of the key stands before it, so that no byte of it can be taken for one

@@ -1,6 +1,5 @@
 //! The partitions that this member owns, and how far it has read each.
 
-use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -12,8 +11,13 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Statistics};
 use tokio::runtime::Handle;
 
-use super::offsets::{self, Owned, Slot};
-use super::sequence_check::start;
+use super::batch::BatchError;
+use super::mark::Slot;
+use super::offsets;
+use super::reader::Reader;
+use super::reading::Reading;
+use crate::clock::Clock;
+use crate::journal::JournalError;
 use crate::kafka::{self, KafkaConfig};
 use crate::kafka_usage::ClientUsage;
 use crate::label::Label;
@@ -21,18 +25,15 @@ use crate::relay::request_repeat;
 
 /// How long the broker has to say what a partition holds.
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the database has to store what was passed over, before a partition is given up.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a member joins anew.
 pub(super) type Anew = Box<dyn std::error::Error>;
 
 /// What is owned, shared between the loop and the client's callbacks.
-#[derive(Default)]
 pub(super) struct State {
-    pub(super) owned: HashMap<Slot, Owned>,
-    /// Since when the group has not told this member its partitions; of those that it tells there may be none.
-    pub(super) unassigned_since: Option<Instant>,
-    /// Counts rebalances: what was read under another number is dropped.
-    pub(super) generation: u64,
+    pub(super) reader: Reader,
     /// A rebalance went wrong; the member must leave and join anew.
     pub(super) failure: Option<String>,
 }
@@ -40,8 +41,11 @@ pub(super) struct State {
 /// The callbacks of the Kafka client.
 pub(super) struct Assignment {
     pub(super) group: &'static str,
+    /// What the group reads.
+    pub(super) topics: Vec<&'static str>,
     pub(super) kafka: KafkaConfig,
     pub(super) pool: sqlx::PgPool,
+    pub(super) clock: Clock,
     pub(super) runtime: Handle,
     pub(super) lag_records: Gauge,
     pub(super) usage: ClientUsage,
@@ -92,71 +96,92 @@ impl Assignment {
         partitions: &mut TopicPartitionList,
     ) -> Result<(), Anew> {
         let elements = partitions.elements();
-        let slots = elements.iter().filter_map(|element| {
-            let topic = element.topic().strip_prefix(&self.kafka.prefix)?.to_owned();
-            Some((topic, i16::try_from(element.partition()).ok()?))
-        });
-        let (topics, numbers): (Vec<String>, Vec<i16>) = slots.unzip();
-        let claims = self.runtime.block_on(offsets::claim(&self.pool, self.group, &topics, &numbers))?;
-        let mut owned = HashMap::with_capacity(claims.len());
+        let slots: Vec<Slot> =
+            elements.iter().filter_map(|element| self.slot(element.topic(), element.partition())).collect();
+        let mut owned = self.runtime.block_on(offsets::claim(&self.pool, self.group, &slots))?;
         let mut positions = TopicPartitionList::new();
-        for (slot, mut partition) in claims {
-            let offset = Offset::Offset(self.begin(consumer, &slot, &mut partition)?);
-            positions.add_partition_offset(&self.kafka.full_name(&slot.0), i32::from(slot.1), offset)?;
-            owned.insert(slot, partition);
+        for (slot, reading) in &mut owned {
+            let offset = Offset::Offset(self.begin(consumer, *slot, reading)?);
+            positions.add_partition_offset(
+                &self.kafka.full_name(slot.topic),
+                i32::from(slot.partition),
+                offset,
+            )?;
         }
         tracing::info!(group = self.group, partitions = owned.len(), "partitions assigned");
-        self.with_state(|state| {
-            state.owned = owned;
-            state.unassigned_since = None;
-            state.generation += 1;
-        });
+        self.with_state(|state| state.reader.assigned(owned));
         consumer.assign(&positions)?;
         // The client goes on pausing what was paused before, also where it comes back as a new part.
         Ok(consumer.resume(&positions)?)
     }
 
+    /// Stores what may be stored, then gives the partitions up. What can't be stored the next owner reads again.
     fn revoke(&self, consumer: &BaseConsumer<Assignment>) -> Result<(), Anew> {
-        self.with_state(|state| {
-            state.owned.clear();
-            state.unassigned_since = Some(Instant::now());
-            state.generation += 1;
-        });
+        if let Err(error) = self.store() {
+            tracing::warn!(group = self.group, %error, "offsets are not stored before partitions are given up");
+        }
+        self.with_state(|state| state.reader.revoked(Instant::now()));
         Ok(consumer.unassign()?)
+    }
+
+    /// The partition of that topic, which has its full name; none where the group does not read it.
+    pub(super) fn slot(&self, name: &str, partition: i32) -> Option<Slot> {
+        let name = name.strip_prefix(&self.kafka.prefix)?;
+        let topic = self.topics.iter().find(|topic| **topic == name)?;
+        Some(Slot { topic, partition: i16::try_from(partition).ok()? })
     }
 
     /// Looks at what Kafka holds of a partition, and answers at which offset reading begins.
     fn begin(
         &self,
         consumer: &BaseConsumer<Assignment>,
-        slot: &Slot,
-        owned: &mut Owned,
+        slot: Slot,
+        reading: &mut Reading,
     ) -> Result<i64, KafkaError> {
-        let (topic, partition) = slot;
+        let Slot { topic, partition } = slot;
         let name = self.kafka.full_name(topic);
         // Where the topic is not there yet, it is read from its beginning once it is: labels tell what was applied.
-        let (low, high) = kafka::bounds(consumer, &name, i32::from(*partition), WATERMARK_TIMEOUT)?;
-        let (next_offset, start) = (owned.next_offset, start(owned.next_offset, low, high));
-        if start.ask {
+        let (low, high) = kafka::bounds(consumer, &name, i32::from(partition), WATERMARK_TIMEOUT)?;
+        let start = reading.start(low, high);
+        if let Some(label) = start.ask_for {
             tracing::warn!(
                 group = self.group,
                 topic,
                 partition,
-                next_offset,
+                next_offset = reading.stored_offset(),
                 low,
                 high,
                 "Kafka does not hold what comes next; the relay is asked to publish it again"
             );
-            self.ask_for_repeat(slot, owned.last);
+            self.ask_for_repeat(slot, label);
         }
-        owned.next_offset = next_offset.min(high).max(low);
-        owned.verify_or_start_at = start.verify.then_some(low);
         Ok(start.offset)
     }
 
+    /// Stores how far the partitions are, as far as nothing before is still to be applied. Only by this do offsets move
+    /// over what is of no interest, where no batch moves them.
+    ///
+    /// # Errors
+    /// Where another member owns a partition, the log is another one, or the database does not answer in time.
+    pub(super) fn store(&self) -> Result<(), BatchError> {
+        let progress = self.with_state(|state| state.reader.storable());
+        if progress.is_empty() {
+            return Ok(());
+        }
+        let store = offsets::store(&self.pool, self.group, &progress, self.clock.now());
+        let stored = self.runtime.block_on(async { tokio::time::timeout(STORE_TIMEOUT, store).await });
+        let stored = stored.unwrap_or(Err(JournalError::Database(sqlx::Error::PoolTimedOut)));
+        self.with_state(|state| match &stored {
+            Ok(true) => state.reader.stored(progress.iter().map(|p| (p.slot, p.upto))),
+            // A group that has stopped stores nothing until it goes on.
+            Ok(false) | Err(_) => state.reader.put_off(Instant::now()),
+        });
+        stored.map(|_| ()).map_err(BatchError::from)
+    }
+
     /// Asks the relay for what follows `label` in a partition. Only hastens: the relay looks after lost records as well.
-    pub(super) fn ask_for_repeat(&self, (topic, partition): &Slot, label: Label) {
-        let request = request_repeat(&self.pool, topic, *partition, label.position);
+    pub(super) fn ask_for_repeat(&self, slot: Slot, label: Label) {
+        let request = request_repeat(&self.pool, slot.topic, slot.partition, label.position);
         if let Err(error) = self.runtime.block_on(request) {
             tracing::warn!(group = self.group, %error, "the relay could not be asked to repeat");
         }

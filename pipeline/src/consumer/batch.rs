@@ -6,7 +6,8 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use super::attempt;
-use super::item::{Fate, Item};
+use super::gathered::{Gathered, Item};
+use super::mark::Progress;
 use super::offsets;
 use super::search::Search;
 use super::{Batch, Handler, Runtime, rejection};
@@ -96,8 +97,12 @@ struct Sorted<'a, E> {
 }
 
 impl<E> Sorted<'_, E> {
+    /// Those that can't be applied. What is not the relay's is none of them: it says nothing about the group.
     fn failures(&self) -> u64 {
-        self.asides.iter().filter(|aside| aside.rejection.is_some()).count() as u64
+        let failed = |aside: &&Aside<'_>| {
+            aside.rejection.as_ref().is_some_and(|rejection| rejection.code != Code::Foreign)
+        };
+        self.asides.iter().filter(failed).count() as u64
     }
 
     /// Those that were tried.
@@ -115,26 +120,27 @@ struct Read {
 }
 
 impl<H: Handler> Batches<'_, H> {
-    /// Applies the records that are `left`, in order, and takes from `left` what has been committed, also where it
-    /// fails on the way. A record that can't be applied is found by halving and put aside.
+    /// Applies what was gathered, in order, and tells it what has been committed, also where it fails on the way. A record that
+    /// can't be applied is found by halving and put aside.
     pub(super) async fn apply(
         &mut self,
-        left: &mut &[Item<H::Event>],
+        gathered: &mut Gathered<H::Event>,
         attempts: Attempts,
     ) -> Result<(), BatchError> {
         let (mut search, mut conflicts) = (Search::default(), 0);
         // Why the next record is put aside, once it is known that it can't be applied.
         let mut refusal: Option<(Code, String)> = None;
-        while !left.is_empty() {
+        while !gathered.left().is_empty() {
+            let left = gathered.left();
             let count = if refusal.is_some() { 1 } else { search.next(left.len()).min(left.len()) };
-            let (items, rest) = left.split_at(count);
-            match self.commit(items, attempts, refusal.clone()).await {
+            let (items, progress) = (&left[..count], gathered.progress(count));
+            match self.commit(items, &progress, attempts, refusal.clone()).await {
                 Ok(()) => {
-                    *left = rest;
+                    gathered.committed(count);
                     if refusal.take().is_some() {
                         search.put_aside();
                     } else {
-                        search.applied(items.len());
+                        search.applied(count);
                     }
                 }
                 Err(BatchError::Reject { code, error }) if items.len() == 1 && refusal.is_none() => {
@@ -167,26 +173,25 @@ impl<H: Handler> Batches<'_, H> {
     async fn commit(
         &mut self,
         items: &[Item<H::Event>],
+        progress: &[Progress],
         attempts: Attempts,
         refusal: Option<(Code, String)>,
     ) -> Result<(), BatchError> {
         let started = std::time::Instant::now();
-        // What is of no interest waits like everything else behind a letter of its key.
-        let is_any_parked = self.any_parked || items.iter().any(|item| item.received.is_err());
-        let applied =
-            || items.iter().filter(|item| item.applies() || is_any_parked && item.fate == Fate::PassOver);
-        let records: Vec<&Record> = applied().map(|item| &item.record).collect();
-        let receive = |item: &Item<H::Event>| refusal.clone().map_or_else(|| item.received.clone(), Err);
-        let received: Vec<_> = applied().map(receive).collect();
+        let events = || items.iter().filter_map(|item| item.received.as_ref().ok());
         let mut keys = Keys::default();
-        received.iter().flatten().for_each(|received| self.handler.keys(&received.event, &mut keys));
-        if !is_any_parked && refusal.is_none() {
-            let events: Vec<Received<H::Event>> = received.iter().flatten().cloned().collect();
-            if self.commit_recalled(items, &events, &keys).await? {
-                measure(&self.metrics, items, 0, started.elapsed().as_secs_f64());
+        if refusal.is_none() {
+            events().for_each(|received| self.handler.keys(&received.event, &mut keys));
+            let is_clear = !self.any_parked && items.iter().all(|item| item.received.is_ok());
+            let events = || events().cloned().collect::<Vec<_>>();
+            if is_clear && self.commit_recalled(&events(), progress, &keys).await? {
+                measure(&self.metrics, items.len(), 0, started.elapsed().as_secs_f64());
                 return Ok(());
             }
         }
+        let records: Vec<&Record> = items.iter().map(|item| &item.record).collect();
+        let receive = |item: &Item<H::Event>| refusal.clone().map_or_else(|| item.received.clone(), Err);
+        let received: Vec<_> = items.iter().map(receive).collect();
         let Read { mut transaction, loaded, standing, parked } = self.load(&records, &keys).await?;
         let now = self.runtime.journal.now();
         let sorted = sort(&records, received, parked, |(code, error)| Rejection {
@@ -196,18 +201,18 @@ impl<H: Handler> Batches<'_, H> {
             first_failed_at: attempts.first_at,
             last_failed_at: now,
         });
-        let passed_over = items.iter().filter(|item| item.fate == Fate::PassOver && !is_any_parked).count();
-        let tried = sorted.tried() + passed_over as u64;
+        let tried = sorted.tried();
         self.stop_a_flood(tried, sorted.failures(), standing, now).await?;
         let mut writes = self.decide(&loaded, &sorted.events, now)?;
         let mut statement = Statement::default();
         writes.entries.extend(aside::add(&mut statement, H::GROUP, &sorted.asides));
-        offsets::add(&mut statement, H::GROUP, items, now);
+        offsets::add(&mut statement, H::GROUP, progress, now);
         let stored = self.runtime.journal.write(statement, loaded, writes, now, &mut *transaction).await?;
         transaction.commit().await?;
         self.any_parked |= !sorted.asides.is_empty();
         self.flood.count(now, tried, sorted.failures());
-        measure(&self.metrics, items, sorted.failures(), started.elapsed().as_secs_f64());
+        let letters = sorted.asides.iter().filter(|aside| aside.rejection.is_some()).count();
+        measure(&self.metrics, items.len(), letters, started.elapsed().as_secs_f64());
         self.runtime.committed(self.handler, stored);
         Ok(())
     }
@@ -216,8 +221,8 @@ impl<H: Handler> Batches<'_, H> {
     /// whether it is written; if not, all is to be loaded.
     async fn commit_recalled(
         &mut self,
-        items: &[Item<H::Event>],
         events: &[Received<H::Event>],
+        progress: &[Progress],
         keys: &Keys,
     ) -> Result<bool, BatchError> {
         let journal = &self.runtime.journal;
@@ -227,10 +232,10 @@ impl<H: Handler> Batches<'_, H> {
         let Ok(writes) = self.decide(&recalled, events, now) else { return Ok(false) };
         let mut statement = Statement::default();
         Standing::require_free(&mut statement, H::GROUP);
-        offsets::add(&mut statement, H::GROUP, items, now);
+        offsets::add(&mut statement, H::GROUP, progress, now);
         match journal.write(statement, recalled, writes, now, &journal.pool).await {
             Ok(stored) => {
-                self.flood.count(now, items.iter().filter(|item| item.fate != Fate::Skip).count() as u64, 0);
+                self.flood.count(now, events.len() as u64, 0);
                 self.runtime.committed(self.handler, stored);
                 Ok(true)
             }
@@ -336,15 +341,9 @@ fn is_foreign<E>(received: &Result<Received<E>, (Code, String)>) -> bool {
     matches!(received, Err((Code::Foreign, _)))
 }
 
-fn measure<E>(metrics: &GroupMetrics, items: &[Item<E>], failures: u64, seconds: f64) {
-    let skipped = items.iter().filter(|item| item.fate == Fate::Skip).count();
-    let records = items.iter().filter(|item| item.applies()).count();
-    if records > 0 {
-        #[expect(clippy::cast_precision_loss, reason = "a batch is far below 2^52 records")]
-        metrics.batch_records.observe(records as f64);
-        metrics.batch_seconds.observe(seconds);
-    }
-    metrics.skipped.inc_by(skipped as u64);
-    metrics.dead_letters.inc_by(failures);
-    metrics.foreign.inc_by(items.iter().filter(|item| is_foreign(&item.received)).count() as u64);
+fn measure(metrics: &GroupMetrics, records: usize, letters: usize, seconds: f64) {
+    #[expect(clippy::cast_precision_loss, reason = "a batch is far below 2^52 records")]
+    metrics.batch_records.observe(records as f64);
+    metrics.batch_seconds.observe(seconds);
+    metrics.dead_letters.inc_by(letters as u64);
 }

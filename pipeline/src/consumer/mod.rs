@@ -7,14 +7,20 @@
 mod assignment;
 mod attempt;
 mod batch;
-mod item;
+mod foreign_cap;
+mod gathered;
+mod mark;
 mod offsets;
+mod reader;
+mod reading;
 mod replayer;
 mod runtime;
 mod search;
 mod sequence_check;
+mod taking;
 mod unassigned;
 mod watchdog;
+mod watching;
 
 use jiff::Timestamp;
 use ordermill_wire::Event;
@@ -90,7 +96,8 @@ pub trait Handler: Send + Sync + 'static {
     /// Adds the keys of the rows that an event is about.
     fn keys(&self, _event: &Self::Event, _keys: &mut Keys) {}
 
-    /// Whether anything may follow from an event. Those of no interest are passed over without a transaction.
+    /// Whether anything may follow from an event. Those of no interest are passed over without a transaction, also
+    /// behind a letter of their key.
     fn is_of_interest(&self, _event: &Self::Event) -> bool {
         true
     }

@@ -3,27 +3,27 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ordermill_wire::{Event, Topic as _};
+use ordermill_wire::Topic as _;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 
 use super::assignment::{Anew, Assignment, State};
 use super::batch::{Attempts, BatchError, Batches};
-use super::item::{Fate, Item};
-use super::offsets::{Owned, Slot};
-use super::sequence_check::{Verdict, judge};
-use super::watchdog::{self, Watchdog};
+use super::foreign_cap::ForeignCap;
+use super::gathered::Gathered;
+use super::mark::Slot;
+use super::reader::Reader;
+use super::taking::{Taken, take};
+use super::watchdog::Watchdog;
+use super::watching::watch;
 use super::{ConsumerConfig, Handler, Runtime, replayer};
 use crate::dead_letters::flood::FloodGuard;
 use crate::heartbeat::{self, Pulse};
 use crate::kafka;
 use crate::kafka_usage::STATISTICS_INTERVAL;
-use crate::label::Label;
-use crate::raw_record::RawRecord;
-use crate::record::Record;
 use crate::retry::Retry;
 use crate::supervised;
 
@@ -31,10 +31,6 @@ use crate::supervised;
 const POLL_FIRST: Duration = Duration::from_millis(100);
 /// How often Kafka is told the offsets, for tools that show lag.
 const TELL_KAFKA_EVERY: Duration = Duration::from_secs(1);
-/// How long the offset may stay before records that were passed over: who looks at offsets sees what a group is done with.
-const PASS_OVER_WITHIN: Duration = Duration::from_secs(1);
-/// How often the relay is asked again for records that are missing.
-const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// How often a Kafka that does not answer is logged.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
 /// How soon a group that has stopped looks whether it may go on.
@@ -62,8 +58,16 @@ pub async fn run<H: Handler>(runtime: Runtime, config: ConsumerConfig, handler: 
 /// Is a member, over and over again, until shutdown.
 fn consume<H: Handler>(runtime: &Runtime, config: &ConsumerConfig, handler: &H, pulse: &Pulse) {
     let mut retry = Retry::forever(Duration::from_millis(100), Duration::from_secs(5));
+    let topics = H::TOPICS.iter().map(|topic| topic.name());
+    let partitions = 0..runtime.journal.partitions;
+    let all = topics.flat_map(|topic| partitions.clone().map(move |partition| Slot { topic, partition }));
+    let mut lasting = Lasting {
+        watchdog: Watchdog::new(all.collect(), Instant::now()),
+        foreign_cap: ForeignCap::default(),
+    };
     while !runtime.shutdown.is_cancelled() {
-        let joined = Member::join(runtime, config, handler, pulse);
+        lasting.watchdog.joins(Instant::now());
+        let joined = Member::join(runtime, config, handler, pulse, &mut lasting);
         let outcome = joined.and_then(|mut member| {
             let outcome = member.work(&mut retry);
             member.leave();
@@ -78,38 +82,22 @@ fn consume<H: Handler>(runtime: &Runtime, config: &ConsumerConfig, handler: &H, 
     }
 }
 
+/// What outlives a member that joins anew.
+struct Lasting {
+    watchdog: Watchdog,
+    foreign_cap: ForeignCap,
+}
+
 struct Member<'a, H> {
     runtime: &'a Runtime,
     batches: Batches<'a, H>,
     pulse: &'a Pulse,
     consumer: BaseConsumer<Assignment>,
     batch_records_max: usize,
-    watchdog: Watchdog,
+    lasting: &'a mut Lasting,
+    told_kafka: Vec<(Slot, i64)>,
     told_kafka_at: Instant,
     complained_at: Option<Instant>,
-}
-
-/// Records in order, with the rebalance count under which they were read.
-struct Gathered<E> {
-    items: Vec<Item<E>>,
-    generation: u64,
-    /// When the first of them was read.
-    since: Option<Instant>,
-    /// Everything that the client had at hand was taken.
-    is_all: bool,
-}
-
-impl<E> Gathered<E> {
-    fn clear(&mut self) {
-        (self.items, self.since) = (Vec::new(), None);
-    }
-
-    /// Whether a transaction is due: anything of it is to be applied, or what is only passed over has waited long enough.
-    fn is_due(&self, records_max: usize) -> bool {
-        self.items.iter().any(|item| item.fate != Fate::PassOver)
-            || self.items.len() >= records_max
-            || self.since.is_some_and(|since| since.elapsed() > PASS_OVER_WITHIN)
-    }
 }
 
 impl<'a, H: Handler> Member<'a, H> {
@@ -118,12 +106,14 @@ impl<'a, H: Handler> Member<'a, H> {
         config: &ConsumerConfig,
         handler: &'a H,
         pulse: &'a Pulse,
+        lasting: &'a mut Lasting,
     ) -> Result<Member<'a, H>, Anew> {
         let client = config.kafka.client_with([
             ("group.id", &config.kafka.full_name(H::GROUP)),
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
             ("auto.offset.reset", "error"),
+            ("isolation.level", kafka::READ_UNCOMMITTED),
             // Partition n of every topic goes to the same member, so one key's topics meet in one place.
             ("partition.assignment.strategy", "range"),
             ("session.timeout.ms", &config.session_timeout_ms.to_string()),
@@ -135,17 +125,17 @@ impl<'a, H: Handler> Member<'a, H> {
             STATISTICS_INTERVAL,
             ("queued.min.messages", "10000"),
         ]);
+        let metrics = runtime.metrics.of(H::GROUP);
         let assignment = Assignment {
             group: H::GROUP,
+            topics: H::TOPICS.iter().map(|topic| topic.name()).collect(),
             kafka: config.kafka.clone(),
             pool: runtime.journal.pool.clone(),
+            clock: runtime.journal.clock.clone(),
             runtime: Handle::current(),
-            lag_records: runtime.metrics.of(H::GROUP).lag_records,
+            lag_records: metrics.lag_records.clone(),
             usage: runtime.metrics.kafka_usage.of(H::GROUP),
-            state: std::sync::Mutex::new(State {
-                unassigned_since: Some(Instant::now()),
-                ..State::default()
-            }),
+            state: std::sync::Mutex::new(State { reader: Reader::new(Instant::now()), failure: None }),
         };
         let consumer: BaseConsumer<Assignment> = client.create_with_context(assignment)?;
         let topics: Vec<String> = H::TOPICS.iter().map(|t| config.kafka.full_name(t.name())).collect();
@@ -154,20 +144,12 @@ impl<'a, H: Handler> Member<'a, H> {
         let flood = FloodGuard::new(config.flood_limit);
         Ok(Member {
             runtime,
-            batches: Batches {
-                runtime,
-                handler,
-                metrics: runtime.metrics.of(H::GROUP),
-                flood,
-                any_parked: false,
-            },
+            batches: Batches { runtime, handler, metrics, flood, any_parked: false },
             pulse,
             consumer,
             batch_records_max: config.batch_records_max,
-            watchdog: Watchdog::new(
-                H::TOPICS.iter().map(|topic| topic.name()).collect(),
-                runtime.journal.partitions,
-            ),
+            lasting,
+            told_kafka: Vec::new(),
             told_kafka_at: Instant::now(),
             complained_at: None,
         })
@@ -175,30 +157,30 @@ impl<'a, H: Handler> Member<'a, H> {
 
     /// Applies batches until shutdown. An error means that the member must join anew.
     fn work(&mut self, retry: &mut Retry) -> Result<(), Anew> {
-        let mut gathered = Gathered { items: Vec::new(), generation: 0, since: None, is_all: false };
         while !self.runtime.shutdown.is_cancelled() {
             // A member that has not been given its part yet is not at work.
-            if self.assignment(|state| state.generation) > 0 {
+            if self.assignment(|state| state.reader.generation()) > 0 {
                 self.pulse.beat();
             }
-            self.gather(&mut gathered)?;
+            let taken = self.take_what_is_there()?;
             if let Some(failure) = self.assignment(|state| state.failure.take()) {
                 return Err(failure.into());
             }
-            if gathered.is_all {
-                self.watchdog.turn(&self.consumer)?;
+            watch(&mut self.lasting.watchdog, &self.consumer, taken.is_all)?;
+            let passed_over = self.assignment(|state| state.reader.take_passed_over());
+            if passed_over > 0 {
+                self.batches.flood.count(self.runtime.journal.now(), passed_over, 0);
             }
-            if !gathered.is_due(self.batch_records_max) {
-                self.look_after_gaps();
-                continue;
+            if !taken.items.is_empty() {
+                let began = Instant::now();
+                self.apply(taken, retry)?;
+                self.lasting.watchdog.worked(began.elapsed());
+            } else if self.assignment(|state| state.reader.is_due(Instant::now())) {
+                self.store()?;
             }
-            let began = Instant::now();
-            self.apply(&gathered, retry)?;
-            gathered.clear();
-            self.assignment(|state| watchdog::worked(state, began.elapsed()));
             self.tell_kafka();
         }
-        if gathered.items.is_empty() { Ok(()) } else { self.apply(&gathered, retry) }
+        Ok(())
     }
 
     fn assignment<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
@@ -207,72 +189,28 @@ impl<'a, H: Handler> Member<'a, H> {
 
     /// Waits for a further record, then takes what is at hand, up to a batch. More is not waited for: while a batch is
     /// applied, the next one gathers in the client.
-    fn gather(&mut self, gathered: &mut Gathered<H::Event>) -> Result<(), Anew> {
+    fn take_what_is_there(&mut self) -> Result<Taken<H::Event>, Anew> {
+        let generation = self.assignment(|state| state.reader.generation());
+        let mut taken = Taken { items: Vec::new(), generation, is_all: false };
         let mut wait = POLL_FIRST;
-        gathered.is_all = false;
-        while gathered.items.len() < self.batch_records_max {
+        for _ in 0..self.batch_records_max {
             match self.consumer.poll(wait) {
                 None => {
-                    gathered.is_all = true;
+                    taken.is_all = true;
                     break;
                 }
                 Some(Err(error)) => self.on_error(error)?,
                 Some(Ok(message)) => {
-                    self.take(&message, gathered)?;
+                    take(&self.consumer, &self.batches, &mut self.lasting.foreign_cap, &message, &mut taken)?;
                     wait = Duration::ZERO;
                 }
             }
         }
         // What was read before a rebalance belongs to somebody else now, or will be read again.
-        if self.assignment(|state| state.generation) != gathered.generation {
-            gathered.clear();
+        if self.assignment(|state| state.reader.generation()) != taken.generation {
+            taken.items.clear();
         }
-        Ok(())
-    }
-
-    /// Judges one message and adds it to the batch.
-    fn take(&self, message: &BorrowedMessage<'_>, gathered: &mut Gathered<H::Event>) -> Result<(), Anew> {
-        let prefix = &self.consumer.context().kafka.prefix;
-        let Some(topic) = message.topic().strip_prefix(prefix) else { return Ok(()) };
-        let raw = RawRecord::of(message, topic);
-        let record = Record::copy(&raw, message);
-        let slot: Slot = (record.place.topic.clone(), record.place.partition);
-        let mut restart_at = None;
-        let mut ask_for = None;
-        self.assignment(|state| {
-            if gathered.generation != state.generation {
-                gathered.clear();
-                gathered.generation = state.generation;
-            }
-            let Some(owned) = state.owned.get_mut(&slot) else { return };
-            owned.behind_since = None;
-            let tip = raw.headers.label();
-            if let Some(low) = owned.verify_or_start_at.take() {
-                restart_at = (tip != owned.tip).then_some(low);
-                return;
-            }
-            let interest = |event: &H::Event| self.batches.handler.is_of_interest(event);
-            let Some(item) = judged(owned, &raw, record, interest, &mut ask_for) else { return };
-            owned.last = item.label;
-            owned.tip = tip;
-            owned.next_offset = item.record.place.offset + 1;
-            gathered.since.get_or_insert_with(Instant::now);
-            gathered.items.push(item);
-        });
-        if let Some(last) = ask_for {
-            tracing::warn!(group = H::GROUP, ?slot, %last, "records are missing; the relay is asked to repeat");
-            self.consumer.context().ask_for_repeat(&slot, last);
-        }
-        if let Some(low) = restart_at {
-            tracing::warn!(
-                group = H::GROUP,
-                ?slot,
-                low,
-                "not the log that was read before; reading from its start"
-            );
-            self.consumer.seek(message.topic(), message.partition(), Offset::Offset(low), LEAVE_TIMEOUT)?;
-        }
-        Ok(())
+        Ok(taken)
     }
 
     fn on_error(&mut self, error: KafkaError) -> Result<(), Anew> {
@@ -294,13 +232,16 @@ impl<'a, H: Handler> Member<'a, H> {
         }
     }
 
-    /// Applies a batch, again and again if need be, and keeps the membership meanwhile.
-    fn apply(&mut self, gathered: &Gathered<H::Event>, retry: &mut Retry) -> Result<(), Anew> {
+    /// Applies a batch, again and again if need be, and keeps the membership meanwhile. What was passed over since the
+    /// last one is stored with it.
+    fn apply(&mut self, taken: Taken<H::Event>, retry: &mut Retry) -> Result<(), Anew> {
         let first_at = self.runtime.journal.now();
-        let mut left = gathered.items.as_slice();
+        let progress = self.assignment(|state| state.reader.progress());
+        let mut gathered = Gathered::new(taken.items, progress);
         loop {
             let attempts = Attempts { count: retry.attempts() + 1, first_at };
-            let outcome = Handle::current().block_on(self.batches.apply(&mut left, attempts));
+            let outcome = Handle::current().block_on(self.batches.apply(&mut gathered, attempts));
+            self.assignment(|state| state.reader.stored(gathered.stored()));
             let delay = match outcome {
                 Ok(()) => {
                     retry.succeeded();
@@ -322,7 +263,7 @@ impl<'a, H: Handler> Member<'a, H> {
                     delay
                 }
             };
-            if !self.hold(delay, gathered.generation)? {
+            if !self.hold(delay, taken.generation)? {
                 return Ok(());
             }
         }
@@ -343,7 +284,7 @@ impl<'a, H: Handler> Member<'a, H> {
             match self.consumer.poll(Duration::from_millis(u64::try_from(wait).unwrap_or(1))) {
                 None => {}
                 Some(Ok(message)) => {
-                    if self.assignment(|state| state.generation) == generation {
+                    if self.assignment(|state| state.reader.generation()) == generation {
                         return Err("a record came while everything was paused".into());
                     }
                     // The first of the new part; it is read again.
@@ -352,7 +293,7 @@ impl<'a, H: Handler> Member<'a, H> {
                 }
                 Some(Err(error)) => self.on_error(error)?,
             }
-            if self.assignment(|state| state.generation) != generation {
+            if self.assignment(|state| state.reader.generation()) != generation {
                 return Ok(false);
             }
         }
@@ -363,18 +304,15 @@ impl<'a, H: Handler> Member<'a, H> {
         Ok(true)
     }
 
-    /// Asks again for records that have been missing for a while.
-    fn look_after_gaps(&self) {
-        let missing: Vec<(Slot, Label)> = self.assignment(|state| {
-            let overdue = state.owned.iter_mut().filter_map(|(slot, owned)| {
-                let since = owned.gap_since.as_mut().filter(|since| since.elapsed() > ASK_AGAIN_AFTER)?;
-                *since = Instant::now();
-                Some((slot.clone(), owned.last))
-            });
-            overdue.collect()
-        });
-        for (slot, label) in missing {
-            self.consumer.context().ask_for_repeat(&slot, label);
+    /// Stores how far the partitions are while there is nothing to apply.
+    fn store(&self) -> Result<(), Anew> {
+        match self.consumer.context().store() {
+            Err(BatchError::Fenced) => Err(BatchError::Fenced.into()),
+            Err(error) => {
+                tracing::warn!(group = H::GROUP, %error, "offsets are stored later");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
     }
 
@@ -384,16 +322,24 @@ impl<'a, H: Handler> Member<'a, H> {
             return;
         }
         self.told_kafka_at = Instant::now();
+        let offsets: Vec<(Slot, i64)> = self.assignment(|state| state.reader.offsets().collect());
+        if offsets == self.told_kafka {
+            return;
+        }
         let kafka = &self.consumer.context().kafka;
-        let offset = |((topic, partition), owned): (&Slot, &Owned)| {
-            ((kafka.full_name(topic), i32::from(*partition)), Offset::Offset(owned.next_offset))
+        let named = |(slot, offset): &(Slot, i64)| {
+            ((kafka.full_name(slot.topic), i32::from(slot.partition)), Offset::Offset(*offset))
         };
-        let offsets: TopicPartitionList = self.assignment(|state| state.owned.iter().map(offset).collect());
-        let _ = self.consumer.commit(&offsets, CommitMode::Async);
+        let list: TopicPartitionList = offsets.iter().map(named).collect();
+        let _ = self.consumer.commit(&list, CommitMode::Async);
+        self.told_kafka = offsets;
     }
 
-    /// Leaves the group. The client's drop can hang, so it has a thread of its own and a deadline.
+    /// Stores what may be stored, and leaves the group. The client's drop can hang, so it has a thread of its own and a deadline.
     fn leave(self) {
+        if let Err(error) = self.consumer.context().store() {
+            tracing::warn!(group = H::GROUP, %error, "offsets are not stored before the group is left");
+        }
         let consumer = self.consumer;
         let (done, left) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
@@ -405,37 +351,4 @@ impl<'a, H: Handler> Member<'a, H> {
             tracing::warn!(group = H::GROUP, "leaving the group takes too long; not waited for");
         }
     }
-}
-
-/// The record with what is to be done with it; `None` while records before it are missing.
-fn judged<E: Event>(
-    owned: &mut Owned,
-    raw: &RawRecord<'_>,
-    record: Record,
-    is_of_interest: impl Fn(&E) -> bool,
-    ask_for: &mut Option<Label>,
-) -> Option<Item<E>> {
-    let (received, tip) = (record.receive::<E>(), raw.headers.label());
-    let passes = received.as_ref().is_ok_and(|received| !is_of_interest(&received.event));
-    let fate = if passes { Fate::PassOver } else { Fate::Apply };
-    let (label, fate) = match tip {
-        // Not the relay's: it moves the offset but not the label, and becomes a dead letter.
-        None if owned.gap_since.is_some() => return None,
-        None => (owned.last, fate),
-        Some(label) => match judge(owned.last, label, raw.headers.previous().unwrap_or(Label::START)) {
-            Verdict::Apply => (label, fate),
-            // While records are missing the offset stays before the gap, so that a successor finds it too.
-            Verdict::Skip if owned.gap_since.is_some() => return None,
-            Verdict::Skip => (owned.last, Fate::Skip),
-            Verdict::Gap => {
-                if owned.gap_since.is_none() {
-                    owned.gap_since = Some(Instant::now());
-                    *ask_for = Some(owned.last);
-                }
-                return None;
-            }
-        },
-    };
-    owned.gap_since = None;
-    Some(Item { epoch: owned.epoch, before: owned.last, label, tip, received, fate, record })
 }

@@ -27,33 +27,6 @@ pub(crate) fn judge(last: Label, label: Label, previous: Label) -> Verdict {
     }
 }
 
-/// Where to begin reading a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Start {
-    /// The offset to read first.
-    pub(super) offset: i64,
-    /// The record there must be the one applied last; otherwise this is not the log that we know, and reading
-    /// begins at `low`.
-    pub(super) verify: bool,
-    /// Records that we need are not there: ask for them.
-    pub(super) ask: bool,
-}
-
-/// Where to begin, given the next offset as stored and the offsets that Kafka holds, `low` included, `high` not.
-pub(super) fn start(next_offset: i64, low: i64, high: i64) -> Start {
-    if next_offset == 0 {
-        Start { offset: low, verify: false, ask: false }
-    } else if next_offset > high {
-        // Kafka has lost records that we have seen, and perhaps some that we have not.
-        Start { offset: low, verify: false, ask: true }
-    } else if next_offset > low {
-        Start { offset: next_offset - 1, verify: true, ask: false }
-    } else {
-        // Kafka has thrown away what we have seen, and perhaps more.
-        Start { offset: low, verify: false, ask: next_offset < low }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,19 +80,5 @@ mod tests {
         let (third, ninth) = (Label { era: 2, position: 3 }, Label { era: 2, position: 9 });
         assert_eq!(judge(nothing, third, Label::START), Verdict::Apply);
         assert_eq!(judge(nothing, ninth, third), Verdict::Gap);
-    }
-
-    #[test]
-    fn reading_begins_one_before_the_stored_offset_to_see_whether_it_is_still_the_same_log() {
-        assert_eq!(start(7, 0, 10), Start { offset: 6, verify: true, ask: false });
-        assert_eq!(start(7, 0, 7), Start { offset: 6, verify: true, ask: false });
-    }
-
-    #[test]
-    fn a_log_that_was_lost_or_expired_is_read_from_its_start() {
-        assert_eq!(start(7, 0, 3), Start { offset: 0, verify: false, ask: true });
-        assert_eq!(start(7, 7, 10), Start { offset: 7, verify: false, ask: false });
-        assert_eq!(start(7, 9, 10), Start { offset: 9, verify: false, ask: true });
-        assert_eq!(start(0, 4, 10), Start { offset: 4, verify: false, ask: false });
     }
 }

@@ -53,6 +53,14 @@ impl Standing {
         statement.must("standing", sql, 0, Shortfall::Standing);
     }
 
+    /// Adds to a statement that it writes nothing where the group has stopped.
+    pub(crate) fn require_going(statement: &mut Statement, group: &str) {
+        let group = statement.bind(group.to_owned());
+        let sql =
+            format!("SELECT 1 FROM halted_group WHERE group_name = {group} AND resumed_at IS NULL LIMIT 1");
+        statement.must("standing", sql, 0, Shortfall::Standing);
+    }
+
     /// What the load has answered.
     pub(crate) fn told(beside: &[Beside]) -> Standing {
         let told = beside.iter().find(|row| row.kind == STANDING).and_then(|row| row.text.as_deref());

@@ -202,7 +202,8 @@ impl Adoption {
         }
         sqlx::query!(
             "UPDATE consumer_offset
-             SET epoch = epoch + 1, next_offset = 0, label_era = $1, tip_era = NULL, tip_position = NULL",
+             SET epoch = epoch + 1, next_offset = 0, label_era = $1,
+                 tip_era = NULL, tip_position = NULL, tip_offset = NULL",
             self.era,
         )
         .execute(&mut *transaction)

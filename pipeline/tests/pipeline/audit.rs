@@ -27,6 +27,10 @@ fn record<'a>(topic: &'a str, partition: i16, position: i64, event_id: &str) -> 
     let headers = OwnedHeaders::new()
         // A relay takes what is not the log's event for a future that was lost.
         .insert(Header { key: headers::ID, value: Some(event_id) })
+        .insert(Header { key: headers::TYPE, value: Some("balance.charged") })
+        .insert(Header { key: headers::DATA_SCHEMA, value: Some("urn:ordermill:schema:balance.charged:1") })
+        .insert(Header { key: headers::TIME, value: Some("2026-01-01T00:00:00Z") })
+        .insert(Header { key: headers::SEQUENCE, value: Some("1") })
         .insert(Header { key: headers::LABEL, value: Some(&label) })
         .insert(Header { key: headers::PREVIOUS, value: Some(&previous) });
     BaseRecord::to(topic).partition(i32::from(partition)).headers(headers)

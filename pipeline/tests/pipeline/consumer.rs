@@ -1,23 +1,18 @@
 //! What consumers make of what they read.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ordermill_schemas::headers;
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::handlers::Recorder;
-use crate::support::{DEADLINE, Log, PARTITIONS, until};
+use crate::support::{Log, PARTITIONS, until};
 
 /// Keys are applied in order, each event once.
-async fn assert_applied(log: &Log, count: i64) {
+pub(crate) async fn assert_applied(log: &Log, count: i64) {
     log.until_applied(count).await;
     let mut last: HashMap<Uuid, i64> = HashMap::new();
     let applied = log.applied().await;
@@ -41,7 +36,7 @@ async fn assert_documents_agree(log: &Log) {
     assert_eq!(differing, 0, "documents that don't tell what was applied");
 }
 
-async fn append_many(log: &Log, keys: &[Uuid], from: i64, to: i64) {
+pub(crate) async fn append_many(log: &Log, keys: &[Uuid], from: i64, to: i64) {
     for ordinal in from..=to {
         for key in keys {
             log.append(*key, ordinal).await;
@@ -49,7 +44,7 @@ async fn append_many(log: &Log, keys: &[Uuid], from: i64, to: i64) {
     }
 }
 
-fn keys(count: usize) -> Vec<Uuid> {
+pub(crate) fn keys(count: usize) -> Vec<Uuid> {
     (0..count).map(|_| Uuid::new_v4()).collect()
 }
 
@@ -135,80 +130,6 @@ async fn a_member_that_lost_its_partition_while_it_worked_applies_nothing() {
     relay.stop().await;
 }
 
-/// Publishes past the relay.
-fn publish(log: &Log, key: &[u8], payload: &[u8], headers: OwnedHeaders) {
-    let producer: BaseProducer = log.kafka.client().set("partitioner", "murmur2_random").create().unwrap();
-    let topic = log.kafka.full_name("balances");
-    producer.send(BaseRecord::to(&topic).key(key).payload(payload).headers(headers)).unwrap();
-    producer.flush(DEADLINE).unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_foreign_record_becomes_a_dead_letter_and_the_rest_goes_on() {
-    let log = Log::new().await;
-    log.make_topics().await;
-    let (relay, consumer) = (log.relay(), log.consumer(Arc::default()));
-    let keys = keys(4);
-    append_many(&log, &keys, 1, 2).await;
-    publish(&log, keys[0].to_string().as_bytes(), b"\xff\x00 not ours", OwnedHeaders::new());
-    let lies = OwnedHeaders::new()
-        .insert(Header { key: headers::TYPE, value: Some("balance.\0charged") })
-        .insert(Header { key: headers::DATA_SCHEMA, value: Some("urn:ordermill:schema:balance.charged:1") });
-    publish(&log, keys[1].to_string().as_bytes(), b"{}", lies);
-    append_many(&log, &keys, 3, 4).await;
-    assert_applied(&log, 16).await;
-    until("both are dead letters", async || log.count("SELECT count(*) FROM dead_letter").await == 2).await;
-    assert_eq!(log.count("SELECT count(*) FROM dead_letter WHERE code = 'FOREIGN'").await, 2);
-    let kept =
-        log.count("SELECT count(*) FROM dead_letter WHERE payload = '\\xff00206e6f74206f757273'").await;
-    assert_eq!(kept, 1, "the payload is not kept to the byte");
-    until("their topic has them", async || {
-        log.count("SELECT count(*) FROM event_log, relay_cursor c WHERE topic = 'balances.recorder.dlt' AND event_log.position <= c.position").await == 2
-    })
-    .await;
-    consumer.stop().await;
-    relay.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_foreign_record_of_any_size_and_with_a_header_that_can_not_be_read_becomes_a_dead_letter() {
-    let log = Log::new().await;
-    log.make_topics().await;
-    let (relay, consumer) = (log.relay(), log.consumer(Arc::default()));
-    let keys = keys(4);
-    // No database can compress it into a row of an index, nor does it fit into a message with such a payload.
-    let random: Vec<u8> = (0..4_000).flat_map(|_| *Uuid::new_v4().as_bytes()).collect();
-    publish(&log, &random, &vec![b'x'; 900_000], OwnedHeaders::new());
-    publish_with_unreadable_header(&log, &keys[1].to_string()).await;
-    append_many(&log, &keys, 1, 2).await;
-    assert_applied(&log, 8).await;
-    let (of_64_kb, foreign) = (
-        "SELECT count(*) FROM dead_letter WHERE length(foreign_record_key) = 64000 AND length(payload) = 900000",
-        "SELECT count(*) FROM dead_letter WHERE code = 'FOREIGN'",
-    );
-    until("both are dead letters", async || log.count(foreign).await == 2).await;
-    assert_eq!(log.count(of_64_kb).await, 1, "the row keeps all of it");
-    log.until_published().await;
-    consumer.stop().await;
-    relay.stop().await;
-    // Nor does it keep the next relay and the next consumer from their work.
-    let (relay, consumer) = (log.relay(), log.consumer(Arc::default()));
-    append_many(&log, &keys, 3, 3).await;
-    assert_applied(&log, 12).await;
-    consumer.stop().await;
-    relay.stop().await;
-}
-
-/// Publishes a record as only programs in other languages can: the name of its header is not UTF-8.
-async fn publish_with_unreadable_header(log: &Log, key: &str) {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "{}").unwrap();
-    let mut kcat = tokio::process::Command::new("kcat");
-    kcat.args(["-P", "-b", &log.kafka.brokers, "-t", &log.kafka.full_name("balances"), "-k", key, "-H"]);
-    let ended = kcat.arg(OsStr::from_bytes(b"\xff=any")).arg(file.path()).output().await.unwrap();
-    assert!(ended.status.success(), "{ended:?}");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_breaks_a_rule_is_found_among_many_and_put_aside_alone() {
     let log = Log::new().await;
@@ -243,7 +164,7 @@ async fn a_consumer_that_misses_records_waits_until_the_relay_has_sent_them_agai
     log.until_published().await;
     sqlx::query(
         "UPDATE consumer_offset SET next_offset = next_offset + 2,
-             tip_era = 1, tip_position = (SELECT max(position) FROM event_log)
+             tip_era = 1, tip_position = (SELECT max(position) FROM event_log), tip_offset = next_offset + 1
          WHERE label_position > 0",
     )
     .execute(&log.pool)

@@ -30,6 +30,8 @@ pub(crate) struct Recorder {
     pub(crate) gate: Option<Semaphore>,
     /// Each event below 100 is answered by one of another key, a hundred higher.
     pub(crate) answers: bool,
+    /// Nothing follows from events below this.
+    pub(crate) ignores_below: Option<i64>,
     /// So many batches say that documents have been written once more than they have.
     pub(crate) lies: AtomicUsize,
 }
@@ -65,6 +67,11 @@ impl Handler for Recorder {
     fn tables() -> &'static [Table] {
         static TABLES: [Table; 1] = [Table::new(RECORDED)];
         &TABLES
+    }
+
+    fn is_of_interest(&self, event: &Event) -> bool {
+        let Event::BalanceCharged(charged) = event else { return true };
+        self.ignores_below.is_none_or(|below| charged.available >= below)
     }
 
     fn keys(&self, event: &Event, keys: &mut Keys) {

@@ -1,0 +1,112 @@
+//! Takes messages out of the client: reads each in place, has it judged, and does what the judgement says.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::topic_partition_list::Offset;
+
+use super::Handler;
+use super::assignment::{Anew, Assignment};
+use super::batch::Batches;
+use super::foreign_cap::{ForeignCap, Room};
+use super::gathered::Item;
+use super::mark::Mark;
+use super::reading::{Fate, Met, Own};
+use crate::dead_letters::Code;
+use crate::raw_record::RawRecord;
+use crate::record::{Mismatch, Received, Record};
+
+/// How long the client may take to read on at another place.
+const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What was taken in one go.
+pub(super) struct Taken<E> {
+    /// What is to be applied, in order.
+    pub(super) items: Vec<Item<E>>,
+    /// The rebalance count under which it was read.
+    pub(super) generation: u64,
+    /// Everything that the client had at hand was taken.
+    pub(super) is_all: bool,
+}
+
+/// Judges one message, and takes it where it is to be applied or put aside. Only then it is copied.
+///
+/// # Errors
+/// Where the client can't read on at another place.
+pub(super) fn take<H: Handler>(
+    consumer: &BaseConsumer<Assignment>,
+    batches: &Batches<'_, H>,
+    foreign_cap: &mut ForeignCap,
+    message: &BorrowedMessage<'_>,
+    taken: &mut Taken<H::Event>,
+) -> Result<(), Anew> {
+    let context = consumer.context();
+    let Some(slot) = context.slot(message.topic(), message.partition()) else { return Ok(()) };
+    let raw = RawRecord::of(message, slot.topic);
+    let stamp = raw.stamp();
+    let own = stamp.as_ref().ok().map(|s| Own { label: s.label, previous: s.previous, event_id: s.event_id });
+    let mut received = stamp.as_ref().err().map(|why| Err((Code::Foreign, why.clone())));
+    let decode = || {
+        let decoded: Result<Received<H::Event>, Mismatch> = raw.decode_stamped(stamp.as_ref().ok()?);
+        Some(decoded.map_err(|Mismatch { code, error, .. }| (code, error)))
+    };
+    let (mut room, now) = (Room::Counted, Instant::now());
+    let fate = context.with_state(|state| {
+        let generation = state.reader.generation();
+        if taken.generation != generation {
+            taken.items.clear();
+            taken.generation = generation;
+        }
+        let is_of_interest = || {
+            received = decode();
+            let known = received.as_ref().and_then(|received| received.as_ref().ok());
+            known.is_none_or(|known| batches.handler.is_of_interest(&known.event))
+        };
+        let has_room = || {
+            room = foreign_cap.take(now);
+            room == Room::Letter
+        };
+        state.reader.meet(slot, &Met { offset: raw.offset, own }, is_of_interest, has_room, now)
+    });
+    let mut keep = |mark: Mark| {
+        let Some(received) = received.take() else { return };
+        taken.items.push(Item { record: Record::copy(&raw, message), slot, mark, received });
+    };
+    match fate {
+        None | Some(Fate::Leave | Fate::PassOver) => {}
+        Some(Fate::Apply(mark)) => keep(mark),
+        Some(Fate::PutAside(mark)) => {
+            batches.metrics.foreign.inc();
+            keep(mark);
+        }
+        Some(Fate::Skip) => {
+            batches.metrics.skipped.inc();
+        }
+        Some(Fate::Count) => {
+            batches.metrics.foreign.inc();
+            if room == Room::Told {
+                tracing::warn!(
+                    group = H::GROUP,
+                    topic = slot.topic,
+                    "somebody else writes many records to our topics; further ones of this minute are only counted"
+                );
+            }
+        }
+        Some(Fate::AskFor(last)) => {
+            tracing::warn!(group = H::GROUP, ?slot, %last, "records are missing; the relay is asked to repeat");
+            context.ask_for_repeat(slot, last);
+        }
+        Some(Fate::BeginAt(offset)) => {
+            tracing::warn!(
+                group = H::GROUP,
+                ?slot,
+                offset,
+                "not the log that was read; reading from its start"
+            );
+            let offset = Offset::Offset(offset);
+            consumer.seek(message.topic(), message.partition(), offset, SEEK_TIMEOUT)?;
+        }
+    }
+    Ok(())
+}
