@@ -153,6 +153,23 @@ CREATE TABLE relay_cursor (
     repeat_topics     text[]
 );
 
+-- The keys by which records are authentic. What they are made of is not here: they derive from a secret that is in a file.
+CREATE TABLE wire_key (
+    -- <era>-<number>-<16 random hexadecimal digits>, as records name it.
+    id         text        PRIMARY KEY CHECK (id ~ '^[1-9][0-9]{0,9}-[1-9][0-9]{0,9}-[0-9a-f]{16}$'),
+    -- By what the secret is told from which it derives; null where no more is known of the key than that it is revoked.
+    secret     bytea       CHECK (octet_length(secret) = 8),
+    created_at timestamptz NOT NULL,
+    -- Since when it signs nothing more. What it has signed is authentic still.
+    retired_at timestamptz,
+    -- Since when nothing that it has signed is authentic.
+    revoked_at timestamptz,
+    CHECK (revoked_at IS NULL OR retired_at IS NOT NULL),
+    CHECK (secret IS NOT NULL OR revoked_at IS NOT NULL)
+);
+-- One key signs.
+CREATE UNIQUE INDEX wire_key_signs ON wire_key ((true)) WHERE retired_at IS NULL;
+
 -- How far each group is in each partition.
 CREATE TABLE consumer_offset (
     group_name     text        NOT NULL,

@@ -42,12 +42,8 @@ enum Command {
     /// Gives back what the gateway holds for orders that the database does not know.
     #[command(subcommand)]
     Payments(payments::PaymentsCommand),
-    /// Stores an admin's API key, read from standard input or made anew and printed.
-    Keys {
-        /// Reads the key from standard input instead of making one.
-        #[arg(long)]
-        stdin: bool,
-    },
+    /// Stores an admin's API key, read from standard input or made anew and printed; or looks at wire keys and changes them.
+    Keys(keys::KeysArgs),
     /// Checks on the live system that money, stock, charges, orders and log add up.
     Verify {
         /// Prints JSON instead of a table.
@@ -104,9 +100,9 @@ async fn command(cli: Cli) -> Result<ExitCode> {
         Command::Dlq(args) => return dlq::run(args, &connections).await,
         Command::Replay(args) => return replay::run(&args, &connections.database_url()?).await,
         Command::Payments(command) => return payments::run(&connections.resolve()?, command).await,
-        Command::Migrate(args) => migrate::run(&connections.database_url()?, &args).await?,
+        Command::Migrate(args) => migrate::run(&connections, &args).await?,
         Command::Topics => topics::run(&connections.resolve()?).await?,
-        Command::Keys { stdin } => keys::run(&connections.database_url()?, stdin).await?,
+        Command::Keys(args) => keys::run(&connections, args).await?,
         Command::Api(args) => api::run(&connections.resolve()?, args).await?,
         Command::Relay(args) => relay::run(&connections, args).await?,
         Command::Worker(args) => worker::run(&connections.resolve()?, args).await?,

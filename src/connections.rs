@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
+use ordermill_pipeline::authenticity::Secrets;
 use ordermill_pipeline::kafka::KafkaConfig;
 
 use crate::stack_file::StackFile;
@@ -31,6 +32,9 @@ pub struct ConnectionArgs {
     /// The payment gateway, like http://host:8090.
     #[arg(long, env = "ORDERMILL_GATEWAY_URL", global = true)]
     pub gateway_url: Option<String>,
+    /// The file with the secret by which records in Kafka are authentic; `ordermill keys wire secret` prints a new one.
+    #[arg(long, env = "ORDERMILL_WIRE_SECRET_FILE", global = true)]
+    pub wire_secret_file: Option<PathBuf>,
 }
 
 /// Where everything is.
@@ -72,6 +76,22 @@ impl ConnectionArgs {
         Ok(self.with_stack()?.topic_prefix.unwrap_or_default())
     }
 
+    /// The file with the wire secret.
+    ///
+    /// # Errors
+    /// Where it is neither given nor found.
+    pub fn wire_secret_file(&self) -> Result<PathBuf> {
+        self.with_stack()?.wire_secret_file.ok_or_else(|| self.missing("--wire-secret-file"))
+    }
+
+    /// The wire secret.
+    ///
+    /// # Errors
+    /// Where its file is neither given nor found, or can't be read.
+    pub fn wire_secrets(&self) -> Result<Secrets> {
+        Ok(Secrets::read(&self.wire_secret_file()?)?)
+    }
+
     /// What was given, and the rest from the stack file.
     fn with_stack(&self) -> Result<ConnectionArgs> {
         let mut args = self.clone();
@@ -80,6 +100,7 @@ impl ConnectionArgs {
             args.kafka_brokers.get_or_insert(file.kafka_brokers);
             args.topic_prefix.get_or_insert(file.topic_prefix);
             args.gateway_url.get_or_insert(file.gateway_url);
+            args.wire_secret_file.get_or_insert(file.wire_secret_file);
         }
         Ok(args)
     }
@@ -111,6 +132,12 @@ impl ConnectionArgs {
         kafka.settings = settings(&self.kafka_settings)?;
         Ok(kafka)
     }
+}
+
+/// The file in `data_dir` that holds the wire secret, where no other is given.
+#[must_use]
+pub fn wire_secret_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("wire.secret")
 }
 
 /// The file in `data_dir` that holds the admin's key.

@@ -23,6 +23,8 @@ pub struct StackFile {
     pub topic_prefix: String,
     /// The file that holds the admin's key.
     pub admin_key_file: PathBuf,
+    /// The file that holds the wire secret.
+    pub wire_secret_file: PathBuf,
 }
 
 impl StackFile {
@@ -78,6 +80,7 @@ mod tests {
             kafka_brokers: "127.0.0.1:9092".to_owned(),
             topic_prefix: String::new(),
             admin_key_file: PathBuf::from("admin.key"),
+            wire_secret_file: PathBuf::from("wire.secret"),
         };
         assert_eq!(StackFile::read(directory.path()).unwrap(), None);
         file.write(directory.path()).unwrap();

@@ -6,6 +6,7 @@
 //! (`ordermill_wire`).
 
 pub mod audit;
+pub mod authenticity;
 pub mod backlog;
 pub mod clock;
 pub mod consumer;

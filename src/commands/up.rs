@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use ordermill_pipeline::authenticity::{self, RootSecret, Secrets};
 use ordermill_pipeline::clock::Clock;
 use ordermill_pipeline::relay;
 use ordermill_pipeline::topics::{self, PARTITIONS_DEFAULT_ON_ONE_MACHINE};
@@ -24,7 +25,7 @@ use tokio::task::{JoinSet, block_in_place};
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::{FloodArgs, PartitionArgs, TimeZoneArgs};
-use crate::connections::{ConnectionArgs, Connections, admin_key_file};
+use crate::connections::{ConnectionArgs, Connections, admin_key_file, wire_secret_file};
 use crate::database::connect_pool;
 use crate::output::print;
 use crate::services::{Services, listen};
@@ -96,6 +97,7 @@ struct Stack {
     api_url: String,
     /// What gateway and API share.
     callback_secret: String,
+    wire_secret_file: PathBuf,
     connections: Connections,
     // The servers that were started here; what was given from outside is not among them.
     gateway: Option<Gateway>,
@@ -107,6 +109,10 @@ impl Stack {
     /// Starts what was not given: PostgreSQL and Kafka side by side, then the gateway.
     fn start(given: &ConnectionArgs, args: UpArgs, directory: PathBuf, api_url: String) -> Result<Stack> {
         let callback_secret = kept_key(&directory.join("callback.secret"))?;
+        let wire_secret_file = match &given.wire_secret_file {
+            Some(file) => file.clone(),
+            None => kept_wire_secret(&directory)?,
+        };
         let (progress, dir) = (Progress::terminal(), directory.as_path());
         let start_postgres = || {
             let options = PostgresOptions { port: args.postgres_port, ..PostgresOptions::default() };
@@ -137,7 +143,17 @@ impl Stack {
             kafka: given.kafka(&brokers.unwrap_or_default())?,
             gateway_url: given_or(&given.gateway_url, gateway.as_ref().map(Gateway::url)),
         };
-        Ok(Stack { args, directory, api_url, callback_secret, connections, gateway, kafka, postgres })
+        Ok(Stack {
+            args,
+            directory,
+            api_url,
+            callback_secret,
+            wire_secret_file,
+            connections,
+            gateway,
+            kafka,
+            postgres,
+        })
     }
 
     /// Sets the database and the topics up, runs the services, and watches the servers.
@@ -184,6 +200,7 @@ impl Stack {
         let partitions = self.args.partitions.partitions;
         let partitions = relay::install(&pool, partitions, PARTITIONS_DEFAULT_ON_ONE_MACHINE).await?;
         topics::ensure(&self.connections.kafka, partitions, &ordermill_workers::groups()).await?;
+        authenticity::install(&pool, &Secrets::read(&self.wire_secret_file)?).await?;
         let key = kept_key(&admin_key_file(&self.directory))?;
         keys::insert_admin(&pool, &ordermill_api::hash_key(&key), Clock::system().now()).await?;
         pool.close().await;
@@ -204,6 +221,7 @@ impl Stack {
             kafka_brokers: kafka.brokers,
             topic_prefix: kafka.prefix,
             admin_key_file: admin_key_file(&self.directory),
+            wire_secret_file: self.wire_secret_file.clone(),
         };
         file.write(&self.directory)?;
         announce(&file)?;
@@ -265,6 +283,15 @@ fn kept_key(path: &Path) -> Result<String> {
     let (key, _) = ordermill_api::new_api_key()?;
     write_private(path, &format!("{key}\n"))?;
     Ok(key)
+}
+
+/// The file with the wire secret in the data directory, made where there is none.
+fn kept_wire_secret(directory: &Path) -> Result<PathBuf> {
+    let file = wire_secret_file(directory);
+    if !file.exists() {
+        write_private(&file, &RootSecret::generate()?.file())?;
+    }
+    Ok(file)
 }
 
 /// The address and the lines that place an order and follow it.

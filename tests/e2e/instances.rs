@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{ORDERMILL, Shop, answer, stop, until};
+use crate::support::{ORDERMILL, Shop, answer, new_wire_secret, stop, until};
 
 /// How soon a change must be visible everywhere.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(1);
@@ -155,9 +155,12 @@ async fn a_key_that_one_instance_revokes_is_refused_by_the_other_within_seconds(
 #[tokio::test(flavor = "multi_thread")]
 async fn the_number_of_partitions_is_said_where_the_log_is_set_up_and_never_again() {
     let url = TestStack::shared().await.fresh_database().await;
+    let directory = tempfile::tempdir().unwrap();
+    let secret = new_wire_secret(directory.path());
     let migrate = async |arguments: &[&str]| {
         let mut command = tokio::process::Command::new(ORDERMILL);
         command.arg("migrate").args(arguments).env("DATABASE_URL", &url).kill_on_drop(true);
+        command.env("ORDERMILL_WIRE_SECRET_FILE", &secret);
         let output = command.output().await.unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };

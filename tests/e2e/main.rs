@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
+mod attacks;
 mod cancellations;
 mod contention;
 mod contract;
@@ -26,3 +27,4 @@ mod support;
 mod timeline;
 mod up;
 mod verification;
+mod wire_keys;

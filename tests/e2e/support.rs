@@ -2,7 +2,8 @@
 //! processes of their own.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use ordermill::connections::Connections;
 use ordermill::services::{self, Services};
 use ordermill::verify;
+use ordermill_pipeline::authenticity::{self, RootSecret, Secrets};
 use ordermill_pipeline::clock::Clock;
 use ordermill_pipeline::kafka::KafkaConfig;
 use ordermill_pipeline::{database, relay, topics};
@@ -36,7 +38,7 @@ pub(crate) const ADMIN_KEY: &str = "om_admin_key_of_the_tests";
 /// The zone whose days shops in this process go by.
 pub(crate) const TIME_ZONE: &str = "Asia/Seoul";
 const CALLBACK_SECRET: &str = "secret of the tests";
-const PARTITIONS: i16 = 4;
+pub(crate) const PARTITIONS: i16 = 4;
 
 /// Database, topics, gateway and an address for the API; nothing runs in it yet.
 pub(crate) struct Shop {
@@ -44,6 +46,7 @@ pub(crate) struct Shop {
     pub(crate) connections: Connections,
     pub(crate) gateway: Gateway,
     pub(crate) client: Client,
+    pub(crate) wire_secret_file: PathBuf,
     api_port: u16,
     scratch: Scratch,
 }
@@ -104,9 +107,11 @@ impl Shop {
         let pool = database::connect(&database_url, "test", 4).await.unwrap();
         migrations::run(&pool).await.unwrap();
         relay::install(&pool, None, PARTITIONS).await.unwrap();
+        let scratch = Scratch::new().unwrap();
+        let wire_secret_file = new_wire_secret(scratch.path());
+        authenticity::install(&pool, &Secrets::read(&wire_secret_file).unwrap()).await.unwrap();
         topics::ensure(&kafka, PARTITIONS, &ordermill_workers::groups()).await.unwrap();
         keys::insert_admin(&pool, &ordermill_api::hash_key(ADMIN_KEY), Clock::system().now()).await.unwrap();
-        let scratch = Scratch::new().unwrap();
         let api_port = free_port().unwrap();
         let options = GatewayOptions {
             port: None,
@@ -117,7 +122,7 @@ impl Shop {
         let gateway = Gateway::start(&program, scratch.path(), options, &Quiet).unwrap();
         let connections = Connections { database_url, kafka, gateway_url: Some(gateway.url()) };
         let client = Client::builder().no_proxy().timeout(DEADLINE).build().unwrap();
-        Shop { pool, connections, gateway, client, api_port, scratch }
+        Shop { pool, connections, gateway, client, wire_secret_file, api_port, scratch }
     }
 
     /// Runs API, relay and workers in this process, and waits until they are ready.
@@ -163,7 +168,7 @@ impl Shop {
     }
 
     /// What tells a process of ours where everything is.
-    fn environment(&self) -> [(&'static str, OsString); 7] {
+    fn environment(&self) -> [(&'static str, OsString); 8] {
         [
             ("DATABASE_URL", self.connections.database_url.clone().into()),
             ("KAFKA_BROKERS", self.connections.kafka.brokers.clone().into()),
@@ -172,6 +177,7 @@ impl Shop {
             ("ORDERMILL_LISTEN", format!("127.0.0.1:{}", self.api_port).into()),
             ("ORDERMILL_CALLBACK_SECRET", CALLBACK_SECRET.into()),
             ("ORDERMILL_DATA_DIR", self.scratch.path().into()),
+            ("ORDERMILL_WIRE_SECRET_FILE", self.wire_secret_file.clone().into()),
         ]
     }
 
@@ -387,6 +393,13 @@ pub(crate) async fn answer(request: RequestBuilder) -> (StatusCode, Value) {
     let text = answer.text().await.unwrap();
     let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
     (status, body)
+}
+
+/// A file with a wire secret of its own.
+pub(crate) fn new_wire_secret(directory: &Path) -> PathBuf {
+    let file = directory.join("wire.secret");
+    fs::write(&file, RootSecret::generate().unwrap().file()).unwrap();
+    file
 }
 
 /// Stops a process as an operator does, and expects it to end well.

@@ -30,9 +30,24 @@ pub const TRACEPARENT: &str = "traceparent";
 pub const LABEL: &str = "ordermill-label";
 /// The label of the record before this one in its partition; absent on the first.
 pub const PREVIOUS: &str = "ordermill-previous";
-/// The id of the key that the record is authenticated by.
+/// The id of the key that [`MAC`] was made with.
 pub const KEY: &str = "ordermill-key";
-/// What authenticates the record.
+/// What shows that the record is the relay's, and as the relay sent it: 16 bytes as hexadecimal digits.
 pub const MAC: &str = "ordermill-mac";
+/// The headers that [`MAC`] covers, in the order in which it does: all that anything here reads.
+pub const COVERED: [&str; 12] = [
+    LABEL,
+    PREVIOUS,
+    ID,
+    TYPE,
+    DATA_SCHEMA,
+    TIME,
+    SEQUENCE,
+    SUBJECT,
+    ACTOR,
+    CORRELATION,
+    CAUSATION,
+    TRACEPARENT,
+];
 /// What [`DATA_SCHEMA`] begins with.
 pub const SCHEMA_URN: &str = "urn:ordermill:schema:";

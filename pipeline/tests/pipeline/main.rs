@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
+mod attacker;
+mod attacks;
 mod audit;
 mod batches;
 mod consumer;
@@ -18,3 +20,4 @@ mod relay;
 mod rewind;
 mod round_trips;
 mod support;
+mod wire_keys;

@@ -1,0 +1,114 @@
+//! The keys by which records are authentic, as the database has them.
+
+use ordermill_pipeline::authenticity::{
+    self, Authenticity, Covered, KeyError, KeyId, KeyRow, KeyState, Keyring, Keys, Revocation, RootSecret,
+    Secrets,
+};
+use ordermill_schemas::headers::COVERED;
+
+use crate::support::Log;
+
+fn secrets() -> Secrets {
+    RootSecret::generate().unwrap().into()
+}
+
+async fn keys_of(log: &Log) -> Vec<(KeyId, KeyState)> {
+    let rows = authenticity::list(&log.pool).await.unwrap();
+    rows.iter().map(|row: &KeyRow| (row.id.clone(), row.state())).collect()
+}
+
+/// A record of era 1 that one has signed; what another says of it.
+fn said_by(keys: &Keys, signer: &Keys) -> Authenticity {
+    let mut headers = [None; COVERED.len()];
+    headers[0] = Some(b"1-100001".as_slice());
+    let covered = Covered { topic: "orders", partition: 0, key: None, payload: None, headers };
+    let (key, mac) = (signer.signing().id(), signer.signing().sign(&covered));
+    keys.judge(&covered, Some(key.as_str().as_bytes()), Some(mac.as_bytes()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_that_set_the_keys_up_at_once_one_makes_the_first_key() {
+    let (log, secrets) = (Log::new().await, secrets());
+    let installs = (0..8).map(|_| {
+        let (pool, secrets) = (log.pool.clone(), secrets.clone());
+        tokio::spawn(async move { authenticity::install(&pool, &secrets).await.unwrap() })
+    });
+    for install in installs.collect::<Vec<_>>() {
+        install.await.unwrap();
+    }
+    let keys = keys_of(&log).await;
+    assert!(matches!(&keys[..], [(id, KeyState::Signs)] if (id.era(), id.number()) == (1, 1)), "{keys:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_replaced_verifies_until_it_is_revoked() {
+    let (log, secrets) = (Log::new().await, secrets());
+    let keyring = Keyring::open(&log.pool, secrets.clone()).await.unwrap();
+    let first = keyring.keys();
+    let (second, former) = authenticity::rotate(&log.pool, &secrets).await.unwrap();
+    assert_eq!((former.as_ref(), second.number()), (Some(first.signing().id()), 2));
+    // A process that has not heard of the new key takes it all the same.
+    let other = Keyring::open(&log.pool, secrets.clone()).await.unwrap().keys();
+    assert_eq!(other.signing().id(), &second);
+    assert_eq!(said_by(&first, &other), Authenticity::Authentic);
+    keyring.refresh(&log.pool).await.unwrap();
+    assert_eq!(keyring.keys().signing().id(), &second);
+    assert_eq!(said_by(&keyring.keys(), &first), Authenticity::Authentic);
+    let revocation = authenticity::revoke(&log.pool, &secrets, first.signing().id()).await.unwrap();
+    assert_eq!(revocation, Revocation { was_revoked: false, signs_now: None });
+    keyring.refresh(&log.pool).await.unwrap();
+    assert_eq!(said_by(&keyring.keys(), &first), Authenticity::Revoked);
+    assert_eq!(said_by(&keyring.keys(), &other), Authenticity::Authentic);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_key_that_signs_is_revoked_another_signs_from_then_on() {
+    let (log, secrets) = (Log::new().await, secrets());
+    let keyring = Keyring::open(&log.pool, secrets.clone()).await.unwrap();
+    let first = keyring.keys();
+    let id = first.signing().id();
+    let revocation = authenticity::revoke(&log.pool, &secrets, id).await.unwrap();
+    assert!(!revocation.was_revoked && revocation.signs_now.is_some(), "{revocation:?}");
+    let again = authenticity::revoke(&log.pool, &secrets, id).await.unwrap();
+    assert_eq!(again, Revocation { was_revoked: true, signs_now: None });
+    keyring.refresh(&log.pool).await.unwrap();
+    assert_eq!(Some(keyring.keys().signing().id()), revocation.signs_now.as_ref());
+    assert_eq!(said_by(&keyring.keys(), &first), Authenticity::Revoked);
+    let unknown: KeyId = "1-7-0123456789abcdef".parse().unwrap();
+    let refused = authenticity::revoke(&log.pool, &secrets, &unknown).await.unwrap_err();
+    assert!(matches!(refused, KeyError::Unknown(_)), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_restored_database_has_forgotten_to_be_revoked_the_secret_file_still_says() {
+    let (log, root) = (Log::new().await, RootSecret::generate().unwrap());
+    let before = Keyring::open(&log.pool, root.clone().into()).await.unwrap().keys();
+    let signing = before.signing().id().clone();
+    // The key that signs as the database was restored, and one that was made since the backup: both were revoked later.
+    let lost: KeyId = "1-2-0123456789abcdef".parse().unwrap();
+    let lines = [&signing, &lost].map(Secrets::revocation_line).concat();
+    let secrets = Secrets::parse(&(root.file() + &lines)).unwrap();
+    let keyring = Keyring::open(&log.pool, secrets).await.unwrap();
+    let keys = keys_of(&log).await;
+    assert_eq!(keys[..2], [(signing, KeyState::Revoked), (lost.clone(), KeyState::Revoked)]);
+    assert!(matches!(&keys[2..], [(id, KeyState::Signs)] if id.number() == 3), "{keys:?}");
+    assert_eq!(said_by(&keyring.keys(), &before), Authenticity::Revoked);
+    // From now on a process whose file does not say so knows it from the database.
+    let other = Keyring::open(&log.pool, root.into()).await.unwrap();
+    assert_eq!(said_by(&other.keys(), &before), Authenticity::Revoked);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_secret_than_the_databases_is_refused_until_its_keys_sign() {
+    let (log, former, new) = (Log::new().await, secrets(), secrets());
+    let before = Keyring::open(&log.pool, former.clone()).await.unwrap();
+    let refused = Keyring::open(&log.pool, new.clone()).await.unwrap_err().to_string();
+    assert!(refused.contains("ordermill keys wire rotate"), "{refused}");
+    authenticity::rotate(&log.pool, &new).await.unwrap();
+    let after = Keyring::open(&log.pool, new).await.unwrap().keys();
+    assert!(matches!(said_by(&after, &before.keys()), Authenticity::Foreign(_)));
+    // A process that runs with the former secret keeps the keys that it knows, and says what is wrong.
+    let refused = before.refresh(&log.pool).await.unwrap_err();
+    assert!(matches!(refused, KeyError::OtherSecret(_)), "{refused}");
+    assert_eq!(said_by(&before.keys(), &before.keys()), Authenticity::Authentic);
+}
