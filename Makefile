@@ -1,7 +1,7 @@
 # Everything that people and CI do here; the rest is cargo's.
 
 .DEFAULT_GOAL := help
-.PHONY: help up build test check bench install
+.PHONY: help up build test check bench bench-long install
 
 # Queries are checked against .sqlx, whether or not DATABASE_URL points to a server for the tests.
 export SQLX_OFFLINE ?= true
@@ -9,7 +9,7 @@ export SQLX_OFFLINE ?= true
 PROGRAMS := -p ordermill -p ordermill-gateway -p ordermill-bench --bins
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: build ## Run everything on this machine until Ctrl-C; ARGS="--data-dir D --port P"
 	@exec target/release/ordermill up $(ARGS)
@@ -32,8 +32,11 @@ check: install ## Formatting, lints, offline queries, schemas, audit: what CI ru
 	@if command -v cargo-deny >/dev/null; then cargo deny check; \
 	else echo "cargo-deny is not installed: the audit is skipped"; fi
 
-bench: build ## Measure orders per second against pgbench, and what an order costs; ARGS="--json FILE"
-	@exec target/release/ordermill-bench run $(ARGS)
+bench: build ## Measure every load against pgbench, and what an order costs; ARGS="--only NAME,... --json FILE"
+	@exec target/release/ordermill-bench run --svg docs/performance $(ARGS)
+
+bench-long: build ## 300,000 orders of 100,000 users: do speed and memory stay as they are; ARGS="--json FILE"
+	@exec target/release/ordermill-bench long --svg docs/performance $(ARGS)
 
 install: ## Install what is missing, by apt-get
 	@scripts/install

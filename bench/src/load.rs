@@ -5,12 +5,15 @@
 //! *open loop* sends at moments fixed beforehand, whatever has become of the orders before, and measures from those
 //! moments on, so that waiting anywhere shows: in the API, or here for a free connection.
 //!
-//! In both, one order in ten is held by the API until it rests. Those have connections of their own, so that they keep
-//! no other order waiting.
+//! In both, one order in ten is held by the API until it rests, unless told otherwise. Those have connections of their own,
+//! so that they keep no other order waiting.
+//!
+//! In place of orders it can also send claims of a coupon.
 //!
 //! One thread does it all, so that it takes little from what it measures; a second one keeps the time of the open loop.
 
 pub mod args;
+mod claims;
 mod closed;
 mod lines;
 mod open;
@@ -31,7 +34,7 @@ use crate::load::tally::Tally;
 use crate::load::work::Work;
 use crate::shop::Shop;
 
-pub(crate) use crate::load::work::HELD_EVERY;
+pub(crate) use crate::load::args::HELD_EVERY;
 
 /// Places the orders and prints what became of them: a line that says how late they were sent, then the report.
 ///
@@ -59,8 +62,8 @@ fn read_shop(path: &Path) -> Result<Shop> {
     let text = std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
     let shop: Shop =
         serde_json::from_str(&text).with_context(|| format!("{} is not a shop", path.display()))?;
-    if shop.users.is_empty() || shop.products.is_empty() {
-        bail!("{} has no users or no products", path.display());
+    if shop.users.is_empty() {
+        bail!("{} has no users", path.display());
     }
     Ok(shop)
 }

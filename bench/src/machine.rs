@@ -11,7 +11,7 @@ use serde::Serialize;
 /// The kernel's unit of processor time: the same hundredth of a second on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// The program that is measured.
+/// The program that is measured; relay and API too where they have processes of their own.
 pub(crate) const PIPELINE: &str = "API, relay and workers";
 /// The database's server.
 pub(crate) const POSTGRESQL: &str = "PostgreSQL";
@@ -80,16 +80,16 @@ struct Process {
 }
 
 impl Usage {
-    /// Of this process and all below it, `up` among them, and of the machine as a whole.
+    /// Of this process and all below it, and of the machine as a whole.
     ///
     /// # Errors
     /// Where the system does not say.
-    pub(crate) fn now(up: u32) -> Result<Usage> {
+    pub(crate) fn now() -> Result<Usage> {
         let at = Instant::now();
         let (busy, idle) = of_machine(&KernelStats::current()?);
         let mut parts = BTreeMap::new();
         for process in below(std::process::id(), &processes()?) {
-            *parts.entry(part_of(process, up)).or_default() += process.ticks;
+            *parts.entry(part_of(process)).or_default() += process.ticks;
         }
         Ok(Usage { at, parts, busy, idle })
     }
@@ -128,9 +128,9 @@ impl Work {
     }
 }
 
-fn part_of(process: &Process, up: u32) -> &'static str {
+fn part_of(process: &Process) -> &'static str {
     match process.name.as_str() {
-        _ if process.pid == up => PIPELINE,
+        "ordermill" => PIPELINE,
         "postgres" => POSTGRESQL,
         "java" => KAFKA,
         name if name.starts_with("ordermill-gat") => GATEWAY,
@@ -209,6 +209,20 @@ mod tests {
     }
 
     #[test]
+    fn a_process_is_known_by_its_name_of_which_the_system_keeps_15_characters() {
+        for (name, part) in [
+            ("ordermill", PIPELINE),
+            ("postgres", POSTGRESQL),
+            ("java", KAFKA),
+            ("ordermill-gatew", GATEWAY),
+            ("ordermill-bench", LOAD),
+            ("pgbench", LOAD),
+        ] {
+            assert_eq!(part_of(&a_process(1, 0, name, 0)), part, "{name}");
+        }
+    }
+
+    #[test]
     fn what_is_neither_ours_nor_idle_is_the_others() {
         let at = Instant::now();
         let then = Usage { at, parts: [("Kafka", 100)].into(), busy: 1_000, idle: 500 };
@@ -236,6 +250,6 @@ mod tests {
     fn this_machine_has_processors_and_this_process_has_used_them() {
         let machine = Machine::this().unwrap();
         assert!(machine.cores > 0 && machine.memory_mib > 0);
-        assert!(Usage::now(0).unwrap().busy > 0);
+        assert!(Usage::now().unwrap().busy > 0);
     }
 }

@@ -1,5 +1,8 @@
 //! What was measured, as JSON for machines, and in `text` as tables for people. Names are kept: programs read them.
 
+mod headline;
+mod loops;
+pub(crate) mod table;
 mod text;
 
 use std::collections::BTreeMap;
@@ -8,13 +11,17 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::args::RunArgs;
-use crate::cost::{Counts, Spent};
-use crate::figures::Batches;
+use crate::backlog::Backlog;
+use crate::claims::Claims;
+use crate::cost::Counts;
 use crate::latency::Percentiles;
-use crate::load::report::LoadReport;
-use crate::machine::{KAFKA, Machine, PIPELINE, POSTGRESQL, Work};
-use crate::phase::Placed;
+use crate::machine::{Machine, Work};
+use crate::memory::Memory;
 use crate::replay::ReplayRates;
+use crate::timetable::Took;
+
+pub use self::headline::Headline;
+pub use self::loops::{Loop, Shares};
 
 /// Everything that one run has measured, and what it was measured with.
 #[derive(Clone, Debug, Serialize)]
@@ -29,31 +36,70 @@ pub struct Report {
     pub versions: Versions,
     /// On what it was measured.
     pub machine: Machine,
-    /// PostgreSQL itself.
-    pub pgbench: PgbenchRates,
-    /// What the pipeline does while nobody orders.
-    pub at_rest: AtRest,
-    /// Latency and cost at fixed rates.
-    pub rates: Vec<Loop>,
-    /// The highest rate.
-    pub closed_loop: Loop,
-    /// What an order of the closed loop takes of the processors, as parts of what one transaction of T takes.
+    /// How long each step has taken.
+    pub steps: Vec<Took>,
+    /// The figures that are asked for most.
     #[serde(flatten)]
-    pub shares: Shares,
-    /// Bytes of the write-ahead log for each order of the closed loop, less what the same time costs at rest.
-    pub wal_bytes_per_order: f64,
-    /// The latency at a modest rate.
-    pub open_loop: Loop,
-    /// Orders of many lines.
-    pub long_orders: Loop,
-    /// The log that this run has written, replayed.
-    pub replay: ReplayRates,
+    pub headline: Headline,
+    /// What was measured.
+    #[serde(flatten)]
+    pub measured: Measured,
     /// Orders of all phases, the warm-up included.
     pub orders: OrderCounts,
     /// What went wrong in any phase, and how often.
     pub errors: BTreeMap<String, u64>,
     /// What `ordermill verify` said at the end.
     pub verify: Verified,
+}
+
+/// What was measured. What was not is not there.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Measured {
+    /// PostgreSQL itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pgbench: Option<PgbenchRates>,
+    /// What the pipeline does while nobody orders.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_rest: Option<AtRest>,
+    /// Latency and cost at fixed rates, the last of them half of what the closed loop has settled.
+    pub rates: Vec<Loop>,
+    /// The highest rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed_loop: Option<Loop>,
+    /// The same over 256 connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed_loop_256: Option<Loop>,
+    /// Half of what the closed loop has settled: the last of `rates`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_loop: Option<Loop>,
+    /// All orders on one product.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hot_product: Option<Loop>,
+    /// All orders of one user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hot_user: Option<Loop>,
+    /// Orders of many lines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub long_orders: Option<Loop>,
+    /// Claims of a coupon of which there are too few.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claims: Option<Claims>,
+    /// Orders that nobody settles, over 64 and over 256 connections.
+    pub accepted_alone: Vec<Loop>,
+    /// What waited, published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backlog: Option<Backlog>,
+    /// From sending a record to having read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub round_trip: Option<Percentiles>,
+    /// The log that this run has written, replayed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replay: Option<ReplayRates>,
+    /// The pipeline's process, after all of this.
+    pub memory: Memory,
+    /// What an order of the closed loop takes of the processors, as parts of what one transaction of T takes.
+    #[serde(flatten)]
+    pub shares: Option<Shares>,
 }
 
 /// What was asked for.
@@ -111,113 +157,6 @@ pub struct AtRest {
     pub work: Work,
 }
 
-/// What an order of the closed loop takes of the processors, as parts of what one transaction of T takes.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Shares {
-    /// PostgreSQL's.
-    pub postgres_share: f64,
-    /// That of API, relay and workers.
-    pub ordermill_share: f64,
-    /// Kafka's.
-    pub kafka_share: f64,
-}
-
-/// Orders that were placed in one way. The names that end in `_per_order` are those of `per_order`.
-#[derive(Clone, Debug, Serialize)]
-pub struct Loop {
-    /// Orders sent a second in an open loop; none in a closed one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rate_per_s: Option<f64>,
-    /// Lines of each order; none where they have one or two.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lines: Option<usize>,
-    /// Orders accepted.
-    pub orders: f64,
-    /// From the first send to the last 202.
-    pub accepted_per_s: f64,
-    /// From the first 202 to when the last order was seen CONFIRMED.
-    pub settled_per_s: f64,
-    /// The former as a multiple of T.
-    pub accepted_per_t: f64,
-    /// The latter as a multiple of T.
-    pub settled_per_t: f64,
-    /// From the first 202 to when the last order was seen CONFIRMED, in seconds.
-    pub settled_in_s: f64,
-    /// Half of the orders that were held settled within this.
-    pub settle_p50_ms: f64,
-    /// 99 in 100 of them.
-    pub settle_p99_ms: f64,
-    /// Half of the others were accepted within this.
-    pub accept_p50_ms: f64,
-    /// Processors that the stack kept busy: pipeline, PostgreSQL, Kafka and gateway, without the load.
-    pub cores: f64,
-    /// Statements, those that begin and end transactions among them.
-    pub statements_per_order: f64,
-    /// Transactions committed.
-    pub commits_per_order: f64,
-    /// Bytes of the write-ahead log.
-    pub wal_bytes_per_order: f64,
-    /// `Produce` and `Fetch` requests.
-    pub kafka_requests_per_order: f64,
-    /// All counts for each order, less what the same time costs at rest.
-    pub per_order: Counts,
-    /// From when an order was to be sent to its 202; in a closed loop every connection is busy all the time.
-    pub accept: Percentiles,
-    /// From when an order was to be sent to the answer that says CONFIRMED, held by the API until then (`Prefer: wait`).
-    pub settle: Percentiles,
-    /// How much later than they should have been orders were sent: part of the latencies above.
-    pub delay: Percentiles,
-    /// Batches by who made them.
-    pub batches: BTreeMap<String, Batches>,
-    /// Who used the processors, from the start of the load to the last CONFIRMED.
-    pub work: Work,
-}
-
-impl Loop {
-    pub(crate) fn of(placed: Placed, at_rest: &Spent, t_per_s: f64) -> Loop {
-        let per_order = placed.spent.per_order(placed.accepted(), at_rest);
-        let (accepted_per_s, settled_per_s) = (placed.accepted_per_s(), placed.settled_per_s());
-        let LoadReport { accept, settle, .. } = placed.load;
-        Loop {
-            rate_per_s: placed.phase.rate,
-            lines: placed.phase.lines,
-            orders: placed.accepted(),
-            accepted_per_s,
-            settled_per_s,
-            accepted_per_t: accepted_per_s / t_per_s,
-            settled_per_t: settled_per_s / t_per_s,
-            settled_in_s: placed.settled_in_s(),
-            settle_p50_ms: settle.p50_ms,
-            settle_p99_ms: settle.p99_ms,
-            accept_p50_ms: accept.p50_ms,
-            cores: placed.work.cores_of_the_stack(),
-            statements_per_order: per_order.statements,
-            commits_per_order: per_order.commits,
-            wal_bytes_per_order: per_order.wal_bytes,
-            kafka_requests_per_order: per_order.kafka_requests,
-            per_order,
-            accept,
-            settle,
-            delay: placed.lateness.delay,
-            batches: placed.batches,
-            work: placed.work,
-        }
-    }
-}
-
-impl Shares {
-    /// A transaction of T takes all processors for 1/T of a second.
-    pub(crate) fn of(closed: &Loop, orders: usize, cores: usize, t_per_s: f64) -> Shares {
-        let (orders, cores) = (orders as f64, cores as f64);
-        let share = |part| closed.work.used(part) / orders / (cores / t_per_s);
-        Shares {
-            postgres_share: share(POSTGRESQL),
-            ordermill_share: share(PIPELINE),
-            kafka_share: share(KAFKA),
-        }
-    }
-}
-
 /// Orders and what has become of them.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct OrderCounts {
@@ -243,4 +182,4 @@ pub struct Verified {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,203 +1,296 @@
 //! The order of things in one run.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use ordermill::database::connect_pool;
 use ordermill::verify;
+use ordermill_pipeline::kafka::KafkaConfig;
 use ordermill_pipeline::relay;
-use ordermill_stack::{KAFKA_VERSION, Progress, write_private};
+use ordermill_stack::KAFKA_VERSION;
 use ordermill_store::orders;
+use tokio::task::spawn_blocking;
 
-use crate::args::RunArgs;
-use crate::cost::{Meter, Spent};
+use crate::apart::Apart;
+use crate::args::{RunArgs, StackArgs};
+use crate::cost::Meter;
+use crate::latency::Percentiles;
 use crate::load::HELD_EVERY;
 use crate::load::args::LINES_MAX;
-use crate::machine::{Machine, OTHERS, Usage, Work};
+use crate::machine::{Machine, OTHERS, Usage};
+use crate::memory::Memory;
 use crate::pgbench::{self, Pgbench};
-use crate::phase::{Ground, Phase, Placed, SHOP_FILE};
-use crate::replay;
-use crate::report::{
-    AtRest, Loop, OrderCounts, Parameters, PgbenchRates, Report, Shares, Verified, Versions,
-};
+use crate::phase::{Ground, Phase, Placed, WHOLE_SHOP};
+use crate::plan::{CONNECTIONS_MANY, Measurement, Plan, open_orders};
+use crate::report::{Headline, Parameters, Report, Versions};
+use crate::seen::Seen;
+use crate::shop::Shop;
 use crate::stack::OwnStack;
-use crate::{server, setup};
+use crate::timetable::Timetable;
+use crate::{backlog, bare, claims, replay, server, setup};
 
-/// Orders a second of the open loops that show what an order costs.
-const RATES: [f64; 3] = [20.0, 100.0, 300.0];
+/// The files that say who orders what where all order the same, or one orders all.
+const HOT_PRODUCT: &str = "hot-product.json";
+const HOT_USER: &str = "hot-user.json";
 /// The share of the settled rate at which latency is measured, where no rate is given.
-const OPEN_LOOP_SHARE: f64 = 0.3;
+const OPEN_LOOP_SHARE: f64 = 0.5;
 /// Where nothing settles, so many orders a second are sent all the same.
 const RATE_MIN: f64 = 0.1;
 
-/// What has been seen so far.
+/// A run under way.
 struct Run<'a> {
-    ground: Ground<'a>,
-    orders: OrderCounts,
-    errors: BTreeMap<String, u64>,
+    args: &'a RunArgs,
+    plan: Plan,
+    timetable: Timetable,
+    stack: OwnStack,
+    ground: Ground,
+    seen: Seen,
 }
 
-/// Everything that orders were placed for.
-struct Loops {
-    at_rest: (Spent, Work),
-    rates: Vec<Placed>,
-    closed: Placed,
-    open: Placed,
-    long: Placed,
-}
-
-/// Measures everything on a stack of its own.
+/// Measures everything on a stack of its own, or what was asked for.
 ///
 /// # Errors
 /// Where something could not be measured at all.
 pub async fn measure(args: &RunArgs) -> Result<Report> {
-    let progress = Progress::terminal();
-    let start = progress.begin("starting a stack of PostgreSQL, Kafka, gateway and pipeline");
-    let stack = start.end(OwnStack::start(args).await)?;
-    let pool = connect_pool(&stack.file.database_url, "bench", 2).await?;
-    let meter = Meter::new(pool.clone(), &stack.file.api_url).await?;
-    let ground = Ground { args, stack, pool, meter, progress };
-    let mut run = Run { ground, orders: OrderCounts::default(), errors: BTreeMap::new() };
-    let report = run.phases().await;
-    let Ground { stack, pool, progress, .. } = run.ground;
-    pool.close().await;
-    let kept = progress.begin("stopping the stack").end(stack.stop().await);
+    let plan = Plan::of(args)?;
+    let timetable = Timetable::new(plan.steps(args));
+    let (stack, ground) = start(&timetable, &args.stack, args.seed).await?;
+    let mut run = Run { args, plan, timetable, stack, ground, seen: Seen::default() };
+    let report = run.everything().await;
+    let Run { stack, ground, timetable, .. } = run;
+    let stopped = stop(&timetable, stack, ground).await;
     // What went wrong first is the more telling.
-    let report = report?;
-    if let Some(path) = kept? {
-        eprintln!("the data directory is {}", path.display());
-    }
+    let mut report = report?;
+    stopped?;
+    report.steps = timetable.told();
     Ok(report)
 }
 
+/// Starts a stack, and makes it ready to be measured.
+pub(crate) async fn start(timetable: &Timetable, args: &StackArgs, seed: u64) -> Result<(OwnStack, Ground)> {
+    let what = "a stack of PostgreSQL, Kafka, gateway and pipeline";
+    let stack = timetable.step("start", what, OwnStack::start(args)).await?;
+    let pool = connect_pool(&stack.file.database_url, "bench", 2).await?;
+    let api_url = stack.file.api_url.clone();
+    let meter = Meter::new(pool.clone(), &api_url).await?;
+    let directory = stack.directory().to_owned();
+    Ok((stack, Ground { api_url, pool, meter, directory, seed }))
+}
+
+/// Stops the stack, and says where its data is if that is kept.
+pub(crate) async fn stop(timetable: &Timetable, stack: OwnStack, ground: Ground) -> Result<()> {
+    ground.pool.close().await;
+    if let Some(path) = timetable.step("stop", "the stack", stack.stop()).await? {
+        eprintln!("the data directory is {}", path.display());
+    }
+    Ok(())
+}
+
+/// Which versions are measured.
+pub(crate) async fn versions(ground: &Ground) -> Result<Versions> {
+    Ok(Versions {
+        ordermill: env!("CARGO_PKG_VERSION"),
+        postgresql: server::version(&ground.pool).await?,
+        postgresql_settings: server::settings(&ground.pool).await?,
+        kafka: KAFKA_VERSION,
+    })
+}
+
 impl Run<'_> {
-    async fn phases(&mut self) -> Result<Report> {
-        let (args, machine) = (self.ground.args, Machine::this()?);
-        let fill = self.ground.progress.begin("filling pgbench's database");
-        let pgbench = fill.end(Pgbench::prepare(&self.ground.stack, &self.ground.pool).await)?;
-        let (before_per_s, others_before) = self.transactions(&pgbench, "before").await?;
-        self.open_shop().await?;
-        self.place(Phase::closed("warm-up", args.warm_up)).await?;
-        let loops = self.loops().await?;
-        let (after_per_s, others_after) = self.transactions(&pgbench, "after").await?;
-        let t_per_s = f64::midpoint(before_per_s, after_per_s);
-        let Ground { stack, pool, progress, .. } = &self.ground;
-        let step = progress.begin("reading and replaying the log");
-        let replay = step.end(replay::measure(&stack.file.database_url, pool).await)?;
-        let verify = progress.begin("verifying").end(self.verify().await)?;
-        self.count_orders().await?;
-        let Loops { at_rest: (spent, work), rates, closed, open, long } = loops;
-        let told = |placed| Loop::of(placed, &spent, t_per_s);
-        let closed_loop = told(closed);
-        let pool = &self.ground.pool;
+    async fn everything(&mut self) -> Result<Report> {
+        let machine = Machine::this()?;
+        let pgbench = self.before().await?;
+        // First the slow ones: of a small database the server does nothing behind the orders' backs.
+        self.open_loops().await?;
+        self.closed_loops().await?;
+        self.claims().await?;
+        if self.plan.has(Measurement::RoundTrip) {
+            let trips = round_trips(&self.ground, &self.stack, self.args.round_trips);
+            let what = "records to Kafka and back, one after the other";
+            self.seen.round_trip = Some(self.timetable.step("round-trip", what, trips).await?);
+        }
+        self.seen.memory = Memory::of(self.stack.up.pid())?;
+        self.apart().await?;
+        if let Some(pgbench) = &pgbench {
+            self.transactions(pgbench, "after").await?;
+        }
+        if self.plan.has(Measurement::Replay) {
+            let replay = replay::measure(&self.stack.file.database_url, &self.ground.pool);
+            self.seen.replay =
+                Some(self.timetable.step("replay", "reading and replaying the log", replay).await?);
+        }
+        let connections = self.stack.connections();
+        let verified = self.timetable.step("verify", "everything", verify::look(&connections)).await?;
+        self.seen.verified("", &verified);
+        self.report(machine).await
+    }
+
+    /// T, the shop, and a pipeline that is warm, as far as they are needed.
+    async fn before(&mut self) -> Result<Option<Pgbench>> {
+        let pgbench = if self.plan.has(Measurement::Pgbench) {
+            let fill = Pgbench::prepare(&self.stack, &self.ground.pool);
+            let pgbench = self.timetable.step("pgbench", "filling its database", fill).await?;
+            self.transactions(&pgbench, "before").await?;
+            Some(pgbench)
+        } else {
+            None
+        };
+        if self.plan.places_orders() {
+            let what = format!("{} users and {} products", self.args.users, self.args.products);
+            self.timetable.step("shop", &what, open_shop(&self.ground, &self.stack, self.args)).await?;
+            self.place(Phase::closed("warm-up", self.args.warm_up, self.args.concurrency)).await?;
+        }
+        if self.plan.has(Measurement::Rest) {
+            let rest = self.ground.at_rest(Duration::from_secs(self.args.rest_seconds));
+            let what = "what the pipeline does while nobody orders";
+            self.seen.at_rest = Some(self.timetable.step("rest", what, rest).await?);
+        }
+        Ok(pgbench)
+    }
+
+    async fn open_loops(&mut self) -> Result<()> {
+        for measurement in [Measurement::Rate20, Measurement::Rate100, Measurement::Rate300] {
+            if let Some(rate) = measurement.rate() {
+                self.open(measurement, rate).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn closed_loops(&mut self) -> Result<()> {
+        let RunArgs { orders, hot_orders, long_orders, concurrency, rate, .. } = *self.args;
+        let closed = |orders, connections| Phase::closed("", orders, connections);
+        self.measure(Measurement::Closed64, closed(orders, concurrency)).await?;
+        self.measure(Measurement::Closed256, closed(orders, CONNECTIONS_MANY)).await?;
+        let settled_per_s = self.seen.placed.get(&Measurement::Closed64).map(Placed::settled_per_s);
+        let rate = rate.unwrap_or(settled_per_s.unwrap_or_default() * OPEN_LOOP_SHARE);
+        self.open(Measurement::HalfRate, rate.max(RATE_MIN)).await?;
+        let hot = |shop| Phase { shop, ..closed(hot_orders, concurrency) };
+        self.measure(Measurement::HotProduct, hot(HOT_PRODUCT)).await?;
+        self.measure(Measurement::HotUser, hot(HOT_USER)).await?;
+        let long = Phase { lines: Some(LINES_MAX), ..closed(long_orders, concurrency) };
+        self.measure(Measurement::LongOrders, long).await
+    }
+
+    async fn claims(&mut self) -> Result<()> {
+        if !self.plan.has(Measurement::Claims) {
+            return Ok(());
+        }
+        let what = format!("{} users want {} coupons", self.args.claimants, self.args.coupons);
+        let claims = claims::measure(&self.ground, &self.stack.admin_key, self.args);
+        let claims = self.timetable.step("claims", &what, claims).await?;
+        for error in &claims.errors {
+            self.seen.error("claims", error, 1);
+        }
+        self.seen.claims = Some(claims);
+        Ok(())
+    }
+
+    /// What is measured without all parts of the pipeline.
+    async fn apart(&mut self) -> Result<()> {
+        if !self.plan.has(Measurement::AcceptAlone) {
+            return Ok(());
+        }
+        let name = Measurement::AcceptAlone.name();
+        let open = Apart::open(&self.stack, &self.ground, self.args);
+        let mut apart = self.timetable.step(&name, "an API and a shop apart", open).await?;
+        for connections in [self.args.concurrency, CONNECTIONS_MANY] {
+            let closed = Phase::closed(format!("alone-{connections}"), self.args.alone_orders, connections);
+            let phase = Phase { settles: false, ..closed };
+            let title = phase.title();
+            let placed = self.timetable.step(&name, &title, apart.ground.place(phase)).await?;
+            self.seen.note_errors(&placed);
+            self.seen.alone.push(placed);
+        }
+        if self.plan.has(Measurement::Relay) {
+            let what = "what waits, published by a relay, then by a bare producer";
+            let backlog = self.timetable.step("relay", what, backlog::measure(&mut apart)).await?;
+            self.seen.backlog = Some(backlog);
+        }
+        let verified = verify::look(apart.connections());
+        let verified = self.timetable.step("verify", "what was accepted alone", verified).await?;
+        self.seen.verified("accepted alone: ", &verified);
+        apart.close().await
+    }
+
+    /// T, and how many processors other programs kept busy meanwhile.
+    async fn transactions(&mut self, pgbench: &Pgbench, when: &str) -> Result<()> {
+        let then = Usage::now()?;
+        let what = format!("{} s, {when} everything", self.args.seconds);
+        let rate = self.timetable.step("pgbench", &what, pgbench.measure(self.args.seconds)).await?;
+        let work = Usage::now()?.since(&then);
+        self.seen.transactions.push((rate, work.cores(OTHERS)));
+        Ok(())
+    }
+
+    async fn open(&mut self, measurement: Measurement, rate: f64) -> Result<()> {
+        let closed = Phase::closed("", open_orders(self.args, rate), self.args.concurrency);
+        self.measure(measurement, Phase { rate: Some(rate), ..closed }).await
+    }
+
+    /// Has orders be placed, if that is planned, and keeps what was seen.
+    async fn measure(&mut self, measurement: Measurement, phase: Phase) -> Result<()> {
+        if self.plan.has(measurement) {
+            let placed = self.place(Phase { label: measurement.name(), ..phase }).await?;
+            self.seen.placed.insert(measurement, placed);
+        }
+        Ok(())
+    }
+
+    /// Has orders be placed, and adds up what became of them.
+    async fn place(&mut self, phase: Phase) -> Result<Placed> {
+        let (label, title) = (phase.label.clone(), phase.title());
+        let placed = self.timetable.step(&label, &title, self.ground.place(phase)).await?;
+        self.seen.count(&placed);
+        Ok(placed)
+    }
+
+    async fn report(&mut self, machine: Machine) -> Result<Report> {
+        let mut seen = std::mem::take(&mut self.seen);
+        let (args, pool) = (self.args, &self.ground.pool);
+        seen.count_in_database(orders::count_by_status(pool).await?)?;
+        let partitions = Some(relay::partitions(pool).await?);
+        let stack = StackArgs { partitions, ..args.stack.clone() };
+        let (orders, errors, verify) = (seen.orders.clone(), seen.errors.clone(), seen.verdict());
+        let measured = seen.measured(&machine);
         Ok(Report {
-            ok: verify.ok && self.errors.is_empty() && self.orders.confirmed == self.orders.sent,
+            ok: verify.ok && errors.is_empty() && orders.confirmed == orders.sent,
             at: Timestamp::now(),
             parameters: Parameters {
-                args: RunArgs { partitions: Some(relay::partitions(pool).await?), ..args.clone() },
+                args: RunArgs { stack, ..args.clone() },
                 pgbench_scale: pgbench::SCALE,
                 pgbench_clients: pgbench::CLIENTS,
                 pgbench_threads: pgbench::THREADS,
                 pgbench_protocol: pgbench::PROTOCOL,
                 sample_every: HELD_EVERY,
             },
-            versions: Versions {
-                ordermill: env!("CARGO_PKG_VERSION"),
-                postgresql: server::version(pool).await?,
-                postgresql_settings: server::settings(pool).await?,
-                kafka: KAFKA_VERSION,
-            },
-            pgbench: PgbenchRates {
-                before_per_s,
-                after_per_s,
-                t_per_s,
-                others_cores: [others_before, others_after],
-            },
-            at_rest: AtRest { seconds: spent.seconds, per_s: spent.per_second(), work },
-            rates: rates.into_iter().map(told).collect(),
-            shares: Shares::of(&closed_loop, args.orders, machine.cores, t_per_s),
-            wal_bytes_per_order: closed_loop.wal_bytes_per_order,
-            closed_loop,
-            open_loop: told(open),
-            long_orders: told(long),
+            versions: versions(&self.ground).await?,
+            headline: Headline::of(&measured),
+            steps: Vec::new(),
+            measured,
             machine,
-            replay,
-            orders: self.orders.clone(),
-            errors: self.errors.clone(),
+            orders,
+            errors,
             verify,
         })
     }
+}
 
-    /// First the slow ones: of a small database the server does nothing behind the orders' backs.
-    async fn loops(&mut self) -> Result<Loops> {
-        let args = self.ground.args;
-        let at_rest = self.ground.at_rest().await?;
-        let mut rates = Vec::new();
-        for rate in RATES {
-            rates.push(self.open(&format!("open-{rate:.0}"), rate).await?);
-        }
-        let closed = self.place(Phase::closed("closed-loop", args.orders)).await?;
-        let rate = args.rate.unwrap_or(closed.settled_per_s() * OPEN_LOOP_SHARE);
-        let open = self.open("open-loop", rate.max(RATE_MIN)).await?;
-        let long = Phase::closed("long-orders", args.long_orders);
-        let long = self.place(Phase { lines: Some(LINES_MAX), ..long }).await?;
-        Ok(Loops { at_rest, rates, closed, open, long })
-    }
+/// Makes users and products, and the lists of who orders what.
+async fn open_shop(ground: &Ground, stack: &OwnStack, args: &RunArgs) -> Result<()> {
+    let shop = setup::shop(&ground.api_url, &stack.admin_key, args.users, args.products).await?;
+    let Shop { users, products } = &shop;
+    ground.keep(WHOLE_SHOP, &shop)?;
+    ground.keep(HOT_PRODUCT, &Shop { users: users.clone(), products: products[..1].to_vec() })?;
+    ground.keep(HOT_USER, &Shop { users: users[..1].to_vec(), products: products.clone() })
+}
 
-    /// T, and how many processors other programs kept busy meanwhile.
-    async fn transactions(&self, pgbench: &Pgbench, when: &str) -> Result<(f64, f64)> {
-        let Ground { args, stack, progress, .. } = &self.ground;
-        let name = format!("pgbench for {} s, {when} the load", args.seconds);
-        let then = Usage::now(stack.up.pid())?;
-        let rate = progress.begin(&name).end(pgbench.measure(args.seconds).await)?;
-        let work = Usage::now(stack.up.pid())?.since(&then);
-        Ok((rate, work.cores(OTHERS)))
-    }
-
-    async fn open_shop(&self) -> Result<()> {
-        let Ground { args, stack, progress, .. } = &self.ground;
-        let name = format!("making {} users and {} products", args.users, args.products);
-        let shop = setup::shop(&stack.file.api_url, &stack.admin_key, args.users, args.products);
-        let shop = progress.begin(&name).end(shop.await)?;
-        // It holds keys.
-        Ok(write_private(&stack.path(SHOP_FILE), &serde_json::to_string(&shop)?)?)
-    }
-
-    async fn open(&mut self, label: &str, rate: f64) -> Result<Placed> {
-        let time = Duration::from_secs(self.ground.args.open_seconds);
-        self.place(Phase::open(label, rate, time)).await
-    }
-
-    /// Has orders be placed, and adds up what became of them.
-    async fn place(&mut self, phase: Phase) -> Result<Placed> {
-        let placed = self.ground.place(phase).await?;
-        let Placed { phase, load, rested_at_us, .. } = &placed;
-        self.orders.sent += load.sent;
-        self.orders.accepted += load.accepted;
-        for (kind, count) in &load.errors {
-            *self.errors.entry(format!("{}: {kind}", phase.label)).or_default() += count;
-        }
-        if rested_at_us.is_none() {
-            *self.errors.entry(format!("{}: orders did not come to rest", phase.label)).or_default() += 1;
-        }
-        Ok(placed)
-    }
-
-    async fn verify(&self) -> Result<Verified> {
-        let report = verify::look(&self.ground.stack.connections()).await?;
-        let failed = report.checks.iter().filter(|check| !check.ok).map(|check| {
-            let first = check.violations.first().map_or("see ordermill verify", String::as_str);
-            format!("{}: {first}", check.name)
-        });
-        Ok(Verified { ok: report.ok, checks: report.checks.len(), failed: failed.collect() })
-    }
-
-    async fn count_orders(&mut self) -> Result<()> {
-        self.orders.by_status = orders::count_by_status(&self.ground.pool).await?.into_iter().collect();
-        let confirmed = self.orders.by_status.get("CONFIRMED").copied().unwrap_or(0);
-        self.orders.confirmed = u64::try_from(confirmed)?;
-        Ok(())
-    }
+async fn round_trips(ground: &Ground, stack: &OwnStack, count: usize) -> Result<Percentiles> {
+    server::checkpoint(&ground.pool).await?;
+    let kafka = KafkaConfig::new(&stack.file.kafka_brokers, "bench.");
+    let topic = kafka.full_name("round-trip");
+    bare::make_topic(&kafka, &topic, 1).await?;
+    let trips = spawn_blocking(move || bare::round_trips(&kafka, &topic, count));
+    trips.await.context("the round trips broke off")?
 }

@@ -11,7 +11,7 @@ use ordermill::stack_file::StackFile;
 use ordermill_pipeline::kafka::KafkaConfig;
 use ordermill_stack::{Child, Program, Scratch, Signal, sibling_program};
 
-use crate::args::RunArgs;
+use crate::args::StackArgs;
 use crate::cost::KAFKA_SETTING;
 
 /// How long the stack may take to become ready: the first time of all, Kafka is fetched.
@@ -22,7 +22,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(90);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What would make `ordermill up` use servers that are there already instead of its own.
-const ADDRESSES: [&str; 4] =
+pub(crate) const ADDRESSES: [&str; 4] =
     ["DATABASE_URL", "KAFKA_BROKERS", "ORDERMILL_TOPIC_PREFIX", "ORDERMILL_GATEWAY_URL"];
 
 /// A running stack. Dropping it stops it less gently than [`OwnStack::stop`].
@@ -44,7 +44,7 @@ impl OwnStack {
     ///
     /// # Errors
     /// Where it does not become ready; the message is its own last line.
-    pub(crate) async fn start(args: &RunArgs) -> Result<OwnStack> {
+    pub(crate) async fn start(args: &StackArgs) -> Result<OwnStack> {
         let scratch = if args.keep { None } else { Some(Scratch::new()?) };
         let path = scratch.as_ref().map_or_else(kept_directory, |scratch| Ok(scratch.path().to_owned()))?;
         let mut program = Program::new("the stack", sibling_program("ordermill")?, path.join("up.log"));
@@ -63,6 +63,12 @@ impl OwnStack {
         let file = wait_until_ready(&up, &path).await?;
         let admin_key = fs::read_to_string(&file.admin_key_file).context("can't read the admin's key")?;
         Ok(OwnStack { up, file, admin_key: admin_key.trim().to_owned(), path, scratch })
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub(crate) fn directory(&self) -> &Path {
+        &self.path
     }
 
     /// A file in the data directory.
@@ -139,7 +145,8 @@ async fn until<T>(within: Duration, mut look: impl FnMut() -> Option<T>) -> Opti
     tokio::time::timeout(within, seen).await.ok()
 }
 
-fn last_line(child: &Child) -> String {
+/// The last line that a child has written.
+pub(crate) fn last_line(child: &Child) -> String {
     let output = child.output();
     let line = output.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
     line.trim().to_owned()

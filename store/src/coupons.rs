@@ -105,6 +105,32 @@ pub async fn decided(pool: &PgPool, claim_ids: &[Uuid]) -> Result<Vec<Uuid>, sql
     .await
 }
 
+/// Whether any claim of the coupon is not decided.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn has_undecided(pool: &PgPool, coupon_id: Uuid) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM coupon_claims WHERE coupon_id = $1 AND status = 'PENDING') AS "any!""#,
+        coupon_id,
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// How many claims of the coupon were decided in favour of their users.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn count_issued(pool: &PgPool, coupon_id: Uuid) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT count(*) AS "issued!" FROM coupon_claims WHERE coupon_id = $1 AND status = 'ISSUED'"#,
+        coupon_id,
+    )
+    .fetch_one(pool)
+    .await
+}
+
 /// A user's coupon as a client reads it.
 #[derive(Clone, Debug)]
 pub struct UserCouponRow {

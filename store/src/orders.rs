@@ -94,3 +94,18 @@ pub async fn count_by_status(pool: &PgPool) -> Result<Vec<(String, i64)>, sqlx::
             .await?;
     Ok(rows.into_iter().map(|row| (row.status, row.orders)).collect())
 }
+
+/// How long each confirmed order took whose id is `from` or later, in microseconds: from its acceptance to its last visible
+/// change.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn settling_times(pool: &PgPool, from: Uuid) -> Result<Vec<i64>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT (state ->> 'updated_at')::bigint - (bulk ->> 'created_at')::bigint AS "took_us!"
+           FROM orders WHERE key >= $1 AND status = 'CONFIRMED'"#,
+        from,
+    )
+    .fetch_all(pool)
+    .await
+}

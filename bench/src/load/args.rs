@@ -6,9 +6,13 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use uuid::Uuid;
 
 /// How many lines the API takes in one order.
 pub const LINES_MAX: usize = 50;
+
+/// Of so many orders one is held until it rests.
+pub(crate) const HELD_EVERY: usize = 10;
 
 /// What is to be placed, and where.
 #[derive(Args, Clone, Debug)]
@@ -19,7 +23,7 @@ pub struct LoadArgs {
     /// The file that says who orders what: {"users": [{"user_id", "api_key"}], "products": ["id"]}.
     #[arg(long, value_name = "FILE")]
     pub shop: PathBuf,
-    /// How many orders.
+    /// How many orders, or claims.
     #[arg(long)]
     pub orders: usize,
     /// How many connections; the orders that are held until they rest have further ones.
@@ -40,6 +44,12 @@ pub struct LoadArgs {
     /// Lines of every order; by default one, and two in every fifth order.
     #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=LINES_MAX as u64))]
     pub lines: Option<usize>,
+    /// Of so many orders one is held by the API until it rests; 0 for none.
+    #[arg(long, default_value_t = HELD_EVERY)]
+    pub held_every: usize,
+    /// Claims this coupon in place of orders, each user once, in the order of the file.
+    #[arg(long, value_name = "COUPON")]
+    pub claim: Option<Uuid>,
 }
 
 impl LoadArgs {

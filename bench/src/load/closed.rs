@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::load::lines::Lines;
 use crate::load::tally::Tally;
-use crate::load::work::{Work, is_held};
+use crate::load::work::Work;
 
 /// Places all orders, as fast as they are answered.
 pub(super) async fn run(work: &Rc<Work>, tally: &Rc<Tally>, connections: usize) -> Result<()> {
@@ -14,7 +14,7 @@ pub(super) async fn run(work: &Rc<Work>, tally: &Rc<Tally>, connections: usize) 
     let mut held = Lines::held(work, tally);
     for number in 0..work.requests.len() {
         // An order that finds no connection that is free holds up those behind it.
-        if is_held(number) {
+        if work.is_held(number) {
             held.place(number, None).await?;
         } else {
             lines.place(number, None).await?;

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::http::Connection;
 use crate::load::outcome::{Failure, judge};
 use crate::load::tally::Tally;
-use crate::load::work::{Work, is_held};
+use crate::load::work::Work;
 use crate::orders::WAIT_S;
 
 /// How many orders are held at the same time at most; more than that wait for a connection. It takes a pipeline that is
@@ -104,7 +104,7 @@ async fn place(
     let outcome = exchange
         .unwrap_or_else(|_| Err(Failure::unanswered(format!("no answer in {} s", ANSWER_WITHIN.as_secs()))));
     let is_useless = outcome.as_ref().is_err_and(|failure| !failure.answered);
-    tally.answered(due, is_held(number), outcome);
+    tally.answered(due, work.is_held(number), outcome);
     connection.filter(|_| !is_useless)
 }
 
@@ -114,5 +114,5 @@ async fn exchange(connection: &mut Option<Connection>, work: &Work, number: usiz
         Some(connection) => connection,
         none => none.insert(Connection::open(work.address).await.map_err(lost)?),
     };
-    judge(&connection.exchange(&work.requests[number]).await.map_err(lost)?, is_held(number))
+    judge(&connection.exchange(&work.requests[number]).await.map_err(lost)?, work.is_held(number))
 }

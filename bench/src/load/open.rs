@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use crate::load::lines::Lines;
 use crate::load::tally::Tally;
-use crate::load::work::{Work, is_held};
+use crate::load::work::Work;
 
 /// From the last preparation to the first order.
 const RUN_UP: Duration = Duration::from_millis(50);
@@ -29,7 +29,7 @@ pub(super) async fn run(work: &Rc<Work>, tally: &Rc<Tally>, connections: usize, 
     let lines = Lines::open(work, tally, connections).await?;
     let begin = Instant::now() + RUN_UP;
     let (held, answered): (Vec<Due>, Vec<Due>) =
-        schedule(work.requests.len(), rate, begin).partition(|due| is_held(due.number));
+        schedule(work.requests.len(), rate, begin).partition(|due| work.is_held(due.number));
     let (held, answered) =
         tokio::join!(place(Lines::held(work, tally), strike(held)), place(lines, strike(answered)));
     held.and(answered)
