@@ -15,6 +15,7 @@ impl Handler for SalesWorker {
     const GROUP: &'static str = "sales";
     type Event = Event;
     const TOPICS: &'static [Topic] = &[Topic::Orders];
+    const IS_PATIENT: bool = true;
 
     fn is_of_interest(&self, event: &Event) -> bool {
         counts(event)

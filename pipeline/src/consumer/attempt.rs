@@ -51,7 +51,7 @@ impl<H: Handler> Attempter<'_, H> {
         if let Some(first) = received.iter().position(Result::is_err).filter(|_| of_one_key) {
             received.truncate(first + 1);
         }
-        let events: Vec<Received<H::Event>> = received.iter().flatten().cloned().collect();
+        let events: Vec<&Received<H::Event>> = received.iter().flatten().collect();
         if events.len() > 1
             && let Ok((effects, stored)) = self.apply(connection, &events).await?
         {
@@ -60,7 +60,7 @@ impl<H: Handler> Attempter<'_, H> {
         let (mut attempts, mut all_stored) = (Vec::new(), Vec::new());
         for received in received {
             let applied = match received {
-                Ok(event) => self.apply(connection, &[event]).await?,
+                Ok(event) => self.apply(connection, &[&event]).await?,
                 Err(why) => Err(why),
             };
             let ends = of_one_key && applied.is_err();
@@ -79,7 +79,7 @@ impl<H: Handler> Attempter<'_, H> {
     async fn apply(
         &self,
         connection: &mut PgConnection,
-        events: &[Received<H::Event>],
+        events: &[&Received<H::Event>],
     ) -> Result<Result<(Vec<bool>, Stored), (Code, String)>, JournalError> {
         let mut savepoint = connection.begin().await?;
         match self.write(&mut savepoint, events).await {
@@ -98,7 +98,7 @@ impl<H: Handler> Attempter<'_, H> {
     async fn write(
         &self,
         connection: &mut PgConnection,
-        events: &[Received<H::Event>],
+        events: &[&Received<H::Event>],
     ) -> Result<(Vec<bool>, Stored), JournalError> {
         let loaded = self.load(&mut *connection, events, Lock::ForUpdate).await?;
         let Handled { writes, effects } = self.decide(&loaded, events)?;
@@ -118,7 +118,7 @@ impl<H: Handler> Attempter<'_, H> {
         records: impl Iterator<Item = &Record>,
     ) -> Result<Vec<Attempt>, JournalError> {
         let received: Vec<_> = records.map(Record::receive).collect();
-        let events: Vec<Received<H::Event>> = received.iter().flatten().cloned().collect();
+        let events: Vec<&Received<H::Event>> = received.iter().flatten().collect();
         let loaded = self.load(connection, &events, Lock::None).await?;
         match self.decide(&loaded, &events) {
             Ok(handled) => return Ok(told(received, &handled.effects)),
@@ -126,8 +126,8 @@ impl<H: Handler> Attempter<'_, H> {
             Err(_) => {}
         }
         let mut applied = Vec::new();
-        let attempts = received.into_iter().map(|received| {
-            applied.push(received?);
+        let attempts = received.iter().map(|received| {
+            applied.push(received.as_ref().map_err(Clone::clone)?);
             match self.decide(&loaded, &applied) {
                 Ok(handled) => Ok(handled.effects.last() == Some(&true)),
                 Err(error) => {
@@ -142,7 +142,7 @@ impl<H: Handler> Attempter<'_, H> {
     async fn load(
         &self,
         connection: &mut PgConnection,
-        events: &[Received<H::Event>],
+        events: &[&Received<H::Event>],
         lock: Lock,
     ) -> Result<Loaded, sqlx::Error> {
         let mut keys = Keys::default();
@@ -150,7 +150,7 @@ impl<H: Handler> Attempter<'_, H> {
         load(connection, H::tables(), &keys, lock).await
     }
 
-    fn decide(&self, loaded: &Loaded, events: &[Received<H::Event>]) -> Result<Handled, JournalError> {
+    fn decide(&self, loaded: &Loaded, events: &[&Received<H::Event>]) -> Result<Handled, JournalError> {
         let partitions = self.runtime.journal.partitions;
         let batch = Batch { events, now: self.now, partitions, tells_effects: true };
         decide(self.handler, loaded, &batch)

@@ -92,7 +92,7 @@ const CONFLICTS_MAX: u32 = 20;
 
 /// What a batch's records come to.
 struct Sorted<'a, E> {
-    events: Vec<Received<E>>,
+    events: Vec<&'a Received<E>>,
     asides: Vec<Aside<'a>>,
 }
 
@@ -178,20 +178,21 @@ impl<H: Handler> Batches<'_, H> {
         refusal: Option<(Code, String)>,
     ) -> Result<(), BatchError> {
         let started = std::time::Instant::now();
-        let events = || items.iter().filter_map(|item| item.received.as_ref().ok());
         let mut keys = Keys::default();
         if refusal.is_none() {
-            events().for_each(|received| self.handler.keys(&received.event, &mut keys));
-            let is_clear = !self.any_parked && items.iter().all(|item| item.received.is_ok());
-            let events = || events().cloned().collect::<Vec<_>>();
-            if is_clear && self.commit_recalled(&events(), progress, &keys).await? {
+            let events: Vec<_> = items.iter().filter_map(|item| item.received.as_ref().ok()).collect();
+            events.iter().for_each(|received| self.handler.keys(&received.event, &mut keys));
+            let is_clear = !self.any_parked && events.len() == items.len();
+            if is_clear && self.commit_recalled(&events, progress, &keys).await? {
                 measure(&self.metrics, items.len(), 0, started.elapsed().as_secs_f64());
                 return Ok(());
             }
         }
         let records: Vec<&Record> = items.iter().map(|item| &item.record).collect();
-        let receive = |item: &Item<H::Event>| refusal.clone().map_or_else(|| item.received.clone(), Err);
-        let received: Vec<_> = items.iter().map(receive).collect();
+        let received: Vec<_> = items
+            .iter()
+            .map(|item| refusal.clone().map_or_else(|| item.received.as_ref().map_err(Clone::clone), Err))
+            .collect();
         let Read { mut transaction, loaded, standing, parked } = self.load(&records, &keys).await?;
         let now = self.runtime.journal.now();
         let sorted = sort(&records, received, parked, |(code, error)| Rejection {
@@ -221,7 +222,7 @@ impl<H: Handler> Batches<'_, H> {
     /// whether it is written; if not, all is to be loaded.
     async fn commit_recalled(
         &mut self,
-        events: &[Received<H::Event>],
+        events: &[&Received<H::Event>],
         progress: &[Progress],
         keys: &Keys,
     ) -> Result<bool, BatchError> {
@@ -251,7 +252,7 @@ impl<H: Handler> Batches<'_, H> {
     fn decide(
         &self,
         loaded: &Loaded,
-        events: &[Received<H::Event>],
+        events: &[&Received<H::Event>],
         now: Timestamp,
     ) -> Result<Writes, JournalError> {
         if events.is_empty() {
@@ -311,7 +312,7 @@ impl<H: Handler> Batches<'_, H> {
 /// What can be applied, what can't, and what waits behind that.
 fn sort<'a, E>(
     records: &[&'a Record],
-    received: Vec<Result<Received<E>, (Code, String)>>,
+    received: Vec<Result<&'a Received<E>, (Code, String)>>,
     mut parked: ParkedKeys,
     rejection: impl Fn((Code, String)) -> Rejection,
 ) -> Sorted<'a, E> {
@@ -337,7 +338,7 @@ fn sort<'a, E>(
 }
 
 /// Whether it is not the relay's.
-fn is_foreign<E>(received: &Result<Received<E>, (Code, String)>) -> bool {
+fn is_foreign<T>(received: &Result<T, (Code, String)>) -> bool {
     matches!(received, Err((Code::Foreign, _)))
 }
 

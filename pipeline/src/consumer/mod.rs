@@ -68,7 +68,7 @@ pub struct Runtime {
 /// A batch for a handler: events in order, each key's in the order of its changes.
 pub struct Batch<'a, E> {
     /// The events.
-    pub events: &'a [Received<E>],
+    pub events: &'a [&'a Received<E>],
     /// The time of the batch.
     pub now: Timestamp,
     /// How many partitions every topic has.
@@ -87,6 +87,10 @@ pub trait Handler: Send + Sync + 'static {
     type Event: Event;
     /// The topics it reads.
     const TOPICS: &'static [<Self::Event as Event>::Topic];
+
+    /// Whether its events may wait half a second for others, to be read and applied with them. Nobody waits for such a group, and it costs
+    /// less.
+    const IS_PATIENT: bool = false;
 
     /// The tables that it decides by, in the order in which they are locked.
     fn tables() -> &'static [Table] {

@@ -35,6 +35,8 @@ const TELL_KAFKA_EVERY: Duration = Duration::from_secs(1);
 const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
 /// How soon a group that has stopped looks whether it may go on.
 const LOOK_WHILE_HALTED: Duration = Duration::from_millis(500);
+/// How many bytes are worth a request of a group that is patient.
+const PATIENT_BYTES: &str = "262144";
 /// How long leaving the group may take.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -120,6 +122,8 @@ impl<'a, H: Handler> Member<'a, H> {
             ("heartbeat.interval.ms", &(config.session_timeout_ms / 4).to_string()),
             ("max.poll.interval.ms", "300000"),
             ("fetch.wait.max.ms", kafka::FETCH_WAIT_MAX_MS),
+            // Until then the broker gathers for who is patient.
+            ("fetch.min.bytes", if H::IS_PATIENT { PATIENT_BYTES } else { "1" }),
             ("fetch.error.backoff.ms", "50"),
             ("topic.metadata.refresh.interval.ms", "5000"),
             STATISTICS_INTERVAL,
