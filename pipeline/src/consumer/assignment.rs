@@ -10,6 +10,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Statistics};
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
 use super::batch::BatchError;
 use super::mark::Slot;
@@ -47,6 +48,7 @@ pub(super) struct Assignment {
     pub(super) pool: sqlx::PgPool,
     pub(super) clock: Clock,
     pub(super) runtime: Handle,
+    pub(super) shutdown: CancellationToken,
     pub(super) lag_records: Gauge,
     pub(super) usage: ClientUsage,
     pub(super) state: Mutex<State>,
@@ -117,7 +119,7 @@ impl Assignment {
 
     /// Stores what may be stored, then gives the partitions up. What can't be stored the next owner reads again.
     fn revoke(&self, consumer: &BaseConsumer<Assignment>) -> Result<(), Anew> {
-        if let Err(error) = self.store() {
+        if let Err(error) = self.store_at_last() {
             tracing::warn!(group = self.group, %error, "offsets are not stored before partitions are given up");
         }
         self.with_state(|state| state.reader.revoked(Instant::now()));
@@ -159,18 +161,33 @@ impl Assignment {
     }
 
     /// Stores how far the partitions are, as far as nothing before is still to be applied. Only by this do offsets move
-    /// over what is of no interest, where no batch moves them.
+    /// over what is of no interest, where no batch moves them. Waits for the database as a batch does, until shutdown.
     ///
     /// # Errors
-    /// Where another member owns a partition, the log is another one, or the database does not answer in time.
+    /// Where another member owns a partition, the log is another one, or the database fails.
     pub(super) fn store(&self) -> Result<(), BatchError> {
+        self.runtime.block_on(self.store_until(self.shutdown.cancelled()))
+    }
+
+    /// The same, in a short time: what can't be stored the next owner reads again.
+    ///
+    /// # Errors
+    /// As above, and where it takes too long.
+    pub(super) fn store_at_last(&self) -> Result<(), BatchError> {
+        self.runtime.block_on(async { self.store_until(tokio::time::sleep(STORE_TIMEOUT)).await })
+    }
+
+    async fn store_until(&self, given_up: impl Future<Output = ()>) -> Result<(), BatchError> {
         let progress = self.with_state(|state| state.reader.storable());
         if progress.is_empty() {
             return Ok(());
         }
-        let store = offsets::store(&self.pool, self.group, &progress, self.clock.now());
-        let stored = self.runtime.block_on(async { tokio::time::timeout(STORE_TIMEOUT, store).await });
-        let stored = stored.unwrap_or(Err(JournalError::Database(sqlx::Error::PoolTimedOut)));
+        // Given up, it may be stored all the same. Then the next batch finds another label than it compares, and the member joins
+        // anew.
+        let stored = tokio::select! {
+            stored = offsets::store(&self.pool, self.group, &progress, self.clock.now()) => stored,
+            () = given_up => Err(JournalError::Database(sqlx::Error::PoolTimedOut)),
+        };
         self.with_state(|state| match &stored {
             Ok(true) => state.reader.stored(progress.iter().map(|p| (p.slot, p.upto))),
             // A group that has stopped stores nothing until it goes on.

@@ -137,6 +137,7 @@ impl<'a, H: Handler> Member<'a, H> {
             pool: runtime.journal.pool.clone(),
             clock: runtime.journal.clock.clone(),
             runtime: Handle::current(),
+            shutdown: runtime.shutdown.clone(),
             lag_records: metrics.lag_records.clone(),
             usage: runtime.metrics.kafka_usage.of(H::GROUP),
             state: std::sync::Mutex::new(State { reader: Reader::new(Instant::now()), failure: None }),
@@ -341,7 +342,7 @@ impl<'a, H: Handler> Member<'a, H> {
 
     /// Stores what may be stored, and leaves the group. The client's drop can hang, so it has a thread of its own and a deadline.
     fn leave(self) {
-        if let Err(error) = self.consumer.context().store() {
+        if let Err(error) = self.consumer.context().store_at_last() {
             tracing::warn!(group = H::GROUP, %error, "offsets are not stored before the group is left");
         }
         let consumer = self.consumer;

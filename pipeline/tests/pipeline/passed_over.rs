@@ -49,6 +49,13 @@ async fn a_member_that_dies_before_the_offset_has_followed_loses_nothing_and_app
     }
     log.until_published().await;
     tokio::time::timeout(Duration::from_secs(30), consumer.stop()).await.unwrap();
+    // The server would carry out what a member asked for that is gone.
+    log.count(
+        "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
+         WHERE datname = current_database() AND wait_event_type = 'Lock'",
+    )
+    .await;
+    log.until_waiting_for_locks(0).await;
     holder.rollback().await.unwrap();
     assert_eq!(log.count(OFFSETS).await, offsets, "an offset has followed all the same");
 
