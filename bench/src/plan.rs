@@ -181,7 +181,7 @@ impl Plan {
         let needed = |name: &str| name == "start" || self.places_orders();
         let first = first.into_iter().filter(|(name, _)| needed(name)).map(|(name, s)| (name.to_owned(), s));
         let measured = self.0.iter().flat_map(|measurement| {
-            measurement.estimates(args).into_iter().map(|seconds| (measurement.name(), seconds))
+            measurement.estimates(args).into_iter().map(move |seconds| (measurement.name(), seconds))
         });
         let placed: f64 = if self.places_orders() { 3.0 * args.orders as f64 } else { 0.0 };
         let alone = self.has(AcceptAlone).then_some(3.0 + 2.0 * args.alone_orders as f64 / VERIFIED_PER_S);
