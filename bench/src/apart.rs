@@ -34,6 +34,7 @@ pub(crate) struct Apart {
     pub(crate) ground: Ground,
     pub(crate) partitions: i16,
     connections: Connections,
+    wire_secret_file: PathBuf,
     directory: PathBuf,
     api: Option<Child>,
 }
@@ -53,7 +54,8 @@ impl Apart {
         let kafka = KafkaConfig::new(&stack.file.kafka_brokers, &format!("{NAME}."));
         let connections = Connections { database_url: url.into(), kafka, gateway_url: None };
         let partitions = relay::partitions(&whole.pool).await?;
-        let program = |name: &str| program(&connections, &directory, name);
+        let wire_secret_file = stack.file.wire_secret_file.clone();
+        let program = |name: &str| program(&connections, &wire_secret_file, &directory, name);
         let migrate =
             program("migrate")?.args(["migrate", "--partitions", &partitions.to_string()]).start()?;
         finish(migrate, "setting up a database apart", WITHIN).await?;
@@ -71,7 +73,7 @@ impl Apart {
         let ground = Ground { api_url, pool, meter, directory: directory.clone(), seed: args.seed };
         let shop = setup::shop(&ground.api_url, ADMIN_KEY, args.users, args.products).await?;
         ground.keep(WHOLE_SHOP, &shop)?;
-        Ok(Apart { ground, partitions, connections, directory, api: Some(api) })
+        Ok(Apart { ground, partitions, connections, wire_secret_file, directory, api: Some(api) })
     }
 
     /// Where it is. The gateway knows nothing of it.
@@ -85,7 +87,8 @@ impl Apart {
     /// Where the one does not end, or the other can't be started.
     pub(crate) async fn start_relay(&mut self) -> Result<Child> {
         self.stop_api().await?;
-        Ok(program(&self.connections, &self.directory, "relay")?.arg("relay").start()?)
+        let Apart { connections, wire_secret_file, directory, .. } = self;
+        Ok(program(connections, wire_secret_file, directory, "relay")?.arg("relay").start()?)
     }
 
     /// Stops what still runs.
@@ -116,7 +119,12 @@ pub(crate) async fn stop(child: Child, what: &str) -> Result<()> {
 }
 
 /// `ordermill` on the database and the topics apart.
-fn program(connections: &Connections, directory: &Path, name: &str) -> Result<Program> {
+fn program(
+    connections: &Connections,
+    wire_secret_file: &Path,
+    directory: &Path,
+    name: &str,
+) -> Result<Program> {
     let log = directory.join(format!("{name}.log"));
     let mut program = Program::new(name, sibling_program("ordermill")?, log);
     for address in ADDRESSES {
@@ -128,6 +136,7 @@ fn program(connections: &Connections, directory: &Path, name: &str) -> Result<Pr
         .env("DATABASE_URL", &connections.database_url)
         .env("KAFKA_BROKERS", &connections.kafka.brokers)
         .env("ORDERMILL_TOPIC_PREFIX", &connections.kafka.prefix)
+        .env("ORDERMILL_WIRE_SECRET_FILE", wire_secret_file)
         .arg("--data-dir")
         .arg(directory)
         .arg(format!("--kafka-setting={setting}={value}")))

@@ -21,9 +21,14 @@ const STOP_WITHIN: Duration = Duration::from_secs(90);
 /// How often it is looked whether a child has got there.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// What would make `ordermill up` use servers that are there already instead of its own.
-pub(crate) const ADDRESSES: [&str; 4] =
-    ["DATABASE_URL", "KAFKA_BROKERS", "ORDERMILL_TOPIC_PREFIX", "ORDERMILL_GATEWAY_URL"];
+/// What would make `ordermill up` use servers or a wire secret that are there already instead of its own.
+pub(crate) const ADDRESSES: [&str; 5] = [
+    "DATABASE_URL",
+    "KAFKA_BROKERS",
+    "ORDERMILL_TOPIC_PREFIX",
+    "ORDERMILL_GATEWAY_URL",
+    "ORDERMILL_WIRE_SECRET_FILE",
+];
 
 /// A running stack. Dropping it stops it less gently than [`OwnStack::stop`].
 #[derive(Debug)]
