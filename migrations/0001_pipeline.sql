@@ -156,14 +156,16 @@ CREATE TABLE relay_cursor (
 -- The keys by which records are authentic. What they are made of is not here: they derive from a secret that is in a file.
 CREATE TABLE wire_key (
     -- <era>-<number>-<16 random hexadecimal digits>, as records name it.
-    id         text        PRIMARY KEY CHECK (id ~ '^[1-9][0-9]{0,9}-[1-9][0-9]{0,9}-[0-9a-f]{16}$'),
+    id           text        PRIMARY KEY CHECK (id ~ '^[1-9][0-9]{0,9}-[1-9][0-9]{0,9}-[0-9a-f]{16}$'),
     -- By what the secret is told from which it derives; null where no more is known of the key than that it is revoked.
-    secret     bytea       CHECK (octet_length(secret) = 8),
-    created_at timestamptz NOT NULL,
+    secret       bytea       CHECK (octet_length(secret) = 8),
+    created_at   timestamptz NOT NULL,
+    -- What it has signed lies above this position of the log.
+    signed_after bigint      NOT NULL,
     -- Since when it signs nothing more. What it has signed is authentic still.
-    retired_at timestamptz,
+    retired_at   timestamptz,
     -- Since when nothing that it has signed is authentic.
-    revoked_at timestamptz,
+    revoked_at   timestamptz,
     CHECK (revoked_at IS NULL OR retired_at IS NOT NULL),
     CHECK (secret IS NOT NULL OR revoked_at IS NOT NULL)
 );
@@ -205,6 +207,8 @@ CREATE TABLE dead_letter (
     foreign_record_key bytea,
     headers            jsonb       NOT NULL,
     payload            bytea,
+    -- Whether its MAC did fit when it was read. It fits no more once the letter is edited.
+    authentic          boolean     NOT NULL,
     -- The payload as it came, where somebody has edited it since.
     original_payload   bytea,
     edited             boolean     NOT NULL DEFAULT false,

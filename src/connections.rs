@@ -126,9 +126,10 @@ impl ConnectionArgs {
     /// Kafka at `brokers`, with the settings that were given.
     ///
     /// # Errors
-    /// Where a setting is not of the form NAME=VALUE.
+    /// Where a setting is not of the form NAME=VALUE, or the wire secret can't be read.
     pub fn kafka(&self, brokers: &str) -> Result<KafkaConfig> {
-        let mut kafka = KafkaConfig::new(brokers, self.topic_prefix.as_deref().unwrap_or_default());
+        let prefix = self.topic_prefix.as_deref().unwrap_or_default();
+        let mut kafka = KafkaConfig::new(brokers, prefix, self.wire_secrets()?);
         kafka.settings = settings(&self.kafka_settings)?;
         Ok(kafka)
     }

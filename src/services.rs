@@ -62,7 +62,7 @@ impl Services {
     /// Connects to a database that has been migrated.
     ///
     /// # Errors
-    /// Where the database does not answer or was not migrated.
+    /// Where the database does not answer, was not migrated, or has keys of another wire secret.
     pub async fn connect(connections: &Connections, shutdown: CancellationToken) -> Result<Services> {
         let pool = database::connect_service(&connections.database_url, "ordermill-service", CONNECTIONS_MAX)
             .await
@@ -70,6 +70,9 @@ impl Services {
         let partitions = relay::partitions(&pool)
             .await
             .context("the database is not set up: run `ordermill migrate` first")?;
+        let keyring = &connections.kafka.keyring;
+        keyring.open(&pool).await?;
+        tokio::spawn(keyring.clone().keep_fresh(pool.clone(), shutdown.clone()));
         let mut registry = Registry::with_prefix("ordermill");
         let metrics = PipelineMetrics::register(&mut registry);
         let worker_metrics = WorkerMetrics::register(&mut registry);

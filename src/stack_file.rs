@@ -5,6 +5,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use ordermill_pipeline::authenticity::Secrets;
+use ordermill_pipeline::kafka::KafkaConfig;
 use ordermill_stack::write_private;
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +50,14 @@ impl StackFile {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("can't read {}", path.display())),
         }
+    }
+
+    /// Its Kafka, with that before every name.
+    ///
+    /// # Errors
+    /// Where the wire secret can't be read.
+    pub fn kafka(&self, prefix: &str) -> Result<KafkaConfig> {
+        Ok(KafkaConfig::new(&self.kafka_brokers, prefix, Secrets::read(&self.wire_secret_file)?))
     }
 
     /// Writes the file in one step, readable by its owner alone, since it holds a password.

@@ -7,6 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use jiff::tz::TimeZone;
+use ordermill_pipeline::authenticity::RootSecret;
 use ordermill_pipeline::clock::Clock;
 use ordermill_pipeline::journal::Journal;
 use ordermill_pipeline::kafka::KafkaConfig;
@@ -41,7 +42,8 @@ pub(crate) fn parts_without_database() -> Parts {
     let journal = Journal::new(pool, Clock::system(), Wake::default(), 12);
     let mut registry = Registry::with_prefix("ordermill");
     let metrics = ApiMetrics::register(&mut registry);
-    let config = ApiConfig::new(KafkaConfig::new(NOWHERE, ""), CALLBACK_SECRET, TimeZone::UTC);
+    let kafka = KafkaConfig::new(NOWHERE, "", RootSecret::generate().unwrap().into());
+    let config = ApiConfig::new(kafka, CALLBACK_SECRET, TimeZone::UTC);
     Parts { journal, config, metrics, registry: Arc::new(registry) }
 }
 

@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use ordermill::connections::Connections;
 use ordermill::database::connect_pool;
-use ordermill_pipeline::kafka::KafkaConfig;
 use ordermill_pipeline::relay;
 use ordermill_stack::{Child, Program, Signal, free_port, sibling_program};
 use reqwest::Url;
@@ -51,7 +50,7 @@ impl Apart {
         sqlx::raw_sql("CREATE DATABASE apart TEMPLATE template0").execute(&whole.pool).await?;
         let mut url: Url = stack.file.database_url.parse().context("the stack's database has no address")?;
         url.set_path(NAME);
-        let kafka = KafkaConfig::new(&stack.file.kafka_brokers, &format!("{NAME}."));
+        let kafka = stack.file.kafka(&format!("{NAME}."))?;
         let connections = Connections { database_url: url.into(), kafka, gateway_url: None };
         let partitions = relay::partitions(&whole.pool).await?;
         let wire_secret_file = stack.file.wire_secret_file.clone();

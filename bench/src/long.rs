@@ -108,7 +108,8 @@ async fn portions(
         let memory = Memory::of(stack.up.pid())?;
         portions.push(Portion::of(&placed, seen.orders.accepted, memory));
     }
-    let verified = timetable.step("verify", "everything", verify::look(&stack.connections())).await?;
+    let connections = stack.connections()?;
+    let verified = timetable.step("verify", "everything", verify::look(&connections)).await?;
     seen.verified("", &verified);
     seen.count_in_database(orders::count_by_status(&ground.pool).await?)?;
     let (verify, growth) = (seen.verdict(), growth(&portions));

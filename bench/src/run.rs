@@ -6,7 +6,6 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use ordermill::database::connect_pool;
 use ordermill::verify;
-use ordermill_pipeline::kafka::KafkaConfig;
 use ordermill_pipeline::relay;
 use ordermill_stack::KAFKA_VERSION;
 use ordermill_store::orders;
@@ -120,7 +119,7 @@ impl Run<'_> {
             self.seen.replay =
                 Some(self.timetable.step("replay", "reading and replaying the log", replay).await?);
         }
-        let connections = self.stack.connections();
+        let connections = self.stack.connections()?;
         let verified = self.timetable.step("verify", "everything", verify::look(&connections)).await?;
         self.seen.verified("", &verified);
         self.report(machine).await
@@ -288,7 +287,7 @@ async fn open_shop(ground: &Ground, stack: &OwnStack, args: &RunArgs) -> Result<
 
 async fn round_trips(ground: &Ground, stack: &OwnStack, count: usize) -> Result<Percentiles> {
     server::checkpoint(&ground.pool).await?;
-    let kafka = KafkaConfig::new(&stack.file.kafka_brokers, "bench.");
+    let kafka = stack.file.kafka("bench.")?;
     let topic = kafka.full_name("round-trip");
     bare::make_topic(&kafka, &topic, 1).await?;
     let trips = spawn_blocking(move || bare::round_trips(&kafka, &topic, count));

@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 use ordermill::connections::Connections;
 use ordermill::stack_file::StackFile;
-use ordermill_pipeline::kafka::KafkaConfig;
 use ordermill_stack::{Child, Program, Scratch, Signal, sibling_program};
 
 use crate::args::StackArgs;
@@ -83,13 +82,15 @@ impl OwnStack {
     }
 
     /// Where everything is.
-    #[must_use]
-    pub(crate) fn connections(&self) -> Connections {
-        Connections {
+    ///
+    /// # Errors
+    /// Where the wire secret can't be read.
+    pub(crate) fn connections(&self) -> Result<Connections> {
+        Ok(Connections {
             database_url: self.file.database_url.clone(),
-            kafka: KafkaConfig::new(&self.file.kafka_brokers, &self.file.topic_prefix),
+            kafka: self.file.kafka(&self.file.topic_prefix)?,
             gateway_url: Some(self.file.gateway_url.clone()),
-        }
+        })
     }
 
     /// Stops everything in order. Answers the data directory if that is kept.

@@ -6,7 +6,7 @@
 
 mod covered;
 mod key;
-mod key_table;
+pub(crate) mod key_table;
 mod keyring;
 mod secrets;
 #[cfg(test)]

@@ -21,6 +21,7 @@ use sqlx::PgPool;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::authenticity::Keys;
 use crate::kafka::{self, KafkaConfig};
 use crate::label::Label;
 use crate::raw_record::{RawRecord, Stamp};
@@ -78,8 +79,8 @@ struct Published<E> {
 }
 
 impl<E: Event> Published<E> {
-    fn of(message: &BorrowedMessage<'_>, topic: &str) -> Option<Published<E>> {
-        let raw = RawRecord::of(message, topic);
+    fn of(message: &BorrowedMessage<'_>, topic: &str, keys: &Keys) -> Option<Published<E>> {
+        let raw = RawRecord::of(message, topic, keys);
         let stamp = raw.stamp().ok()?;
         let Stamp { label, previous, sequence, at, .. } = stamp;
         let event = raw.decode_stamped(&stamp).ok().map(|received| received.event);
@@ -289,7 +290,7 @@ fn read_into<E: Event>(
         match consumer.poll(POLL) {
             None => {}
             Some(Ok(message)) => {
-                if let Some(record) = Published::of(&message, topic) {
+                if let Some(record) = Published::of(&message, topic, &config.keyring.keys()) {
                     is_open = reads.blocking_send(Read::Record(Box::new(record))).is_ok();
                 }
             }

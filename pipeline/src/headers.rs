@@ -69,6 +69,24 @@ impl<'a> Headers<'a> {
         })
     }
 
+    /// What a MAC covers of them, in its order.
+    pub(crate) fn covered(&self) -> [Option<&'a [u8]>; headers::COVERED.len()] {
+        [
+            self.label,
+            self.previous,
+            self.id,
+            self.event_type,
+            self.data_schema,
+            self.time,
+            self.sequence,
+            self.subject,
+            self.actor,
+            self.correlation,
+            self.causation,
+            self.traceparent,
+        ]
+    }
+
     pub(crate) fn label(&self) -> Option<Label> {
         parsed(self.label)
     }
@@ -206,6 +224,12 @@ mod tests {
         assert_eq!(picked.previous(), Some(Label { era: 1, position: 4 }));
         assert_eq!(picked.version(), Some(3));
         assert_eq!((picked.event_id(), picked.repeated), (None, false));
+    }
+
+    #[test]
+    fn a_mac_covers_each_header_that_is_read_in_its_order() {
+        let all = headers::COVERED.map(|name| (name, name));
+        assert_eq!(headers(&all).covered(), headers::COVERED.map(|name| Some(name.as_bytes())));
     }
 
     #[test]

@@ -7,6 +7,8 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
+use crate::authenticity::{Keyring, Secrets};
+
 /// The pause before the broker is asked again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
@@ -19,7 +21,7 @@ pub(crate) const FETCH_WAIT_MAX_MS: &str = "500";
 /// others.
 pub(crate) const READ_UNCOMMITTED: &str = "read_uncommitted";
 
-/// Where Kafka is, and which topics there are ours.
+/// Where Kafka is, which topics there are ours, and by which keys their records are authentic.
 #[derive(Clone, Debug)]
 pub struct KafkaConfig {
     /// `host:port`, several with commas.
@@ -28,13 +30,20 @@ pub struct KafkaConfig {
     pub prefix: String,
     /// Further settings of librdkafka; they win over ours.
     pub settings: BTreeMap<String, String>,
+    /// What says whether a record is the relay's.
+    pub keyring: Keyring,
 }
 
 impl KafkaConfig {
-    /// Kafka at `brokers`, with `prefix` before every name.
+    /// Kafka at `brokers`, with `prefix` before every name, and records that are authentic by `secrets`.
     #[must_use]
-    pub fn new(brokers: &str, prefix: &str) -> KafkaConfig {
-        KafkaConfig { brokers: brokers.to_owned(), prefix: prefix.to_owned(), settings: BTreeMap::new() }
+    pub fn new(brokers: &str, prefix: &str, secrets: Secrets) -> KafkaConfig {
+        KafkaConfig {
+            brokers: brokers.to_owned(),
+            prefix: prefix.to_owned(),
+            settings: BTreeMap::new(),
+            keyring: Keyring::new(secrets),
+        }
     }
 
     /// The name that a topic or a group has in Kafka.

@@ -1,10 +1,13 @@
 //! A record that lies in somebody's buffer: who it is from, and what it says.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use ordermill_wire::{DecodeError, Event};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use uuid::Uuid;
 
+use crate::authenticity::{Authenticity, Covered, Keys};
 use crate::dead_letters::Code;
 use crate::headers::{self, Headers};
 use crate::label::Label;
@@ -22,6 +25,17 @@ pub(crate) struct RawRecord<'a> {
     pub(crate) key: Option<&'a [u8]>,
     pub(crate) headers: Headers<'a>,
     pub(crate) payload: Option<&'a [u8]>,
+    /// Whether it is the relay's, by its MAC.
+    pub(crate) authenticity: Authenticity,
+}
+
+/// Why nothing that a record says is believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NotOurs {
+    /// It was signed by a key that is revoked. It is passed over; what was the relay's of that is published again.
+    Revoked,
+    /// It is foreign, and why.
+    Foreign(String),
 }
 
 /// What the relay has written on a record.
@@ -42,15 +56,24 @@ pub(crate) struct Stamp<'a> {
 }
 
 impl<'a> RawRecord<'a> {
-    /// Of a message, whose topic is given without prefix.
-    pub(crate) fn of(message: &'a BorrowedMessage<'_>, topic: &'a str) -> RawRecord<'a> {
+    /// Of a message, whose topic is given without prefix, as these keys judge it.
+    pub(crate) fn of(message: &'a BorrowedMessage<'_>, topic: &'a str, keys: &Keys) -> RawRecord<'a> {
+        let headers = Headers::of(headers::all(message));
+        let covered = Covered {
+            topic: message.topic(),
+            partition: message.partition(),
+            key: message.key(),
+            payload: message.payload(),
+            headers: headers.covered(),
+        };
         RawRecord {
             topic,
             partition: i16::try_from(message.partition()).unwrap_or(i16::MAX),
             offset: message.offset(),
             key: message.key(),
-            headers: Headers::of(headers::all(message)),
+            headers,
             payload: message.payload(),
+            authenticity: keys.judge(&covered, headers.key, headers.mac),
         }
     }
 
@@ -58,10 +81,16 @@ impl<'a> RawRecord<'a> {
         RecordPlace { topic: self.topic.to_owned(), partition: self.partition, offset: self.offset }
     }
 
-    /// What the relay has written on it, or why it is foreign: not the relay's. This is the one place that judges so, and
+    /// What the relay has written on it, or why it is not the relay's. This is the one place that judges so, and
     /// whoever reads records asks here before anything else of a record is believed.
-    pub(crate) fn stamp(&self) -> Result<Stamp<'a>, String> {
+    pub(crate) fn stamp(&self) -> Result<Stamp<'a>, NotOurs> {
         let headers = &self.headers;
+        match self.authenticity {
+            Authenticity::Authentic => {}
+            Authenticity::Revoked => return Err(NotOurs::Revoked),
+            Authenticity::Foreign(flaw) => return Err(foreign(&flaw.to_string())),
+        }
+        // What of it a MAC does not cover could be read differently by others.
         if headers.repeated {
             return Err(foreign("a header stands there twice"));
         }
@@ -79,7 +108,8 @@ impl<'a> RawRecord<'a> {
 
     /// The event in it with what came along, or why it can't be applied.
     pub(crate) fn decode<E: Event>(&self) -> Result<Received<E>, Mismatch> {
-        let stamp = self.stamp().map_err(|error| Mismatch { code: Code::Foreign, error, place: None })?;
+        let foreign = |why: NotOurs| Mismatch { code: Code::Foreign, error: why.to_string(), place: None };
+        let stamp = self.stamp().map_err(foreign)?;
         self.decode_stamped(&stamp)
     }
 
@@ -96,8 +126,17 @@ impl<'a> RawRecord<'a> {
     }
 }
 
-fn foreign(what: &str) -> String {
-    format!("not published by the relay: {what}")
+fn foreign(what: &str) -> NotOurs {
+    NotOurs::Foreign(what.to_owned())
+}
+
+impl fmt::Display for NotOurs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotOurs::Revoked => f.write_str("signed by a key that is revoked"),
+            NotOurs::Foreign(why) => write!(f, "not published by the relay: {why}"),
+        }
+    }
 }
 
 fn undecodable(error: DecodeError) -> Mismatch {

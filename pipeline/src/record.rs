@@ -5,6 +5,7 @@ use ordermill_wire::Event;
 use rdkafka::message::BorrowedMessage;
 use uuid::Uuid;
 
+use crate::authenticity::{Authenticity, Flaw};
 use crate::dead_letters::Code;
 use crate::headers::{self, Headers, KeptHeaders};
 use crate::log::{Cause, Origin, RecordPlace};
@@ -22,6 +23,8 @@ pub struct Record {
     headers: KeptHeaders,
     /// Its value.
     pub payload: Option<Vec<u8>>,
+    /// Whether it is the relay's, as it was judged when it was read from Kafka.
+    pub(crate) authenticity: Authenticity,
 }
 
 /// An event that was received and is to be applied.
@@ -85,19 +88,24 @@ impl Record {
             key: raw.key.map(<[u8]>::to_vec),
             headers: KeptHeaders::of(headers::all(message)),
             payload: raw.payload.map(<[u8]>::to_vec),
+            authenticity: raw.authenticity,
         }
     }
 
-    /// A record as it was put aside.
+    /// A record as it was put aside. Whether it was authentic stands on its row: once somebody has edited it, its MAC does not
+    /// fit any more.
     pub(crate) fn stored(
         place: RecordPlace,
         key: Option<Vec<u8>>,
         headers: &[StoredHeader],
         payload: Option<Vec<u8>>,
+        authentic: bool,
     ) -> Record {
         let all: Vec<_> = headers.iter().map(|header| (header.name.as_bytes(), header.bytes())).collect();
         let headers = KeptHeaders::of(all.iter().map(|(name, value)| (*name, value.as_slice())));
-        Record { place, key, headers, payload }
+        let authenticity =
+            if authentic { Authenticity::Authentic } else { Authenticity::Foreign(Flaw::PutAside) };
+        Record { place, key, headers, payload, authenticity }
     }
 
     /// Its headers, names and values.
@@ -148,6 +156,7 @@ impl Record {
             key: self.key.as_deref(),
             headers: self.read_headers(),
             payload: self.payload.as_deref(),
+            authenticity: self.authenticity,
         };
         raw.decode()
     }
@@ -180,7 +189,7 @@ mod tests {
     fn with_headers(payload: &str, all: &[(&str, &str)]) -> Record {
         let all: Vec<_> = all.iter().map(|(name, value)| StoredHeader::new(name, value.as_bytes())).collect();
         let place = RecordPlace { topic: "balances".to_owned(), partition: 0, offset: 0 };
-        Record::stored(place, Some(USER.into()), &all, Some(payload.into()))
+        Record::stored(place, Some(USER.into()), &all, Some(payload.into()), true)
     }
 
     fn mismatch(record: &Record) -> Option<Mismatch> {

@@ -122,7 +122,7 @@ fn properties<const COUNT: usize>(headers: [(&str, &str); COUNT]) -> Value {
 }
 
 /// The headers with what each says, in the order in which the page lists them.
-const HEADERS: [(&str, bool, &str); 14] = [
+const HEADERS: [(&str, bool, &str); 16] = [
     (headers::ID, true, "the event's id, the same at every repetition"),
     (headers::TYPE, true, "the event's type"),
     (headers::SOURCE, true, "`/ordermill/<topic>`"),
@@ -137,6 +137,8 @@ const HEADERS: [(&str, bool, &str); 14] = [
     (headers::TRACEPARENT, true, "W3C trace context of the request that it follows from"),
     (headers::LABEL, true, "`<era>-<position>`, its place in the log"),
     (headers::PREVIOUS, false, "the label of the record before it in its partition; absent on the first"),
+    (headers::KEY, true, "the id of the key that it is authenticated by"),
+    (headers::MAC, true, "the first 16 bytes of an HMAC-SHA-256, as hexadecimal digits"),
 ];
 
 fn events_page() -> String {

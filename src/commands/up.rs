@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use ordermill_pipeline::authenticity::{self, RootSecret, Secrets};
+use ordermill_pipeline::authenticity::RootSecret;
 use ordermill_pipeline::clock::Clock;
 use ordermill_pipeline::relay;
 use ordermill_pipeline::topics::{self, PARTITIONS_DEFAULT_ON_ONE_MACHINE};
@@ -71,9 +71,13 @@ pub(crate) struct UpArgs {
 pub(crate) async fn run(given: &ConnectionArgs, args: UpArgs) -> Result<ExitCode> {
     let shutdown = shutdown_on_signal()?;
     let directory = data_dir(&given.data_dir)?;
+    let mut given = given.clone();
+    if given.wire_secret_file.is_none() {
+        given.wire_secret_file = Some(kept_wire_secret(&directory)?);
+    }
     let listener = listen(SocketAddr::from(([127, 0, 0, 1], args.port))).await?;
     let api_url = format!("http://{}", listener.local_addr()?);
-    let stack = block_in_place(|| Stack::start(given, args, directory.clone(), api_url))?;
+    let stack = block_in_place(|| Stack::start(&given, args, directory.clone(), api_url))?;
     let outcome = stack.serve(listener, shutdown).await;
     StackFile::remove(&directory);
     eprintln!("stopping ...");
@@ -109,10 +113,8 @@ impl Stack {
     /// Starts what was not given: PostgreSQL and Kafka side by side, then the gateway.
     fn start(given: &ConnectionArgs, args: UpArgs, directory: PathBuf, api_url: String) -> Result<Stack> {
         let callback_secret = kept_key(&directory.join("callback.secret"))?;
-        let wire_secret_file = match &given.wire_secret_file {
-            Some(file) => file.clone(),
-            None => kept_wire_secret(&directory)?,
-        };
+        // Others find it from other directories.
+        let wire_secret_file = std::path::absolute(given.wire_secret_file()?)?;
         let (progress, dir) = (Progress::terminal(), directory.as_path());
         let start_postgres = || {
             let options = PostgresOptions { port: args.postgres_port, ..PostgresOptions::default() };
@@ -200,7 +202,7 @@ impl Stack {
         let partitions = self.args.partitions.partitions;
         let partitions = relay::install(&pool, partitions, PARTITIONS_DEFAULT_ON_ONE_MACHINE).await?;
         topics::ensure(&self.connections.kafka, partitions, &ordermill_workers::groups()).await?;
-        authenticity::install(&pool, &Secrets::read(&self.wire_secret_file)?).await?;
+        self.connections.kafka.keyring.open(&pool).await?;
         let key = kept_key(&admin_key_file(&self.directory))?;
         keys::insert_admin(&pool, &ordermill_api::hash_key(&key), Clock::system().now()).await?;
         pool.close().await;

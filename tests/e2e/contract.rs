@@ -92,6 +92,8 @@ async fn every_record_is_a_cloud_event_that_its_schema_accepts() {
         for name in [headers::ID, headers::SUBJECT, headers::SEQUENCE, headers::ACTOR, headers::LABEL] {
             assert!(header(name).is_some(), "{name} is missing");
         }
+        assert!(header(headers::KEY).unwrap().starts_with("1-1-"));
+        assert_eq!(header(headers::MAC).unwrap().len(), 32);
         if let Some(order_id) = record.payload["order_id"].as_str() {
             assert_eq!(header(headers::CORRELATION), Some(order_id));
         }

@@ -395,9 +395,9 @@ async fn a_sale_that_was_put_aside_is_swapped_in_once_it_has_been_applied() {
     let shop = Shop::new().await;
     Traded::in_shop(&shop).await;
     let put_aside =
-        "INSERT INTO dead_letter (dead_letter_id, group_name, topic, partition, record_offset, headers, event_id,
+        "INSERT INTO dead_letter (dead_letter_id, group_name, topic, partition, record_offset, headers, authentic, event_id,
              code, error, attempts, first_failed_at, last_failed_at)
-         SELECT gen_random_uuid(), 'sales', topic, partition, 0, '[]', event_id, 'RULE', '', 1, at, at
+         SELECT gen_random_uuid(), 'sales', topic, partition, 0, '[]', true, event_id, 'RULE', '', 1, at, at
          FROM event_log WHERE type = 'order.confirmed' ORDER BY position LIMIT 1";
     sqlx::query(put_aside).execute(&shop.pool).await.unwrap();
     let of_all = "SELECT sum(orders)::bigint FROM sales WHERE level = 'ALL'";

@@ -9,6 +9,7 @@ use ordermill::services::{self, Services};
 use ordermill_bench::cost::{KAFKA_SETTING, Meter};
 use ordermill_bench::load::report::LoadReport;
 use ordermill_bench::setup;
+use ordermill_pipeline::authenticity::RootSecret;
 use ordermill_pipeline::clock::Clock;
 use ordermill_pipeline::kafka::KafkaConfig;
 use ordermill_pipeline::topics::{self, PARTITIONS_DEFAULT_ON_ONE_MACHINE};
@@ -65,7 +66,7 @@ impl Pipeline {
         migrations::run(&pool).await.unwrap();
         let partitions = PARTITIONS_DEFAULT_ON_ONE_MACHINE;
         relay::install(&pool, None, partitions).await.unwrap();
-        let mut kafka = KafkaConfig::new(&broker.brokers(), "");
+        let mut kafka = KafkaConfig::new(&broker.brokers(), "", RootSecret::generate().unwrap().into());
         kafka.settings.insert(KAFKA_SETTING.0.to_owned(), KAFKA_SETTING.1.to_owned());
         topics::ensure(&kafka, partitions, &ordermill_workers::groups()).await.unwrap();
         keys::insert_admin(&pool, &ordermill_api::hash_key(ADMIN_KEY), Clock::system().now()).await.unwrap();

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::check::Check;
 use super::partition::{Comparison, Digest, Figures, Met, Row};
 use super::records::{self, Records};
+use crate::authenticity::KeyError;
 use crate::kafka::KafkaConfig;
 use crate::label::Label;
 use crate::relay::{Cursor, CursorError, log_end};
@@ -31,6 +32,9 @@ pub enum AuditError {
     /// The log was never set up.
     #[error(transparent)]
     Cursor(#[from] CursorError),
+    /// It can't be told which records are authentic.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The comparison panicked, or nobody waits for it any more.
     #[error("the comparison of log and Kafka broke off")]
     BrokenOff,
@@ -47,6 +51,7 @@ pub enum AuditError {
 /// # Errors
 /// [`AuditError`] where the database or Kafka does not answer.
 pub async fn log_against_kafka<T: Topic>(pool: &PgPool, kafka: &KafkaConfig) -> Result<Check, AuditError> {
+    kafka.keyring.refresh(pool).await?;
     let (pool, kafka) = (pool.clone(), kafka.clone());
     let broken_off = CancellationToken::new();
     let _ends_with_this_future = broken_off.clone().drop_guard();

@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::partition::{Digest, Met, Published};
+use crate::authenticity::Keys;
 use crate::kafka::{self, KafkaConfig};
 use crate::raw_record::{RawRecord, Stamp};
 
@@ -44,6 +45,7 @@ pub(super) struct Records {
     /// Kafka has thrown away the partition's beginning.
     pub(super) begins_late: bool,
     consumer: Arc<BaseConsumer>,
+    keys: Arc<Keys>,
     /// None where the partition holds nothing.
     queue: Option<PartitionQueue<DefaultConsumerContext>>,
     /// The offset after the last record that there was when the reading began.
@@ -75,8 +77,9 @@ pub(super) fn open(
             // Before the assignment: nothing that is fetched may go into the common queue.
             queue = consumer.split_partition_queue(&name, partition);
         }
-        let (consumer, begins_late) = (Arc::clone(&consumer), low > 0);
-        all.push((topic.clone(), partition, Records { begins_late, consumer, queue, high, at_end: false }));
+        let (consumer, keys) = (Arc::clone(&consumer), kafka.keyring.keys());
+        let records = Records { begins_late: low > 0, consumer, keys, queue, high, at_end: false };
+        all.push((topic.clone(), partition, records));
     }
     consumer.assign(&assignment)?;
     Ok(all)
@@ -92,7 +95,7 @@ impl Records {
             match queue.poll(POLL) {
                 Some(Ok(message)) => {
                     self.at_end = message.offset() + 1 >= self.high;
-                    return Ok((message.offset() < self.high).then(|| met(&message)));
+                    return Ok((message.offset() < self.high).then(|| met(&message, &self.keys)));
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => {
                     self.at_end = true;
@@ -111,8 +114,8 @@ impl Records {
     }
 }
 
-fn met(message: &BorrowedMessage<'_>) -> Met {
-    let raw = RawRecord::of(message, "");
+fn met(message: &BorrowedMessage<'_>, keys: &Keys) -> Met {
+    let raw = RawRecord::of(message, "", keys);
     let Ok(Stamp { label, previous, event_id, event_type, .. }) = raw.stamp() else { return Met::Foreign };
     let (key, payload) = (raw.key.unwrap_or_default(), raw.payload.unwrap_or_default());
     let digest = digest(event_type, raw.headers.version_text(), key, payload);

@@ -21,9 +21,14 @@ pub enum KeyError {
     /// A row can't be read.
     #[error("the table wire_key has a row with another id: {0}")]
     Id(#[from] NotAKeyId),
-    /// The log was never set up, or its keys were deleted.
-    #[error("no wire key signs: run `ordermill migrate`")]
-    NoneSigns,
+    /// The log was never set up or its keys were deleted, or it is in another era.
+    #[error(
+        "no wire key signs for era {0}: `ordermill keys wire list` lists them; `ordermill migrate` makes one where none signs"
+    )]
+    NoneSigns(i32),
+    /// The log was never set up.
+    #[error("the log is not set up: run `ordermill migrate`")]
+    NotInstalled,
     /// The key that signs derives from another secret.
     #[error(
         "wire key {0} derives from another secret than those of the wire secret file: give every process the file that \
@@ -135,15 +140,7 @@ pub async fn install(pool: &PgPool, secrets: &Secrets) -> Result<(), KeyError> {
     let mut transaction = database::begin(pool).await?;
     lock(&mut transaction).await?;
     let revoked: Vec<String> = secrets.revoked.iter().map(KeyId::to_string).collect();
-    sqlx::query!(
-        "INSERT INTO wire_key AS k (id, created_at, retired_at, revoked_at)
-         SELECT id, now(), now(), now() FROM unnest($1::text[]) AS id
-         ON CONFLICT (id) DO UPDATE SET retired_at = coalesce(k.retired_at, now()), revoked_at = now()
-             WHERE k.revoked_at IS NULL",
-        &revoked,
-    )
-    .execute(&mut *transaction)
-    .await?;
+    revoke_all(&mut transaction, &revoked).await?;
     make_if_none_signs(&mut transaction, secrets).await?;
     transaction.commit().await?;
     Ok(())
@@ -170,7 +167,7 @@ pub(crate) async fn replace(
         sqlx::query_scalar!("UPDATE wire_key SET retired_at = now() WHERE retired_at IS NULL RETURNING id")
             .fetch_optional(&mut *connection)
             .await?;
-    let made = make_if_none_signs(connection, secrets).await?.ok_or(KeyError::NoneSigns)?;
+    let made = make_if_none_signs(connection, secrets).await?.ok_or(KeyError::NotInstalled)?;
     Ok((made, former.map(|id| id.parse()).transpose()?))
 }
 
@@ -182,19 +179,37 @@ pub async fn revoke(pool: &PgPool, secrets: &Secrets, id: &KeyId) -> Result<Revo
     let mut transaction = database::begin(pool).await?;
     lock(&mut transaction).await?;
     let was_revoked = sqlx::query_scalar!(
-        r#"WITH revoked AS (
-               UPDATE wire_key SET retired_at = coalesce(retired_at, now()), revoked_at = coalesce(revoked_at, now())
-               WHERE id = $1
-           )
-           SELECT revoked_at IS NOT NULL AS "was_revoked!" FROM wire_key WHERE id = $1"#,
+        r#"SELECT revoked_at IS NOT NULL AS "was_revoked!" FROM wire_key WHERE id = $1"#,
         id.as_str(),
     )
     .fetch_optional(&mut *transaction)
     .await?;
     let was_revoked = was_revoked.ok_or_else(|| KeyError::Unknown(id.clone()))?;
+    revoke_all(&mut transaction, &[id.to_string()]).await?;
     let signs_now = make_if_none_signs(&mut transaction, secrets).await?;
     transaction.commit().await?;
     Ok(Revocation { was_revoked, signs_now })
+}
+
+/// Revokes those that are not, and asks the relay for what they have signed: whoever sees that it is asked for sees the
+/// revocation, too. What is not known here has been signed in a future that this database has forgotten.
+async fn revoke_all(connection: &mut PgConnection, ids: &[String]) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "WITH revoked AS (
+             INSERT INTO wire_key AS k (id, created_at, signed_after, retired_at, revoked_at)
+             SELECT id, now(), 0, now(), now() FROM unnest($1::text[]) AS id
+             ON CONFLICT (id) DO UPDATE SET retired_at = coalesce(k.retired_at, now()), revoked_at = now()
+                 WHERE k.revoked_at IS NULL
+             RETURNING secret, signed_after
+         )
+         UPDATE relay_cursor SET repeat_after = LEAST(repeat_after, r.after), repeat_topics = NULL
+         FROM (SELECT min(signed_after) AS after FROM revoked WHERE secret IS NOT NULL) AS r
+         WHERE position > r.after",
+        ids,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Keeps others from changing keys, not from reading them.
@@ -212,9 +227,9 @@ async fn make_if_none_signs(
     let mut random = [0; 8];
     getrandom::fill(&mut random)?;
     let made = sqlx::query_scalar!(
-        "INSERT INTO wire_key (id, secret, created_at)
+        "INSERT INTO wire_key (id, secret, created_at, signed_after)
          SELECT concat_ws('-', era, (SELECT coalesce(max(split_part(id, '-', 2)::integer), 0) + 1 FROM wire_key), $1::text),
-             $2, now()
+             $2, now(), position
          FROM relay_cursor WHERE NOT EXISTS (SELECT FROM wire_key WHERE retired_at IS NULL)
          RETURNING id",
         hex::encode(random),

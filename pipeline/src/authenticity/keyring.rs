@@ -16,7 +16,7 @@ use super::secrets::Secrets;
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
 
 /// Whether a record is the relay's.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Authenticity {
     /// The relay has sent it, as it is and to where it lies.
     Authentic,
@@ -38,6 +38,8 @@ pub enum Flaw {
     WrongMac,
     /// Its key does not sign for its era.
     OtherEra,
+    /// It was foreign when it became a dead letter.
+    PutAside,
 }
 
 impl fmt::Display for Flaw {
@@ -47,6 +49,7 @@ impl fmt::Display for Flaw {
             Flaw::NoKey => "what it names is not the id of a key",
             Flaw::WrongMac => "its MAC does not fit",
             Flaw::OtherEra => "its key signs for another era",
+            Flaw::PutAside => "it was foreign when it was put aside, and can only be discarded",
         })
     }
 }
@@ -55,7 +58,7 @@ impl fmt::Display for Flaw {
 #[derive(Debug)]
 pub struct Keys {
     secrets: Secrets,
-    signing: Arc<Key>,
+    signing: Option<Arc<Key>>,
     known: Vec<(Arc<Key>, KeyState)>,
     /// Those that are revoked and that no secret here derives.
     revoked: Vec<KeyId>,
@@ -65,7 +68,7 @@ impl Keys {
     /// The keys of these rows. What the file revokes is revoked whatever the rows say.
     ///
     /// # Errors
-    /// [`KeyError`] where no key signs, or its secret is not among these.
+    /// [`KeyError::OtherSecret`] where the secret of the key that signs is not among these.
     pub(super) fn new(secrets: Secrets, rows: &[KeyRow]) -> Result<Keys, KeyError> {
         let (mut known, mut revoked) = (Vec::new(), Vec::from_iter(secrets.revoked.iter().cloned()));
         let mut signing = None;
@@ -86,13 +89,15 @@ impl Keys {
                 None => {}
             }
         }
-        Ok(Keys { secrets, signing: signing.ok_or(KeyError::NoneSigns)?, known, revoked })
+        Ok(Keys { secrets, signing, known, revoked })
     }
 
-    /// The key that signs.
-    #[must_use]
-    pub fn signing(&self) -> &Key {
-        &self.signing
+    /// The key that signs records of an era.
+    ///
+    /// # Errors
+    /// [`KeyError::NoneSigns`] where none is known.
+    pub fn signing(&self, era: i32) -> Result<&Key, KeyError> {
+        self.signing.as_deref().filter(|key| key.id().era() == era).ok_or(KeyError::NoneSigns(era))
     }
 
     /// Whether a record is the relay's, by its headers `ordermill-key` and `ordermill-mac`.
@@ -133,15 +138,29 @@ fn judge_by(key: &Key, state: KeyState, covered: &Covered<'_>, mac: &[u8]) -> Au
 pub struct Keyring(Arc<RwLock<Arc<Keys>>>);
 
 impl Keyring {
+    /// Of these secrets. Which keys are revoked in the database, and which one signs, is read later, by
+    /// [`Keyring::open`] or [`Keyring::refresh`].
+    #[must_use]
+    pub fn new(secrets: Secrets) -> Keyring {
+        let revoked = secrets.revoked.iter().cloned().collect();
+        let keys = Keys { secrets, signing: None, known: Vec::new(), revoked };
+        Keyring(Arc::new(RwLock::new(Arc::new(keys))))
+    }
+
     /// Reads which keys there are. Tells the database which ones the file revokes, in case it was restored and has forgotten
     /// it, and makes a key where none signs.
     ///
     /// # Errors
     /// [`KeyError`] where the secrets are not those of the database, or it fails.
-    pub async fn open(pool: &PgPool, secrets: Secrets) -> Result<Keyring, KeyError> {
-        key_table::install(pool, &secrets).await?;
-        let keys = Keys::new(secrets, &key_table::list(pool).await?)?;
-        Ok(Keyring(Arc::new(RwLock::new(Arc::new(keys)))))
+    pub async fn open(&self, pool: &PgPool) -> Result<(), KeyError> {
+        key_table::install(pool, &self.keys().secrets).await?;
+        self.refresh(pool).await
+    }
+
+    /// The secrets that it was made of.
+    #[must_use]
+    pub fn secrets(&self) -> Secrets {
+        self.keys().secrets.clone()
     }
 
     /// The keys as they are known now: to be asked for once for many records.
@@ -231,7 +250,7 @@ mod tests {
             let keys = keys(root(1).into(), first);
             assert_eq!(said_of(&keys, &root(1), FIRST), expected);
             assert_eq!(said_of(&keys, &root(1), SECOND), Authenticity::Authentic);
-            assert_eq!(keys.signing().id(), &id(SECOND));
+            assert_eq!(keys.signing(1).unwrap().id(), &id(SECOND));
         }
     }
 
@@ -284,10 +303,11 @@ mod tests {
     }
 
     #[test]
-    fn without_the_secret_of_the_key_that_signs_there_are_no_keys() {
+    fn without_the_secret_of_the_key_that_signs_or_such_a_key_nothing_is_signed() {
         let rows = [row(FIRST, &root(1), KeyState::Signs)];
         let refused = Keys::new(root(2).into(), &rows).unwrap_err();
         assert!(matches!(&refused, KeyError::OtherSecret(key) if *key == id(FIRST)), "{refused}");
-        assert!(matches!(Keys::new(root(1).into(), &[]), Err(KeyError::NoneSigns)));
+        let keys = Keys::new(root(1).into(), &[]).unwrap();
+        assert!(matches!(keys.signing(1), Err(KeyError::NoneSigns(1))));
     }
 }

@@ -84,7 +84,7 @@ mod tests {
 
     fn item(slot: Slot, position: i64) -> Item<()> {
         let place = RecordPlace { topic: slot.topic.to_owned(), partition: 1, offset: position };
-        let record = Record::stored(place, None, &[], None);
+        let record = Record::stored(place, None, &[], None, true);
         Item { record, slot, mark: mark(position), received: Err((Code::Bug, String::new())) }
     }
 

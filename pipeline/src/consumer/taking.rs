@@ -14,7 +14,7 @@ use super::gathered::Item;
 use super::mark::Mark;
 use super::reading::{Fate, Met, Own};
 use crate::dead_letters::Code;
-use crate::raw_record::RawRecord;
+use crate::raw_record::{NotOurs, RawRecord};
 use crate::record::{Mismatch, Received, Record};
 
 /// How long the client may take to read on at another place.
@@ -43,10 +43,10 @@ pub(super) fn take<H: Handler>(
 ) -> Result<(), Anew> {
     let context = consumer.context();
     let Some(slot) = context.slot(message.topic(), message.partition()) else { return Ok(()) };
-    let raw = RawRecord::of(message, slot.topic);
+    let raw = RawRecord::of(message, slot.topic, &context.kafka.keyring.keys());
     let stamp = raw.stamp();
     let own = stamp.as_ref().ok().map(|s| Own { label: s.label, previous: s.previous, event_id: s.event_id });
-    let mut received = stamp.as_ref().err().map(|why| Err((Code::Foreign, why.clone())));
+    let mut received = stamp.as_ref().err().map(|why| Err((Code::Foreign, why.to_string())));
     let decode = || {
         let decoded: Result<Received<H::Event>, Mismatch> = raw.decode_stamped(stamp.as_ref().ok()?);
         Some(decoded.map_err(|Mismatch { code, error, .. }| (code, error)))
@@ -63,8 +63,12 @@ pub(super) fn take<H: Handler>(
             let known = received.as_ref().and_then(|received| received.as_ref().ok());
             known.is_none_or(|known| batches.handler.is_of_interest(&known.event))
         };
+        // What a revoked key has signed comes again where it was the relay's; of all that nothing is put aside.
+        let is_revoked = stamp.as_ref().is_err_and(|why| *why == NotOurs::Revoked);
         let has_room = || {
-            room = foreign_cap.take(now);
+            if !is_revoked {
+                room = foreign_cap.take(now);
+            }
             room == Room::Letter
         };
         state.reader.meet(slot, &Met { offset: raw.offset, own }, is_of_interest, has_room, now)

@@ -6,6 +6,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{Rejection, State, storable};
+use crate::authenticity::Authenticity;
 use crate::journal::Statement;
 use crate::log::{Cause, Entry, RecordPlace};
 use crate::record::Record;
@@ -21,7 +22,7 @@ const HEADERS_MAX: usize = 32 * 1024;
 const TEXT_MAX: usize = 8 * 1024;
 
 /// What a letter's row has besides its group when it is put aside.
-const COLUMNS: &str = "dead_letter_id, topic, partition, record_offset, record_key, foreign_record_key, headers, payload, \
+const COLUMNS: &str = "dead_letter_id, topic, partition, record_offset, record_key, foreign_record_key, headers, payload, authentic, \
     event_type, event_id, correlation_id, code, error, attempts, first_failed_at, last_failed_at, state";
 
 /// A message that is put aside.
@@ -72,6 +73,7 @@ pub(crate) fn add(statement: &mut Statement, group: &str, asides: &[Aside<'_>]) 
         .column("foreign_record_key", "bytea", Aside::foreign_key)
         .column("headers", "jsonb", |a| headers_of(a.record))
         .column("payload", "bytea", |a| a.record.payload.as_deref())
+        .column("authentic", "boolean", |a| a.record.authenticity == Authenticity::Authentic)
         .column("event_type", "text", |a| a.record.event_type().map(storable))
         .column("event_id", "uuid", |a| a.record.event_id())
         .column("correlation_id", "uuid", |a| a.record.correlation_id())
@@ -172,7 +174,7 @@ mod tests {
     fn a_dead_letter_tells_what_the_contract_says() {
         let place = RecordPlace { topic: "cups".to_owned(), partition: 1, offset: 7 };
         let headers = [StoredHeader::new("theirs", b"\xff"), StoredHeader::new("ce_type", b"cup.filled")];
-        let record = Record::stored(place, None, &headers, Some(vec![b'x'; PAYLOAD_MAX + 1]));
+        let record = Record::stored(place, None, &headers, Some(vec![b'x'; PAYLOAD_MAX + 1]), true);
         let at = Timestamp::UNIX_EPOCH;
         let rejection = Rejection {
             code: Code::Rule,
@@ -199,7 +201,8 @@ mod tests {
         let place = RecordPlace { topic: "cups".to_owned(), partition: 1, offset: 7 };
         let headers = [("first", &large[..10]), ("second", &large), ("ce_type", &large)];
         let headers = headers.map(|(name, value)| StoredHeader::new(name, value));
-        let record = Record::stored(place, Some(large.clone()), &headers, Some(vec![b'x'; PAYLOAD_MAX + 1]));
+        let record =
+            Record::stored(place, Some(large.clone()), &headers, Some(vec![b'x'; PAYLOAD_MAX + 1]), true);
         let at = Timestamp::UNIX_EPOCH;
         let error = "ü".repeat(500_000);
         let rejection =

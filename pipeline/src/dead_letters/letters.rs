@@ -204,7 +204,7 @@ pub async fn list(
 pub async fn get<E: Event>(pool: &PgPool, dead_letter_id: Uuid) -> Result<Option<WholeLetter>, sqlx::Error> {
     let mut moment = snapshot(pool).await?;
     let whole = sqlx::query!(
-        r#"SELECT ordinal, headers AS "headers: Json<Vec<StoredHeader>>", payload, original_payload
+        r#"SELECT ordinal, headers AS "headers: Json<Vec<StoredHeader>>", payload, original_payload, authentic
            FROM dead_letter WHERE dead_letter_id = $1"#,
         dead_letter_id,
     )
@@ -216,7 +216,8 @@ pub async fn get<E: Event>(pool: &PgPool, dead_letter_id: Uuid) -> Result<Option
     let audit = audit::of_letter(&mut moment, dead_letter_id).await?;
     moment.rollback().await?;
     let (headers, payload) = (whole.headers.0, whole.payload);
-    let record = Record::stored(letter.place.clone(), letter.key.clone(), &headers, payload.clone());
+    let record =
+        Record::stored(letter.place.clone(), letter.key.clone(), &headers, payload.clone(), whole.authentic);
     let (mismatch, original_payload) = (record.decode::<E>().err(), whole.original_payload);
     Ok(Some(WholeLetter { letter, headers, payload, original_payload, mismatch, audit }))
 }

@@ -184,7 +184,7 @@ impl Work {
         let rows = sqlx::query!(
             r#"SELECT d.dead_letter_id, d.topic, d.partition, d.record_offset,
                    coalesce(d.record_key, d.foreign_record_key) AS record_key,
-                   d.headers AS "headers: Json<Vec<StoredHeader>>", d.payload, d.state AS "state: State", d.resolved_at,
+                   d.headers AS "headers: Json<Vec<StoredHeader>>", d.payload, d.authentic, d.state AS "state: State", d.resolved_at,
                    d.resolved_by, coalesce(d.had_effect, false) AS "had_effect!",
                    p.dead_letter_id AS "waits_for?", coalesce(p.releasing, false) AS "releasing!"
                FROM dead_letter d
@@ -200,7 +200,7 @@ impl Work {
             Letter {
                 dead_letter_id: row.dead_letter_id,
                 state: row.state,
-                record: Record::stored(place, row.record_key, &row.headers.0, row.payload),
+                record: Record::stored(place, row.record_key, &row.headers.0, row.payload, row.authentic),
                 resolved_at: row.resolved_at.map(|at| at.to_jiff()),
                 resolved_by: row.resolved_by,
                 had_effect: row.had_effect,

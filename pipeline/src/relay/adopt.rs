@@ -13,6 +13,7 @@ use thiserror::Error;
 use super::RelayError;
 use super::cursor::{Cursor, CursorError, log_end, tails_at};
 use super::ends::{self, Depth, End, Subject};
+use crate::authenticity::{KeyError, Secrets, key_table};
 use crate::database;
 use crate::heartbeat::{self, AtWork};
 use crate::kafka::KafkaConfig;
@@ -53,6 +54,9 @@ pub enum AdoptError {
          --force begins a new era all the same"
     )]
     NothingWrong,
+    /// The keys of the database are of another secret, or it has none.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// Somebody works with the database.
     #[error("{} ({}) is at work: stop all relays and workers first, also those that refuse to work", .0.role, .0.instance)]
     AtWork(AtWork),
@@ -106,6 +110,7 @@ impl Adoption {
         era: Option<i32>,
     ) -> Result<Adoption, AdoptError> {
         let cursor = Cursor::read(pool).await?.ok_or(RelayError::Cursor(CursorError::NotInstalled))?;
+        kafka.keyring.refresh(pool).await?;
         let ends = tails_at(pool, i64::MAX, cursor.partitions).await?;
         let known = topics::names(groups).into_iter();
         let names: BTreeSet<String> =
@@ -163,7 +168,7 @@ impl Adoption {
             return Err(AdoptError::TopicsNotEmpty(records));
         }
         if self.reason != Some(Reason::Unfinished) {
-            self.begin_era(pool).await?;
+            self.begin_era(pool, &kafka.keyring.secrets()).await?;
         }
         let names: Vec<String> = self.topics.keys().cloned().collect();
         if recreate_topics {
@@ -176,9 +181,10 @@ impl Adoption {
         Ok(())
     }
 
-    /// In one transaction: the cursor goes back to what is needed, and every group's labels are put over to the new era.
+    /// In one transaction: the cursor goes back to what is needed, every group's labels are put over to the new era, and a key
+    /// of that era signs.
     /// Up to where a group has applied the log, the positions stay what they are, so it skips what it has applied.
-    async fn begin_era(&self, pool: &PgPool) -> Result<(), AdoptError> {
+    async fn begin_era(&self, pool: &PgPool, secrets: &Secrets) -> Result<(), AdoptError> {
         let mut transaction = database::begin(pool).await?;
         raise_positions(&mut transaction).await?;
         let tails = tails_at(&mut *transaction, self.after, self.cursor.partitions).await?;
@@ -208,6 +214,8 @@ impl Adoption {
         )
         .execute(&mut *transaction)
         .await?;
+        // Whatever was signed before, by whomever, is not of this era.
+        key_table::replace(&mut transaction, secrets).await?;
         // Signs of life that came with the dump.
         sqlx::query!("DELETE FROM heartbeat").execute(&mut *transaction).await?;
         transaction.commit().await?;

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::published::Tails;
 use super::{RelayError, watch};
+use crate::authenticity::Keys;
 use crate::kafka::{self, KafkaConfig};
 use crate::label::Label;
 use crate::raw_record::RawRecord;
@@ -137,6 +138,7 @@ impl Subject {
             open.push((end, *to, queue.ok_or(KafkaError::Canceled)?));
         }
         consumer.assign(&assignment)?;
+        let keys = self.kafka.keyring.keys();
         let started = Instant::now();
         let mut trouble = KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut);
         while !open.is_empty() {
@@ -145,7 +147,7 @@ impl Subject {
             }
             let mut still_open = Vec::new();
             for (end, to, queue) in open {
-                if !end.take_in(&queue, to)? {
+                if !end.take_in(&queue, to, &keys)? {
                     still_open.push((end, to, queue));
                 }
             }
@@ -165,6 +167,7 @@ impl End {
         &mut self,
         queue: &PartitionQueue<DefaultConsumerContext>,
         to: i64,
+        keys: &Keys,
     ) -> Result<bool, KafkaError> {
         let mut wait = POLL;
         loop {
@@ -174,7 +177,7 @@ impl End {
                 Some(Err(error)) => return Err(error),
                 Some(Ok(message)) => {
                     let offset = message.offset();
-                    let record = RawRecord::of(&message, &self.topic);
+                    let record = RawRecord::of(&message, &self.topic, keys);
                     if let Some(stamp) = record.stamp().ok().filter(|_| offset < to) {
                         self.met.push(Met { offset, label: stamp.label, event_id: stamp.event_id });
                     }

@@ -56,6 +56,8 @@ impl Relay {
         begin: Begin,
         retry: &mut Retry,
     ) -> Result<(), RelayError> {
+        // What it signs with and what it takes for its own must be of today.
+        self.config.kafka.keyring.refresh(&self.pool).await?;
         // Every topic that something is or was published to, without prefix.
         let known = self.config.topics.iter();
         let topics: BTreeSet<String> = known.chain(begin.published.tails.0.keys()).cloned().collect();
@@ -229,7 +231,14 @@ impl Leader<'_> {
             self.relay.metrics.relay_repeats.inc();
         }
         let leadership = self.leadership.clone();
-        Box::pin(async move { leadership.write(&write).await })
+        let (keyring, pool) = (self.relay.config.kafka.keyring.clone(), self.relay.pool.clone());
+        Box::pin(async move {
+            if matches!(write, Write::GoBack(_)) {
+                // It may be asked for since a key was revoked: that one must not sign it again.
+                keyring.refresh(&pool).await?;
+            }
+            leadership.write(&write).await
+        })
     }
 
     fn look(&self, published: Published) -> Pin<Box<dyn Future<Output = Vec<Loss>> + Send>> {

@@ -126,7 +126,8 @@ impl Leadership {
         let tails = self.keeping(tails_at(&self.pool, repeat.after, self.partitions)).await??;
         // A request that asks for more than this one has come meanwhile, and stays.
         let row = sqlx::query!(
-            "UPDATE relay_cursor SET position = $2, tails = $3, published_after = LEAST(published_after, $2),
+            "WITH signed AS (UPDATE wire_key SET signed_after = $2 WHERE revoked_at IS NULL AND signed_after > $2)
+             UPDATE relay_cursor SET position = $2, tails = $3, published_after = LEAST(published_after, $2),
                  repeat_after = CASE WHEN repeat_after < $2
                      OR ($4::text[] IS NOT NULL AND (repeat_topics <@ $4) IS NOT TRUE) THEN repeat_after END,
                  repeat_topics = CASE WHEN repeat_after < $2

@@ -17,6 +17,7 @@ mod published;
 mod publisher;
 mod repeat;
 mod rewind;
+mod signed;
 mod status;
 mod watch;
 
@@ -27,6 +28,7 @@ use sqlx::PgPool;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
+use crate::authenticity::KeyError;
 use crate::heartbeat::{self, Pulse};
 use crate::kafka::KafkaConfig;
 use crate::metrics::PipelineMetrics;
@@ -82,6 +84,9 @@ pub enum RelayError {
     /// The topics are not as they should be.
     #[error(transparent)]
     Topics(#[from] TopicsError),
+    /// Records can't be signed.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The process ends; what Kafka had not acknowledged is published again by the next leader.
     #[error("the process ends")]
     ShutDown,

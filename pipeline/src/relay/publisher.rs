@@ -1,23 +1,22 @@
 //! Events of the log as Kafka records.
 
 use std::collections::HashMap;
-use std::fmt::{self, Write as _};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ordermill_wire::headers;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, Message as _, OwnedHeaders};
+use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 use rdkafka::{ClientContext, Statistics};
 
 use super::core::{Outgoing, Publication, Segment};
+use super::signed::{self, Texts, Unsigned};
 use super::{RelayConfig, RelayError};
+use crate::authenticity::Key;
 use crate::kafka::KafkaConfig;
 use crate::kafka_usage::{ClientUsage, KafkaUsage, STATISTICS_INTERVAL};
 use crate::label::Label;
 use crate::log::{Appended, Entry};
-use crate::stored_header::StoredHeader;
 
 /// The relay among the clients of Kafka.
 const CLIENT: &str = "relay";
@@ -91,7 +90,7 @@ pub(super) struct Publisher {
     stalled_after: Duration,
     /// The names that topics have in Kafka.
     names: HashMap<String, String>,
-    text: String,
+    texts: Texts,
 }
 
 impl Publisher {
@@ -121,7 +120,7 @@ impl Publisher {
             era,
             stalled_after: config.stalled_after,
             names: HashMap::new(),
-            text: String::with_capacity(128),
+            texts: Texts::default(),
         })
     }
 
@@ -148,15 +147,22 @@ impl Publisher {
     pub(super) async fn publish(&mut self, publication: &Publication<Appended>) -> Result<(), RelayError> {
         let Appended { at, entries, .. } = &publication.segment;
         let at = at.to_string();
+        let keys = self.kafka.keyring.keys();
+        let key = keys.signing(self.era)?;
         for record in &publication.records {
             let Some(entry) = entries.get(record.index) else { continue };
-            self.hand_over(entry, &at, *record).await?;
+            self.hand_over(entry, &at, *record, key).await?;
         }
         Ok(())
     }
 
-    async fn hand_over(&mut self, entry: &Entry, at: &str, outgoing: Outgoing) -> Result<(), RelayError> {
-        let headers = self.headers(entry, at, outgoing);
+    async fn hand_over(
+        &mut self,
+        entry: &Entry,
+        at: &str,
+        outgoing: Outgoing,
+        signing: &Key,
+    ) -> Result<(), RelayError> {
         if !self.names.contains_key(&entry.topic) {
             self.names.insert(entry.topic.clone(), self.kafka.full_name(&entry.topic));
         }
@@ -166,6 +172,16 @@ impl Publisher {
             Some(key) => key,
             None => entry.key.hyphenated().encode_lower(&mut text).as_bytes(),
         };
+        let label = |position| Label { era: self.era, position };
+        let unsigned = Unsigned {
+            topic: name,
+            key,
+            entry,
+            at,
+            label: label(outgoing.position),
+            previous: (outgoing.previous > 0).then(|| label(outgoing.previous)),
+        };
+        let headers = signed::headers(&mut self.texts, &unsigned, signing);
         let ticket = usize::try_from(outgoing.ticket).unwrap_or(usize::MAX);
         let mut record = BaseRecord::with_opaque_to(name, ticket)
             .partition(i32::from(entry.partition))
@@ -189,66 +205,6 @@ impl Publisher {
                 Err((error, _)) => return Err(error.into()),
             }
         }
-    }
-
-    fn headers(&mut self, entry: &Entry, at: &str, outgoing: Outgoing) -> OwnedHeaders {
-        let label = |position| Label { era: self.era, position };
-        let Entry { topic, event_type, version, .. } = entry;
-        let headers = Some(OwnedHeaders::new_with_capacity(18));
-        let mut list = List { headers, text: &mut self.text };
-        list.formatted(headers::ID, format_args!("{}", entry.event_id.hyphenated()));
-        list.plain(headers::TYPE, event_type.as_bytes());
-        list.formatted(headers::SOURCE, format_args!("/ordermill/{topic}"));
-        list.plain(headers::SPEC_VERSION, b"1.0");
-        list.plain(headers::TIME, at.as_bytes());
-        list.formatted(headers::SUBJECT, format_args!("{}", entry.aggregate_id.hyphenated()));
-        list.formatted(headers::DATA_SCHEMA, format_args!("{}{event_type}:{version}", headers::SCHEMA_URN));
-        list.formatted(headers::SEQUENCE, format_args!("{}", entry.sequence));
-        list.plain(headers::ACTOR, entry.actor.as_bytes());
-        list.formatted(headers::TRACEPARENT, format_args!("{}", entry.trace));
-        list.formatted(headers::LABEL, format_args!("{}", label(outgoing.position)));
-        if outgoing.previous > 0 {
-            list.formatted(headers::PREVIOUS, format_args!("{}", label(outgoing.previous)));
-        }
-        if let Some(id) = entry.correlation_id {
-            list.formatted(headers::CORRELATION, format_args!("{}", id.hyphenated()));
-        }
-        if let Some(cause) = &entry.cause {
-            list.formatted(headers::CAUSATION, format_args!("{}", cause.event_id.hyphenated()));
-        }
-        match &entry.headers {
-            None => list.plain(headers::CONTENT_TYPE, b"application/json"),
-            Some(further) => {
-                let further = serde_json::from_value::<Vec<StoredHeader>>(further.clone());
-                for header in further.unwrap_or_default() {
-                    list.plain(&header.name, &header.bytes());
-                }
-            }
-        }
-        list.headers.unwrap_or_default()
-    }
-}
-
-/// Headers that are being put together. Texts are made in one buffer.
-struct List<'a> {
-    /// There but while one is added.
-    headers: Option<OwnedHeaders>,
-    text: &'a mut String,
-}
-
-impl List<'_> {
-    fn plain(&mut self, key: &str, value: &[u8]) {
-        let headers = self.headers.take();
-        self.headers = headers.map(|headers| headers.insert(Header { key, value: Some(value) }));
-    }
-
-    fn formatted(&mut self, key: &str, value: fmt::Arguments<'_>) {
-        let mut text = std::mem::take(self.text);
-        text.clear();
-        // Writing to a string does not fail.
-        let _ = text.write_fmt(value);
-        self.plain(key, text.as_bytes());
-        *self.text = text;
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use ordermill_pipeline::authenticity::{Covered, Key};
 use ordermill_pipeline::kafka::KafkaConfig;
-use ordermill_schemas::headers;
+use ordermill_schemas::headers::{self, COVERED};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
@@ -66,36 +67,10 @@ impl Attacker {
         assert_eq!(self.producer.in_flight_count(), 0);
     }
 
-    /// Sends records in a transaction, which stays open until the answer is committed or dropped.
-    pub(crate) async fn begin(&self, topic: &str, records: Vec<Captured>) -> OpenTransaction {
-        let (kafka, topic) = (self.kafka.clone(), self.kafka.full_name(topic));
-        let begin = move || {
-            let mut client = kafka.client();
-            client.set("transactional.id", Uuid::new_v4().to_string());
-            let producer: BaseProducer = client.create().unwrap();
-            producer.init_transactions(DEADLINE).unwrap();
-            producer.begin_transaction().unwrap();
-            send(&producer, &topic, &records);
-            producer.flush(DEADLINE).unwrap();
-            OpenTransaction(producer)
-        };
-        tokio::task::spawn_blocking(begin).await.unwrap()
-    }
-
-    /// Every record of a topic, those that are not committed, too.
+    /// Every record of a topic.
     pub(crate) async fn capture(&self, topic: &str) -> Vec<Captured> {
         let (kafka, topic) = (self.kafka.clone(), self.kafka.full_name(topic));
         tokio::task::spawn_blocking(move || capture(&kafka, &topic)).await.unwrap()
-    }
-}
-
-/// A transaction of Kafka's.
-pub(crate) struct OpenTransaction(BaseProducer);
-
-impl OpenTransaction {
-    pub(crate) async fn commit(self) {
-        let commit = move || self.0.commit_transaction(DEADLINE).unwrap();
-        tokio::task::spawn_blocking(commit).await.unwrap();
     }
 }
 
@@ -111,7 +86,7 @@ fn send(producer: &BaseProducer, topic: &str, records: &[Captured]) {
     }
 }
 
-/// Reads a partition up to where nothing has come for a while, since its end may be no record.
+/// Reads a topic up to where nothing has come for a while.
 fn capture(kafka: &KafkaConfig, topic: &str) -> Vec<Captured> {
     const QUIET: Duration = Duration::from_secs(1);
     let mut config = kafka.client();
@@ -165,4 +140,21 @@ pub(crate) fn forged(partition: i32, key: Uuid, available: i64, label: &str, pre
         .with(headers::MAC, "00112233445566778899aabbccddeeff")
         .with(headers::LABEL, label);
     if previous.is_empty() { record } else { record.with(headers::PREVIOUS, previous) }
+}
+
+/// The same record, signed by somebody who has the key.
+pub(crate) fn signed(log: &Log, record: Captured, key: &Key) -> Captured {
+    let record = record.with(headers::KEY, key.id().as_str());
+    let topic = log.kafka.full_name("balances");
+    let value =
+        |name: &str| record.headers.iter().find(|(of, _)| of == name).map(|(_, value)| value.as_slice());
+    let mac = key.sign(&Covered {
+        topic: &topic,
+        partition: record.partition,
+        key: record.key.as_deref(),
+        payload: record.payload.as_deref(),
+        headers: COVERED.map(value),
+    });
+    let mac = std::str::from_utf8(mac.as_bytes()).unwrap().to_owned();
+    record.with(headers::MAC, &mac)
 }

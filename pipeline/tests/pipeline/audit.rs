@@ -5,10 +5,10 @@ use std::sync::Arc;
 use ordermill_pipeline::audit::{Check, log_against_kafka};
 use ordermill_pipeline::label::Label;
 use ordermill_schemas::{Topic, headers};
-use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use uuid::Uuid;
 
+use crate::attacker::{Attacker, Captured, signed};
 use crate::support::{DEADLINE, Log, end_of, first_of, until};
 
 async fn audit(log: &Log) -> Check {
@@ -21,19 +21,17 @@ async fn move_cursor(log: &Log, position: i64) {
 }
 
 /// A record of the log's row at `position`, which says that the row before it came before it.
-fn record<'a>(topic: &'a str, partition: i16, position: i64, event_id: &str) -> BaseRecord<'a, [u8], [u8]> {
+fn record(partition: i16, position: i64, event_id: &str) -> Captured {
     let label = |position| Label { era: 1, position }.to_string();
-    let (label, previous) = (label(position), label(position - 1));
-    let headers = OwnedHeaders::new()
+    Captured { partition: i32::from(partition), ..Captured::default() }
         // A relay takes what is not the log's event for a future that was lost.
-        .insert(Header { key: headers::ID, value: Some(event_id) })
-        .insert(Header { key: headers::TYPE, value: Some("balance.charged") })
-        .insert(Header { key: headers::DATA_SCHEMA, value: Some("urn:ordermill:schema:balance.charged:1") })
-        .insert(Header { key: headers::TIME, value: Some("2026-01-01T00:00:00Z") })
-        .insert(Header { key: headers::SEQUENCE, value: Some("1") })
-        .insert(Header { key: headers::LABEL, value: Some(&label) })
-        .insert(Header { key: headers::PREVIOUS, value: Some(&previous) });
-    BaseRecord::to(topic).partition(i32::from(partition)).headers(headers)
+        .with(headers::ID, event_id)
+        .with(headers::TYPE, "balance.charged")
+        .with(headers::DATA_SCHEMA, "urn:ordermill:schema:balance.charged:1")
+        .with(headers::TIME, "2026-01-01T00:00:00Z")
+        .with(headers::SEQUENCE, "1")
+        .with(headers::LABEL, &label(position))
+        .with(headers::PREVIOUS, &label(position - 1))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,17 +45,18 @@ async fn rows_that_lie_behind_higher_ones_are_found_and_without_them_every_row_i
         sqlx::query_scalar("SELECT DISTINCT partition FROM event_log").fetch_one(&log.pool).await.unwrap();
     log.make_topics().await;
     // As a partition looks whose beginning was lost: it goes on in the middle.
-    let producer: BaseProducer = log.kafka.client().create().unwrap();
-    let topic = log.kafka.full_name(Topic::Balances.name());
+    let keys = log.kafka.keyring.keys();
+    let mut records = Vec::new();
     for position in (11..=20).map(first_of) {
         let event_id: Uuid = sqlx::query_scalar("SELECT event_id FROM event_log WHERE position = $1")
             .bind(position)
             .fetch_one(&log.pool)
             .await
             .unwrap();
-        producer.send(record(&topic, partition, position, &event_id.to_string())).unwrap();
+        let record = record(partition, position, &event_id.to_string());
+        records.push(signed(&log, record, keys.signing(1).unwrap()));
     }
-    producer.flush(DEADLINE).unwrap();
+    Attacker::of(&log).send(Topic::Balances.name(), &records);
     move_cursor(&log, end_of(20)).await;
     let check = audit(&log).await;
     assert_eq!(check.violation_count, 20 + 1, "each row, and where consumers stop: {:?}", check.violations);

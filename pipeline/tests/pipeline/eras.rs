@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use ordermill_pipeline::audit;
 use ordermill_pipeline::consumer::Handler as _;
 use ordermill_pipeline::metrics::GroupLabel;
 use ordermill_pipeline::relay::{AdoptError, Adoption, Reason, Rewind};
+use ordermill_pipeline::{audit, authenticity};
 use ordermill_schemas::Topic;
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
@@ -36,6 +36,8 @@ impl Story {
 
     /// What the original goes on to do, and the copy does not know.
     async fn lose_a_future(&self) {
+        // The copy does not know of the key that signs it, either.
+        authenticity::rotate(&self.original.pool, &self.original.kafka.keyring.secrets()).await.unwrap();
         live(&self.original, &self.keys, 4..=6).await;
     }
 }
@@ -77,6 +79,9 @@ async fn look(log: &Log) -> Adoption {
 async fn adopt(log: &Log) -> Adoption {
     let adoption = look(log).await;
     adoption.carry_out(&log.pool, &log.kafka, true, false).await.unwrap();
+    let signs =
+        "SELECT count(*) FROM wire_key, relay_cursor WHERE retired_at IS NULL AND id LIKE era || '-%'";
+    assert_eq!(log.count(signs).await, 1, "no key of the new era signs");
     adoption
 }
 

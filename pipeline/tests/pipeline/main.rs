@@ -20,4 +20,6 @@ mod relay;
 mod rewind;
 mod round_trips;
 mod support;
+mod victim;
 mod wire_keys;
+mod wire_keys_at_work;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ordermill_pipeline::authenticity::{Keyring, RootSecret};
 use ordermill_pipeline::clock::Clock;
 use ordermill_pipeline::consumer::{self, ConsumerConfig, FloodLimit, Handler, Runtime};
 use ordermill_pipeline::journal::{Journal, Loaded, Statement, Stored, Writes};
@@ -63,13 +64,15 @@ impl Log {
     }
 
     pub(crate) async fn at(url: &str, brokers: &str, prefix: &str) -> Log {
-        let log = Log::on(url, KafkaConfig::new(brokers, prefix)).await;
+        let secrets = RootSecret::generate().unwrap().into();
+        let log = Log::on(url, KafkaConfig::new(brokers, prefix, secrets)).await;
         log.install().await;
         log
     }
 
-    /// On a database that has a log already.
-    pub(crate) async fn on(url: &str, kafka: KafkaConfig) -> Log {
+    /// On a database that has a log already, with a keyring of its own, as another process has.
+    pub(crate) async fn on(url: &str, mut kafka: KafkaConfig) -> Log {
+        kafka.keyring = Keyring::new(kafka.keyring.secrets());
         // Shown where a test fails; RUST_LOG chooses.
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
@@ -110,6 +113,7 @@ impl Log {
         .await
         .unwrap();
         relay::install(&self.pool, None, PARTITIONS).await.unwrap();
+        self.kafka.keyring.open(&self.pool).await.unwrap();
         // As every process does that starts.
         let words = ["balances", "balance.charged", "dead_letter.recorded", "test"].map(str::to_owned);
         let of_groups = GROUPS.map(|(group, _)| [format!("worker:{group}"), format!("balances.{group}.dlt")]);

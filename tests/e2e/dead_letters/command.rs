@@ -9,9 +9,9 @@ use crate::support::{DEADLINE, Shop};
 /// A letter of the group stock; its error would change a terminal.
 async fn put_letter_by_hand(shop: &Shop) -> Uuid {
     sqlx::query_scalar(
-        "INSERT INTO dead_letter (dead_letter_id, group_name, topic, partition, record_offset, record_key, headers,
+        "INSERT INTO dead_letter (dead_letter_id, group_name, topic, partition, record_offset, record_key, headers, authentic,
              payload, code, error, attempts, first_failed_at, last_failed_at)
-         VALUES (gen_random_uuid(), 'stock', 'orders', 0, 7, '\\xff00', '[]', '\\xfe', 'FOREIGN', E'\\x1b[2Jaway',
+         VALUES (gen_random_uuid(), 'stock', 'orders', 0, 7, '\\xff00', '[]', false, '\\xfe', 'FOREIGN', E'\\x1b[2Jaway',
              1, now(), now())
          RETURNING dead_letter_id",
     )

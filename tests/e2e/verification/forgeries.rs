@@ -155,9 +155,9 @@ impl Subjects {
         forgeries.push((invented.to_owned(), "sales CATEGORY GHOSTS at ".to_owned(), "revenue"));
         // Nobody has counted what was put aside.
         let put_aside = format!(
-            "INSERT INTO dead_letter (dead_letter_id, group_name, topic, partition, record_offset, headers, event_id,
+            "INSERT INTO dead_letter (dead_letter_id, group_name, topic, partition, record_offset, headers, authentic, event_id,
                  code, error, attempts, first_failed_at, last_failed_at)
-             SELECT gen_random_uuid(), 'sales', topic, partition, 0, '[]', event_id, 'RULE', '', 1, at, at
+             SELECT gen_random_uuid(), 'sales', topic, partition, 0, '[]', true, event_id, 'RULE', '', 1, at, at
              FROM event_log WHERE type = 'order.confirmed' AND aggregate_id = '{}'",
             self.confirmed
         );
