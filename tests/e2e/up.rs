@@ -149,9 +149,10 @@ async fn the_stack_file_says_where_everything_is_and_only_its_owner_reads_it() {
     assert!(file["gateway_url"].as_str().unwrap().starts_with("http://127.0.0.1:"), "{file}");
     assert!(file["database_url"].as_str().unwrap().starts_with("postgres://"), "{file}");
     assert!(file["kafka_brokers"].as_str().unwrap().starts_with("127.0.0.1:"), "{file}");
-    assert_eq!((&file["topic_prefix"], file.as_object().unwrap().len()), (&json!(""), 6));
+    assert_eq!((&file["topic_prefix"], file.as_object().unwrap().len()), (&json!(""), 7));
     assert_eq!(file["admin_key_file"], text(&up.data_dir.join("admin.key")));
-    for secret in ["stack.json", "admin.key", "callback.secret"] {
+    assert_eq!(file["wire_secret_file"], text(&up.data_dir.join("wire.secret")));
+    for secret in ["stack.json", "admin.key", "callback.secret", "wire.secret"] {
         let mode = up.data_dir.join(secret).metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{secret}");
     }
