@@ -111,7 +111,7 @@ mod tests {
     fn orders_are_refused_above_the_limit_and_admitted_again_below_half_of_it() {
         let admission = Admission::default();
         for (wait_s, refusal) in
-            [(15, None), (16, Some(9)), (9, Some(2)), (7, None), (14, None), (100, Some(94))]
+            [(15, None), (16, Some(9)), (9, Some(2)), (7, None), (14, None), (100, Some(93))]
         {
             admission.judge(Duration::from_secs(wait_s), MAX);
             assert_eq!(admission.refusal(), refusal.map(Duration::from_secs), "{wait_s} s");

@@ -196,7 +196,7 @@ impl<'a, H: Handler> Member<'a, H> {
     /// applied, the next one gathers in the client.
     fn take_what_is_there(&mut self) -> Result<Taken<H::Event>, Anew> {
         let generation = self.assignment(|state| state.reader.generation());
-        let mut taken = Taken { items: Vec::new(), generation, is_all: false };
+        let mut taken = Taken { items: Vec::new(), any_failed: false, generation, is_all: false };
         let mut wait = POLL_FIRST;
         for _ in 0..self.batch_records_max {
             match self.consumer.poll(wait) {
@@ -213,7 +213,7 @@ impl<'a, H: Handler> Member<'a, H> {
         }
         // What was read before a rebalance belongs to somebody else now, or will be read again.
         if self.assignment(|state| state.reader.generation()) != taken.generation {
-            taken.items.clear();
+            (taken.items, taken.any_failed) = (Vec::new(), false);
         }
         Ok(taken)
     }

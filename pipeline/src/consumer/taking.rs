@@ -24,6 +24,8 @@ const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Taken<E> {
     /// What is to be applied, in order.
     pub(super) items: Vec<Item<E>>,
+    /// One of them can't be applied.
+    pub(super) any_failed: bool,
     /// The rebalance count under which it was read.
     pub(super) generation: u64,
     /// Everything that the client had at hand was taken.
@@ -55,13 +57,15 @@ pub(super) fn take<H: Handler>(
     let fate = context.with_state(|state| {
         let generation = state.reader.generation();
         if taken.generation != generation {
-            taken.items.clear();
+            (taken.items, taken.any_failed) = (Vec::new(), false);
             taken.generation = generation;
         }
+        // What is of no interest waits like everything else behind a letter of its key.
+        let may_wait = batches.any_parked || taken.any_failed;
         let is_of_interest = || {
             received = decode();
             let known = received.as_ref().and_then(|received| received.as_ref().ok());
-            known.is_none_or(|known| batches.handler.is_of_interest(&known.event))
+            known.is_none_or(|known| may_wait || batches.handler.is_of_interest(&known.event))
         };
         // What a revoked key has signed comes again where it was the relay's; of all that nothing is put aside.
         let is_revoked = stamp.as_ref().is_err_and(|why| *why == NotOurs::Revoked);
@@ -75,6 +79,7 @@ pub(super) fn take<H: Handler>(
     });
     let mut keep = |mark: Mark| {
         let Some(received) = received.take() else { return };
+        taken.any_failed |= received.is_err();
         taken.items.push(Item { record: Record::copy(&raw, message), slot, mark, received });
     };
     match fate {
