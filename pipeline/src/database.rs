@@ -4,10 +4,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{Connection as _, PgPool, Postgres, Transaction};
 
 /// How long a connection is waited for before the work is put off.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long after its last statement a connection is taken to be alive without being asked.
+pub(crate) const ALIVE_FOR: Duration = Duration::from_secs(1);
 
 /// What to do after an error of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +63,17 @@ async fn open(
     PgPoolOptions::new()
         .max_connections(connections_max)
         .acquire_timeout(ACQUIRE_TIMEOUT)
+        // One that has just served is taken to be alive: asking costs as much as most statements. If it has died since, the statement
+        // fails like one whose connection dies under way, and is tried again.
+        .test_before_acquire(false)
+        .before_acquire(|connection, of| {
+            Box::pin(async move {
+                if of.idle_for > ALIVE_FOR {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .connect_with(options.options(ours).options(settings.iter().copied()))
         .await
 }

@@ -18,6 +18,7 @@ use thiserror::Error;
 
 use crate::clock::Clock;
 use crate::database::{self, Next};
+use crate::kept::Kept;
 use crate::log::{self, Appended, Entry};
 use crate::wake::Wake;
 use crate::words::Words;
@@ -83,6 +84,8 @@ pub struct Journal {
     words: Words,
     /// Documents that need not be loaded.
     cache: Cache,
+    /// Connections for what is written all the time.
+    kept: Kept,
 }
 
 /// Why nothing was decided.
@@ -115,7 +118,8 @@ impl Journal {
     /// A journal on that database.
     #[must_use]
     pub fn new(pool: PgPool, clock: Clock, wake: Wake, partitions: i16) -> Journal {
-        Journal { pool, clock, partitions, wake, words: Words::default(), cache: Cache::new() }
+        let (words, cache, kept) = (Words::default(), Cache::new(), Kept::of(&pool));
+        Journal { pool, clock, partitions, wake, words, cache, kept }
     }
 
     /// The time now.
@@ -192,7 +196,7 @@ impl Journal {
         writes: Writes,
         now: Timestamp,
     ) -> Result<bool, JournalError> {
-        match self.write(statement, recalled, writes, now, &self.pool).await {
+        match self.write_alone(statement, recalled, writes, now).await {
             Ok(stored) => {
                 self.committed(stored);
                 Ok(true)
@@ -201,6 +205,34 @@ impl Journal {
             Err(error) if error.is_conflict() => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// The same as [`Journal::write`] in a transaction of its own, over a connection that is at hand: what it answers is committed.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn write_alone(
+        &self,
+        statement: Statement,
+        loaded: Loaded,
+        writes: Writes,
+        at: Timestamp,
+    ) -> Result<Stored, JournalError> {
+        let mut connection = self.kept.take().await?;
+        let outcome = self.write(statement, loaded, writes, at, &mut *connection).await;
+        let is_well =
+            outcome.as_ref().err().is_none_or(|error| error.is_conflict() || error.is_about_standing());
+        if is_well {
+            self.kept.give_back(connection);
+        }
+        outcome
+    }
+
+    /// Closes the pool, once every connection has come back.
+    pub async fn close(&self) {
+        let closed = self.pool.close();
+        self.kept.let_go();
+        closed.await;
     }
 
     /// Adds what was decided from `loaded` to a statement, and sends it. Once it is committed it is to be told by [`Journal::committed`].

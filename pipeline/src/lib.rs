@@ -18,6 +18,7 @@ pub mod heartbeat;
 pub mod journal;
 pub mod kafka;
 pub mod kafka_usage;
+mod kept;
 pub mod label;
 pub mod log;
 pub mod metrics;

@@ -186,7 +186,7 @@ impl Stack {
                 drop(services.runtime.journal.pool.close());
             }
             while running.join_next().await.is_some() {}
-            services.runtime.journal.pool.close().await;
+            services.runtime.journal.close().await;
         };
         if tokio::time::timeout(END_WITHIN, ended).await.is_err() {
             eprintln!(

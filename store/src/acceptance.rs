@@ -116,7 +116,7 @@ pub async fn accept(
              SELECT request, body_hash, 202, order_id, {at} FROM {kept} ORDER BY request"
         ),
     );
-    match journal.write(statement, new, placed, now, &journal.pool).await {
+    match journal.write_alone(statement, new, placed, now).await {
         Ok(stored) => {
             journal.committed(stored);
             Ok(true)

@@ -17,12 +17,12 @@ const REST: Duration = Duration::from_secs(6);
 /// a machine that has nothing else to do. A busy machine makes larger batches, which cost less, so the bounds hold there,
 /// too, and bind less. Whoever makes an order cheaper lowers them.
 const BUDGET: Budget = Budget {
-    statements: 75.0,
-    commits: 51.0,
+    statements: 13.0,
+    commits: 12.0,
     // Without whole pages. Every transaction adds about 200 bytes, so the fewer orders share one, the more it is.
-    wal_bytes: 22_000.0,
+    wal_bytes: 18_000.0,
     // Of nine events in a saga some are written together.
-    log_rows: 7.5,
+    log_rows: 8.0,
     // `Produce` and `Fetch`.
     kafka_requests: 30.0,
 };

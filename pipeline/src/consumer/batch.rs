@@ -234,7 +234,7 @@ impl<H: Handler> Batches<'_, H> {
         let mut statement = Statement::default();
         Standing::require_free(&mut statement, H::GROUP);
         offsets::add(&mut statement, H::GROUP, progress, now);
-        match journal.write(statement, recalled, writes, now, &journal.pool).await {
+        match journal.write_alone(statement, recalled, writes, now).await {
             Ok(stored) => {
                 self.flood.count(now, events.len() as u64, 0);
                 self.runtime.committed(self.handler, stored);

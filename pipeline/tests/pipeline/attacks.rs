@@ -104,8 +104,9 @@ async fn a_true_record_of_another_installation_is_not_applied() {
     }
     other.log.until_applied(8).await;
     let records = other.attacker.capture(BALANCES).await;
-    let is_900 =
-        |record: &Captured| String::from_utf8_lossy(record.payload.as_ref().unwrap()).contains("900");
+    let is_900 = |record: &Captured| {
+        String::from_utf8_lossy(record.payload.as_ref().unwrap()).contains("\"available\":900")
+    };
     let stolen: Vec<Captured> = records.into_iter().filter(is_900).collect();
     assert_eq!(stolen.len(), victim.keys.len());
     victim.attacker.send(BALANCES, &stolen);

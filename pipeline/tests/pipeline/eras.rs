@@ -61,7 +61,7 @@ async fn copy(log: Log) -> (Log, Log) {
     let (server, name) = log.url.rsplit_once('/').unwrap();
     let restored = format!("{name}_restored");
     // A database can be copied while nobody is connected to it.
-    log.pool.close().await;
+    log.journal.close().await;
     let admin = sqlx::PgPool::connect(&format!("{server}/postgres")).await.unwrap();
     let statement = format!("CREATE DATABASE {restored} TEMPLATE {name}");
     until("the database is copied", async || {
