@@ -44,6 +44,7 @@ impl Admission {
             match stages(&journal.pool, &config.order_groups, journal.now()).await {
                 Ok(now) => {
                     let wait = wait(&before, &now);
+                    // After a quiet time one look may see too much.
                     self.judge(wait.min(wait_before), wait_max);
                     (before, wait_before) = (now, wait);
                 }

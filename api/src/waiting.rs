@@ -13,7 +13,8 @@ use ordermill_domain::coupons::{Claim, ClaimState};
 use ordermill_domain::orders::Order;
 use ordermill_pipeline::dead_letters::replays;
 use ordermill_pipeline::journal::Journal;
-use ordermill_pipeline::wake::{Changed, ChangedDocument};
+use ordermill_pipeline::others::Others;
+use ordermill_pipeline::wake::{Changed, ChangedDocument, Wake};
 use ordermill_store::{coupons, orders};
 use prometheus_client::metrics::gauge::Gauge;
 use sqlx::PgPool;
@@ -31,8 +32,6 @@ const PAUSE: Duration = Duration::from_millis(20);
 const PAUSE_IF_TOLD: Duration = Duration::from_millis(500);
 /// The pause before somebody who has just come is looked for, unless there is a look before.
 const PAUSE_IF_ENTERED: Duration = Duration::from_millis(100);
-/// How long after other processes have brought something to rest they may do so again at any time.
-const OTHERS_FOR: Duration = Duration::from_secs(10);
 /// The pause for replays, of which few people wait for few, and which take long.
 const PAUSE_FOR_REPLAYS: Duration = Duration::from_millis(200);
 /// The pause after the database failed.
@@ -125,36 +124,6 @@ impl Awaited for DoneReplay {
     }
 }
 
-/// Who brings to rest what is awaited, as far as looks have shown it.
-#[derive(Debug, Default)]
-struct Seen {
-    /// This process was told of something that had come to rest.
-    is_told: bool,
-    /// What looks have found at rest before this process was told of it. It may be on its way.
-    untold: HashSet<Uuid>,
-    /// When something was found of which it was never told.
-    others_at: Option<Instant>,
-}
-
-impl Seen {
-    /// This process was told that this has changed.
-    fn told(&mut self, id: &Uuid) {
-        self.untold.remove(id);
-    }
-
-    /// All that is awaited is looked at again: what was found by the last look has been told since, or never is.
-    fn looks_again(&mut self, now: Instant) {
-        if !std::mem::take(&mut self.untold).is_empty() {
-            self.others_at = Some(now);
-        }
-    }
-
-    /// Whether it is enough to look seldom at what nobody has told of.
-    fn is_enough_told(&self, now: Instant) -> bool {
-        self.is_told && self.others_at.is_none_or(|at| now.duration_since(at) > OTHERS_FOR)
-    }
-}
-
 /// Who waits for which order, claim or replay.
 #[derive(Debug)]
 pub(crate) struct Waiting<A: Awaited> {
@@ -189,7 +158,7 @@ impl<A: Awaited> Waiting<A> {
         stop: &CancellationToken,
     ) -> Arc<Waiting<A>> {
         let waiting = Arc::new(Waiting::new(metrics.waiting_requests.clone(), stop.clone()));
-        tasks.spawn(waiting.clone().run(journal.pool.clone(), journal.wake().listen()));
+        tasks.spawn(waiting.clone().run(journal.pool.clone(), journal.wake()));
         waiting
     }
 
@@ -245,11 +214,11 @@ impl<A: Awaited> Waiting<A> {
     }
 
     /// Gives those who wait for these documents what they wait for, where it rests.
-    fn tell(&self, changed: &[ChangedDocument], seen: &mut Seen) {
+    fn tell(&self, changed: &[ChangedDocument], others: &mut Others<Uuid>) {
         let changed = changed.iter().filter(|document| Some(document.table) == A::NOUN);
         let mut resting = Vec::new();
         for document in changed {
-            seen.told(&document.key);
+            others.word(&document.key);
             if !self.is_awaited(&document.key) {
                 continue;
             }
@@ -262,7 +231,9 @@ impl<A: Awaited> Waiting<A> {
                 }
             }
         }
-        seen.is_told |= !resting.is_empty();
+        if !resting.is_empty() {
+            others.told();
+        }
         self.release(resting);
     }
 
@@ -280,26 +251,27 @@ impl<A: Awaited> Waiting<A> {
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks which of the awaited have come to rest, until the stop. Asks nothing while nobody waits.
-    async fn run(self: Arc<Self>, pool: PgPool, changes: broadcast::Receiver<Changed>) {
-        self.stop.run_until_cancelled(self.watch(&pool, changes)).await;
+    /// Looks which of the awaited have come to rest, until the stop. Asks and hears nothing while nobody waits.
+    async fn run(self: Arc<Self>, pool: PgPool, wake: Wake) {
+        self.stop.run_until_cancelled(self.watch(&pool, &wake)).await;
     }
 
-    async fn watch(&self, pool: &PgPool, mut changes: broadcast::Receiver<Changed>) {
-        let (mut seen, mut looked_at) = (Seen::default(), Instant::now());
+    async fn watch(&self, pool: &PgPool, wake: &Wake) {
+        let (mut others, mut looked_at) = (Others::default(), Instant::now());
+        // What is told is kept until all who listen have heard it, so nobody listens who does not wait.
+        let mut changes = None;
         loop {
-            let is_any_awaited = !self.lock().by_id.is_empty();
-            if !is_any_awaited {
+            if self.lock().by_id.is_empty() {
+                changes = None;
                 self.arrived.notified().await;
-                // What has changed meanwhile is of no interest, and there may be much of it.
-                changes = changes.resubscribe();
             }
-            let all_at = looked_at + A::pause(seen.is_enough_told(Instant::now()));
+            let changes = changes.get_or_insert_with(|| wake.listen());
+            let all_at = looked_at + A::pause(others.is_all_told(Instant::now()));
             let look_at = self.lock().entered_at.map_or(all_at, |at| all_at.min(at + PAUSE_IF_ENTERED));
             let is_all = tokio::select! {
-                told = hear::<A>(&mut changes) => match told {
+                told = hear::<A>(changes) => match told {
                     Some(changed) => {
-                        self.tell(&changed, &mut seen);
+                        self.tell(&changed, &mut others);
                         continue;
                     }
                     // Not all could be told.
@@ -310,7 +282,7 @@ impl<A: Awaited> Waiting<A> {
             };
             let awaited = if is_all {
                 looked_at = Instant::now();
-                seen.looks_again(looked_at);
+                others.look(looked_at);
                 self.awaited()
             } else {
                 self.entered()
@@ -321,7 +293,7 @@ impl<A: Awaited> Waiting<A> {
             match A::resting(pool, &awaited).await {
                 Ok(resting) => {
                     if is_all {
-                        seen.untold.extend(resting.iter().map(|(id, _)| id));
+                        others.found(resting.iter().map(|(id, _)| *id));
                     }
                     self.release(resting);
                 }
@@ -329,7 +301,7 @@ impl<A: Awaited> Waiting<A> {
                     tracing::warn!(%error, "cannot see what has come to rest");
                     tokio::time::sleep(PAUSE_AFTER_ERROR).await;
                     // All are looked for then.
-                    seen.is_told = false;
+                    others.doubt();
                 }
             }
         }
@@ -406,24 +378,6 @@ mod tests {
         assert_eq!(waiting.count.get(), 0);
     }
 
-    #[test]
-    fn it_is_enough_to_look_seldom_while_all_that_comes_to_rest_is_told() {
-        let (mut seen, id, now) = (Seen::default(), Uuid::now_v7(), Instant::now());
-        assert!(!seen.is_enough_told(now), "before anything was told");
-        seen.is_told = true;
-        assert!(seen.is_enough_told(now));
-        // A look was faster than the word.
-        seen.untold.insert(id);
-        seen.told(&id);
-        seen.looks_again(now);
-        assert!(seen.is_enough_told(now));
-        // The word never came.
-        seen.untold.insert(id);
-        seen.looks_again(now);
-        assert!(!seen.is_enough_told(now + OTHERS_FOR));
-        assert!(seen.is_enough_told(now + 2 * OTHERS_FOR));
-    }
-
     fn claim(key: Uuid, table: &'static str, state: &str) -> ChangedDocument {
         let state = serde_json::json!({
             "coupon_id": key, "user_id": key, "state": state, "requested_at": 0, "sequence": 1,
@@ -433,24 +387,26 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_is_given_what_was_committed_once_it_rests() {
-        let (waiting, mut seen, id) = (waiting(), Seen::default(), Uuid::now_v7());
+        let (waiting, mut others, id) = (waiting(), Others::default(), Uuid::now_v7());
         let mut ticket = waiting.enter(id);
-        waiting
-            .tell(&[claim(id, "others", "ISSUED"), claim(Uuid::now_v7(), Claim::NOUN, "ISSUED")], &mut seen);
+        waiting.tell(
+            &[claim(id, "others", "ISSUED"), claim(Uuid::now_v7(), Claim::NOUN, "ISSUED")],
+            &mut others,
+        );
         assert_eq!(waiting.lock().entered.len(), 1, "nobody has told of it");
-        waiting.tell(&[claim(id, Claim::NOUN, "PENDING")], &mut seen);
-        assert!(ticket.rested.try_recv().is_err() && !seen.is_told);
+        waiting.tell(&[claim(id, Claim::NOUN, "PENDING")], &mut others);
+        assert!(ticket.rested.try_recv().is_err() && !others.is_all_told(Instant::now()));
         assert!(waiting.entered().is_empty(), "whoever was told need not be looked for");
-        waiting.tell(&[claim(id, Claim::NOUN, "ISSUED")], &mut seen);
+        waiting.tell(&[claim(id, Claim::NOUN, "ISSUED")], &mut others);
         assert_eq!((&mut ticket.rested).await, Ok(()));
-        assert!(seen.is_told);
+        assert!(others.is_all_told(Instant::now()));
     }
 
     #[tokio::test]
     async fn what_was_committed_and_can_not_be_read_ends_the_wait() {
         let (waiting, id) = (waiting(), Uuid::now_v7());
         let mut ticket = waiting.enter(id);
-        waiting.tell(&[claim(id, Claim::NOUN, "LOST")], &mut Seen::default());
+        waiting.tell(&[claim(id, Claim::NOUN, "LOST")], &mut Others::default());
         assert!((&mut ticket.rested).await.is_err());
     }
 

@@ -25,7 +25,7 @@ pub enum Next {
 
 /// Opens a pool. `name` shows in `pg_stat_activity`.
 ///
-/// No session may sit idle in a transaction for long: the relay waits for every open transaction.
+/// No session may sit idle in a transaction for long: the relay waits for those that have drawn a number of the log.
 ///
 /// # Errors
 /// Where the URL is malformed or the server does not answer.

@@ -18,9 +18,9 @@ use thiserror::Error;
 
 use crate::clock::Clock;
 use crate::database::{self, Next};
-use crate::kept::Kept;
 use crate::log::{self, Appended, Entry};
 use crate::wake::Wake;
+use crate::warm_connections::WarmConnections;
 use crate::words::Words;
 
 use cache::Cache;
@@ -85,7 +85,7 @@ pub struct Journal {
     /// Documents that need not be loaded.
     cache: Cache,
     /// Connections for what is written all the time.
-    kept: Kept,
+    warm: WarmConnections,
 }
 
 /// Why nothing was decided.
@@ -118,8 +118,8 @@ impl Journal {
     /// A journal on that database.
     #[must_use]
     pub fn new(pool: PgPool, clock: Clock, wake: Wake, partitions: i16) -> Journal {
-        let (words, cache, kept) = (Words::default(), Cache::new(), Kept::of(&pool));
-        Journal { pool, clock, partitions, wake, words, cache, kept }
+        let (words, cache, warm) = (Words::default(), Cache::new(), WarmConnections::of(&pool));
+        Journal { pool, clock, partitions, wake, words, cache, warm }
     }
 
     /// The time now.
@@ -218,12 +218,12 @@ impl Journal {
         writes: Writes,
         at: Timestamp,
     ) -> Result<Stored, JournalError> {
-        let mut connection = self.kept.take().await?;
+        let mut connection = self.warm.take().await?;
         let outcome = self.write(statement, loaded, writes, at, &mut *connection).await;
         let is_well =
             outcome.as_ref().err().is_none_or(|error| error.is_conflict() || error.is_about_standing());
         if is_well {
-            self.kept.give_back(connection);
+            self.warm.give_back(connection);
         }
         outcome
     }
@@ -231,7 +231,7 @@ impl Journal {
     /// Closes the pool, once every connection has come back.
     pub async fn close(&self) {
         let closed = self.pool.close();
-        self.kept.let_go();
+        self.warm.let_go();
         closed.await;
     }
 

@@ -85,8 +85,8 @@ impl PipelineMetrics {
     }
 }
 
-/// The figures of one group's consumer, found once. All but the first two are shown from the beginning: who watches a rate
-/// would miss the first one otherwise.
+/// The figures of one group's consumer, found once, so that all are shown from the beginning: who watches a rate would miss the first one
+/// otherwise.
 #[derive(Clone, Debug)]
 pub(crate) struct GroupMetrics {
     pub(crate) batch_records: Histogram,

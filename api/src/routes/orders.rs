@@ -7,7 +7,7 @@ mod stream;
 pub(crate) mod timeline;
 pub(crate) mod view;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ordermill_domain::orders::{Order, Orders};
 use ordermill_schemas::orders::PaymentMethod;
@@ -139,7 +139,7 @@ async fn answer(
     let mut response = answer.into_response();
     response.headers_mut().insert(header::ETAG, etag::of_version(version));
     let (Some(order_id), Some(wait), false) = (order_id, prefer.wait, is_replay) else { return Ok(response) };
-    let order = match api.waiting.until_rest(order_id, wait).await {
+    let order = match until_rest(api, order_id, version, wait).await {
         Some(rested) => Ok(Some(rested)),
         None => ordermill_store::find::<Order>(&api.journal.pool, order_id).await,
     };
@@ -149,6 +149,19 @@ async fn answer(
     response.headers_mut().insert(PREFERENCE_APPLIED, applied(wait));
     *response.body_mut() = serde_json::to_vec(&OrderView::of(row, api.journal.now()))?.into();
     Ok(response)
+}
+
+/// The order once it rests in that version or a later one; `None` where `at_most` is over before. Of two commits the later one
+/// may be told first: what is older than the client knows is waited past.
+async fn until_rest(api: &Api, order_id: Uuid, version: i32, at_most: Duration) -> Option<Order> {
+    let until = Instant::now() + at_most;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let order = api.waiting.until_rest(order_id, left).await?;
+        if order.visible_version >= version {
+            return Some(order);
+        }
+    }
 }
 
 /// The version that a kept answer shows.
@@ -197,7 +210,7 @@ async fn get_order(
 ) -> Result<Response, Problem> {
     let mut order = find(&api, caller, order_id).await?;
     if let Some(wait) = prefer.wait.filter(|_| !order.status.is_resting()) {
-        order = match api.waiting.until_rest(order_id, wait).await {
+        order = match until_rest(&api, order_id, order.visible_version, wait).await {
             Some(rested) => rested,
             None => find(&api, caller, order_id).await?,
         };

@@ -1,5 +1,7 @@
 //! The write: documents, events, projections and offsets, in one statement.
 
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 
 use super::load::{Loaded, Version};
@@ -30,14 +32,21 @@ pub trait Projection: Send + Sync {
 
 /// Adds the documents, table by table in the order of locks, and in that of their keys. What was not locked by a load is checked.
 pub(super) fn add_changes(statement: &mut Statement, loaded: &Loaded, changes: &[Change]) {
-    let mut changes: Vec<&Change> = changes.iter().collect();
-    let rank = |name: &str| loaded.tables.iter().position(|table| table.name == name);
-    changes.sort_unstable_by_key(|change| (rank(change.table), change.table, change.key));
-    for of_table in changes.chunk_by(|one, other| one.table == other.table) {
-        let table = of_table[0].table;
-        check(statement, loaded, table, of_table);
+    let rank = |name: &'static str| (loaded.tables.iter().position(|table| table.name == name), name);
+    let mut of_tables: BTreeMap<(Option<usize>, &'static str), Vec<&Change>> = BTreeMap::new();
+    if loaded.is_recalled {
+        for (table, _) in loaded.versions.keys().chain(&loaded.taken_for_absent) {
+            of_tables.entry(rank(table)).or_default();
+        }
+    }
+    for change in changes {
+        of_tables.entry(rank(change.table)).or_default().push(change);
+    }
+    for ((_, table), mut changes) in of_tables {
+        changes.sort_unstable_by_key(|change| change.key);
+        check(statement, loaded, table, &changes);
         let (known, new): (Vec<&Change>, Vec<&Change>) =
-            of_table.iter().partition(|change| change.version.is_some());
+            changes.into_iter().partition(|change| change.version.is_some());
         if !known.is_empty() {
             let sql = update(statement, table, &known);
             statement.documents(&format!("updated_{table}"), sql, table, known.len());
@@ -46,10 +55,6 @@ pub(super) fn add_changes(statement: &mut Statement, loaded: &Loaded, changes: &
             let sql = insert(statement, table, &new);
             statement.documents(&format!("inserted_{table}"), sql, table, new.len());
         }
-    }
-    let is_unchanged = |table: &&str| changes.iter().all(|change| change.table != *table);
-    for table in loaded.tables.iter().map(|table| table.name).filter(is_unchanged) {
-        check(statement, loaded, table, &[]);
     }
 }
 
@@ -60,16 +65,16 @@ fn check(statement: &mut Statement, loaded: &Loaded, table: &'static str, change
         return;
     }
     let is_written = |key: Uuid| changes.binary_search_by_key(&key, |change| change.key).is_ok();
-    let mut kept: Vec<(Uuid, &Version)> = loaded
+    let mut unchanged: Vec<(Uuid, &Version)> = loaded
         .versions
         .iter()
         .filter(|((of, key), _)| *of == table && !is_written(*key))
         .map(|((_, key), version)| (*key, version))
         .collect();
-    kept.sort_unstable_by_key(|(key, _)| *key);
-    if !kept.is_empty() {
+    unchanged.sort_unstable_by_key(|(key, _)| *key);
+    if !unchanged.is_empty() {
         let rows = statement
-            .rows(&kept)
+            .rows(&unchanged)
             .column("key", "uuid", |(key, _)| *key)
             .column("version", "integer", |(_, version)| version.number)
             .column("place", "text", |(_, version)| version.place.as_str())
@@ -78,7 +83,7 @@ fn check(statement: &mut Statement, loaded: &Loaded, table: &'static str, change
             "SELECT 1 FROM {rows}, {table} AS t
              WHERE t.ctid = i.place::tid AND t.key = i.key AND t.version = i.version FOR NO KEY UPDATE OF t"
         );
-        statement.must(&format!("kept_{table}"), sql, kept.len(), Shortfall::Conflict);
+        statement.must(&format!("unchanged_{table}"), sql, unchanged.len(), Shortfall::Conflict);
     }
     let absent: Vec<Uuid> = loaded
         .taken_for_absent

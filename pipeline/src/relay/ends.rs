@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::base_consumer::PartitionQueue;
@@ -14,10 +15,11 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use sqlx::PgPool;
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use super::RelayError;
 use super::published::Tails;
-use super::{RelayError, watch};
 use crate::authenticity::Keys;
 use crate::kafka::{self, KafkaConfig};
 use crate::label::Label;
@@ -74,7 +76,7 @@ impl Subject {
     /// [`Subject::read`] for who must not block.
     pub(super) async fn look(&self, era: i32, tails: Tails, depth: Depth) -> Result<Vec<End>, KafkaError> {
         let subject = self.clone();
-        let ends = watch::on_a_thread(move || subject.read(era, &tails, depth)).await;
+        let ends = on_a_thread(move || subject.read(era, &tails, depth)).await;
         ends.unwrap_or(Err(KafkaError::Canceled))
     }
 
@@ -96,11 +98,16 @@ impl Subject {
         };
         let ranges: Vec<_> = ends.iter().zip(&known).map(at).collect();
         self.meet(&mut ends, &ranges)?;
-        // Where it does not lie there, the last that does is looked for.
+        // Where it does not lie there, the last that does is looked for, and at a start the end in any case: a restored database knows
+        // a record that lies far before.
         let before = |(end, known): (&End, &Option<(Label, i64)>)| {
             let is_there = known.is_some_and(|(label, offset)| end.has(label, offset));
             let is_wanted = depth == Depth::Behind || tails.of(&end.topic, end.partition).position > 0;
-            if is_there || !is_wanted { (0, 0) } else { ((end.high - LOOK_AT_MAX).max(end.low), end.high) }
+            if is_there && depth == Depth::Last || !is_wanted {
+                (0, 0)
+            } else {
+                ((end.high - LOOK_AT_MAX).max(end.low), end.high)
+            }
         };
         let ranges: Vec<_> = ends.iter().zip(&known).map(before).collect();
         self.meet(&mut ends, &ranges)?;
@@ -207,19 +214,29 @@ impl End {
     }
 }
 
-/// The highest position of an era that lies before an offset; none where it is not to be had.
+/// Does what blocks on a thread of its own: whoever leads no more does not wait for the client. Nothing is answered where it panics.
+pub(super) async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (done, outcome) = oneshot::channel();
+    thread::spawn(move || {
+        // Nobody may be waiting any more.
+        let _ = done.send(work());
+    });
+    outcome.await.ok()
+}
+
+/// The highest position of an era that lies before an offset; none where there is none.
 pub(super) fn highest_before(
     kafka: &KafkaConfig,
     (topic, partition, offset): (&str, i16, i64),
     era: i32,
-) -> Option<i64> {
+) -> Result<Option<i64>, KafkaError> {
     let subject = Subject { kafka: kafka.clone(), topics: vec![topic.to_owned()], partitions: partition + 1 };
-    let mut ends = subject.bounds().ok()?;
+    let mut ends = subject.bounds()?;
     let is_it = |end: &End| end.partition == partition;
     let range = |end: &End| if is_it(end) { ((offset - LOOK_AT_MAX).max(end.low), offset) } else { (0, 0) };
     let ranges: Vec<_> = ends.iter().map(range).collect();
-    subject.meet(&mut ends, &ranges).ok()?;
-    ends.iter().find(|end| is_it(end))?.highest(era)
+    subject.meet(&mut ends, &ranges)?;
+    Ok(ends.iter().find(|end| is_it(end)).and_then(|end| end.highest(era)))
 }
 
 /// The first record, if there is one, that is not this log's: of a later era, or not the event that the log has at its

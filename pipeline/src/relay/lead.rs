@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use super::core::{Action, Answer, Begin, Core, Failure, Limits, Question, Room, Write, Written};
+use rdkafka::error::KafkaError;
+
+use super::core::{Action, Answer, Begin, Core, Limits, Question, Room, Write, Written};
 use super::ends::{self, Depth, Subject};
 use super::leadership::Leadership;
 use super::published::{Loss, Published};
 use super::publisher::Publisher;
-use super::{Relay, RelayError, log_end, watch};
+use super::{Relay, RelayError, log_end};
 use crate::log::{self, Appended, Wanted};
 use crate::retry::Retry;
 use crate::topics;
@@ -45,7 +47,7 @@ struct Begun {
     reading: Work<Result<Answer<Appended>, sqlx::Error>>,
     writing: Work<Result<Written, RelayError>>,
     looking: Work<Vec<Loss>>,
-    looking_before: Work<Loss>,
+    looking_before: Work<Result<Loss, KafkaError>>,
 }
 
 impl Relay {
@@ -154,6 +156,7 @@ impl Leader<'_> {
                     tell(&self.core.looked(losses, Instant::now()));
                 }
                 loss = done(looking_before) => {
+                    let loss = loss?;
                     tell(std::slice::from_ref(&loss));
                     self.core.looked_before(loss);
                 }
@@ -177,7 +180,6 @@ impl Leader<'_> {
                 Ok(offset) => self.core.acknowledged(delivery.ticket, offset, now),
                 Err(error) => {
                     tracing::warn!(%error, "Kafka's client has given a record up");
-                    self.core.not_delivered();
                     return Err(error.into());
                 }
             }
@@ -198,12 +200,7 @@ impl Leader<'_> {
                 Action::LookBefore { topic, partition, offset } => {
                     self.begun.looking_before = Some(self.look_before(topic, partition, offset));
                 }
-                Action::BeginAnew(Failure::Stalled) => {
-                    return Err(RelayError::Stalled(self.relay.config.stalled_after));
-                }
-                Action::BeginAnew(Failure::NotDelivered) => {
-                    return Err(rdkafka::error::KafkaError::Canceled.into());
-                }
+                Action::Stalled => return Err(RelayError::Stalled(self.relay.config.stalled_after)),
                 Action::End => return Ok(None),
                 Action::Wait(until) => return Ok(Some(until)),
             }
@@ -260,14 +257,14 @@ impl Leader<'_> {
         topic: String,
         partition: i16,
         offset: i64,
-    ) -> Pin<Box<dyn Future<Output = Loss> + Send>> {
+    ) -> Pin<Box<dyn Future<Output = Result<Loss, KafkaError>> + Send>> {
         let kafka = self.relay.config.kafka.clone();
         let Published { era, after, .. } = self.core.published();
         let name = topic.clone();
-        let kept = watch::on_a_thread(move || ends::highest_before(&kafka, (&name, partition, offset), era));
+        let kept = ends::on_a_thread(move || ends::highest_before(&kafka, (&name, partition, offset), era));
         Box::pin(async move {
-            let kept = kept.await.flatten().unwrap_or(0).max(after);
-            Loss { topic, partition, kept }
+            let kept = kept.await.unwrap_or(Err(KafkaError::Canceled))?.unwrap_or(0).max(after);
+            Ok(Loss { topic, partition, kept })
         })
     }
 }

@@ -169,10 +169,10 @@ impl Leadership {
         Ok(Written::TookIn)
     }
 
-    /// Gives the lease back, so that another can lead at once.
+    /// Gives the lease back, so that another can lead at once. With another epoch: a write that is still on its way would keep the lease.
     pub(super) async fn release(&self) -> Result<(), RelayError> {
         sqlx::query!(
-            "UPDATE relay_cursor SET lease_until = '-infinity', leader = NULL WHERE epoch = $1",
+            "UPDATE relay_cursor SET epoch = epoch + 1, lease_until = '-infinity', leader = NULL WHERE epoch = $1",
             self.epoch,
         )
         .execute(&self.pool)

@@ -19,7 +19,6 @@ mod repeat;
 mod rewind;
 mod signed;
 mod status;
-mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -27,7 +27,8 @@ pub struct Status {
     pub lag: i64,
     /// What was asked to be published again and is not begun: everything above this position.
     pub repeat_after: Option<i64>,
-    /// The oldest transaction that writes, in any database of the cluster: the relay waits for it.
+    /// The oldest transaction that writes, in any database of the cluster: the relay waits for it where a number of the log
+    /// is missing below one that is known.
     pub oldest_transaction: Option<OpenTransaction>,
 }
 

@@ -6,7 +6,6 @@
 //! is stored.
 
 mod numbers;
-mod pace;
 #[cfg(test)]
 mod properties;
 mod repeat;
@@ -19,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use super::published::{Last, Loss, Published, Tails};
 use crate::log::SEGMENT_POSITIONS;
+use crate::others::Others;
 use numbers::Numbers;
-use pace::Pace;
 use slots::{Lasts, Slots};
 use window::{SetBack, Window};
 
@@ -29,6 +28,12 @@ pub(crate) use repeat::{Only, Repeat};
 
 /// How far the stored cursor may be behind the acknowledgements.
 const CURSOR_BEHIND_MAX: Duration = Duration::from_millis(250);
+/// How many steps the cursor may be behind what was handed over or left out.
+const STEPS_MAX: usize = 100_000;
+/// The pause between two looks at the log while other processes commit.
+const PAUSE: Duration = Duration::from_millis(20);
+/// The same while only this process does, which tells of it.
+const PAUSE_IF_TOLD: Duration = Duration::from_millis(250);
 /// How often at most, and at least, it is looked whether something is acknowledged that is waited for.
 const ACKNOWLEDGED_MIN: Duration = Duration::from_millis(2);
 const ACKNOWLEDGED_MAX: Duration = Duration::from_millis(50);
@@ -77,10 +82,11 @@ pub(crate) enum Action<S> {
     Write(Write),
     /// Look which record lies before one that came to lie before others.
     LookBefore { topic: String, partition: i16, offset: i64 },
-    /// Look whether Kafka holds what was published last.
+    /// Look whether Kafka holds what was published last. A consumer that misses records asks for them by itself; this is for topics that
+    /// nobody of ours reads, or that our groups have read to their end while others have not.
     Look(Published),
-    /// Give up the lead, and the client with it.
-    BeginAnew(Failure),
+    /// Kafka acknowledges nothing: the leader begins anew.
+    Stalled,
     /// Everything is at its end, as was asked for.
     End,
     /// Wait until something happens, at most until then.
@@ -130,15 +136,6 @@ pub(crate) enum Written {
     TookIn,
 }
 
-/// Why a leader begins anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
-    /// Kafka acknowledges nothing.
-    Stalled,
-    /// Kafka's client has given a record up.
-    NotDelivered,
-}
-
 /// The state of a leader.
 pub(crate) struct Core<S> {
     limits: Limits,
@@ -146,7 +143,9 @@ pub(crate) struct Core<S> {
     published_after: i64,
     slots: Slots,
     numbers: Numbers<S>,
-    pace: Pace,
+    others: Others<i64>,
+    /// When what nobody has told of was looked for.
+    looked_at: Option<Instant>,
     window: Window,
     /// Everything up to here was handed over,
     position: i64,
@@ -173,7 +172,6 @@ pub(crate) struct Core<S> {
     look_due: Instant,
     /// A look is under way; how often the cursor had been moved back when it began.
     looking: Option<u64>,
-    failure: Option<Failure>,
     stopping: bool,
 }
 
@@ -199,7 +197,8 @@ impl<S: Segment> Core<S> {
             published_after: begin.published_after,
             slots,
             numbers: Numbers::new(number_after(position), limits.waiting),
-            pace: Pace::default(),
+            others: Others::default(),
+            looked_at: None,
             window: Window::new(position, lasts.clone(), now),
             position,
             handed_over: lasts,
@@ -217,7 +216,6 @@ impl<S: Segment> Core<S> {
             looking_before: false,
             look_due: now + limits.look_every,
             looking: None,
-            failure: None,
             stopping: false,
         }
     }
@@ -230,7 +228,8 @@ impl<S: Segment> Core<S> {
 
     /// This process has committed a segment.
     pub(crate) fn told(&mut self, segment: S) {
-        self.pace.told(segment.number());
+        self.others.told();
+        self.others.word(&segment.number());
         self.numbers.told(segment);
     }
 
@@ -244,18 +243,13 @@ impl<S: Segment> Core<S> {
         let Some(question) = self.reading.take() else { return };
         self.has_more = !answer.is_all;
         let untold = self.numbers.answered(&question, answer, now);
-        self.pace.found(untold);
+        self.others.found(untold);
     }
 
     /// Kafka has acknowledged a record; its offset may not be known.
     pub(crate) fn acknowledged(&mut self, ticket: u64, offset: Option<i64>, now: Instant) {
         self.window.acknowledged(ticket, offset, now);
         self.set_back.extend(self.window.set_back());
-    }
-
-    /// Kafka's client has given a record up.
-    pub(crate) fn not_delivered(&mut self) {
-        self.failure = Some(Failure::NotDelivered);
     }
 
     /// The cursor's row is written.
@@ -270,9 +264,6 @@ impl<S: Segment> Core<S> {
             (_, Written::Kept(asked)) => self.asked(asked),
             (Write::GoBack(repeat), Written::WentBack { tails, published_after }) => {
                 self.went_back(&repeat, &tails, published_after);
-            }
-            (Write::TakeIn(repeat), _) => {
-                self.only = self.only.take().and_then(|only| only.with(&repeat));
             }
             _ => {}
         }
@@ -344,12 +335,9 @@ impl<S: Segment> Core<S> {
 
     /// What is to be done next.
     pub(crate) fn next(&mut self, now: Instant) -> Action<S> {
-        if let Some(failure) = self.failure {
-            return Action::BeginAnew(failure);
-        }
         let stalls_at = self.window.stands_since().map(|since| since + self.limits.stalled_after);
         if stalls_at.is_some_and(|at| at <= now) {
-            return Action::BeginAnew(Failure::Stalled);
+            return Action::Stalled;
         }
         if !self.looking_before
             && let Some(SetBack { slot, offset }) = self.set_back.pop()
@@ -370,7 +358,8 @@ impl<S: Segment> Core<S> {
         if let Some(question) = self.read_due(now).and_then(|(at, question)| (at <= now).then_some(question))
         {
             if question.upto == i64::MAX {
-                self.pace.looks(now);
+                self.others.look(now);
+                self.looked_at = Some(now);
             }
             self.reading = Some(question.clone());
             return Action::Read(question);
@@ -404,12 +393,18 @@ impl<S: Segment> Core<S> {
             // What is under way is waited for first: its acknowledgements would be taken for those of what is sent again.
             let is_ready = !self.is_to_go_back() || self.window.under_way().0 == 0;
             if let Some(repeat) = self.asked.take_if(|_| is_ready) {
-                let is_ahead = repeat.after >= self.position;
-                return Some(if is_ahead { Write::TakeIn(repeat) } else { Write::GoBack(repeat) });
+                if repeat.after < self.position {
+                    return Some(Write::GoBack(repeat));
+                }
+                // What lies ahead may be handed over while this is written.
+                self.only = self.only.take().and_then(|only| only.with(&repeat));
+                return Some(Write::TakeIn(repeat));
             }
         }
         let is_due = self.cursor_due().is_none_or(|at| at <= now) || self.stopping;
-        if !is_stored && is_due {
+        // Until the cursor has gone back before what Kafka has lost, the row is the only thing that tells of it.
+        let is_losing = self.looking_before || !self.set_back.is_empty() || self.is_to_go_back();
+        if !is_stored && is_due && !is_losing {
             let tails = self.slots.tails(self.window.lasts());
             return Some(Write::Cursor(Progress { position: self.window.position(), tails }));
         }
@@ -427,7 +422,9 @@ impl<S: Segment> Core<S> {
 
     fn is_room(&self) -> bool {
         let (records, bytes) = self.window.under_way();
-        records < self.limits.under_way.events && bytes < self.limits.under_way.bytes
+        records < self.limits.under_way.events
+            && bytes < self.limits.under_way.bytes
+            && self.window.steps() < STEPS_MAX
     }
 
     /// Whoever has not kept the lease publishes nothing more: another may lead.
@@ -490,7 +487,8 @@ impl<S: Segment> Core<S> {
         if let Some(due) = self.numbers.due(now) {
             return Some(due);
         }
-        let at = if self.has_more { now } else { self.pace.due(now) };
+        let pause = if self.others.is_all_told(now) { PAUSE_IF_TOLD } else { PAUSE };
+        let at = self.looked_at.filter(|_| !self.has_more).map_or(now, |at| at + pause);
         Some((at, self.numbers.question()))
     }
 

@@ -141,10 +141,13 @@ impl<S: Segment> Numbers<S> {
     pub(super) fn told(&mut self, segment: S) {
         let number = segment.number();
         self.drawn(number);
-        let is_full = self.events >= self.room.events || self.bytes >= self.room.bytes;
-        if !self.is_known(number) && (number == self.next || !is_full) {
+        if !self.is_known(number) && (number == self.next || !self.is_full()) {
             self.keep(segment);
         }
+    }
+
+    fn is_full(&self) -> bool {
+        self.events >= self.room.events || self.bytes >= self.room.bytes
     }
 
     /// That number was drawn.
@@ -220,6 +223,9 @@ impl<S: Segment> Numbers<S> {
         let except: Vec<i64> = self.waiting.keys().take(EXCEPT_MAX).copied().collect();
         let next = self.waiting.keys().nth(EXCEPT_MAX);
         let upto = next.map_or(self.highest, |next| next - 1);
+        // Where there is no room for more, only what is missing before that.
+        let first = self.waiting.keys().next().filter(|_| self.is_full());
+        let upto = first.map_or(upto, |first| upto.min(first - 1));
         Question { after: self.next - 1, upto, except, fence_at: None }
     }
 
@@ -242,8 +248,10 @@ impl<S: Segment> Numbers<S> {
         if let Some(fence) = self.fence.take_if(|fence| fence.xid <= answer.xmin) {
             self.ended_upto = self.ended_upto.max(fence.upto);
         }
-        // What was asked for begins with what is wanted, unless there was a step back meanwhile.
-        if question.after < self.next {
+        // What was asked for is what is still wanted, unless there was a step back meanwhile: to before it, or to before what was known
+        // then and so left out.
+        let is_of_use = |number: &i64| *number < self.next || self.waiting.contains_key(number);
+        if question.after < self.next && question.except.iter().all(is_of_use) {
             self.holes_upto = self.holes_upto.max(shown_upto.min(self.ended_upto));
             let missing = self.missing(now).filter(|missing| missing.number <= shown_upto);
             if let Some(missing) = missing {
@@ -329,7 +337,7 @@ mod tests {
 
     #[test]
     fn one_statement_is_enough_for_many_holes_where_no_transaction_is_open() {
-        let (mut numbers, now) = (Numbers::new(1, ROOM), Instant::now());
+        let (mut numbers, now) = (Numbers::new(1, Room { events: 100, ..ROOM }), Instant::now());
         [2, 4, 7].into_iter().for_each(|number| numbers.told(number));
         let (_, question) = numbers.due(now).unwrap();
         numbers.answered(&question, answer(&[], 50, Some(50)), now);
@@ -354,7 +362,7 @@ mod tests {
         numbers.told(1);
         assert_eq!(taken(&mut numbers), [1]);
         let (_, question) = numbers.due(now).unwrap();
-        assert_eq!((question.after, question.upto, question.except.as_slice()), (1, 9, [7, 8, 9].as_slice()));
+        assert_eq!((question.after, question.upto, question.except.as_slice()), (1, 6, [7, 8, 9].as_slice()));
         numbers.answered(&question, answer(&[2, 3, 4, 5, 6], 50, None), now);
         assert_eq!(taken(&mut numbers), [2, 3, 4, 5, 6, 7, 8, 9]);
     }
@@ -372,6 +380,22 @@ mod tests {
         let question = numbers.question();
         numbers.answered(&question, answer(&[7, 9], 1, None), now);
         assert_eq!(taken(&mut numbers), [7, 9]);
+    }
+
+    #[test]
+    fn an_answer_that_comes_after_a_step_back_makes_no_hole_of_what_it_left_out() {
+        let (mut numbers, now) = (Numbers::new(11, ROOM), Instant::now());
+        [12, 13].into_iter().for_each(|number| numbers.told(number));
+        let (_, late) = numbers.due(now).unwrap();
+        assert_eq!(late, question(10, 13, &[12, 13], Some(13)));
+        numbers.told(11);
+        assert_eq!(taken(&mut numbers), [11, 12, 13]);
+        numbers.begin_again_at(11);
+        numbers.answered(&late, answer(&[11], 60, Some(60)), now);
+        assert_eq!(taken(&mut numbers), [11]);
+        let (_, anew) = numbers.due(now).unwrap();
+        numbers.answered(&anew, answer(&[12, 13], 60, Some(60)), now);
+        assert_eq!(taken(&mut numbers), [12, 13]);
     }
 
     #[test]

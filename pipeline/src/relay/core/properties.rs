@@ -294,7 +294,7 @@ impl World {
                     self.core.looked_before(Loss { topic, partition, kept });
                 }
                 Action::End => unreachable!("nobody has asked for it"),
-                Action::BeginAnew(failure) => panic!("{failure:?}"),
+                Action::Stalled => panic!("stalled"),
             }
         }
     }

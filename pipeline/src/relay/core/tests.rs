@@ -40,7 +40,7 @@ impl Leader {
                 Action::Write(write) => self.writes.push(write),
                 Action::Look(_) => self.looks += 1,
                 Action::Wait(until) => return Some(until - self.now),
-                Action::LookBefore { .. } | Action::BeginAnew(_) | Action::End => return None,
+                Action::LookBefore { .. } | Action::Stalled | Action::End => return None,
             }
         }
     }
@@ -174,7 +174,7 @@ fn a_kafka_that_acknowledges_nothing_is_given_up() {
     leader.pass(Duration::from_secs(30));
     leader.core.written(Written::Kept(None));
     leader.now += Duration::from_secs(31);
-    assert!(matches!(leader.core.next(leader.now), Action::BeginAnew(Failure::Stalled)));
+    assert!(matches!(leader.core.next(leader.now), Action::Stalled));
 }
 
 #[test]

@@ -84,6 +84,11 @@ impl Window {
         }
     }
 
+    /// How many steps the cursor is behind.
+    pub(super) fn steps(&self) -> usize {
+        self.steps.len()
+    }
+
     /// A record is handed over; answers its ticket.
     pub(super) fn hand_over(&mut self, slot: Slot, position: i64, bytes: usize, now: Instant) -> u64 {
         if self.records == 0 {

@@ -1,4 +1,4 @@
-//! Connections that are kept at hand between statements.
+//! Warm connections: those that are kept at hand between statements.
 //!
 //! The pool asks a connection whether it is alive before it hands it out, and again when it comes back: three round trips for a
 //! statement that needs one. And it hands out the one that has rested for longest, whose server process has forgotten most. What
@@ -20,17 +20,17 @@ type AtHand = Vec<(PoolConnection<Postgres>, Instant)>;
 
 /// The connections that are at hand. Cloning shares them.
 #[derive(Clone, Debug)]
-pub(crate) struct Kept {
+pub(crate) struct WarmConnections {
     pool: PgPool,
     max: usize,
     at_hand: Arc<Mutex<AtHand>>,
 }
 
-impl Kept {
+impl WarmConnections {
     /// Of that pool, of which most connections stay free.
-    pub(crate) fn of(pool: &PgPool) -> Kept {
+    pub(crate) fn of(pool: &PgPool) -> WarmConnections {
         let max = usize::try_from(pool.options().get_max_connections() / ONE_OF).unwrap_or(0);
-        Kept { pool: pool.clone(), max, at_hand: Arc::default() }
+        WarmConnections { pool: pool.clone(), max, at_hand: Arc::default() }
     }
 
     /// One that is at hand, or else one of the pool's. It is to be given back once it has served well; dropped, it goes back to the pool,
