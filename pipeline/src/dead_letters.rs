@@ -52,7 +52,7 @@ pub(crate) use named;
 named! {
     /// Why a message was not applied.
     Code {
-        /// It does not carry our headers, so it was not published by the relay. It parks no key, and is never applied.
+        /// It is not the relay's: not signed, or not as it lies there. It parks no key, and is never applied.
         Foreign = "FOREIGN",
         /// Its type or version is not known.
         UnknownType = "UNKNOWN_TYPE",

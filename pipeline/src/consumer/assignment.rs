@@ -182,7 +182,7 @@ impl Assignment {
         if progress.is_empty() {
             return Ok(());
         }
-        // Given up, it may be stored all the same. Then the next batch finds another label than it compares, and the member joins
+        // Given up, it may be stored all the same. Then the next batch finds the partition elsewhere than it compares, and the member joins
         // anew.
         let stored = tokio::select! {
             stored = offsets::store(&self.pool, self.group, &progress, self.clock.now()) => stored,

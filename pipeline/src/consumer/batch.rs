@@ -83,7 +83,7 @@ pub(super) struct Batches<'a, H> {
     pub(super) handler: &'a H,
     pub(super) metrics: GroupMetrics,
     pub(super) flood: FloodGuard,
-    /// Some key of the group was parked when this was last looked at.
+    /// Some key of the group was parked when this was last looked at, or it has not been looked at since partitions came.
     pub(super) any_parked: bool,
 }
 
@@ -100,7 +100,7 @@ impl<E> Sorted<'_, E> {
     /// Those that can't be applied. What is not the relay's is none of them: it says nothing about the group.
     fn failures(&self) -> u64 {
         let failed = |aside: &&Aside<'_>| {
-            aside.rejection.as_ref().is_some_and(|rejection| rejection.code != Code::Foreign)
+            aside.rejection.as_ref().is_some_and(|rejection| rejection.code.parks_the_key())
         };
         self.asides.iter().filter(failed).count() as u64
     }
@@ -204,13 +204,17 @@ impl<H: Handler> Batches<'_, H> {
         });
         let tried = sorted.tried();
         self.stop_a_flood(tried, sorted.failures(), standing, now).await?;
-        let mut writes = self.decide(&loaded, &sorted.events, now)?;
+        // The others were only read to see whether they wait.
+        let is_of_interest = |received: &&Received<H::Event>| self.handler.is_of_interest(&received.event);
+        let events: Vec<_> = sorted.events.iter().copied().filter(is_of_interest).collect();
+        let mut writes = self.decide(&loaded, &events, now)?;
         let mut statement = Statement::default();
         writes.entries.extend(aside::add(&mut statement, H::GROUP, &sorted.asides));
         offsets::add(&mut statement, H::GROUP, progress, now);
         let stored = self.runtime.journal.write(statement, loaded, writes, now, &mut *transaction).await?;
         transaction.commit().await?;
-        self.any_parked |= !sorted.asides.is_empty();
+        let parks = |aside: &Aside<'_>| aside.rejection.as_ref().is_none_or(|why| why.code.parks_the_key());
+        self.any_parked |= sorted.asides.iter().any(parks);
         self.flood.count(now, tried, sorted.failures());
         let letters = sorted.asides.iter().filter(|aside| aside.rejection.is_some()).count();
         measure(&self.metrics, items.len(), letters, started.elapsed().as_secs_f64());
@@ -319,7 +323,7 @@ fn sort<'a, E>(
     let mut sorted = Sorted { events: Vec::new(), asides: Vec::new() };
     for (record, received) in records.iter().copied().zip(received) {
         // What is not the relay's has no place in the key's history: nothing waits for it, and it waits for nothing.
-        if parked.holds(record) && !is_foreign(&received) {
+        if parked.holds(record) && received.as_ref().err().is_none_or(|why| why.0.parks_the_key()) {
             sorted.asides.push(Aside { dead_letter_id: Uuid::now_v7(), record, rejection: None });
             continue;
         }
@@ -335,11 +339,6 @@ fn sort<'a, E>(
         }
     }
     sorted
-}
-
-/// Whether it is not the relay's.
-fn is_foreign<T>(received: &Result<T, (Code, String)>) -> bool {
-    matches!(received, Err((Code::Foreign, _)))
 }
 
 fn measure(metrics: &GroupMetrics, records: usize, letters: usize, seconds: f64) {

@@ -57,7 +57,7 @@ impl<E> Gathered<E> {
         for Progress { slot, upto, .. } in self.progress(count) {
             self.stored.insert(slot, upto);
             if let Some(progress) = self.progress.get_mut(&slot) {
-                progress.before = upto.label;
+                progress.before = (upto.label, upto.next_offset);
             }
         }
         self.done = self.items.len().min(self.done + count);
@@ -91,13 +91,14 @@ mod tests {
     /// What is stored with the next so many: the partition, the label that stands there before, and the new one.
     fn progress(gathered: &Gathered<()>, count: usize) -> Vec<(Slot, i64, i64)> {
         let progress = gathered.progress(count).into_iter();
-        progress.map(|p| (p.slot, p.before.position, p.upto.label.position)).collect()
+        progress.map(|p| (p.slot, p.before.0.position, p.upto.label.position)).collect()
     }
 
     #[test]
     fn each_part_of_a_batch_stores_its_own_progress_and_the_last_what_was_passed_over_as_well() {
         let items = vec![item(CUPS, 1), item(POTS, 1), item(CUPS, 3), item(CUPS, 5)];
-        let upto = |slot, position| Progress { slot, epoch: 1, before: Label::START, upto: mark(position) };
+        let upto =
+            |slot, position| Progress { slot, epoch: 1, before: (Label::START, 0), upto: mark(position) };
         let mut gathered = Gathered::new(items, vec![upto(CUPS, 7), upto(POTS, 1)]);
         assert_eq!(progress(&gathered, 3), [(CUPS, 0, 3), (POTS, 0, 1)]);
         gathered.committed(3);

@@ -37,14 +37,14 @@ pub(super) struct Progress {
     pub(super) slot: Slot,
     /// Of the owner.
     pub(super) epoch: i64,
-    /// The label that is stored now. Who finds another one has not stored what stands there.
-    pub(super) before: Label,
+    /// The label and the offset that are stored now. Who finds others has not stored what stands there.
+    pub(super) before: (Label, i64),
     pub(super) upto: Mark,
 }
 
 impl Progress {
     /// The event that bears the new label, where that is a new one.
     pub(super) fn event_id(&self) -> Option<Uuid> {
-        self.upto.event_id.filter(|_| self.upto.label != self.before)
+        self.upto.event_id.filter(|_| self.upto.label != self.before.0)
     }
 }

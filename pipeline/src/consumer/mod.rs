@@ -100,8 +100,8 @@ pub trait Handler: Send + Sync + 'static {
     /// Adds the keys of the rows that an event is about.
     fn keys(&self, _event: &Self::Event, _keys: &mut Keys) {}
 
-    /// Whether anything may follow from an event. Those of no interest are passed over without a transaction, also
-    /// behind a letter of their key.
+    /// Whether anything may follow from an event. Those of no interest are passed over without a transaction, unless they may
+    /// have to wait behind a letter of their key.
     fn is_of_interest(&self, _event: &Self::Event) -> bool {
         true
     }

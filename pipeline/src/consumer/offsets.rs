@@ -74,8 +74,9 @@ pub(super) fn add(statement: &mut Statement, group: &str, progress: &[Progress],
         .column("topic", "text", |p| p.slot.topic)
         .column("partition", "smallint", |p| p.slot.partition)
         .column("epoch", "bigint", |p| p.epoch)
-        .column("before_era", "integer", |p| p.before.era)
-        .column("before_position", "bigint", |p| p.before.position)
+        .column("before_era", "integer", |p| p.before.0.era)
+        .column("before_position", "bigint", |p| p.before.0.position)
+        .column("before_offset", "bigint", |p| p.before.1)
         .column("next_offset", "bigint", |p| p.upto.next_offset)
         .column("label_era", "integer", |p| p.upto.label.era)
         .column("label_position", "bigint", |p| p.upto.label.position)
@@ -94,7 +95,7 @@ pub(super) fn add(statement: &mut Statement, group: &str, progress: &[Progress],
                  tip_era = p.tip_era, tip_position = p.tip_position, tip_offset = p.tip_offset, updated_at = {now}
              FROM progress p
              WHERE o.group_name = {group} AND o.topic = p.topic AND o.partition = p.partition AND o.epoch = p.epoch
-                 AND o.label_era = p.before_era AND o.label_position = p.before_position
+                 AND o.label_era = p.before_era AND o.label_position = p.before_position AND o.next_offset = p.before_offset
              RETURNING 1"
         ),
         progress.len(),

@@ -72,6 +72,8 @@ pub(super) struct Reading {
     unstored_since: Option<Instant>,
     /// How many records of the relay's were met.
     met: u64,
+    /// The offset behind the last record that was met, whoever wrote it.
+    at: i64,
 }
 
 /// What a watch sees of a partition.
@@ -83,6 +85,8 @@ pub(super) struct View {
     pub(super) met: u64,
     pub(super) is_missing: bool,
     pub(super) next_offset: i64,
+    /// The offset behind the last record that was met, whoever wrote it.
+    pub(super) at: i64,
 }
 
 impl Reading {
@@ -97,6 +101,7 @@ impl Reading {
             is_missing: false,
             unstored_since: None,
             met: 0,
+            at: 0,
         }
     }
 
@@ -133,6 +138,7 @@ impl Reading {
         now: Instant,
     ) -> Fate {
         self.met += u64::from(met.own.is_some());
+        self.at = met.offset + 1;
         if let Some(low) = self.verify_or_begin_at.take() {
             let tip = met.own.map(|own| Tip { label: own.label, offset: met.offset });
             if tip == self.read.tip {
@@ -223,7 +229,7 @@ impl Reading {
     }
 
     fn upto(&self, slot: Slot, upto: Mark) -> Option<Progress> {
-        let (epoch, before) = (self.epoch, self.stored.label);
+        let (epoch, before) = (self.epoch, (self.stored.label, self.stored.next_offset));
         (upto != self.stored).then_some(Progress { slot, epoch, before, upto })
     }
 
@@ -234,7 +240,7 @@ impl Reading {
 
     pub(super) fn view(&self) -> View {
         let Mark { label, next_offset, .. } = self.read;
-        View { label, met: self.met, is_missing: self.is_missing, next_offset }
+        View { label, met: self.met, is_missing: self.is_missing, next_offset, at: self.at }
     }
 }
 

@@ -227,7 +227,11 @@ impl World {
     /// Writes the row as the database does.
     fn put(&mut self, upto: Mark) {
         if let Some(progress) = self.reading.upto(slot(), upto) {
-            assert_eq!(progress.before, self.row.label, "the owner is taken for another one");
+            assert_eq!(
+                progress.before,
+                (self.row.label, self.row.next_offset),
+                "the owner is taken for another one"
+            );
             let is_new = progress.upto.label != self.row.label;
             assert_eq!(
                 progress.event_id(),

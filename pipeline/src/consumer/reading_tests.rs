@@ -115,7 +115,7 @@ fn what_is_passed_over_may_be_stored_as_long_as_nothing_before_it_is_to_be_appli
     assert_eq!(pass(&mut reading, &own(7, 6, 5)), Fate::PassOver);
     let storable = reading.storable(slot()).unwrap();
     assert_eq!(
-        (storable.before, storable.upto.label, storable.event_id()),
+        (storable.before.0, storable.upto.label, storable.event_id()),
         (label(5), label(6), Some(id(6)))
     );
     let Fate::Apply(mark) = meet(&mut reading, &own(8, 7, 6)) else { panic!("it is of interest") };
@@ -126,7 +126,7 @@ fn what_is_passed_over_may_be_stored_as_long_as_nothing_before_it_is_to_be_appli
     reading.stored(mark);
     assert_eq!(reading.storable(slot()), None);
     let progress = reading.progress(slot()).unwrap();
-    assert_eq!((progress.before, progress.upto.label), (label(7), label(8)));
+    assert_eq!((progress.before.0, progress.upto.label), (label(7), label(8)));
 }
 
 pub(super) fn slot() -> Slot {

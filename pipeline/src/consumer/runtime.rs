@@ -149,7 +149,7 @@ impl<'a, H: Handler> Member<'a, H> {
         let flood = FloodGuard::new(config.flood_limit);
         Ok(Member {
             runtime,
-            batches: Batches { runtime, handler, metrics, flood, any_parked: false },
+            batches: Batches { runtime, handler, metrics, flood, any_parked: true },
             pulse,
             consumer,
             batch_records_max: config.batch_records_max,
@@ -196,7 +196,8 @@ impl<'a, H: Handler> Member<'a, H> {
     /// applied, the next one gathers in the client.
     fn take_what_is_there(&mut self) -> Result<Taken<H::Event>, Anew> {
         let generation = self.assignment(|state| state.reader.generation());
-        let mut taken = Taken { items: Vec::new(), any_failed: false, generation, is_all: false };
+        let mut taken = Taken { items: Vec::new(), may_wait: false, generation, is_all: false };
+        let keys = self.consumer.context().kafka.keyring.keys();
         let mut wait = POLL_FIRST;
         for _ in 0..self.batch_records_max {
             match self.consumer.poll(wait) {
@@ -206,15 +207,18 @@ impl<'a, H: Handler> Member<'a, H> {
                 }
                 Some(Err(error)) => self.on_error(error)?,
                 Some(Ok(message)) => {
-                    take(&self.consumer, &self.batches, &mut self.lasting.foreign_cap, &message, &mut taken)?;
+                    let cap = &mut self.lasting.foreign_cap;
+                    take(&self.consumer, &self.batches, cap, &keys, &message, &mut taken)?;
                     wait = Duration::ZERO;
                 }
             }
         }
         // What was read before a rebalance belongs to somebody else now, or will be read again.
         if self.assignment(|state| state.reader.generation()) != taken.generation {
-            (taken.items, taken.any_failed) = (Vec::new(), false);
+            taken.items.clear();
         }
+        // Of partitions that are new here it is not known yet which keys are parked.
+        self.batches.any_parked |= taken.generation != generation;
         Ok(taken)
     }
 

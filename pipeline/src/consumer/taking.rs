@@ -13,7 +13,9 @@ use super::foreign_cap::{ForeignCap, Room};
 use super::gathered::Item;
 use super::mark::Mark;
 use super::reading::{Fate, Met, Own};
+use crate::authenticity::Keys;
 use crate::dead_letters::Code;
+use crate::headers;
 use crate::raw_record::{NotOurs, RawRecord};
 use crate::record::{Mismatch, Received, Record};
 
@@ -24,8 +26,8 @@ const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Taken<E> {
     /// What is to be applied, in order.
     pub(super) items: Vec<Item<E>>,
-    /// One of them can't be applied.
-    pub(super) any_failed: bool,
+    /// What comes behind may have to wait: one of them can't be applied, or it is not known yet which keys are parked.
+    pub(super) may_wait: bool,
     /// The rebalance count under which it was read.
     pub(super) generation: u64,
     /// Everything that the client had at hand was taken.
@@ -40,12 +42,13 @@ pub(super) fn take<H: Handler>(
     consumer: &BaseConsumer<Assignment>,
     batches: &Batches<'_, H>,
     foreign_cap: &mut ForeignCap,
+    keys: &Keys,
     message: &BorrowedMessage<'_>,
     taken: &mut Taken<H::Event>,
 ) -> Result<(), Anew> {
     let context = consumer.context();
     let Some(slot) = context.slot(message.topic(), message.partition()) else { return Ok(()) };
-    let raw = RawRecord::of(message, slot.topic, &context.kafka.keyring.keys());
+    let raw = RawRecord::of(message, slot.topic, keys);
     let stamp = raw.stamp();
     let own = stamp.as_ref().ok().map(|s| Own { label: s.label, previous: s.previous, event_id: s.event_id });
     let mut received = stamp.as_ref().err().map(|why| Err((Code::Foreign, why.to_string())));
@@ -57,11 +60,11 @@ pub(super) fn take<H: Handler>(
     let fate = context.with_state(|state| {
         let generation = state.reader.generation();
         if taken.generation != generation {
-            (taken.items, taken.any_failed) = (Vec::new(), false);
+            (taken.items, taken.may_wait) = (Vec::new(), true);
             taken.generation = generation;
         }
         // What is of no interest waits like everything else behind a letter of its key.
-        let may_wait = batches.any_parked || taken.any_failed;
+        let may_wait = batches.any_parked || taken.may_wait;
         let is_of_interest = || {
             received = decode();
             let known = received.as_ref().and_then(|received| received.as_ref().ok());
@@ -71,7 +74,7 @@ pub(super) fn take<H: Handler>(
         let is_revoked = stamp.as_ref().is_err_and(|why| *why == NotOurs::Revoked);
         let has_room = || {
             if !is_revoked {
-                room = foreign_cap.take(now);
+                room = foreign_cap.take(bytes(message), now);
             }
             room == Room::Letter
         };
@@ -79,7 +82,7 @@ pub(super) fn take<H: Handler>(
     });
     let mut keep = |mark: Mark| {
         let Some(received) = received.take() else { return };
-        taken.any_failed |= received.is_err();
+        taken.may_wait |= received.as_ref().is_err_and(|(code, _)| code.parks_the_key());
         taken.items.push(Item { record: Record::copy(&raw, message), slot, mark, received });
     };
     match fate {
@@ -118,4 +121,10 @@ pub(super) fn take<H: Handler>(
         }
     }
     Ok(())
+}
+
+/// How much of a message a letter keeps.
+fn bytes(message: &BorrowedMessage<'_>) -> usize {
+    let headers = headers::all(message).map(|(name, value)| name.len() + value.len());
+    message.key_len() + message.payload_len() + headers.sum::<usize>()
 }

@@ -46,8 +46,10 @@ pub(super) enum Action {
 struct Watched {
     /// How many records were met at the last look.
     met: u64,
-    /// Since when there is more to read and nothing comes.
+    /// Since when there is more to read and nothing of the relay's comes.
     behind_since: Option<Instant>,
+    /// How far the partition was read when that was last looked at.
+    at: i64,
     /// When the relay was last known to be asked for what is missing.
     asked_at: Option<Instant>,
 }
@@ -130,14 +132,21 @@ impl Watchdog {
         actions.extend(silent.map(|(_, slot)| Action::SeeEnd(slot)));
         if now.saturating_duration_since(self.looked_at_others_at) >= LOOK_AT_OTHERS_EVERY {
             self.looked_at_others_at = now;
-            let others = self.all.iter().filter(|slot| !views.contains_key(slot)).copied().collect();
-            actions.push(Action::SeeOthers(others));
+            let others: Vec<Slot> =
+                self.all.iter().filter(|slot| !views.contains_key(slot)).copied().collect();
+            actions.extend((!others.is_empty()).then_some(Action::SeeOthers(others)));
         }
         actions
     }
 
     /// A partition that is silent ends there in Kafka; not known where Kafka does not say.
     pub(super) fn end_seen(&mut self, slot: Slot, view: &View, end: Option<i64>) -> Vec<Action> {
+        let watched = self.own.entry(slot).or_default();
+        let is_read_on = std::mem::replace(&mut watched.at, view.at) != view.at;
+        if is_read_on && end.is_some_and(|end| view.at < end) {
+            // Others have written so much that it takes a while; who joins anew would read all of it again.
+            return Vec::new();
+        }
         let again = self.fell_silent_at.insert(slot, view.label) == Some(view.label);
         let Slot { topic, partition } = slot;
         let why =
@@ -195,6 +204,9 @@ impl Watched {
             self.behind_since = None;
             return false;
         }
+        if self.behind_since.is_none() {
+            self.at = view.at;
+        }
         now.saturating_duration_since(*self.behind_since.get_or_insert(now)) > SILENT_MAX
     }
 }
@@ -211,7 +223,7 @@ mod tests {
     }
 
     fn view(position: i64, met: u64) -> View {
-        View { label: label(position), met, is_missing: false, next_offset: 3 }
+        View { label: label(position), met, is_missing: false, next_offset: 3, at: 3 }
     }
 
     fn joined() -> (Watchdog, Instant) {
@@ -285,9 +297,15 @@ mod tests {
             assert!(matches!(actions.last(), Some(Action::JoinAnew(_))), "{actions:?}");
             actions.contains(&Action::AskFor(CUPS, label(5)))
         };
+        assert_eq!(watchdog.end_seen(CUPS, &view(5, 0), Some(4)), [], "others' records are being read");
         assert!(!is_asked(&watchdog.end_seen(CUPS, &view(5, 0), Some(4))), "the client may be at fault");
         watchdog.joins(begin);
-        assert!(is_asked(&watchdog.end_seen(CUPS, &view(5, 0), Some(4))), "what is behind is others'");
+        assert_eq!(watchdog.end_seen(CUPS, &View { at: 4, ..view(5, 0) }, Some(9)), []);
+        assert_eq!(watchdog.end_seen(CUPS, &View { at: 7, ..view(5, 0) }, Some(9)), []);
+        assert!(
+            is_asked(&watchdog.end_seen(CUPS, &View { at: 9, ..view(5, 0) }, Some(9))),
+            "all was others'"
+        );
         assert!(!is_asked(&watchdog.end_seen(POTS, &view(5, 0), None)), "Kafka has not said");
         let (mut watchdog, _) = joined();
         assert!(is_asked(&watchdog.end_seen(CUPS, &view(5, 0), Some(3))), "there is nothing");

@@ -114,8 +114,9 @@ pub(crate) fn entry(dead_letter_id: Uuid, group: &str, record: &Record, rejectio
     let RecordPlace { topic, partition, offset } = &record.place;
     // The original's own headers keep their names but for those that the relay writes anew.
     let mut left = HEADERS_MAX;
-    let is_anew =
-        |name: &str| name.starts_with("ce_") || name.starts_with("ordermill") || name == headers::TRACEPARENT;
+    let is_anew = |name: &str| {
+        ["ce_", "ordermill", "dlt-"].iter().any(|ours| name.starts_with(ours)) || name == headers::TRACEPARENT
+    };
     let kept = record.headers().filter(|(name, _)| !is_anew(name)).map_while(|(name, value)| {
         left = left.checked_sub(name.len() + value.len())?;
         Some(StoredHeader::new(name, value))

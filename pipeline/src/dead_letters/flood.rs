@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+/// What comes within so long is counted together.
+const TOGETHER: SignedDuration = SignedDuration::from_secs(1);
+
 /// When a worker stops.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FloodLimit {
@@ -66,7 +69,13 @@ impl FloodGuard {
     /// Counts what was committed.
     pub(crate) fn count(&mut self, at: Timestamp, messages: u64, failures: u64) {
         self.forget_before(at);
-        self.batches.push_back(Counted { at, messages, failures });
+        let is_recent = |last: &&mut Counted| at.duration_since(last.at) < TOGETHER;
+        match self.batches.back_mut().filter(is_recent) {
+            Some(last) => {
+                (last.messages, last.failures) = (last.messages + messages, last.failures + failures)
+            }
+            None => self.batches.push_back(Counted { at, messages, failures }),
+        }
     }
 
     /// Begins anew: somebody has looked at the failures.
