@@ -96,11 +96,14 @@ impl ConnectionArgs {
     fn with_stack(&self) -> Result<ConnectionArgs> {
         let mut args = self.clone();
         if let Some(file) = StackFile::read(&self.data_dir)? {
+            // The secret belongs to a database: that of the stack is no other one's.
+            if args.database_url.is_none() {
+                args.wire_secret_file.get_or_insert(file.wire_secret_file);
+            }
             args.database_url.get_or_insert(file.database_url);
             args.kafka_brokers.get_or_insert(file.kafka_brokers);
             args.topic_prefix.get_or_insert(file.topic_prefix);
             args.gateway_url.get_or_insert(file.gateway_url);
-            args.wire_secret_file.get_or_insert(file.wire_secret_file);
         }
         Ok(args)
     }

@@ -127,7 +127,8 @@ impl Meter {
     /// Where the server does not count statements.
     pub async fn new(pool: PgPool, api_url: &str) -> Result<Meter> {
         server::count_statements(&pool).await?;
-        let (client, api_url) = (Client::builder().no_proxy().build()?, api_url.to_owned());
+        let client = Client::builder().no_proxy().timeout(REPORTS_WITHIN).build()?;
+        let api_url = api_url.to_owned();
         Ok(Meter { pool, client, api_url, has_kafka: true })
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use ordermill_pipeline::authenticity::RootSecret;
+use ordermill_pipeline::authenticity::{self, KeyError, RootSecret};
 use ordermill_pipeline::clock::Clock;
 use ordermill_pipeline::relay;
 use ordermill_pipeline::topics::{self, PARTITIONS_DEFAULT_ON_ONE_MACHINE};
@@ -20,6 +20,7 @@ use ordermill_stack::{
 };
 use ordermill_store::{keys, migrations};
 use ordermill_workers::{GatewayConfig, Worker};
+use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio::task::{JoinSet, block_in_place};
 use tokio_util::sync::CancellationToken;
@@ -202,11 +203,28 @@ impl Stack {
         let partitions = self.args.partitions.partitions;
         let partitions = relay::install(&pool, partitions, PARTITIONS_DEFAULT_ON_ONE_MACHINE).await?;
         topics::ensure(&self.connections.kafka, partitions, &ordermill_workers::groups()).await?;
-        self.connections.kafka.keyring.open(&pool).await?;
+        self.open_keyring(&pool).await?;
         let key = kept_key(&admin_key_file(&self.directory))?;
         keys::insert_admin(&pool, &ordermill_api::hash_key(&key), Clock::system().now()).await?;
         pool.close().await;
         Ok(())
+    }
+
+    /// Of a PostgreSQL and a secret that are both the data directory's, the secret is right whatever it was before: nobody could
+    /// rotate the keys of a database that runs only while this does.
+    async fn open_keyring(&self, pool: &PgPool) -> Result<()> {
+        let keyring = &self.connections.kafka.keyring;
+        let is_own = self.postgres.is_some() && self.wire_secret_file == wire_secret_file(&self.directory);
+        match keyring.open(pool).await {
+            Err(KeyError::OtherSecret(key)) if is_own => {
+                eprintln!(
+                    "the wire secret is another one than that of key {key}: what still matters is published again"
+                );
+                authenticity::rotate(pool, &keyring.secrets()).await?;
+                Ok(keyring.refresh(pool).await?)
+            }
+            opened => Ok(opened?),
+        }
     }
 
     /// Waits until everything answers, says how to go on, then watches the servers until shutdown.
@@ -235,7 +253,7 @@ impl Stack {
     }
 
     async fn wait_until_ready(&self) -> Result<()> {
-        let client = reqwest::Client::builder().no_proxy().build()?;
+        let client = reqwest::Client::builder().no_proxy().timeout(READY_WITHIN).build()?;
         let started = Instant::now();
         let mut last = String::new();
         while started.elapsed() < READY_WITHIN {

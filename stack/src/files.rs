@@ -16,7 +16,8 @@ pub fn write_private(path: &Path, text: &str) -> Result<()> {
     // One that is there keeps its mode when it is written to; so it goes first.
     let _ = fs::remove_file(&half);
     let file = File::options().write(true).create_new(true).mode(0o600).open(&half);
-    file.and_then(|mut file| file.write_all(text.as_bytes()))
+    // It is there before its name is: half of a secret would be none.
+    file.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
         .and_then(|()| fs::rename(&half, path))
         .map_err(StackError::io("write", path))
 }

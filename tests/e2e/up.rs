@@ -249,3 +249,23 @@ async fn ctrl_c_stops_everything_and_the_next_up_finds_the_order_until_postgresq
     assert!(last.starts_with("ordermill: PostgreSQL has stopped; its log is "), "{output}");
     up.assert_gone();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_up_whose_wire_secret_was_lost_makes_another_and_goes_on() {
+    let scratch = Scratch::new().unwrap();
+    let (data_dir, port) = (scratch.path().join("data"), free_port().unwrap());
+    let up = Up::start(&data_dir, port);
+    let order = up.order().await;
+    assert_eq!(
+        up.process.stop(Signal::SIGTERM, END_WITHIN).unwrap().code(),
+        Some(0),
+        "{}",
+        up.process.output()
+    );
+    fs::remove_file(data_dir.join("wire.secret")).unwrap();
+    let up = Up::start(&data_dir, port);
+    assert_eq!(up.find(id(&order["order_id"])).await, order);
+    assert_eq!(up.order().await["status"], "CONFIRMED");
+    assert!(up.process.output().contains("what still matters is published again"), "{}", up.process.output());
+    assert_eq!(up.process.stop(Signal::SIGTERM, END_WITHIN).unwrap().code(), Some(0));
+}

@@ -24,7 +24,7 @@ const GATHERED: usize = 512;
 impl Covered<'_> {
     /// Hands the canonical form to `sink`, in pieces of any length.
     ///
-    /// Each part stands behind its length, in four bytes; an absent one has the length -1. There are always as many parts in the
+    /// Each part but the partition stands behind its length, in four bytes; an absent one has the length -1. There are always as many parts in the
     /// same order, so the form can be read back, and no two records have the same.
     pub(super) fn write(&self, mut sink: impl FnMut(&[u8])) {
         let mut gathered = Gathered { bytes: [0; GATHERED], len: 0 };

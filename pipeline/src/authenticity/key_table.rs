@@ -192,7 +192,8 @@ pub async fn revoke(pool: &PgPool, secrets: &Secrets, id: &KeyId) -> Result<Revo
 }
 
 /// Revokes those that are not, and asks the relay for what they have signed: whoever sees that it is asked for sees the
-/// revocation, too. What is not known here has been signed in a future that this database has forgotten.
+/// revocation, too. What is not known here has been signed in a future that this database has forgotten. The cursor is behind what
+/// was handed over, so what was signed may all lie above it.
 async fn revoke_all(connection: &mut PgConnection, ids: &[String]) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "WITH revoked AS (
@@ -204,7 +205,7 @@ async fn revoke_all(connection: &mut PgConnection, ids: &[String]) -> Result<(),
          )
          UPDATE relay_cursor SET repeat_after = LEAST(repeat_after, r.after), repeat_topics = NULL
          FROM (SELECT min(signed_after) AS after FROM revoked WHERE secret IS NOT NULL) AS r
-         WHERE position > r.after",
+         WHERE position >= r.after",
         ids,
     )
     .execute(connection)

@@ -62,16 +62,15 @@ pub struct Keys {
     known: Vec<(Arc<Key>, KeyState)>,
     /// Those that are revoked and that no secret here derives.
     revoked: Vec<KeyId>,
+    /// The key that signs, where no secret here derives it.
+    signs_elsewhere: Option<KeyId>,
 }
 
 impl Keys {
     /// The keys of these rows. What the file revokes is revoked whatever the rows say.
-    ///
-    /// # Errors
-    /// [`KeyError::OtherSecret`] where the secret of the key that signs is not among these.
-    pub(super) fn new(secrets: Secrets, rows: &[KeyRow]) -> Result<Keys, KeyError> {
+    pub(super) fn new(secrets: Secrets, rows: &[KeyRow]) -> Keys {
         let (mut known, mut revoked) = (Vec::new(), Vec::from_iter(secrets.revoked.iter().cloned()));
-        let mut signing = None;
+        let (mut signing, mut signs_elsewhere) = (None, None);
         for row in rows {
             let root = row.secret.as_deref().and_then(|secret| secrets.with_fingerprint(secret));
             let state = if secrets.revokes(&row.id) { KeyState::Revoked } else { row.state() };
@@ -83,20 +82,29 @@ impl Keys {
                     }
                     known.push((key, state));
                 }
-                None if state == KeyState::Signs => return Err(KeyError::OtherSecret(row.id.clone())),
+                None if state == KeyState::Signs => signs_elsewhere = Some(row.id.clone()),
                 None if state == KeyState::Revoked => revoked.push(row.id.clone()),
                 // A secret that was taken out of the file: what its keys have signed is not believed any more.
                 None => {}
             }
         }
-        Ok(Keys { secrets, signing, known, revoked })
+        Keys { secrets, signing, known, revoked, signs_elsewhere }
+    }
+
+    /// Whether the key that signs derives from one of the secrets here.
+    ///
+    /// # Errors
+    /// [`KeyError::OtherSecret`] where it does not.
+    fn check(&self) -> Result<(), KeyError> {
+        self.signs_elsewhere.clone().map_or(Ok(()), |id| Err(KeyError::OtherSecret(id)))
     }
 
     /// The key that signs records of an era.
     ///
     /// # Errors
-    /// [`KeyError::NoneSigns`] where none is known.
+    /// [`KeyError`] where none is known here.
     pub fn signing(&self, era: i32) -> Result<&Key, KeyError> {
+        self.check()?;
         self.signing.as_deref().filter(|key| key.id().era() == era).ok_or(KeyError::NoneSigns(era))
     }
 
@@ -107,7 +115,8 @@ impl Keys {
     #[must_use]
     pub fn judge(&self, covered: &Covered<'_>, key: Option<&[u8]>, mac: Option<&[u8]>) -> Authenticity {
         let (Some(id), Some(mac)) = (key, mac) else { return Authenticity::Foreign(Flaw::Unsigned) };
-        let known = self.known.iter().find(|(key, _)| key.id().as_str().as_bytes() == id);
+        // The newest stand last, and sign nearly everything.
+        let known = self.known.iter().rev().find(|(key, _)| key.id().as_str().as_bytes() == id);
         if let Some((key, state)) = known {
             return judge_by(key, *state, covered, mac);
         }
@@ -143,7 +152,7 @@ impl Keyring {
     #[must_use]
     pub fn new(secrets: Secrets) -> Keyring {
         let revoked = secrets.revoked.iter().cloned().collect();
-        let keys = Keys { secrets, signing: None, known: Vec::new(), revoked };
+        let keys = Keys { secrets, signing: None, known: Vec::new(), revoked, signs_elsewhere: None };
         Keyring(Arc::new(RwLock::new(Arc::new(keys))))
     }
 
@@ -172,12 +181,13 @@ impl Keyring {
     /// Reads again which keys there are.
     ///
     /// # Errors
-    /// As [`Keyring::open`]; the keys stay what they were.
+    /// As [`Keyring::open`]. What is revoked is learned also where the key that signs derives from another secret.
     pub async fn refresh(&self, pool: &PgPool) -> Result<(), KeyError> {
         let rows = key_table::list(pool).await?;
-        let keys = Keys::new(self.keys().secrets.clone(), &rows)?;
+        let keys = Keys::new(self.keys().secrets.clone(), &rows);
+        let checked = keys.check();
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
-        Ok(())
+        checked
     }
 
     /// Does so every second until shutdown.
@@ -229,7 +239,7 @@ mod tests {
 
     fn keys(secrets: Secrets, first: KeyState) -> Keys {
         let rows = [row(FIRST, &root(1), first), row(SECOND, &root(1), KeyState::Signs)];
-        Keys::new(secrets, &rows).unwrap()
+        Keys::new(secrets, &rows)
     }
 
     /// What is said of a record of era 1 that is signed by the key of that id.
@@ -298,16 +308,25 @@ mod tests {
         assert_eq!(said_of(&keys_of_both, &root(1), FIRST), Authenticity::Authentic);
         assert_eq!(said_of(&keys_of_both, &root(2), UNKNOWN), Authenticity::Authentic);
         let rows = [row(FIRST, &root(1), KeyState::Retired), row(SECOND, &root(2), KeyState::Signs)];
-        let keys = Keys::new(root(2).into(), &rows).unwrap();
+        let keys = Keys::new(root(2).into(), &rows);
         assert_eq!(said_of(&keys, &root(1), FIRST), Authenticity::Foreign(Flaw::WrongMac));
+    }
+
+    #[test]
+    fn what_is_revoked_is_learned_also_where_the_key_that_signs_is_of_another_secret() {
+        let rows = [row(FIRST, &root(1), KeyState::Revoked), row(SECOND, &root(2), KeyState::Signs)];
+        let keys = Keys::new(root(1).into(), &rows);
+        assert_eq!(said_of(&keys, &root(1), FIRST), Authenticity::Revoked);
     }
 
     #[test]
     fn without_the_secret_of_the_key_that_signs_or_such_a_key_nothing_is_signed() {
         let rows = [row(FIRST, &root(1), KeyState::Signs)];
-        let refused = Keys::new(root(2).into(), &rows).unwrap_err();
-        assert!(matches!(&refused, KeyError::OtherSecret(key) if *key == id(FIRST)), "{refused}");
-        let keys = Keys::new(root(1).into(), &[]).unwrap();
+        let keys = Keys::new(root(2).into(), &rows);
+        for refused in [keys.check().unwrap_err(), keys.signing(1).err().unwrap()] {
+            assert!(matches!(&refused, KeyError::OtherSecret(key) if *key == id(FIRST)), "{refused}");
+        }
+        let keys = Keys::new(root(1).into(), &[]);
         assert!(matches!(keys.signing(1), Err(KeyError::NoneSigns(1))));
     }
 }

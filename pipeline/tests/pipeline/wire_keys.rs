@@ -121,8 +121,10 @@ async fn another_secret_than_the_databases_is_refused_until_its_keys_sign() {
     authenticity::rotate(&log.pool, &new).await.unwrap();
     let after = open(&log, new).await.keys();
     assert!(matches!(said_by(&after, &before.keys()), Authenticity::Foreign(_)));
-    // A process that runs with the former secret keeps the keys that it knows, and says what is wrong.
+    // A process that runs with the former secret knows its keys, signs nothing more, and says what is wrong.
+    let known = before.keys();
     let refused = before.refresh(&log.pool).await.unwrap_err();
     assert!(matches!(refused, KeyError::OtherSecret(_)), "{refused}");
-    assert_eq!(said_by(&before.keys(), &before.keys()), Authenticity::Authentic);
+    assert_eq!(said_by(&before.keys(), &known), Authenticity::Authentic);
+    assert!(matches!(before.keys().signing(1), Err(KeyError::OtherSecret(_))));
 }

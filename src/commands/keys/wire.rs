@@ -1,13 +1,13 @@
 //! `ordermill keys wire`: the keys by which records in Kafka are authentic.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use jiff::Timestamp;
 use ordermill_pipeline::authenticity::{self, KeyId, KeyRow, KeyState, Revocation, RootSecret, Secrets};
-use ordermill_stack::write_private;
 use serde::Serialize;
 
 use crate::connections::ConnectionArgs;
@@ -78,12 +78,11 @@ fn note_revocation(file: &Path, secrets: &Secrets, id: &KeyId) -> Result<()> {
     if secrets.revokes(id) {
         return Ok(());
     }
-    let mut text = fs::read_to_string(file)?;
-    if !text.ends_with('\n') {
-        text.push('\n');
-    }
-    text.push_str(&Secrets::revocation_line(id));
-    Ok(write_private(file, &text)?)
+    // Appended, so that the file stays whose it is and where it is, and two who revoke lose nothing.
+    let ends = if fs::read_to_string(file)?.ends_with('\n') { "" } else { "\n" };
+    let mut file = File::options().append(true).open(file)?;
+    file.write_all(format!("{ends}{}", Secrets::revocation_line(id)).as_bytes())?;
+    Ok(file.sync_all()?)
 }
 
 fn rotated(made: &KeyId, former: Option<&KeyId>) -> String {
