@@ -3,6 +3,7 @@
 //! What counts is how long events wait for the parts that every order passes, and only where those move: while relay, workers or
 //! Kafka stand still, orders are accepted and wait, as long as their deadline allows.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -44,7 +45,7 @@ impl Admission {
             match stages(&journal.pool, &config.order_groups, journal.now()).await {
                 Ok(now) => {
                     let wait = wait(&before, &now);
-                    // After a quiet time one look may see too much.
+                    // One look may come just after a move.
                     self.judge(wait.min(wait_before), wait_max);
                     (before, wait_before) = (now, wait);
                 }
@@ -82,12 +83,19 @@ impl Admission {
     }
 }
 
-/// How long events wait for the stages that have moved between two looks.
+/// How long events wait: for the relay, and for each group where it is behind most. Only what has moved between two looks counts, and is
+/// still behind: what has come to a partition after a quiet time seems to have waited for as long as that was quiet, but is done
+/// with by the first move.
 fn wait(before: &[Stage], now: &[Stage]) -> Duration {
-    let has_moved = |stage: &&Stage| {
-        before.iter().any(|before| before.name == stage.name && before.progress < stage.progress)
-    };
-    now.iter().filter(has_moved).map(|stage| stage.behind).sum()
+    let mut behind: BTreeMap<&str, Duration> = BTreeMap::new();
+    for stage in now {
+        let is_same = |before: &&Stage| before.name == stage.name && before.slot == stage.slot;
+        if before.iter().find(is_same).is_some_and(|before| before.progress < stage.progress) {
+            let most = behind.entry(&stage.name).or_default();
+            *most = stage.behind.max(*most);
+        }
+    }
+    behind.into_values().sum()
 }
 
 #[cfg(test)]
@@ -96,14 +104,28 @@ mod tests {
 
     const MAX: Duration = Duration::from_secs(15);
 
-    fn stage(name: &str, progress: i64, behind_s: u64) -> Stage {
-        Stage { name: name.to_owned(), progress, behind: Duration::from_secs(behind_s) }
+    fn stage(name: &str, slot: &str, progress: i64, behind_s: u64) -> Stage {
+        let (name, slot) = (name.to_owned(), slot.to_owned());
+        Stage { name, slot, progress, behind: Duration::from_secs(behind_s) }
     }
 
     #[test]
     fn only_what_moves_is_waited_for() {
-        let before = [stage("relay", 5, 9), stage("stock", 5, 9), stage("orders", 5, 9)];
-        let now = [stage("relay", 6, 4), stage("stock", 5, 10), stage("orders", 9, 3), stage("new", 1, 9)];
+        let before = [
+            stage("relay", "", 5, 9),
+            stage("stock", "orders/0", 5, 9),
+            stage("orders", "stock/0", 5, 9),
+            stage("orders", "stock/1", 5, 9),
+            stage("orders", "stock/2", 5, 99),
+        ];
+        let now = [
+            stage("relay", "", 6, 4),
+            stage("stock", "orders/0", 5, 10),
+            stage("orders", "stock/0", 9, 2),
+            stage("orders", "stock/1", 9, 3),
+            stage("orders", "stock/2", 5, 99),
+            stage("new", "orders/0", 1, 9),
+        ];
         assert_eq!(wait(&before, &now), Duration::from_secs(7));
         assert_eq!(wait(&[], &now), Duration::ZERO);
     }
