@@ -20,6 +20,7 @@ pub mod kafka;
 pub mod kafka_usage;
 pub mod label;
 pub mod log;
+mod loopback;
 pub mod metrics;
 pub mod others;
 pub mod partition;
@@ -29,6 +30,8 @@ pub mod relay;
 pub mod retry;
 pub mod stored_header;
 mod supervised;
+#[cfg(test)]
+mod testing;
 pub mod topics;
 pub mod trace;
 pub mod wake;

@@ -43,6 +43,8 @@ pub struct PipelineMetrics {
     pub halted: Family<GroupLabel, Gauge>,
     /// Records that were skipped because they had been applied before.
     pub skipped: Family<GroupLabel, Counter>,
+    /// Records that have looped back from the relay of the same process, so that they were not fetched.
+    pub looped_back: Family<GroupLabel, Counter>,
     /// Records that the relay has not published, put aside or not.
     pub foreign: Family<GroupLabel, Counter>,
     /// Records that the group has not applied yet, over this process's partitions.
@@ -78,6 +80,7 @@ impl PipelineMetrics {
             dead_letters_open: registered(r, "dead_letters_open", "Messages put aside and not done with"),
             halted: registered(r, "group_halted", "1 while the group stands still"),
             skipped: registered(r, "records_skipped", "Records applied before"),
+            looped_back: registered(r, "records_looped_back", "Records that were not fetched"),
             foreign: registered(r, "foreign_records", "Records that the relay has not published"),
             group_lag_records: registered(r, "group_lag_records", "Records not applied yet"),
             kafka_usage: KafkaUsage::register(r),
@@ -94,6 +97,7 @@ pub(crate) struct GroupMetrics {
     pub(crate) retries: Counter,
     pub(crate) dead_letters: Counter,
     pub(crate) skipped: Counter,
+    pub(crate) looped_back: Counter,
     pub(crate) foreign: Counter,
     pub(crate) lag_records: Gauge,
 }
@@ -107,6 +111,7 @@ impl PipelineMetrics {
             retries: self.retries.get_or_create_owned(&label),
             dead_letters: self.dead_letters.get_or_create_owned(&label),
             skipped: self.skipped.get_or_create_owned(&label),
+            looped_back: self.looped_back.get_or_create_owned(&label),
             foreign: self.foreign.get_or_create_owned(&label),
             lag_records: self.group_lag_records.get_or_create_owned(&label),
         }

@@ -7,6 +7,7 @@ use tokio::sync::{Notify, broadcast};
 use uuid::Uuid;
 
 use crate::log::Appended;
+use crate::loopback::Loopback;
 
 /// So many commits may be untold to whoever is slow; then some are not told.
 const UNTOLD_MAX: usize = 256;
@@ -34,6 +35,7 @@ pub type Changed = Arc<[ChangedDocument]>;
 #[derive(Clone, Debug)]
 pub struct Wake {
     relay: Arc<Relay>,
+    loopback: Loopback,
     changed: broadcast::Sender<Changed>,
 }
 
@@ -73,7 +75,11 @@ pub(crate) struct Ear {
 
 impl Default for Wake {
     fn default() -> Wake {
-        Wake { relay: Arc::default(), changed: broadcast::Sender::new(UNTOLD_MAX) }
+        Wake {
+            relay: Arc::default(),
+            loopback: Loopback::default(),
+            changed: broadcast::Sender::new(UNTOLD_MAX),
+        }
     }
 }
 
@@ -104,6 +110,11 @@ impl Wake {
     #[must_use]
     pub fn listen(&self) -> broadcast::Receiver<Changed> {
         self.changed.subscribe()
+    }
+
+    /// By which this process's workers are handed what its relay has published.
+    pub(crate) fn loopback(&self) -> Loopback {
+        self.loopback.clone()
     }
 
     /// Hears what is appended from now on.

@@ -126,6 +126,15 @@ impl Assignment {
         Ok(consumer.unassign()?)
     }
 
+    /// Partitions as the client names them.
+    pub(super) fn list(&self, slots: impl IntoIterator<Item = Slot>) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for Slot { topic, partition } in slots {
+            list.add_partition(&self.kafka.full_name(topic), i32::from(partition));
+        }
+        list
+    }
+
     /// The partition of that topic, which has its full name; none where the group does not read it.
     pub(super) fn slot(&self, name: &str, partition: i32) -> Option<Slot> {
         let name = name.strip_prefix(&self.kafka.prefix)?;

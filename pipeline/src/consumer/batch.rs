@@ -222,6 +222,61 @@ impl<H: Handler> Batches<'_, H> {
         Ok(())
     }
 
+    /// Applies events of which none may be put aside. Answers whether they are applied; if not, there may be something to put aside.
+    pub(super) async fn apply_looped_back(
+        &mut self,
+        events: &[Received<H::Event>],
+        progress: &[Progress],
+    ) -> Result<bool, BatchError> {
+        let started = std::time::Instant::now();
+        let events: Vec<_> = events.iter().collect();
+        let mut keys = Keys::default();
+        events.iter().for_each(|received| self.handler.keys(&received.event, &mut keys));
+        if !self.commit_recalled(&events, progress, &keys).await?
+            && !self.commit_loaded(&events, progress, &keys).await?
+        {
+            return Ok(false);
+        }
+        measure(&self.metrics, events.len(), 0, started.elapsed().as_secs_f64());
+        Ok(true)
+    }
+
+    /// The same by begin, load, write and commit; again where somebody else was there first.
+    async fn commit_loaded(
+        &mut self,
+        events: &[&Received<H::Event>],
+        progress: &[Progress],
+        keys: &Keys,
+    ) -> Result<bool, BatchError> {
+        let tried = events.len() as u64;
+        for _ in 0..CONFLICTS_MAX {
+            let Read { mut transaction, loaded, standing, .. } = self.load(&[], keys).await?;
+            if self.any_parked {
+                return Ok(false);
+            }
+            let now = self.runtime.journal.now();
+            self.stop_a_flood(tried, 0, standing, now).await?;
+            let writes = self.decide(&loaded, events, now)?;
+            let mut statement = Statement::default();
+            offsets::add(&mut statement, H::GROUP, progress, now);
+            match self.runtime.journal.write(statement, loaded, writes, now, &mut *transaction).await {
+                Ok(stored) => {
+                    transaction.commit().await?;
+                    self.flood.count(now, tried, 0);
+                    self.runtime.committed(self.handler, stored);
+                    return Ok(true);
+                }
+                Err(JournalError::Unlearnt(words)) => {
+                    transaction.rollback().await?;
+                    self.runtime.journal.learn(words.iter().map(String::as_str)).await?;
+                }
+                Err(error) if error.is_conflict() => transaction.rollback().await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(false)
+    }
+
     /// Applies events from what is remembered, in one statement that writes nothing where anything is not as it is taken to be. Answers
     /// whether it is written; if not, all is to be loaded.
     async fn commit_recalled(

@@ -7,6 +7,7 @@
 mod assignment;
 mod attempt;
 mod batch;
+mod feed;
 mod foreign_cap;
 mod gathered;
 mod mark;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::mark::{Mark, Progress, Slot};
 use super::reading::{Fate, Met, Reading, View};
+use crate::label::Label;
 
 /// How long the offset may stay before records that were passed over: who looks at offsets sees what a group is done with
 /// within a second. A look at the clock may come a tenth of one late.
@@ -60,6 +61,22 @@ impl Reader {
         let fate = self.partitions.get_mut(&slot)?.meet(met, is_of_interest, has_room, now);
         self.passed_over += u64::from(fate == Fate::PassOver);
         Some(fate)
+    }
+
+    /// What the next record of a partition must be, see [`Reading::awaited`].
+    pub(super) fn awaited(&self, slot: Slot) -> Option<(i64, Label)> {
+        self.partitions.get(&slot)?.awaited()
+    }
+
+    /// The offset at which reading a partition goes on.
+    pub(super) fn next_offset(&self, slot: Slot) -> Option<i64> {
+        Some(self.partitions.get(&slot)?.view().next_offset)
+    }
+
+    /// Forgets what was read of all partitions and is not stored: it is read again. Answers which those are.
+    pub(super) fn reread(&mut self) -> Vec<Slot> {
+        self.partitions.values_mut().for_each(Reading::reread);
+        self.partitions.keys().copied().collect()
     }
 
     /// How many records were passed over since this was last asked.

@@ -128,6 +128,19 @@ impl Reading {
         self.storable = self.read;
     }
 
+    /// Where the next record must lie, and the label behind which it comes; none while records are missing, or it is not known yet whether
+    /// this is the log that was read before.
+    pub(super) fn awaited(&self) -> Option<(i64, Label)> {
+        let is_known = self.verify_or_begin_at.is_none() && !self.is_missing;
+        is_known.then_some((self.read.next_offset, self.read.label))
+    }
+
+    /// Forgets what was read and is not stored: it is read again.
+    pub(super) fn reread(&mut self) {
+        (self.read, self.storable) = (self.stored, self.stored);
+        (self.is_missing, self.unstored_since) = (false, None);
+    }
+
     /// Judges a record. Whether it is of interest is asked only where it is the next one, and whether there is room for one
     /// more foreign record only of such.
     pub(super) fn meet(

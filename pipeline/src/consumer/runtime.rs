@@ -12,11 +12,12 @@ use tokio::runtime::Handle;
 
 use super::assignment::{Anew, Assignment, State};
 use super::batch::{Attempts, BatchError, Batches};
+use super::feed::{Fed, Feed};
 use super::foreign_cap::ForeignCap;
 use super::gathered::Gathered;
 use super::mark::Slot;
 use super::reader::Reader;
-use super::taking::{Taken, take};
+use super::taking::{LoopedBack, SEEK_TIMEOUT, Taken, take};
 use super::watchdog::Watchdog;
 use super::watching::watch;
 use super::{ConsumerConfig, Handler, Runtime, replayer};
@@ -24,11 +25,12 @@ use crate::dead_letters::flood::FloodGuard;
 use crate::heartbeat::{self, Pulse};
 use crate::kafka;
 use crate::kafka_usage::STATISTICS_INTERVAL;
+use crate::record::Received;
 use crate::retry::Retry;
 use crate::supervised;
 
 /// How long the loop waits for a first record before it looks at other things.
-const POLL_FIRST: Duration = Duration::from_millis(100);
+const WAIT_MAX: Duration = Duration::from_millis(100);
 /// How often Kafka is told the offsets, for tools that show lag.
 const TELL_KAFKA_EVERY: Duration = Duration::from_secs(1);
 /// How often a Kafka that does not answer is logged.
@@ -95,6 +97,7 @@ struct Member<'a, H> {
     batches: Batches<'a, H>,
     pulse: &'a Pulse,
     consumer: BaseConsumer<Assignment>,
+    feed: Feed,
     batch_records_max: usize,
     lasting: &'a mut Lasting,
     told_kafka: Vec<(Slot, i64)>,
@@ -142,7 +145,12 @@ impl<'a, H: Handler> Member<'a, H> {
             usage: runtime.metrics.kafka_usage.of(H::GROUP),
             state: std::sync::Mutex::new(State { reader: Reader::new(Instant::now()), failure: None }),
         };
-        let consumer: BaseConsumer<Assignment> = client.create_with_context(assignment)?;
+        let mut consumer: BaseConsumer<Assignment> = client.create_with_context(assignment)?;
+        let topics = H::TOPICS.iter().map(|topic| topic.name()).collect();
+        let inbox = runtime.journal.wake().loopback().listen(topics, H::IS_PATIENT);
+        // Whoever waits at the inbox is called for what the client has, as well.
+        let called = inbox.clone();
+        consumer.set_nonempty_callback(move || called.wake());
         let topics: Vec<String> = H::TOPICS.iter().map(|t| config.kafka.full_name(t.name())).collect();
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics)?;
@@ -152,6 +160,7 @@ impl<'a, H: Handler> Member<'a, H> {
             batches: Batches { runtime, handler, metrics, flood, any_parked: true },
             pulse,
             consumer,
+            feed: Feed::new(inbox, H::IS_PATIENT),
             batch_records_max: config.batch_records_max,
             lasting,
             told_kafka: Vec::new(),
@@ -167,6 +176,7 @@ impl<'a, H: Handler> Member<'a, H> {
             if self.assignment(|state| state.reader.generation()) > 0 {
                 self.pulse.beat();
             }
+            let is_fed = self.apply_what_loops_back(retry)?;
             let taken = self.take_what_is_there()?;
             if let Some(failure) = self.assignment(|state| state.failure.take()) {
                 return Err(failure.into());
@@ -182,6 +192,8 @@ impl<'a, H: Handler> Member<'a, H> {
                 self.lasting.watchdog.worked(began.elapsed());
             } else if self.assignment(|state| state.reader.is_due(Instant::now())) {
                 self.store()?;
+            } else if !is_fed && taken.is_all {
+                self.feed.inbox().wait(WAIT_MAX);
             }
             self.tell_kafka();
         }
@@ -192,24 +204,29 @@ impl<'a, H: Handler> Member<'a, H> {
         self.consumer.context().with_state(change)
     }
 
-    /// Waits for a further record, then takes what is at hand, up to a batch. More is not waited for: while a batch is
-    /// applied, the next one gathers in the client.
+    /// Takes what the client has at hand, up to a batch. More is not waited for: while a batch is applied, the next one gathers in the
+    /// client.
     fn take_what_is_there(&mut self) -> Result<Taken<H::Event>, Anew> {
         let generation = self.assignment(|state| state.reader.generation());
         let mut taken = Taken { items: Vec::new(), may_wait: false, generation, is_all: false };
         let keys = self.consumer.context().kafka.keyring.keys();
-        let mut wait = POLL_FIRST;
+        // Nothing is said where there was an event that is none of ours, as well.
+        let mut nothing = 0;
         for _ in 0..self.batch_records_max {
-            match self.consumer.poll(wait) {
+            match self.consumer.poll(Duration::ZERO) {
+                None if nothing == 0 => nothing += 1,
                 None => {
                     taken.is_all = true;
                     break;
                 }
                 Some(Err(error)) => self.on_error(error)?,
                 Some(Ok(message)) => {
+                    let slot = self.consumer.context().slot(message.topic(), message.partition());
+                    if slot.is_none_or(|slot| self.feed.has(slot)) {
+                        continue;
+                    }
                     let cap = &mut self.lasting.foreign_cap;
                     take(&self.consumer, &self.batches, cap, &keys, &message, &mut taken)?;
-                    wait = Duration::ZERO;
                 }
             }
         }
@@ -217,9 +234,91 @@ impl<'a, H: Handler> Member<'a, H> {
         if self.assignment(|state| state.reader.generation()) != taken.generation {
             taken.items.clear();
         }
-        // Of partitions that are new here it is not known yet which keys are parked.
-        self.batches.any_parked |= taken.generation != generation;
+        if taken.generation != generation {
+            // Of partitions that are new here it is not known yet which keys are parked; and each is fetched at first.
+            self.batches.any_parked = true;
+            self.feed.ends_all();
+        }
         Ok(taken)
+    }
+
+    /// Applies what has looped back. What can't be applied is fetched, and handled as it lies in Kafka.
+    /// Answers whether there was something.
+    fn apply_what_loops_back(&mut self, retry: &mut Retry) -> Result<bool, Anew> {
+        if self.batches.any_parked {
+            // It may have to wait behind a letter.
+            self.feed.clear();
+            let slots = self.feed.ends_all();
+            self.fetch(&slots)?;
+            return Ok(false);
+        }
+        let (context, now) = (self.consumer.context().clone(), Instant::now());
+        let awaited = |slot| context.with_state(|state| state.reader.awaited(slot));
+        let Fed { records, pause, fetch } = self.feed.take(self.batch_records_max, awaited, now);
+        if !pause.is_empty() {
+            self.consumer.pause(&context.list(pause))?;
+        }
+        let mut events = Vec::with_capacity(records.len());
+        let mut is_applied = true;
+        for (slot, record) in &records {
+            let met =
+                LoopedBack::of(record).map(|looped| looped.meet(&context, self.batches.handler, *slot, now));
+            match met.flatten() {
+                Some(event) => events.extend(event),
+                None => is_applied = false,
+            }
+        }
+        if is_applied && !events.is_empty() {
+            is_applied = self.apply_looped_back(&events)?;
+        }
+        if is_applied {
+            self.fetch(&fetch)?;
+            if !events.is_empty() {
+                retry.succeeded();
+            }
+        } else {
+            self.feed.ends_all();
+            let slots: Vec<Slot> = self.assignment(|state| state.reader.reread());
+            self.fetch(&slots)?;
+        }
+        self.batches.metrics.looped_back.inc_by(records.len() as u64);
+        Ok(!records.is_empty())
+    }
+
+    /// Answers whether they are applied.
+    fn apply_looped_back(&mut self, events: &[Received<H::Event>]) -> Result<bool, Anew> {
+        let progress = self.assignment(|state| state.reader.progress());
+        let began = Instant::now();
+        let outcome = Handle::current().block_on(self.batches.apply_looped_back(events, &progress));
+        self.lasting.watchdog.worked(began.elapsed());
+        match outcome {
+            Ok(true) => {
+                self.assignment(|state| state.reader.stored(progress.iter().map(|p| (p.slot, p.upto))));
+                Ok(true)
+            }
+            Ok(false) => Ok(false),
+            Err(BatchError::Fenced) => Err(BatchError::Fenced.into()),
+            Err(error) => {
+                tracing::debug!(group = H::GROUP, %error, "what has looped back is fetched");
+                Ok(false)
+            }
+        }
+    }
+
+    /// Has the client fetch partitions from where their reading goes on.
+    fn fetch(&self, slots: &[Slot]) -> Result<(), Anew> {
+        if slots.is_empty() {
+            return Ok(());
+        }
+        let context = self.consumer.context();
+        for slot in slots {
+            let next = self.assignment(|state| state.reader.next_offset(*slot));
+            let name = context.kafka.full_name(slot.topic);
+            if let Some(next) = next {
+                self.consumer.seek(&name, i32::from(slot.partition), Offset::Offset(next), SEEK_TIMEOUT)?;
+            }
+        }
+        Ok(self.consumer.resume(&context.list(slots.iter().copied()))?)
     }
 
     fn on_error(&mut self, error: KafkaError) -> Result<(), Anew> {
@@ -289,7 +388,7 @@ impl<'a, H: Handler> Member<'a, H> {
             self.pulse.beat();
             let left = until.saturating_duration_since(Instant::now());
             // Whole milliseconds: the client would spend the rest of one in asking again and again.
-            let wait = left.min(POLL_FIRST).as_millis() + 1;
+            let wait = left.min(WAIT_MAX).as_millis() + 1;
             match self.consumer.poll(Duration::from_millis(u64::try_from(wait).unwrap_or(1))) {
                 None => {}
                 Some(Ok(message)) => {
@@ -310,6 +409,8 @@ impl<'a, H: Handler> Member<'a, H> {
             return Err("shutdown while a batch was tried again".into());
         }
         self.consumer.resume(&paused)?;
+        // But for what loops back.
+        self.consumer.pause(&self.consumer.context().list(self.feed.slots()))?;
         Ok(true)
     }
 

@@ -1,7 +1,9 @@
-//! Takes messages out of the client: reads each in place, has it judged, and does what the judgement says.
+//! Takes records, those of the client and those that loop back: reads each in place, has it judged, and does what the
+//! judgement says.
 
 use std::time::{Duration, Instant};
 
+use ordermill_wire::Event as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::Offset;
@@ -11,16 +13,18 @@ use super::assignment::{Anew, Assignment};
 use super::batch::Batches;
 use super::foreign_cap::{ForeignCap, Room};
 use super::gathered::Item;
-use super::mark::Mark;
+use super::mark::{Mark, Slot};
 use super::reading::{Fate, Met, Own};
 use crate::authenticity::Keys;
 use crate::dead_letters::Code;
 use crate::headers;
+use crate::log::{Entry, RecordPlace};
+use crate::loopback::Acknowledged;
 use crate::raw_record::{NotOurs, RawRecord};
 use crate::record::{Mismatch, Received, Record};
 
 /// How long the client may take to read on at another place.
-const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What was taken in one go.
 pub(super) struct Taken<E> {
@@ -121,6 +125,52 @@ pub(super) fn take<H: Handler>(
         }
     }
     Ok(())
+}
+
+/// A record that has looped back.
+pub(super) struct LoopedBack<'a> {
+    record: &'a Acknowledged,
+    entry: &'a Entry,
+}
+
+impl LoopedBack<'_> {
+    /// None where it is not plainly an event.
+    pub(super) fn of(record: &Acknowledged) -> Option<LoopedBack<'_>> {
+        let entry = record.entry()?;
+        let is_plain = entry.record_key.is_none() && entry.headers.is_none();
+        is_plain.then_some(LoopedBack { record, entry })
+    }
+
+    /// Has it judged. Answers the event in it where it is to be applied, and that there is none where it is of no interest; nothing
+    /// where there is more to it.
+    pub(super) fn meet<H: Handler>(
+        &self,
+        context: &Assignment,
+        handler: &H,
+        slot: Slot,
+        now: Instant,
+    ) -> Option<Option<Received<H::Event>>> {
+        let LoopedBack { record: Acknowledged { segment, label, previous, offset, .. }, entry } = self;
+        let event = H::Event::decode(&entry.event_type, entry.version, &entry.data).ok()?;
+        let own = Own { label: *label, previous: *previous, event_id: entry.event_id };
+        let met = Met { offset: *offset, own: Some(own) };
+        let is_of_interest = || handler.is_of_interest(&event);
+        match context.with_state(|state| state.reader.meet(slot, &met, is_of_interest, || false, now))? {
+            Fate::PassOver => Some(None),
+            Fate::Apply(_) => Some(Some(Received {
+                event_id: entry.event_id,
+                event,
+                at: segment.at,
+                place: RecordPlace {
+                    topic: slot.topic.to_owned(),
+                    partition: slot.partition,
+                    offset: *offset,
+                },
+                trace: entry.trace.child(),
+            })),
+            _ => None,
+        }
+    }
 }
 
 /// How much of a message a letter keeps.

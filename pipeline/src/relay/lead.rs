@@ -89,7 +89,7 @@ impl Relay {
         let losses = core.published().losses(&ends);
         tell(&losses);
         core.lost(losses);
-        let publisher = Publisher::new(&self.config, era, &self.metrics.kafka_usage)?;
+        let publisher = Publisher::new(&self.config, era, &self.metrics.kafka_usage, self.wake.loopback())?;
         let leader = Leader { relay: self, leadership, subject, core, publisher, begun: Begun::default() };
         leader.run(retry).await
     }
@@ -193,7 +193,7 @@ impl Leader<'_> {
     async fn act(&mut self) -> Result<Option<Instant>, RelayError> {
         loop {
             match self.core.next(Instant::now()) {
-                Action::Publish(publication) => self.publisher.publish(&publication).await?,
+                Action::Publish(publication) => self.publisher.publish(publication).await?,
                 Action::Read(question) => self.begun.reading = Some(self.read(question)),
                 Action::Write(write) => self.begun.writing = Some(self.write(write)),
                 Action::Look(published) => self.begun.looking = Some(self.look(published)),

@@ -1,12 +1,15 @@
 //! Events of the log as Kafka records.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
+use rdkafka::producer::{
+    BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig,
+};
 use rdkafka::{ClientContext, Statistics};
 
 use super::core::{Outgoing, Publication, Segment};
@@ -16,10 +19,13 @@ use crate::authenticity::Key;
 use crate::kafka::KafkaConfig;
 use crate::kafka_usage::{ClientUsage, KafkaUsage, STATISTICS_INTERVAL};
 use crate::label::Label;
-use crate::log::{Appended, Entry};
+use crate::log::Appended;
+use crate::loopback::{Acknowledged, Loopback};
 
 /// The relay among the clients of Kafka.
 const CLIENT: &str = "relay";
+/// How often the thread that hears acknowledgements looks whether it is still needed.
+const POLL: Duration = Duration::from_secs(1);
 /// How soon a client that has no room is asked again.
 const ROOM_PAUSE: Duration = Duration::from_millis(1);
 /// About how many bytes the headers of a record take.
@@ -49,9 +55,19 @@ pub(super) struct Delivery {
     pub(super) outcome: Result<Option<i64>, KafkaError>,
 }
 
-/// What the client has told and nobody has taken yet.
+/// A record that is under way.
+struct Sent {
+    ticket: u64,
+    segment: Arc<Appended>,
+    index: usize,
+    label: Label,
+    previous: Option<Label>,
+}
+
+/// Hears what Kafka acknowledges: the workers of this process are handed it at once, and the relay takes it when it looks.
 struct Deliveries {
     usage: ClientUsage,
+    loopback: Loopback,
     told: Mutex<Vec<Delivery>>,
 }
 
@@ -68,23 +84,29 @@ impl ClientContext for Deliveries {
 }
 
 impl ProducerContext for Deliveries {
-    type DeliveryOpaque = usize;
+    type DeliveryOpaque = Box<Sent>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, ticket: usize) {
+    fn delivery(&self, result: &DeliveryResult<'_>, sent: Box<Sent>) {
+        let Sent { ticket, segment, index, label, previous } = *sent;
         let outcome = match result {
             // That of a record that was sent twice may not be known.
             Ok(message) => Ok(Some(message.offset()).filter(|offset| *offset >= 0)),
             Err((error, _)) => Err(error.clone()),
         };
-        self.told().push(Delivery { ticket: ticket as u64, outcome });
+        if let Ok(Some(offset)) = outcome {
+            let previous = previous.unwrap_or(Label::START);
+            self.loopback.acknowledged(&Acknowledged { segment, index, label, previous, offset });
+        }
+        self.told().push(Delivery { ticket, outcome });
     }
 }
 
-/// A producer that keeps order and repeats nothing by itself. It has no thread that waits for acknowledgements: they are told when
-/// they are asked for.
+/// A producer that keeps order and repeats nothing by itself, and a thread that hears what is acknowledged.
 pub(super) struct Publisher {
     /// There until it is dropped.
-    producer: Option<BaseProducer<Deliveries>>,
+    producer: Option<Arc<BaseProducer<Deliveries>>>,
+    /// The thread is to end.
+    is_dropped: Arc<AtomicBool>,
     kafka: KafkaConfig,
     era: i32,
     stalled_after: Duration,
@@ -94,7 +116,12 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    pub(super) fn new(config: &RelayConfig, era: i32, usage: &KafkaUsage) -> Result<Publisher, RelayError> {
+    pub(super) fn new(
+        config: &RelayConfig,
+        era: i32,
+        usage: &KafkaUsage,
+        loopback: Loopback,
+    ) -> Result<Publisher, RelayError> {
         let kafka = &config.kafka;
         let client = kafka.client_with([
             ("enable.idempotence", "true"),
@@ -113,9 +140,21 @@ impl Publisher {
             ("partitioner", "murmur2_random"),
             STATISTICS_INTERVAL,
         ]);
-        let deliveries = Deliveries { usage: usage.of(CLIENT), told: Mutex::default() };
+        let deliveries = Deliveries { usage: usage.of(CLIENT), loopback, told: Mutex::default() };
+        let producer: Arc<BaseProducer<Deliveries>> = Arc::new(client.create_with_context(deliveries)?);
+        let is_dropped = Arc::new(AtomicBool::new(false));
+        {
+            // A client that waits for an answer while it ends holds up this thread and nobody else.
+            let (producer, is_dropped) = (producer.clone(), is_dropped.clone());
+            std::thread::spawn(move || {
+                while !is_dropped.load(Ordering::Relaxed) {
+                    producer.poll(POLL);
+                }
+            });
+        }
         Ok(Publisher {
-            producer: Some(client.create_with_context(deliveries)?),
+            producer: Some(producer),
+            is_dropped,
             kafka: kafka.clone(),
             era,
             stalled_after: config.stalled_after,
@@ -125,44 +164,35 @@ impl Publisher {
     }
 
     fn producer(&self) -> Result<&BaseProducer<Deliveries>, KafkaError> {
-        self.producer.as_ref().ok_or(KafkaError::Canceled)
+        self.producer.as_deref().ok_or(KafkaError::Canceled)
     }
 
     /// What became of records since this was last asked. It does not wait.
     pub(super) fn deliveries(&self) -> Vec<Delivery> {
-        let Ok(producer) = self.producer() else { return Vec::new() };
-        let told = producer.context();
-        loop {
-            // Each poll serves one event: all that one answer of Kafka acknowledges.
-            let before = told.told().len();
-            producer.poll(Duration::ZERO);
-            let mut told = told.told();
-            if told.len() == before {
-                return std::mem::take(&mut told);
-            }
-        }
+        self.producer().map_or(Vec::new(), |producer| std::mem::take(&mut producer.context().told()))
     }
 
     /// Hands the records over, in their order.
-    pub(super) async fn publish(&mut self, publication: &Publication<Appended>) -> Result<(), RelayError> {
-        let Appended { at, entries, .. } = &publication.segment;
-        let at = at.to_string();
+    pub(super) async fn publish(&mut self, publication: Publication<Appended>) -> Result<(), RelayError> {
+        let Publication { segment, records } = publication;
+        let at = segment.at.to_string();
         let keys = self.kafka.keyring.keys();
         let key = keys.signing(self.era)?;
-        for record in &publication.records {
-            let Some(entry) = entries.get(record.index) else { continue };
-            self.hand_over(entry, &at, *record, key).await?;
+        let segment = Arc::new(segment);
+        for record in records {
+            self.hand_over(&segment, &at, record, key).await?;
         }
         Ok(())
     }
 
     async fn hand_over(
         &mut self,
-        entry: &Entry,
+        segment: &Arc<Appended>,
         at: &str,
         outgoing: Outgoing,
         signing: &Key,
     ) -> Result<(), RelayError> {
+        let Some(entry) = segment.entries.get(outgoing.index) else { return Ok(()) };
         if !self.names.contains_key(&entry.topic) {
             self.names.insert(entry.topic.clone(), self.kafka.full_name(&entry.topic));
         }
@@ -172,26 +202,21 @@ impl Publisher {
             Some(key) => key,
             None => entry.key.hyphenated().encode_lower(&mut text).as_bytes(),
         };
-        let label = |position| Label { era: self.era, position };
-        let unsigned = Unsigned {
-            topic: name,
-            key,
-            entry,
-            at,
-            label: label(outgoing.position),
-            previous: (outgoing.previous > 0).then(|| label(outgoing.previous)),
-        };
+        let label_at = |position| Label { era: self.era, position };
+        let label = label_at(outgoing.position);
+        let previous = (outgoing.previous > 0).then(|| label_at(outgoing.previous));
+        let unsigned = Unsigned { topic: name, key, entry, at, label, previous };
         let headers = signed::headers(&mut self.texts, &unsigned, signing);
-        let ticket = usize::try_from(outgoing.ticket).unwrap_or(usize::MAX);
-        let mut record = BaseRecord::with_opaque_to(name, ticket)
+        let Outgoing { ticket, index, .. } = outgoing;
+        let sent = Sent { ticket, segment: segment.clone(), index, label, previous };
+        let mut record = BaseRecord::with_opaque_to(name, Box::new(sent))
             .partition(i32::from(entry.partition))
             .key(key)
             .payload(entry.data.as_slice())
             .headers(headers);
         let began = Instant::now();
         loop {
-            let producer = self.producer()?;
-            match producer.send(record) {
+            match self.producer()?.send(record) {
                 Ok(()) => return Ok(()),
                 // It waits for room and sends the same record, so that none overtakes it.
                 Err((error, refused))
@@ -199,7 +224,6 @@ impl Publisher {
                         && began.elapsed() < self.stalled_after =>
                 {
                     record = refused;
-                    producer.poll(Duration::ZERO);
                     tokio::time::sleep(ROOM_PAUSE).await;
                 }
                 Err((error, _)) => return Err(error.into()),
@@ -209,10 +233,11 @@ impl Publisher {
 }
 
 impl Drop for Publisher {
-    /// A client that waits for an answer while it ends holds up nobody.
+    /// What is under way is given up. The thread is the last that has the client, so that nobody else waits while it ends.
     fn drop(&mut self) {
         if let Some(producer) = self.producer.take() {
-            std::thread::spawn(move || drop(producer));
+            producer.purge(PurgeConfig::default().queue().inflight());
         }
+        self.is_dropped.store(true, Ordering::Relaxed);
     }
 }

@@ -119,33 +119,11 @@ fn shown<T: Display>(value: Option<&T>) -> Option<&dyn Display> {
 mod tests {
     use rdkafka::message::Headers as _;
     use serde_json::json;
-    use uuid::Uuid;
 
     use super::*;
     use crate::authenticity::RootSecret;
     use crate::headers::Headers;
-    use crate::trace::TraceContext;
-
-    fn entry() -> Entry {
-        Entry {
-            event_id: Uuid::from_u128(1),
-            topic: "cups".to_owned(),
-            partition: 3,
-            key: Uuid::from_u128(2),
-            record_key: None,
-            aggregate_id: Uuid::from_u128(3),
-            sequence: 7,
-            event_type: "cup.filled".to_owned(),
-            version: 2,
-            correlation_id: Some(Uuid::from_u128(4)),
-            cause: None,
-            actor: "admin".to_owned(),
-            request: None,
-            trace: TraceContext::new_root(),
-            data: b"{}".to_vec(),
-            headers: None,
-        }
-    }
+    use crate::testing::entry;
 
     fn assert_verifies(texts: &mut Texts, entry: &Entry, previous: Option<Label>) {
         let key = Key::derive(&RootSecret::generate().unwrap(), &"1-1-0123456789abcdef".parse().unwrap());
@@ -171,9 +149,10 @@ mod tests {
     #[test]
     fn what_is_sent_verifies_as_it_is_read_also_where_less_is_said_than_of_the_record_before() {
         let mut texts = Texts::default();
-        assert_verifies(&mut texts, &entry(), Some(Label { era: 1, position: 100_001 }));
+        let entry = entry("cups", 3, 2);
+        assert_verifies(&mut texts, &entry, Some(Label { era: 1, position: 100_001 }));
         let headers = Some(json!([{"name": "dlt-topic", "value": "cups"}]));
-        let less = Entry { correlation_id: None, headers, ..entry() };
+        let less = Entry { correlation_id: None, headers, ..entry };
         assert_verifies(&mut texts, &less, None);
     }
 }

@@ -14,6 +14,7 @@ mod foreign_ends;
 mod handlers;
 mod journal;
 mod log;
+mod loopback;
 mod lost_kafka;
 mod passed_over;
 mod relay;
