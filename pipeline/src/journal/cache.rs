@@ -5,11 +5,10 @@
 //! written, and the same is decided from a load, which locks.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache as Moka;
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter, sync::Cache as QuickCache};
 use uuid::Uuid;
 
 use super::load::{Keys, Loaded, StoredDocument, Table, Version};
@@ -17,10 +16,14 @@ use super::statement::{Place, Unwritten};
 use super::write::Change;
 use crate::wake::ChangedDocument;
 
-/// How many bytes of documents are remembered.
+/// How many bytes of documents are remembered, and about how many documents that are.
 const BYTES_MAX: u64 = 16 << 20;
+const DOCUMENTS: usize = 16_000;
 /// What a document takes besides its own bytes.
 const BYTES_BESIDE: usize = 200;
+/// The part of it for documents that were asked for again. The others need room as well: the next event of an order is half a second away where
+/// much is under way.
+const ASKED_FOR: f64 = 0.5;
 /// How long a table's rows are locked by loads after somebody else was faster there. Where many write the same rows, locks cost less than deciding
 /// twice.
 const LOCK_FOR: Duration = Duration::from_secs(1);
@@ -38,26 +41,40 @@ struct Remembered {
     is_born_here: bool,
 }
 
+/// What a document takes.
+#[derive(Clone, Debug)]
+struct Bytes;
+
+impl Weighter<Key, Remembered> for Bytes {
+    fn weight(&self, _: &Key, document: &Remembered) -> u64 {
+        let bytes = document.state.len() + document.bulk.as_ref().map_or(0, |bulk| bulk.len());
+        (bytes + BYTES_BESIDE) as u64
+    }
+}
+
 /// What is remembered. Cloning shares it.
 #[derive(Clone, Debug)]
 pub(super) struct Cache {
-    documents: Moka<Key, Remembered>,
-    /// The tables where somebody else was faster lately.
-    contended: Moka<&'static str, Instant>,
+    documents: Arc<QuickCache<Key, Remembered, Bytes>>,
+    /// The tables where somebody else was faster lately, and when.
+    contended: Arc<Mutex<HashMap<&'static str, Instant>>>,
 }
 
 impl Cache {
     pub(super) fn new() -> Cache {
-        let weight = |_: &Key, document: &Remembered| {
-            let bytes = document.state.len() + document.bulk.as_ref().map_or(0, |bulk| bulk.len());
-            u32::try_from(bytes + BYTES_BESIDE).unwrap_or(u32::MAX)
-        };
-        let documents = Moka::builder()
-            .max_capacity(BYTES_MAX)
-            .eviction_policy(EvictionPolicy::lru())
-            .weigher(weight)
-            .build();
-        Cache { documents, contended: Moka::new(1_000) }
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(DOCUMENTS)
+            .weight_capacity(BYTES_MAX)
+            .hot_allocation(ASKED_FOR)
+            .build()
+            .expect("both capacities are said");
+        let documents =
+            QuickCache::with_options(options, Bytes, DefaultHashBuilder::default(), Default::default());
+        Cache { documents: Arc::new(documents), contended: Arc::default() }
+    }
+
+    fn contended(&self) -> MutexGuard<'_, HashMap<&'static str, Instant>> {
+        self.contended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The rows of those keys, and of the keys that follow from them, where all of them are remembered.
@@ -72,7 +89,7 @@ impl Cache {
             if wanted.is_empty() {
                 continue;
             }
-            if self.contended.get(table.name).is_some_and(|at| at.elapsed() < LOCK_FOR) {
+            if self.contended().get(table.name).is_some_and(|at| at.elapsed() < LOCK_FOR) {
                 return None;
             }
             for key in wanted {
@@ -90,7 +107,7 @@ impl Cache {
     }
 
     fn is_unborn(&self, table: &Table, key: Uuid) -> bool {
-        let whole = table.part_of.and_then(|whole| self.documents.get(&(whole, key)));
+        let whole = table.part_of.and_then(|whole| self.documents.peek(&(whole, key)));
         whole.is_some_and(|whole| whole.is_born_here)
     }
 
@@ -118,32 +135,30 @@ impl Cache {
             let Some(place) = places.remove(&key) else { continue };
             let number = version.map_or(1, |version| version + 1);
             let bulk = bulk.or_else(|| before.and_then(|(_, document)| document.bulk));
+            let remembered = self.documents.peek(&key);
             let is_born_here =
-                version.is_none() || self.documents.get(&key).is_some_and(|known| known.is_born_here);
+                version.is_none() || remembered.as_ref().is_some_and(|known| known.is_born_here);
             let (state, bulk): (Arc<str>, Option<Arc<str>>) = (state.into(), bulk.map(Into::into));
             changed.push(ChangedDocument { table, key: key.1, state: state.clone(), bulk: bulk.clone() });
-            self.put(key, Remembered { version: Version { number, place }, state, bulk, is_born_here });
+            // Of two commits the later one may be told first.
+            if remembered.is_none_or(|known| known.version.number < number) {
+                let version = Version { number, place };
+                self.documents.insert(key, Remembered { version, state, bulk, is_born_here });
+            }
         }
         for (key, (version, StoredDocument { state, bulk, .. })) in known {
             if !self.documents.contains_key(&key) {
                 let (state, bulk) = (state.into(), bulk.map(Into::into));
-                self.put(key, Remembered { version, state, bulk, is_born_here: false });
+                self.documents.insert(key, Remembered { version, state, bulk, is_born_here: false });
             }
         }
         changed
     }
 
-    /// Of two commits the later one may be told first.
-    fn put(&self, key: Key, document: Remembered) {
-        if self.documents.get(&key).is_none_or(|known| known.version.number < document.version.number) {
-            self.documents.insert(key, document);
-        }
-    }
-
     /// Somebody else was faster: nothing is believed of what was decided from, and the rows of that table are locked for a while.
     pub(super) fn forget(&self, loaded: &Loaded, error: &Unwritten) {
         for document in &loaded.documents {
-            self.documents.invalidate(&(document.table, document.key));
+            self.documents.remove(&(document.table, document.key));
         }
         let part = match error {
             Unwritten::Short { part, .. } => part.as_str(),
@@ -153,7 +168,7 @@ impl Cache {
             }
         };
         for table in loaded.tables.iter().filter(|table| part.ends_with(table.name)) {
-            self.contended.insert(table.name, Instant::now());
+            self.contended().insert(table.name, Instant::now());
         }
     }
 }
