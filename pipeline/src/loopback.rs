@@ -8,19 +8,23 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::label::Label;
-use crate::log::{Appended, Entry};
+use crate::log::Entry;
 
 /// So many records may wait for a group, with about so many bytes; then the oldest of a partition are let go.
 const RECORDS_MAX: usize = 20_000;
 const BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What a record takes besides its payload, about.
+const BYTES_BESIDE: usize = 700;
 
 /// A record that Kafka has acknowledged.
 #[derive(Clone, Debug)]
 pub(crate) struct Acknowledged {
-    pub(crate) segment: Arc<Appended>,
-    /// Its event among those of the segment.
-    pub(crate) index: usize,
+    pub(crate) entry: Arc<Entry>,
+    /// When the event happened.
+    pub(crate) at: Timestamp,
     pub(crate) label: Label,
     /// The label of the record before it in its partition; [`Label::START`] on the first.
     pub(crate) previous: Label,
@@ -28,12 +32,8 @@ pub(crate) struct Acknowledged {
 }
 
 impl Acknowledged {
-    pub(crate) fn entry(&self) -> Option<&Entry> {
-        self.segment.entries.get(self.index)
-    }
-
     fn bytes(&self) -> usize {
-        self.entry().map_or(0, |entry| entry.data.len())
+        self.entry.data.len() + BYTES_BESIDE
     }
 }
 
@@ -99,7 +99,7 @@ impl Loopback {
 
 impl Inbox {
     fn put(&self, record: &Acknowledged) {
-        let Some(entry) = record.entry() else { return };
+        let entry = &record.entry;
         let Some(topic) = self.topics.iter().copied().find(|topic| *topic == entry.topic) else { return };
         let mut waiting = lock(&self.waiting);
         waiting.put((topic, entry.partition), record.clone());
@@ -188,17 +188,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
     use crate::testing::entry;
 
     /// The record at that offset of a partition of cups, with so many bytes.
     fn record(partition: i16, offset: i64, bytes: usize) -> Acknowledged {
-        let entry = entry("cups", partition, bytes);
-        let segment = Appended { number: 1, at: Timestamp::UNIX_EPOCH, entries: vec![entry] };
+        let entry = Arc::new(entry("cups", partition, bytes));
         let label = Label { era: 1, position: offset + 1 };
-        Acknowledged { segment: Arc::new(segment), index: 0, label, previous: Label::START, offset }
+        Acknowledged { entry, at: Timestamp::UNIX_EPOCH, label, previous: Label::START, offset }
     }
 
     fn offsets(taken: &[(Slot, Acknowledged)]) -> Vec<(i16, i64)> {
@@ -243,7 +240,7 @@ mod tests {
         let loopback = Loopback::default();
         let inbox = loopback.listen(vec!["cups"], false);
         for offset in 0..5 {
-            loopback.acknowledged(&record(0, offset, BYTES_MAX / 3));
+            loopback.acknowledged(&record(0, offset, BYTES_MAX / 3 - BYTES_BESIDE));
         }
         assert_eq!(offsets(&inbox.take(9, |_, _| Fate::Take)), [(0, 2), (0, 3), (0, 4)]);
         let waiting = lock(&inbox.waiting);

@@ -126,7 +126,6 @@ impl Feed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::Appended;
     use crate::loopback::Loopback;
     use crate::testing::entry;
 
@@ -153,10 +152,9 @@ mod tests {
 
         /// The relay publishes a record with that position behind another; it comes to lie at that offset.
         fn publish(&self, offset: i64, position: i64, previous: i64) {
-            let segment =
-                Appended { number: 1, at: jiff::Timestamp::UNIX_EPOCH, entries: vec![entry("cups", 0, 1)] };
-            let (segment, label, previous) = (Arc::new(segment), label(position), label(previous));
-            self.loopback.acknowledged(&Acknowledged { segment, index: 0, label, previous, offset });
+            let (entry, at) = (Arc::new(entry("cups", 0, 1)), jiff::Timestamp::UNIX_EPOCH);
+            let (label, previous) = (label(position), label(previous));
+            self.loopback.acknowledged(&Acknowledged { entry, at, label, previous, offset });
         }
 
         /// The offsets that are taken, whether the partition is paused, and whether it is fetched again.

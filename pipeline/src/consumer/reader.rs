@@ -75,8 +75,9 @@ impl Reader {
 
     /// Forgets what was read of all partitions and is not stored: it is read again. Answers which those are.
     pub(super) fn reread(&mut self) -> Vec<Slot> {
-        self.partitions.values_mut().for_each(Reading::reread);
-        self.partitions.keys().copied().collect()
+        let again =
+            self.partitions.iter_mut().filter_map(|(slot, reading)| reading.reread().then_some(*slot));
+        again.collect()
     }
 
     /// How many records were passed over since this was last asked.

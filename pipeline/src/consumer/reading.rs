@@ -135,10 +135,15 @@ impl Reading {
         is_known.then_some((self.read.next_offset, self.read.label))
     }
 
-    /// Forgets what was read and is not stored: it is read again.
-    pub(super) fn reread(&mut self) {
+    /// Forgets what was read and is not stored: it is read again. Answers whether something may have been read: where it is not known yet
+    /// whether this is the log that was read before, that is still to be seen.
+    pub(super) fn reread(&mut self) -> bool {
+        if self.verify_or_begin_at.is_some() {
+            return false;
+        }
         (self.read, self.storable) = (self.stored, self.stored);
         (self.is_missing, self.unstored_since) = (false, None);
+        true
     }
 
     /// Judges a record. Whether it is of interest is asked only where it is the next one, and whether there is room for one

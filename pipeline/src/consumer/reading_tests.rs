@@ -46,6 +46,22 @@ fn reading_begins_at_the_last_own_record_to_see_whether_it_is_still_the_same_log
 }
 
 #[test]
+fn what_was_read_and_is_not_stored_is_read_again_and_awaited_where_it_lies() {
+    let mut reading = reading();
+    reading.start(0, 10);
+    assert_eq!(reading.awaited(), None, "it is not known whether this is the same log");
+    assert!(!reading.reread(), "nothing was read");
+    assert_eq!(meet(&mut reading, &own(6, 5, 4)), Fate::Leave);
+    assert_eq!(reading.awaited(), Some((7, label(5))));
+    assert!(matches!(meet(&mut reading, &own(7, 6, 5)), Fate::Apply(_)));
+    assert_eq!(meet(&mut reading, &own(8, 9, 7)), Fate::AskFor(label(6)));
+    assert_eq!(reading.awaited(), None, "a record is missing");
+    assert!(reading.reread());
+    assert_eq!(reading.awaited(), Some((7, label(5))));
+    assert!(matches!(meet(&mut reading, &own(7, 6, 5)), Fate::Apply(_)));
+}
+
+#[test]
 fn what_lies_behind_the_last_own_record_does_no_harm_and_is_not_met_twice() {
     // Two foreign ones, and a hole that a control record has left.
     let mut reading = Reading::new(1, stored(5, Some(6), 9));

@@ -17,7 +17,7 @@ use super::foreign_cap::ForeignCap;
 use super::gathered::Gathered;
 use super::mark::Slot;
 use super::reader::Reader;
-use super::taking::{LoopedBack, SEEK_TIMEOUT, Taken, take};
+use super::taking::{SEEK_TIMEOUT, Taken, ToBeFetched, take, take_looped_back};
 use super::watchdog::Watchdog;
 use super::watching::watch;
 use super::{ConsumerConfig, Handler, Runtime, replayer};
@@ -98,6 +98,8 @@ struct Member<'a, H> {
     pulse: &'a Pulse,
     consumer: BaseConsumer<Assignment>,
     feed: Feed,
+    /// The last rebalance that was noticed.
+    generation: u64,
     batch_records_max: usize,
     lasting: &'a mut Lasting,
     told_kafka: Vec<(Slot, i64)>,
@@ -161,6 +163,7 @@ impl<'a, H: Handler> Member<'a, H> {
             pulse,
             consumer,
             feed: Feed::new(inbox, H::IS_PATIENT),
+            generation: 0,
             batch_records_max: config.batch_records_max,
             lasting,
             told_kafka: Vec::new(),
@@ -176,6 +179,8 @@ impl<'a, H: Handler> Member<'a, H> {
             if self.assignment(|state| state.reader.generation()) > 0 {
                 self.pulse.beat();
             }
+            // A batch that was held may have seen one.
+            self.notice_rebalance();
             let is_fed = self.apply_what_loops_back(retry)?;
             let taken = self.take_what_is_there()?;
             if let Some(failure) = self.assignment(|state| state.failure.take()) {
@@ -221,8 +226,11 @@ impl<'a, H: Handler> Member<'a, H> {
                 }
                 Some(Err(error)) => self.on_error(error)?,
                 Some(Ok(message)) => {
-                    let slot = self.consumer.context().slot(message.topic(), message.partition());
-                    if slot.is_none_or(|slot| self.feed.has(slot)) {
+                    let context = self.consumer.context();
+                    let is_settled = context.with_state(|state| state.reader.generation()) == self.generation;
+                    let slot = context.slot(message.topic(), message.partition());
+                    // What was on its way when the partition began to loop back.
+                    if is_settled && slot.is_some_and(|slot| self.feed.has(slot)) {
                         continue;
                     }
                     let cap = &mut self.lasting.foreign_cap;
@@ -234,12 +242,17 @@ impl<'a, H: Handler> Member<'a, H> {
         if self.assignment(|state| state.reader.generation()) != taken.generation {
             taken.items.clear();
         }
-        if taken.generation != generation {
-            // Of partitions that are new here it is not known yet which keys are parked; and each is fetched at first.
+        self.notice_rebalance();
+        Ok(taken)
+    }
+
+    /// Of partitions that are new here it is not known yet which keys are parked; and each is fetched at first.
+    fn notice_rebalance(&mut self) {
+        let generation = self.assignment(|state| state.reader.generation());
+        if std::mem::replace(&mut self.generation, generation) != generation {
             self.batches.any_parked = true;
             self.feed.ends_all();
         }
-        Ok(taken)
     }
 
     /// Applies what has looped back. What can't be applied is fetched, and handled as it lies in Kafka.
@@ -261,11 +274,9 @@ impl<'a, H: Handler> Member<'a, H> {
         let mut events = Vec::with_capacity(records.len());
         let mut is_applied = true;
         for (slot, record) in &records {
-            let met =
-                LoopedBack::of(record).map(|looped| looped.meet(&context, self.batches.handler, *slot, now));
-            match met.flatten() {
-                Some(event) => events.extend(event),
-                None => is_applied = false,
+            match take_looped_back(&context, self.batches.handler, *slot, record, now) {
+                Ok(event) => events.extend(event),
+                Err(ToBeFetched) => is_applied = false,
             }
         }
         if is_applied && !events.is_empty() {

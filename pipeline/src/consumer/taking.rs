@@ -18,7 +18,7 @@ use super::reading::{Fate, Met, Own};
 use crate::authenticity::Keys;
 use crate::dead_letters::Code;
 use crate::headers;
-use crate::log::{Entry, RecordPlace};
+use crate::log::RecordPlace;
 use crate::loopback::Acknowledged;
 use crate::raw_record::{NotOurs, RawRecord};
 use crate::record::{Mismatch, Received, Record};
@@ -127,49 +127,40 @@ pub(super) fn take<H: Handler>(
     Ok(())
 }
 
-/// A record that has looped back.
-pub(super) struct LoopedBack<'a> {
-    record: &'a Acknowledged,
-    entry: &'a Entry,
-}
+/// A record that has looped back can't be told to be applied, or passed over: it is to be fetched.
+pub(super) struct ToBeFetched;
 
-impl LoopedBack<'_> {
-    /// None where it is not plainly an event.
-    pub(super) fn of(record: &Acknowledged) -> Option<LoopedBack<'_>> {
-        let entry = record.entry()?;
-        let is_plain = entry.record_key.is_none() && entry.headers.is_none();
-        is_plain.then_some(LoopedBack { record, entry })
+/// Has a record judged that has looped back. Answers the event in it, or none where it is of no interest.
+///
+/// # Errors
+/// Where there is more to it.
+pub(super) fn take_looped_back<H: Handler>(
+    context: &Assignment,
+    handler: &H,
+    slot: Slot,
+    record: &Acknowledged,
+    now: Instant,
+) -> Result<Option<Received<H::Event>>, ToBeFetched> {
+    let Acknowledged { entry, at, label, previous, offset } = record;
+    // A key that is not the event's, or further headers: it is not plainly an event.
+    if entry.record_key.is_some() || entry.headers.is_some() {
+        return Err(ToBeFetched);
     }
-
-    /// Has it judged. Answers the event in it where it is to be applied, and that there is none where it is of no interest; nothing
-    /// where there is more to it.
-    pub(super) fn meet<H: Handler>(
-        &self,
-        context: &Assignment,
-        handler: &H,
-        slot: Slot,
-        now: Instant,
-    ) -> Option<Option<Received<H::Event>>> {
-        let LoopedBack { record: Acknowledged { segment, label, previous, offset, .. }, entry } = self;
-        let event = H::Event::decode(&entry.event_type, entry.version, &entry.data).ok()?;
-        let own = Own { label: *label, previous: *previous, event_id: entry.event_id };
-        let met = Met { offset: *offset, own: Some(own) };
-        let is_of_interest = || handler.is_of_interest(&event);
-        match context.with_state(|state| state.reader.meet(slot, &met, is_of_interest, || false, now))? {
-            Fate::PassOver => Some(None),
-            Fate::Apply(_) => Some(Some(Received {
-                event_id: entry.event_id,
-                event,
-                at: segment.at,
-                place: RecordPlace {
-                    topic: slot.topic.to_owned(),
-                    partition: slot.partition,
-                    offset: *offset,
-                },
-                trace: entry.trace.child(),
-            })),
-            _ => None,
+    let Ok(event) = H::Event::decode(&entry.event_type, entry.version, &entry.data) else {
+        return Err(ToBeFetched);
+    };
+    let own = Own { label: *label, previous: *previous, event_id: entry.event_id };
+    let met = Met { offset: *offset, own: Some(own) };
+    let is_of_interest = || handler.is_of_interest(&event);
+    match context.with_state(|state| state.reader.meet(slot, &met, is_of_interest, || false, now)) {
+        Some(Fate::PassOver) => Ok(None),
+        Some(Fate::Apply(_)) => {
+            let Slot { topic, partition } = slot;
+            let place = RecordPlace { topic: topic.to_owned(), partition, offset: *offset };
+            let (event_id, trace) = (entry.event_id, entry.trace.child());
+            Ok(Some(Received { event_id, event, at: *at, place, trace }))
         }
+        _ => Err(ToBeFetched),
     }
 }
 

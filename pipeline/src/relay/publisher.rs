@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{
@@ -19,7 +20,7 @@ use crate::authenticity::Key;
 use crate::kafka::KafkaConfig;
 use crate::kafka_usage::{ClientUsage, KafkaUsage, STATISTICS_INTERVAL};
 use crate::label::Label;
-use crate::log::Appended;
+use crate::log::{Appended, Entry};
 use crate::loopback::{Acknowledged, Loopback};
 
 /// The relay among the clients of Kafka.
@@ -58,8 +59,8 @@ pub(super) struct Delivery {
 /// A record that is under way.
 struct Sent {
     ticket: u64,
-    segment: Arc<Appended>,
-    index: usize,
+    entry: Arc<Entry>,
+    at: Timestamp,
     label: Label,
     previous: Option<Label>,
 }
@@ -87,7 +88,7 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = Box<Sent>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, sent: Box<Sent>) {
-        let Sent { ticket, segment, index, label, previous } = *sent;
+        let Sent { ticket, entry, at, label, previous } = *sent;
         let outcome = match result {
             // That of a record that was sent twice may not be known.
             Ok(message) => Ok(Some(message.offset()).filter(|offset| *offset >= 0)),
@@ -95,7 +96,7 @@ impl ProducerContext for Deliveries {
         };
         if let Ok(Some(offset)) = outcome {
             let previous = previous.unwrap_or(Label::START);
-            self.loopback.acknowledged(&Acknowledged { segment, index, label, previous, offset });
+            self.loopback.acknowledged(&Acknowledged { entry, at, label, previous, offset });
         }
         self.told().push(Delivery { ticket, outcome });
     }
@@ -174,25 +175,28 @@ impl Publisher {
 
     /// Hands the records over, in their order.
     pub(super) async fn publish(&mut self, publication: Publication<Appended>) -> Result<(), RelayError> {
-        let Publication { segment, records } = publication;
-        let at = segment.at.to_string();
+        let Publication { segment: Appended { at, entries, .. }, records } = publication;
+        let at_text = at.to_string();
         let keys = self.kafka.keyring.keys();
         let key = keys.signing(self.era)?;
-        let segment = Arc::new(segment);
-        for record in records {
-            self.hand_over(&segment, &at, record, key).await?;
+        // In the order of the entries; some may be left out.
+        let mut records = records.into_iter().peekable();
+        for (index, entry) in entries.into_iter().enumerate() {
+            if let Some(outgoing) = records.next_if(|record| record.index == index) {
+                self.hand_over(entry, (at, &at_text), outgoing, key).await?;
+            }
         }
         Ok(())
     }
 
     async fn hand_over(
         &mut self,
-        segment: &Arc<Appended>,
-        at: &str,
+        entry: Entry,
+        (at, at_text): (Timestamp, &str),
         outgoing: Outgoing,
         signing: &Key,
     ) -> Result<(), RelayError> {
-        let Some(entry) = segment.entries.get(outgoing.index) else { return Ok(()) };
+        let entry = Arc::new(entry);
         if !self.names.contains_key(&entry.topic) {
             self.names.insert(entry.topic.clone(), self.kafka.full_name(&entry.topic));
         }
@@ -205,10 +209,9 @@ impl Publisher {
         let label_at = |position| Label { era: self.era, position };
         let label = label_at(outgoing.position);
         let previous = (outgoing.previous > 0).then(|| label_at(outgoing.previous));
-        let unsigned = Unsigned { topic: name, key, entry, at, label, previous };
+        let unsigned = Unsigned { topic: name, key, entry: &entry, at: at_text, label, previous };
         let headers = signed::headers(&mut self.texts, &unsigned, signing);
-        let Outgoing { ticket, index, .. } = outgoing;
-        let sent = Sent { ticket, segment: segment.clone(), index, label, previous };
+        let sent = Sent { ticket: outgoing.ticket, entry: entry.clone(), at, label, previous };
         let mut record = BaseRecord::with_opaque_to(name, Box::new(sent))
             .partition(i32::from(entry.partition))
             .key(key)
