@@ -45,7 +45,7 @@ impl Admission {
             match stages(&journal.pool, &config.order_groups, journal.now()).await {
                 Ok(now) => {
                     let wait = wait(&before, &now);
-                    // One look may come just after a move.
+                    // What was held up for a while is often done with by the next look.
                     self.judge(wait.min(wait_before), wait_max);
                     (before, wait_before) = (now, wait);
                 }
