@@ -64,6 +64,7 @@ struct Waiting {
     bytes: usize,
     /// There is something to do, here or elsewhere.
     is_called: bool,
+    is_closed: bool,
 }
 
 /// What becomes of a record that waits.
@@ -102,6 +103,9 @@ impl Inbox {
         let entry = &record.entry;
         let Some(topic) = self.topics.iter().copied().find(|topic| *topic == entry.topic) else { return };
         let mut waiting = lock(&self.waiting);
+        if waiting.is_closed {
+            return;
+        }
         waiting.put((topic, entry.partition), record.clone());
         if self.is_called {
             self.call(waiting);
@@ -120,6 +124,16 @@ impl Inbox {
     /// How many wait.
     pub(crate) fn len(&self) -> usize {
         lock(&self.waiting).records
+    }
+
+    /// How many wait of a partition.
+    pub(crate) fn len_of(&self, topic: &'static str, partition: i16) -> usize {
+        lock(&self.waiting).queues.get(&(topic, partition)).map_or(0, VecDeque::len)
+    }
+
+    /// Nothing waits any more, and nothing more is kept.
+    pub(crate) fn close(&self) {
+        *lock(&self.waiting) = Waiting { is_closed: true, ..Waiting::default() };
     }
 
     /// There is something to do elsewhere.
@@ -211,7 +225,11 @@ mod tests {
         // It is called once, and waits then.
         inbox.wait(Duration::from_secs(60));
         inbox.wait(Duration::ZERO);
+        assert_eq!((inbox.len_of("cups", 0), inbox.len_of("cups", 1)), (1, 0));
         assert_eq!(offsets(&inbox.take(9, |_, _| Fate::Take)), [(0, 4)]);
+        inbox.close();
+        loopback.acknowledged(&record(0, 4, 1));
+        assert_eq!(inbox.len(), 0, "nobody takes it");
         drop(inbox);
         loopback.acknowledged(&record(0, 5, 1));
         drop(loopback.listen(vec!["cups"], false));

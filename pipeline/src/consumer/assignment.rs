@@ -1,6 +1,6 @@
 //! The partitions that this member owns, and how far it has read each.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::gauge::Gauge;
@@ -22,6 +22,7 @@ use crate::journal::JournalError;
 use crate::kafka::{self, KafkaConfig};
 use crate::kafka_usage::ClientUsage;
 use crate::label::Label;
+use crate::loopback::Inbox;
 use crate::relay::request_repeat;
 
 /// How long the broker has to say what a partition holds.
@@ -51,15 +52,23 @@ pub(super) struct Assignment {
     pub(super) shutdown: CancellationToken,
     pub(super) lag_records: Gauge,
     pub(super) usage: ClientUsage,
+    /// What waits by the loopback.
+    pub(super) inbox: Arc<Inbox>,
     pub(super) state: Mutex<State>,
 }
 
 impl ClientContext for Assignment {
     fn stats(&self, statistics: Statistics) {
         self.usage.report(&statistics);
-        let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
-        let lag = partitions.map(|partition| partition.consumer_lag.max(0)).sum();
-        self.lag_records.set(lag);
+        let partitions = statistics.topics.iter().flat_map(|(name, topic)| {
+            topic.partitions.iter().map(move |(id, partition)| (name, *id, partition.consumer_lag))
+        });
+        // The client knows no end of a partition that it does not fetch; what waits of that is in the inbox.
+        let lag = partitions.map(|(name, id, lag)| {
+            let waiting = self.slot(name, id).map_or(0, |slot| self.inbox.len_of(slot.topic, slot.partition));
+            lag.max(0).max(i64::try_from(waiting).unwrap_or(i64::MAX))
+        });
+        self.lag_records.set(lag.sum());
     }
 }
 

@@ -135,9 +135,12 @@ impl<'a, H: Handler> Member<'a, H> {
             ("queued.min.messages", "10000"),
         ]);
         let metrics = runtime.metrics.of(H::GROUP);
+        let topics: Vec<&'static str> = H::TOPICS.iter().map(|topic| topic.name()).collect();
+        let names: Vec<String> = topics.iter().map(|topic| config.kafka.full_name(topic)).collect();
+        let inbox = runtime.journal.wake().loopback().listen(topics.clone(), H::IS_PATIENT);
         let assignment = Assignment {
             group: H::GROUP,
-            topics: H::TOPICS.iter().map(|topic| topic.name()).collect(),
+            topics,
             kafka: config.kafka.clone(),
             pool: runtime.journal.pool.clone(),
             clock: runtime.journal.clock.clone(),
@@ -145,17 +148,14 @@ impl<'a, H: Handler> Member<'a, H> {
             shutdown: runtime.shutdown.clone(),
             lag_records: metrics.lag_records.clone(),
             usage: runtime.metrics.kafka_usage.of(H::GROUP),
+            inbox: inbox.clone(),
             state: std::sync::Mutex::new(State { reader: Reader::new(Instant::now()), failure: None }),
         };
         let mut consumer: BaseConsumer<Assignment> = client.create_with_context(assignment)?;
-        let topics = H::TOPICS.iter().map(|topic| topic.name()).collect();
-        let inbox = runtime.journal.wake().loopback().listen(topics, H::IS_PATIENT);
         // Whoever waits at the inbox is called for what the client has, as well.
         let called = inbox.clone();
         consumer.set_nonempty_callback(move || called.wake());
-        let topics: Vec<String> = H::TOPICS.iter().map(|t| config.kafka.full_name(t.name())).collect();
-        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
-        consumer.subscribe(&topics)?;
+        consumer.subscribe(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
         let flood = FloodGuard::new(config.flood_limit);
         Ok(Member {
             runtime,
@@ -462,6 +462,8 @@ impl<'a, H: Handler> Member<'a, H> {
             tracing::warn!(group = H::GROUP, %error, "offsets are not stored before the group is left");
         }
         let consumer = self.consumer;
+        // A client that hangs must not keep what loops back.
+        consumer.context().inbox.close();
         let (done, left) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             consumer.unsubscribe();
