@@ -19,9 +19,9 @@ impl FollowUp for GatewayQueue {
 
     fn committed(&self, appended: Vec<Entry>) {
         for entry in appended {
-            let Ok(event) = Event::decode(&entry.event_type, entry.version, &entry.data) else { continue };
+            let Ok(event) = entry.event::<Event>() else { continue };
             let order_id = event.key();
-            let task = match event {
+            let task = match &*event {
                 Event::PaymentRequested(e) => GatewayTask::Charge {
                     number: e.charge_number,
                     charge_id: e.charge_id,
@@ -31,7 +31,7 @@ impl FollowUp for GatewayQueue {
                 Event::PaymentVoiding(e) => {
                     GatewayTask::Void { number: e.charge_number, charge_id: e.charge_id }
                 }
-                Event::PaymentRefunding(e) => GatewayTask::Refund { round: e.round, parts: e.parts },
+                Event::PaymentRefunding(e) => GatewayTask::Refund { round: e.round, parts: e.parts.clone() },
                 _ => continue,
             };
             let traceparent = entry.trace.to_string();

@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Bytes;
+use hyper::{Method, Request, StatusCode, Uri, header};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use ordermill_schemas::Money;
 use ordermill_schemas::orders::PaymentMethod;
 use ordermill_schemas::payments::RefundPart;
-use reqwest::{Client, RequestBuilder, StatusCode, Url};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -15,15 +20,12 @@ use uuid::Uuid;
 /// The gateway's address can't be used.
 #[derive(Debug, Error)]
 pub enum GatewayError {
-    /// It is not a URL.
+    /// It is not an address of HTTP.
     #[error("the gateway's address {url:?} is not a URL like http://127.0.0.1:8090")]
     Address {
         /// What was given.
         url: String,
     },
-    /// No HTTP client could be made.
-    #[error("no HTTP client: {0}")]
-    Client(#[from] reqwest::Error),
 }
 
 /// What a call has brought.
@@ -98,88 +100,124 @@ impl ChargeState {
     }
 }
 
+/// How many connections are kept.
+const CONNECTIONS_MAX: usize = 256;
+/// How long an answer may be, in bytes.
+const ANSWER_MAX: usize = 64 * 1024;
+
 /// A client of the gateway. Cloning shares its connections.
 #[derive(Clone, Debug)]
 pub(crate) struct GatewayClient {
-    client: Client,
-    charges: Url,
+    client: Client<HttpConnector, Full<Bytes>>,
+    /// Where charges are, without a slash at the end.
+    charges: String,
+    timeout: Duration,
 }
 
 impl GatewayClient {
     pub(crate) fn new(url: &str, timeout: Duration) -> Result<GatewayClient, GatewayError> {
-        let wrong = || GatewayError::Address { url: url.to_owned() };
-        let mut charges: Url = url.parse().map_err(|_| wrong())?;
-        charges.path_segments_mut().map_err(|()| wrong())?.pop_if_empty().push("charges");
-        let client = Client::builder()
-            .timeout(timeout)
-            .connect_timeout(timeout)
-            .tcp_nodelay(true)
-            .pool_max_idle_per_host(256)
-            .no_proxy()
-            .build()?;
-        Ok(GatewayClient { client, charges })
+        let charges = format!("{}/charges", url.trim_end_matches('/'));
+        let is_usable = |uri: Uri| uri.scheme_str() == Some("http") && uri.query().is_none();
+        if url.contains('#') || !charges.parse().is_ok_and(is_usable) {
+            return Err(GatewayError::Address { url: url.to_owned() });
+        }
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(timeout));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_max_idle_per_host(CONNECTIONS_MAX)
+            .build(connector);
+        Ok(GatewayClient { client, charges, timeout })
     }
 
     /// Asks for a charge; again and again under one id it is one charge.
     pub(crate) async fn charge(&self, charge: Charge, traceparent: &str) -> Answer {
-        let sent = self.client.post(self.charges.clone()).json(&charge);
         let absent = Answer::Refused("the gateway has no place for charges".to_owned());
-        send(sent, traceparent, |state: ChargeState| state.answer(charge.amount), absent).await
+        let request = self.post(&self.charges, traceparent, &charge);
+        self.send(request, |state: ChargeState| state.answer(charge.amount), absent).await
     }
 
     /// Asks what became of a charge.
     pub(crate) async fn look_up(&self, charge: Charge, traceparent: &str) -> Answer {
-        let sent = self.client.get(self.of(charge.charge_id, None));
-        let done = |state: ChargeState| state.answer(charge.amount);
-        send(sent, traceparent, done, Answer::Absent).await
+        let url = format!("{}/{}", self.charges, charge.charge_id);
+        let request = request(Method::GET, &url, traceparent, Vec::new());
+        self.send(request, |state: ChargeState| state.answer(charge.amount), Answer::Absent).await
     }
 
     /// Takes a charge back, whether it was made or not.
     pub(crate) async fn void(&self, charge_id: Uuid, traceparent: &str) -> Answer {
-        let sent = self.client.post(self.of(charge_id, Some("void")));
+        let url = format!("{}/{charge_id}/void", self.charges);
         let absent = Answer::Refused("the gateway has no place for voids".to_owned());
-        send(sent, traceparent, |_: IgnoredAny| Answer::Voided, absent).await
+        let request = request(Method::POST, &url, traceparent, Vec::new());
+        self.send(request, |_: IgnoredAny| Answer::Voided, absent).await
     }
 
     /// Pays back a part of a charge; again and again under one id it is paid back once.
     pub(crate) async fn refund(&self, part: &RefundPart, traceparent: &str) -> Answer {
+        let url = format!("{}/{}/refunds", self.charges, part.charge_id);
         let body = json!({"refund_id": part.refund_id, "amount": part.amount});
-        let sent = self.client.post(self.of(part.charge_id, Some("refunds"))).json(&body);
         let absent = Answer::Refused("the gateway does not know the charge".to_owned());
-        send(sent, traceparent, |_: IgnoredAny| Answer::Refunded, absent).await
+        let request = self.post(&url, traceparent, &body);
+        self.send(request, |_: IgnoredAny| Answer::Refunded, absent).await
     }
 
-    fn of(&self, charge_id: Uuid, action: Option<&str>) -> Url {
-        let mut url = self.charges.clone();
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.push(&charge_id.to_string()).extend(action);
+    fn post(&self, url: &str, traceparent: &str, body: &impl Serialize) -> Built {
+        let body = serde_json::to_vec(body).map_err(|error| Answer::Refused(error.to_string()))?;
+        request(Method::POST, url, traceparent, body)
+    }
+
+    /// What a call has brought: what `answer` makes of the body, or `absent` where what it is about does not exist.
+    async fn send<T: DeserializeOwned>(
+        &self,
+        request: Built,
+        answer: impl FnOnce(T) -> Answer,
+        absent: Answer,
+    ) -> Answer {
+        let answered = async {
+            let response = self.client.request(request?).await.map_err(unknown)?;
+            let status = response.status();
+            if status.is_success() {
+                let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
+                let body = body.map_err(|error| Answer::Unknown(error.to_string()))?.to_bytes();
+                return serde_json::from_slice(&body).map(answer).map_err(unknown);
+            }
+            Err(match status {
+                StatusCode::NOT_FOUND => absent,
+                // These two ask to come again; every other status of the kind says that the request is wrong.
+                StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
+                    Answer::Unknown(format!("status {status}"))
+                }
+                status if status.is_client_error() => Answer::Refused(format!("status {status}")),
+                status => Answer::Unknown(format!("status {status}")),
+            })
+        };
+        match tokio::time::timeout(self.timeout, answered).await {
+            Ok(Ok(answer) | Err(answer)) => answer,
+            Err(_) => Answer::Unknown(format!("no answer within {:?}", self.timeout)),
         }
-        url
     }
 }
 
-/// What a call has brought: what `answer` makes of the body, or `absent` where what it is about does not exist.
-async fn send<T: DeserializeOwned>(
-    request: RequestBuilder,
-    traceparent: &str,
-    answer: impl FnOnce(T) -> Answer,
-    absent: Answer,
-) -> Answer {
-    let unknown = |error: reqwest::Error| Answer::Unknown(error.without_url().to_string());
-    let response = match request.header("traceparent", traceparent).send().await {
-        Ok(response) => response,
-        Err(error) => return unknown(error),
-    };
-    match response.status() {
-        StatusCode::NOT_FOUND => absent,
-        status if status.is_success() => response.json().await.map_or_else(unknown, answer),
-        // These two ask to come again; every other status of the kind says that the request is wrong.
-        status @ (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) => {
-            Answer::Unknown(format!("status {status}"))
-        }
-        status if status.is_client_error() => Answer::Refused(format!("status {status}")),
-        status => Answer::Unknown(format!("status {status}")),
-    }
+/// A request, or what its call comes to without one.
+type Built = Result<Request<Full<Bytes>>, Answer>;
+
+fn request(method: Method, url: &str, traceparent: &str, body: Vec<u8>) -> Built {
+    let request = Request::builder()
+        .method(method)
+        .uri(url)
+        .header("traceparent", traceparent)
+        .header(header::ACCEPT, "application/json")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::from(body));
+    request.map_err(|error| Answer::Refused(error.to_string()))
+}
+
+/// An error says nothing of what the gateway has done. Its causes tell what is wrong.
+fn unknown(error: impl std::error::Error) -> Answer {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    let text = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
+    Answer::Unknown(text)
 }
 
 #[cfg(test)]
@@ -196,8 +234,18 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_no_url_is_refused() {
-        let error = GatewayClient::new("not a url", Duration::from_secs(1)).unwrap_err();
-        assert!(error.to_string().contains("not a url"));
+    fn an_address_that_is_none_of_http_is_refused() {
+        for url in [
+            "not a url",
+            "https://shop.example",
+            "http://shop.example/?a=b",
+            "http://shop.example#a",
+            "/charges",
+        ] {
+            let error = GatewayClient::new(url, Duration::from_secs(1)).unwrap_err();
+            assert!(error.to_string().contains(url), "{error}");
+        }
+        let client = GatewayClient::new("http://shop.example/pay/", Duration::from_secs(1)).unwrap();
+        assert_eq!(client.charges, "http://shop.example/pay/charges");
     }
 }
