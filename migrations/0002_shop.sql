@@ -141,7 +141,7 @@ CREATE TABLE stock_reservations (
     bulk    json   NOT NULL,
     version integer NOT NULL,
     state   jsonb   NOT NULL
-) WITH (fillfactor = 70);
+) WITH (fillfactor = 50);
 
 -- What names are compared in: composed, so that Korean from a system that takes syllables apart is found, too, and in
 -- lower case.

@@ -8,9 +8,13 @@
 //! what is new.
 
 mod cache;
+mod contention;
 mod load;
 pub(crate) mod statement;
+mod turns;
 mod write;
+
+use std::time::Instant;
 
 use jiff::Timestamp;
 use sqlx::{PgExecutor, PgPool};
@@ -23,7 +27,9 @@ use crate::wake::Wake;
 use crate::warm_connections::WarmConnections;
 use crate::words::Words;
 
-use cache::Cache;
+use cache::{Cache, Recalled};
+use contention::{Contention, Means};
+use turns::{Turn, Turns};
 
 pub(crate) use load::{Beside, Load};
 pub use load::{Follows, Keys, KeysOf, Loaded, Lock, StoredDocument, Table, load};
@@ -84,6 +90,10 @@ pub struct Journal {
     words: Words,
     /// Documents that need not be loaded.
     cache: Cache,
+    /// Where somebody else was faster lately.
+    contention: Contention,
+    /// Who decides after whom there.
+    turns: Turns,
     /// Connections for what is written all the time.
     warm: WarmConnections,
 }
@@ -119,7 +129,8 @@ impl Journal {
     #[must_use]
     pub fn new(pool: PgPool, clock: Clock, wake: Wake, partitions: i16) -> Journal {
         let (words, cache, warm) = (Words::default(), Cache::new(), WarmConnections::of(&pool));
-        Journal { pool, clock, partitions, wake, words, cache, warm }
+        let (contention, turns) = (Contention::default(), Turns::default());
+        Journal { pool, clock, partitions, wake, words, cache, contention, turns, warm }
     }
 
     /// The time now.
@@ -141,7 +152,7 @@ impl Journal {
         keys: &Keys,
         mut decide: impl FnMut(&Loaded, Timestamp) -> Result<(Writes, T), E>,
     ) -> Result<T, E> {
-        if let Some(recalled) = self.recall(tables, keys) {
+        if let Some(recalled) = self.recall(tables, keys).await {
             let now = self.now();
             // What was decided from what may be out of date is believed only once it is written.
             if let Ok((writes, answer)) = decide(&recalled, now)
@@ -153,9 +164,11 @@ impl Journal {
         }
         let mut conflicts = 0;
         loop {
+            let turn = self.turn(tables, keys).await;
             let mut transaction = self.begin().await?;
             let loaded =
                 load(&mut transaction, tables, keys, Lock::ForUpdate).await.map_err(JournalError::from)?;
+            let loaded = loaded.in_turn(turn);
             let now = self.now();
             let (writes, answer) = decide(&loaded, now)?;
             if writes.is_empty() {
@@ -182,9 +195,34 @@ impl Journal {
     }
 
     /// The rows of those keys, and of the keys that follow from them, as this process remembers them; none where it does not remember all, or
-    /// others write the same rows so often that locking them costs less.
-    pub(crate) fn recall(&self, tables: &'static [Table], keys: &Keys) -> Option<Loaded> {
-        self.cache.recall(tables, keys)
+    /// other processes write the same rows so often that locking them costs less. Where this process does, it waits for its turn.
+    pub(crate) async fn recall(&self, tables: &'static [Table], keys: &Keys) -> Option<Loaded> {
+        let recalled = self.cache.recall(tables, keys);
+        match self.contention.calls_for(&recalled.tables, Instant::now()) {
+            None => recalled.whole(),
+            Some(Means::Locks) => None,
+            Some(Means::Turns) => {
+                let turn = self.turn_at(&recalled).await;
+                // As those before have left it.
+                let recalled = self.cache.recall(tables, keys).whole()?;
+                turn.is_at(&recalled.keys()).then(|| recalled.in_turn(Some(turn)))
+            }
+        }
+    }
+
+    /// The turn of who loads the rows of those keys, where others of this process are after the same. To be waited for without a connection.
+    pub(crate) async fn turn(&self, tables: &'static [Table], keys: &Keys) -> Option<Turn> {
+        let recalled = self.cache.recall(tables, keys);
+        self.contention.calls_for(&recalled.tables, Instant::now())?;
+        Some(self.turn_at(&recalled).await)
+    }
+
+    async fn turn_at(&self, recalled: &Recalled) -> Turn {
+        let turn = self.turns.take(recalled.keys()).await;
+        if turn.has_waited() {
+            self.contention.lasts(&recalled.tables, Instant::now());
+        }
+        turn
     }
 
     /// Writes what was decided from what is remembered, in one statement of its own, and tells of it. Answers whether it is written; if not, it is
@@ -259,7 +297,8 @@ impl Journal {
             Ok(answer) => Ok(Stored { loaded, writes, at, answer }),
             Err(error) => {
                 if error.is_conflict() {
-                    self.cache.forget(&loaded, &error);
+                    self.contention.met(&loaded, &error, Instant::now());
+                    self.cache.forget(&loaded);
                 }
                 Err(error.into())
             }

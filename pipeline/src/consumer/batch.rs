@@ -116,7 +116,6 @@ struct Read {
     transaction: Transaction<'static, Postgres>,
     loaded: Loaded,
     standing: Standing,
-    parked: ParkedKeys,
 }
 
 impl<H: Handler> Batches<'_, H> {
@@ -193,7 +192,7 @@ impl<H: Handler> Batches<'_, H> {
             .iter()
             .map(|item| refusal.clone().map_or_else(|| item.received.as_ref().map_err(Clone::clone), Err))
             .collect();
-        let Read { mut transaction, loaded, standing, parked } = self.load(&records, &keys).await?;
+        let (read, parked) = self.load(&records, &keys).await?;
         let now = self.runtime.journal.now();
         let sorted = sort(&records, received, parked, |(code, error)| Rejection {
             code,
@@ -202,8 +201,44 @@ impl<H: Handler> Batches<'_, H> {
             first_failed_at: attempts.first_at,
             last_failed_at: now,
         });
-        let tried = sorted.tried();
-        self.stop_a_flood(tried, sorted.failures(), standing, now).await?;
+        self.commit_loaded(read, &sorted, progress, now).await?;
+        let letters = sorted.asides.iter().filter(|aside| aside.rejection.is_some()).count();
+        measure(&self.metrics, items.len(), letters, started.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// Applies events of which none may be put aside. Answers whether they are applied; if not, there may be something to put aside.
+    pub(super) async fn apply_looped_back(
+        &mut self,
+        events: &[Received<H::Event>],
+        progress: &[Progress],
+    ) -> Result<bool, BatchError> {
+        let started = std::time::Instant::now();
+        let (count, events): (usize, Vec<_>) = (events.len(), events.iter().collect());
+        let mut keys = Keys::default();
+        events.iter().for_each(|received| self.handler.keys(&received.event, &mut keys));
+        if !self.commit_recalled(&events, progress, &keys).await? {
+            let (read, _) = self.load(&[], &keys).await?;
+            if self.any_parked {
+                return Ok(false);
+            }
+            let (now, sorted) = (self.runtime.journal.now(), Sorted { events, asides: Vec::new() });
+            self.commit_loaded(read, &sorted, progress, now).await?;
+        }
+        measure(&self.metrics, count, 0, started.elapsed().as_secs_f64());
+        Ok(true)
+    }
+
+    /// Decides from what was loaded, writes and commits.
+    async fn commit_loaded(
+        &mut self,
+        Read { mut transaction, loaded, standing }: Read,
+        sorted: &Sorted<'_, H::Event>,
+        progress: &[Progress],
+        now: Timestamp,
+    ) -> Result<(), BatchError> {
+        let (tried, failures) = (sorted.tried(), sorted.failures());
+        self.stop_a_flood(tried, failures, standing, now).await?;
         // The others were only read to see whether they wait.
         let is_of_interest = |received: &&Received<H::Event>| self.handler.is_of_interest(&received.event);
         let events: Vec<_> = sorted.events.iter().copied().filter(is_of_interest).collect();
@@ -215,66 +250,9 @@ impl<H: Handler> Batches<'_, H> {
         transaction.commit().await?;
         let parks = |aside: &Aside<'_>| aside.rejection.as_ref().is_none_or(|why| why.code.parks_the_key());
         self.any_parked |= sorted.asides.iter().any(parks);
-        self.flood.count(now, tried, sorted.failures());
-        let letters = sorted.asides.iter().filter(|aside| aside.rejection.is_some()).count();
-        measure(&self.metrics, items.len(), letters, started.elapsed().as_secs_f64());
+        self.flood.count(now, tried, failures);
         self.runtime.committed(self.handler, stored);
         Ok(())
-    }
-
-    /// Applies events of which none may be put aside. Answers whether they are applied; if not, there may be something to put aside.
-    pub(super) async fn apply_looped_back(
-        &mut self,
-        events: &[Received<H::Event>],
-        progress: &[Progress],
-    ) -> Result<bool, BatchError> {
-        let started = std::time::Instant::now();
-        let events: Vec<_> = events.iter().collect();
-        let mut keys = Keys::default();
-        events.iter().for_each(|received| self.handler.keys(&received.event, &mut keys));
-        if !self.commit_recalled(&events, progress, &keys).await?
-            && !self.commit_loaded(&events, progress, &keys).await?
-        {
-            return Ok(false);
-        }
-        measure(&self.metrics, events.len(), 0, started.elapsed().as_secs_f64());
-        Ok(true)
-    }
-
-    /// The same by begin, load, write and commit; again where somebody else was there first.
-    async fn commit_loaded(
-        &mut self,
-        events: &[&Received<H::Event>],
-        progress: &[Progress],
-        keys: &Keys,
-    ) -> Result<bool, BatchError> {
-        let tried = events.len() as u64;
-        for _ in 0..CONFLICTS_MAX {
-            let Read { mut transaction, loaded, standing, .. } = self.load(&[], keys).await?;
-            if self.any_parked {
-                return Ok(false);
-            }
-            let now = self.runtime.journal.now();
-            self.stop_a_flood(tried, 0, standing, now).await?;
-            let writes = self.decide(&loaded, events, now)?;
-            let mut statement = Statement::default();
-            offsets::add(&mut statement, H::GROUP, progress, now);
-            match self.runtime.journal.write(statement, loaded, writes, now, &mut *transaction).await {
-                Ok(stored) => {
-                    transaction.commit().await?;
-                    self.flood.count(now, tried, 0);
-                    self.runtime.committed(self.handler, stored);
-                    return Ok(true);
-                }
-                Err(JournalError::Unlearnt(words)) => {
-                    transaction.rollback().await?;
-                    self.runtime.journal.learn(words.iter().map(String::as_str)).await?;
-                }
-                Err(error) if error.is_conflict() => transaction.rollback().await?,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(false)
     }
 
     /// Applies events from what is remembered, in one statement that writes nothing where anything is not as it is taken to be. Answers
@@ -286,7 +264,7 @@ impl<H: Handler> Batches<'_, H> {
         keys: &Keys,
     ) -> Result<bool, BatchError> {
         let journal = &self.runtime.journal;
-        let Some(recalled) = journal.recall(H::tables(), keys) else { return Ok(false) };
+        let Some(recalled) = journal.recall(H::tables(), keys).await else { return Ok(false) };
         let now = journal.now();
         // What can't be decided may be decided once it is loaded.
         let Ok(writes) = self.decide(&recalled, events, now) else { return Ok(false) };
@@ -324,8 +302,9 @@ impl<H: Handler> Batches<'_, H> {
 
     /// Begins a transaction and loads what the events are about, how the group stands, and which of the keys are parked. The
     /// latter is looked for only where some key of the group is.
-    async fn load(&mut self, records: &[&Record], keys: &Keys) -> Result<Read, BatchError> {
+    async fn load(&mut self, records: &[&Record], keys: &Keys) -> Result<(Read, ParkedKeys), BatchError> {
         loop {
+            let turn = self.runtime.journal.turn(H::tables(), keys).await;
             let mut transaction = database::begin(&self.runtime.journal.pool).await?;
             let mut load = Load::default();
             Standing::ask(&mut load, H::GROUP, self.runtime.journal.now());
@@ -341,7 +320,8 @@ impl<H: Handler> Batches<'_, H> {
             let is_known = self.any_parked || !standing.any_parked;
             self.any_parked = standing.any_parked;
             if is_known {
-                return Ok(Read { transaction, loaded, standing, parked: ParkedKeys::told(beside)? });
+                let loaded = loaded.in_turn(turn);
+                return Ok((Read { transaction, loaded, standing }, ParkedKeys::told(beside)?));
             }
         }
     }

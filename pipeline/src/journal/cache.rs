@@ -5,29 +5,24 @@
 //! written, and the same is decided from a load, which locks.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter, sync::Cache as QuickCache};
 use uuid::Uuid;
 
 use super::load::{Keys, Loaded, StoredDocument, Table, Version};
-use super::statement::{Place, Unwritten};
+use super::statement::Place;
 use super::write::Change;
 use crate::wake::ChangedDocument;
 
 /// How many bytes of documents are remembered, and about how many documents that are.
-const BYTES_MAX: u64 = 16 << 20;
-const DOCUMENTS: usize = 16_000;
+const BYTES_MAX: u64 = 32 << 20;
+const DOCUMENTS: usize = 32_000;
 /// What a document takes besides its own bytes.
 const BYTES_BESIDE: usize = 200;
 /// The part of it for documents that were asked for again. The others need room as well: the next event of an order is half a second away where
 /// much is under way.
 const ASKED_FOR: f64 = 0.5;
-/// How long a table's rows are locked by loads after somebody else was faster there. Where many write the same rows, locks cost less than deciding
-/// twice.
-const LOCK_FOR: Duration = Duration::from_secs(1);
-
 /// A table and a key.
 type Key = (&'static str, Uuid);
 
@@ -56,8 +51,27 @@ impl Weighter<Key, Remembered> for Bytes {
 #[derive(Clone, Debug)]
 pub(super) struct Cache {
     documents: Arc<QuickCache<Key, Remembered, Bytes>>,
-    /// The tables where somebody else was faster lately, and when.
-    contended: Arc<Mutex<HashMap<&'static str, Instant>>>,
+}
+
+/// What is remembered of what was asked for.
+pub(super) struct Recalled {
+    loaded: Loaded,
+    /// What is not.
+    missing: Vec<Key>,
+    /// The tables of all that was asked for.
+    pub(super) tables: Vec<&'static str>,
+}
+
+impl Recalled {
+    /// The rows, where all are remembered.
+    pub(super) fn whole(self) -> Option<Loaded> {
+        self.missing.is_empty().then_some(self.loaded)
+    }
+
+    /// All that was asked for, and that follows from what is remembered.
+    pub(super) fn keys(&self) -> BTreeSet<Key> {
+        self.loaded.keys().into_iter().chain(self.missing.iter().copied()).collect()
+    }
 }
 
 impl Cache {
@@ -70,40 +84,32 @@ impl Cache {
             .expect("both capacities are said");
         let documents =
             QuickCache::with_options(options, Bytes, DefaultHashBuilder::default(), Default::default());
-        Cache { documents: Arc::new(documents), contended: Arc::default() }
+        Cache { documents: Arc::new(documents) }
     }
 
-    fn contended(&self) -> MutexGuard<'_, HashMap<&'static str, Instant>> {
-        self.contended.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The rows of those keys, and of the keys that follow from them, where all of them are remembered.
-    pub(super) fn recall(&self, tables: &'static [Table], keys: &Keys) -> Option<Loaded> {
-        let mut recalled = Loaded::recalled(tables);
+    /// The rows of those keys, and of the keys that follow from them, as far as they are remembered.
+    pub(super) fn recall(&self, tables: &'static [Table], keys: &Keys) -> Recalled {
+        let (mut loaded, mut missing, mut of_tables) = (Loaded::recalled(tables), Vec::new(), Vec::new());
         for table in tables {
             let mut wanted: BTreeSet<Uuid> = keys.of_table(table.name).cloned().unwrap_or_default();
             if let Some(follows) = &table.follows {
-                let of = recalled.documents.iter().filter(|document| document.table == follows.of);
+                let of = loaded.documents.iter().filter(|document| document.table == follows.of);
                 wanted.extend(of.flat_map(|document| (follows.keys.0)(document)));
             }
-            if wanted.is_empty() {
-                continue;
-            }
-            if self.contended().get(table.name).is_some_and(|at| at.elapsed() < LOCK_FOR) {
-                return None;
+            if !wanted.is_empty() {
+                of_tables.push(table.name);
             }
             for key in wanted {
                 match self.documents.get(&(table.name, key)) {
                     Some(Remembered { version, state, bulk, .. }) => {
-                        let (state, bulk) = (state.to_string(), bulk.map(|bulk| bulk.to_string()));
-                        recalled.put(StoredDocument { table: table.name, key, state, bulk }, version);
+                        loaded.put(StoredDocument { table: table.name, key, state, bulk }, version);
                     }
-                    None if self.is_unborn(table, key) => recalled.take_for_absent(table.name, key),
-                    None => return None,
+                    None if self.is_unborn(table, key) => loaded.take_for_absent(table.name, key),
+                    None => missing.push((table.name, key)),
                 }
             }
         }
-        Some(recalled)
+        Recalled { loaded, missing, tables: of_tables }
     }
 
     fn is_unborn(&self, table: &Table, key: Uuid) -> bool {
@@ -119,7 +125,8 @@ impl Cache {
         places: Vec<Place>,
     ) -> Vec<ChangedDocument> {
         let mut changed = Vec::with_capacity(changes.len());
-        let Loaded { documents, mut versions, .. } = loaded;
+        // Whoever is next decides from what is remembered here.
+        let Loaded { documents, mut versions, turn, .. } = loaded;
         let mut known: HashMap<Key, (Version, StoredDocument)> = documents
             .into_iter()
             .filter_map(|document| {
@@ -134,41 +141,31 @@ impl Cache {
             let before = known.remove(&key);
             let Some(place) = places.remove(&key) else { continue };
             let number = version.map_or(1, |version| version + 1);
-            let bulk = bulk.or_else(|| before.and_then(|(_, document)| document.bulk));
+            let bulk = bulk.map(Into::into).or_else(|| before.and_then(|(_, document)| document.bulk));
             let remembered = self.documents.peek(&key);
             let is_born_here =
                 version.is_none() || remembered.as_ref().is_some_and(|known| known.is_born_here);
-            let (state, bulk): (Arc<str>, Option<Arc<str>>) = (state.into(), bulk.map(Into::into));
+            let state: Arc<str> = state.into();
             changed.push(ChangedDocument { table, key: key.1, state: state.clone(), bulk: bulk.clone() });
             // Of two commits the later one may be told first.
             if remembered.is_none_or(|known| known.version.number < number) {
-                let version = Version { number, place };
+                let version = Version { number, place: place.into() };
                 self.documents.insert(key, Remembered { version, state, bulk, is_born_here });
             }
         }
         for (key, (version, StoredDocument { state, bulk, .. })) in known {
             if !self.documents.contains_key(&key) {
-                let (state, bulk) = (state.into(), bulk.map(Into::into));
                 self.documents.insert(key, Remembered { version, state, bulk, is_born_here: false });
             }
         }
+        drop(turn);
         changed
     }
 
-    /// Somebody else was faster: nothing is believed of what was decided from, and the rows of that table are locked for a while.
-    pub(super) fn forget(&self, loaded: &Loaded, error: &Unwritten) {
+    /// Somebody else was faster: nothing is believed of what was decided from.
+    pub(super) fn forget(&self, loaded: &Loaded) {
         for document in &loaded.documents {
             self.documents.remove(&(document.table, document.key));
-        }
-        let part = match error {
-            Unwritten::Short { part, .. } => part.as_str(),
-            Unwritten::Database(error) => {
-                let constraint = error.as_database_error().and_then(|error| error.constraint());
-                constraint.and_then(|name| name.strip_suffix("_pkey")).unwrap_or_default()
-            }
-        };
-        for table in loaded.tables.iter().filter(|table| part.ends_with(table.name)) {
-            self.contended().insert(table.name, Instant::now());
         }
     }
 }

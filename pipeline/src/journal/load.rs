@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::sync::Arc;
 
 use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::statement::Statement;
+use super::turns::Turn;
 use super::write::Change;
 
 /// A table of state.
@@ -93,9 +95,9 @@ pub struct StoredDocument {
     /// The key.
     pub key: Uuid,
     /// The document as JSON.
-    pub state: String,
+    pub state: Arc<str>,
     /// What of it stands apart.
-    pub bulk: Option<String>,
+    pub bulk: Option<Arc<str>>,
 }
 
 /// What was loaded.
@@ -109,6 +111,8 @@ pub struct Loaded {
     pub(super) is_recalled: bool,
     /// Keys whose rows are taken to be absent, to be checked by the write.
     pub(super) taken_for_absent: Vec<(&'static str, Uuid)>,
+    /// The turn at it, where others in this process want the same.
+    pub(super) turn: Option<Turn>,
 }
 
 /// Which writing of a row was loaded.
@@ -116,7 +120,7 @@ pub struct Loaded {
 pub(super) struct Version {
     pub(super) number: i32,
     /// Where the server keeps it, its `ctid`: a row that nobody else writes stays there, and is found there without its key being looked up again.
-    pub(super) place: String,
+    pub(super) place: Arc<str>,
 }
 
 impl Loaded {
@@ -142,6 +146,16 @@ impl Loaded {
     pub(super) fn put(&mut self, document: StoredDocument, version: Version) {
         self.versions.insert((document.table, document.key), version);
         self.documents.push(document);
+    }
+
+    /// What it was decided from.
+    pub(super) fn keys(&self) -> BTreeSet<(&'static str, Uuid)> {
+        self.versions.keys().chain(&self.taken_for_absent).copied().collect()
+    }
+
+    /// The same, while nobody else in this process changes it.
+    pub(crate) fn in_turn(self, turn: Option<Turn>) -> Loaded {
+        Loaded { turn, ..self }
     }
 
     pub(super) fn take_for_absent(&mut self, table: &'static str, key: Uuid) {
@@ -240,8 +254,9 @@ impl Load {
                 continue;
             };
             let key: Uuid = row.try_get(1)?;
-            let version = Version { number: row.try_get(2)?, place: row.try_get(5)? };
-            let (state, bulk) = (row.try_get(3)?, row.try_get(4)?);
+            let version = Version { number: row.try_get(2)?, place: row.try_get::<&str, _>(5)?.into() };
+            let (state, bulk): (&str, Option<&str>) = (row.try_get(3)?, row.try_get(4)?);
+            let (state, bulk) = (state.into(), bulk.map(Into::into));
             loaded.put(StoredDocument { table, key, state, bulk }, version);
         }
         Ok((loaded, beside))

@@ -60,6 +60,17 @@ impl Unwritten {
             Unwritten::Database(error) => is_taken_key(error),
         }
     }
+
+    /// Where it was: a part or, of a key that is taken, its table; nothing of other errors.
+    pub(super) fn part(&self) -> &str {
+        match self {
+            Unwritten::Short { part, .. } => part,
+            Unwritten::Database(error) => {
+                let constraint = error.as_database_error().and_then(|error| error.constraint());
+                constraint.and_then(|name| name.strip_suffix("_pkey")).unwrap_or_default()
+            }
+        }
+    }
 }
 
 /// Whether a row could not be written because there is one of its key.

@@ -1,6 +1,7 @@
 //! The write: documents, events, projections and offsets, in one statement.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -17,12 +18,17 @@ pub struct Change {
     /// How often the row had been written when it was loaded; `None` where it was not found, so it is new.
     pub version: Option<i32>,
     /// Where that lies in the table.
-    pub(super) place: Option<String>,
+    pub(super) place: Option<Arc<str>>,
     /// The document as JSON.
     pub state: String,
     /// What stands apart; absent where it stays as it is.
     pub bulk: Option<String>,
 }
+
+/// Says that the row `t` is the one of `i`, as it was. It is found by its key: PostgreSQL clears the dead versions of rows from a page when it comes
+/// there by an index, and makes room for the next ones. Where it comes there by `ctid` alone it does not, and each version goes to another
+/// page, with an entry in every index, which costs more than all else of the update.
+const IS_THE_ONE: &str = "t.key = i.key AND t.version = i.version AND (t.ctid = i.place::tid) IS TRUE";
 
 /// What is made of the events that a statement writes, beside the documents: rows that no decision reads.
 pub trait Projection: Send + Sync {
@@ -77,12 +83,9 @@ fn check(statement: &mut Statement, loaded: &Loaded, table: &'static str, change
             .rows(&unchanged)
             .column("key", "uuid", |(key, _)| *key)
             .column("version", "integer", |(_, version)| version.number)
-            .column("place", "text", |(_, version)| version.place.as_str())
+            .column("place", "text", |(_, version)| &*version.place)
             .relation("i");
-        let sql = format!(
-            "SELECT 1 FROM {rows}, {table} AS t
-             WHERE t.ctid = i.place::tid AND t.key = i.key AND t.version = i.version FOR NO KEY UPDATE OF t"
-        );
+        let sql = format!("SELECT 1 FROM {rows}, {table} AS t WHERE {IS_THE_ONE} FOR NO KEY UPDATE OF t");
         statement.must(&format!("unchanged_{table}"), sql, unchanged.len(), Shortfall::Conflict);
     }
     let absent: Vec<Uuid> = loaded
@@ -110,7 +113,7 @@ fn update(statement: &mut Statement, table: &str, changes: &[&Change]) -> String
     let rows = rows.relation("i");
     format!(
         "UPDATE {table} AS t SET version = t.version + 1, state = i.state::jsonb{set} FROM {rows}
-         WHERE t.ctid = i.place::tid AND t.key = i.key AND t.version = i.version RETURNING t.key, t.ctid"
+         WHERE {IS_THE_ONE} RETURNING t.key, t.ctid"
     )
 }
 

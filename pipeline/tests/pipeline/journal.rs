@@ -1,8 +1,9 @@
 //! The journal: rows that are loaded together, and conflicts that are decided anew.
 
 use std::collections::BTreeSet;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, Mutex};
 
+use futures_util::FutureExt as _;
 use ordermill_pipeline::database::Next;
 use ordermill_pipeline::journal::{
     Follows, Journal, JournalError, Keys, KeysOf, Loaded, Lock, Statement, StoredDocument, Table, Writes,
@@ -125,7 +126,7 @@ async fn a_load_follows_keys_from_keys_and_of_what_is_absent_there_is_nothing() 
 
     let loaded = load(&Keys::of(SHELVES, first)).await;
     assert_eq!(places(&loaded), [(SHELVES, first), (BOXES, filled), (CUPS, cups[0])]);
-    assert_eq!(loaded.documents[2].state, "1");
+    assert_eq!(&*loaded.documents[2].state, "1");
     assert_eq!(loaded.version(CUPS, cups[0]), Some(1));
     assert_eq!(loaded.version(BOXES, absent), None, "a key that follows and is not there");
 
@@ -234,9 +235,9 @@ async fn a_bulk_that_is_not_written_stays_where_it_is_stored() {
     let read = async || {
         let mut transaction = log.journal.begin().await.unwrap();
         let loaded = load(&mut transaction, &TABLES, &those, Lock::None).await.unwrap();
-        let bulk = |bulk: Option<String>| bulk.map(|bulk| serde_json::from_str::<Value>(&bulk).unwrap());
-        let row = |document: StoredDocument| (document.state, bulk(document.bulk));
-        loaded.documents.into_iter().map(row).collect::<Vec<_>>()
+        let bulk = |bulk: Option<Arc<str>>| bulk.map(|bulk| serde_json::from_str::<Value>(&bulk).unwrap());
+        let row = |document: StoredDocument| (document.state.to_string(), bulk(document.bulk));
+        loaded.documents.into_iter().map(row).collect::<Vec<(String, _)>>()
     };
     let state = |number: i64| number.to_string();
 
@@ -325,6 +326,42 @@ async fn what_was_decided_from_a_version_that_is_passed_is_decided_anew() {
     log.journal.decide(&TABLES, &those, decide).await.unwrap();
     assert_eq!(seen, [Some(1), Some(2)]);
     assert_counted(&log, cup, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_two_of_a_process_were_after_the_same_rows_the_later_one_waits_for_its_turn() {
+    let log = log_with_tables().await;
+    let [cup] = keys();
+    let those = Keys::of(CUPS, cup);
+    count_up_in_background(&log, those.clone(), cup).await.unwrap();
+    // One has decided in vain.
+    let mut decisions = 0;
+    let decide = |loaded: &Loaded, _| {
+        decisions += 1;
+        let mut writes = count_up(loaded, cup);
+        writes.changes[0].version = writes.changes[0].version.filter(|_| decisions > 1);
+        Ok::<_, JournalError>((writes, ()))
+    };
+    log.journal.decide(&TABLES, &those, decide).await.unwrap();
+    assert_eq!(decisions, 2);
+
+    let (first_seen, second_seen) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    let counting = |seen: &Mutex<Vec<Option<i32>>>, loaded: &Loaded| {
+        seen.lock().unwrap().push(loaded.version(CUPS, cup));
+        Ok::<_, JournalError>((count_up(loaded, cup), ()))
+    };
+    let mut first = Box::pin(log.journal.decide(&TABLES, &those, |loaded, _| counting(&first_seen, loaded)));
+    let mut second =
+        Box::pin(log.journal.decide(&TABLES, &those, |loaded, _| counting(&second_seen, loaded)));
+    assert!((&mut first).now_or_never().is_none() && (&mut second).now_or_never().is_none());
+    assert_eq!(*second_seen.lock().unwrap(), [], "it is not its turn");
+    first.await.unwrap();
+    second.await.unwrap();
+    assert_eq!(
+        (first_seen.into_inner().unwrap(), second_seen.into_inner().unwrap()),
+        (vec![Some(2)], vec![Some(3)])
+    );
+    assert_counted(&log, cup, 4).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
