@@ -244,7 +244,7 @@ impl Acceptor {
         };
         let origin = pending.context.origin(pending.request.caller.clone());
         let (order, event) = (Order::placed(&placed, now), Event::from(placed));
-        let entry = Entry::of_event(Uuid::now_v7(), &event, 1, origin, self.journal.partitions)?;
+        let entry = Entry::of_event(Uuid::now_v7(), event, 1, origin, self.journal.partitions)?;
         Ok(Submission { request: pending.request.clone(), order, entry })
     }
 

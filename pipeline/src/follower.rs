@@ -75,7 +75,7 @@ struct Published<E> {
     sequence: i32,
     at: Timestamp,
     /// None where this program can't read it.
-    event: Option<E>,
+    event: Option<Arc<E>>,
 }
 
 impl<E: Event> Published<E> {

@@ -7,12 +7,14 @@
 
 mod read;
 
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
-use ordermill_wire::{Event, Topic as _};
+use ordermill_wire::{DecodeError, Event, Topic as _};
 use sqlx::{Encode, Postgres, Type};
 use uuid::Uuid;
 
@@ -87,6 +89,8 @@ pub struct Entry {
     pub data: Vec<u8>,
     /// Further Kafka headers: an array of `{name, value}`.
     pub headers: Option<serde_json::Value>,
+    /// The event that `data` was made of, where that was in this process.
+    pub event: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Entry {
@@ -96,7 +100,7 @@ impl Entry {
     /// None in practice, see [`Event::encode`].
     pub fn of_event(
         event_id: Uuid,
-        event: &impl Event,
+        event: impl Event,
         sequence: i32,
         origin: Origin,
         partitions: i16,
@@ -119,7 +123,18 @@ impl Entry {
             trace: origin.trace,
             data: event.encode()?,
             headers: None,
+            event: Some(Arc::new(event)),
         })
+    }
+
+    /// The event in it.
+    ///
+    /// # Errors
+    /// [`DecodeError`] where it is none of that kind.
+    pub fn event<E: Event>(&self) -> Result<Arc<E>, DecodeError> {
+        let known = self.event.clone().and_then(|event| event.downcast::<E>().ok());
+        let known = known.filter(|event| (event.name(), event.version()) == (&self.event_type, self.version));
+        known.map_or_else(|| E::decode(&self.event_type, self.version, &self.data).map(Arc::new), Ok)
     }
 }
 

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use crate::label::Label;
 use crate::log::Entry;
+use crate::partition::Slot;
 
 /// So many records may wait for a group, with about so many bytes; then the oldest of a partition are let go.
 const RECORDS_MAX: usize = 20_000;
@@ -54,9 +55,6 @@ pub(crate) struct Inbox {
     arrived: Condvar,
 }
 
-/// A partition of a topic.
-type Slot = (&'static str, i16);
-
 #[derive(Debug, Default)]
 struct Waiting {
     queues: BTreeMap<Slot, VecDeque<Acknowledged>>,
@@ -69,7 +67,7 @@ struct Waiting {
 
 /// What becomes of a record that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum Pick {
     /// It is taken.
     Take,
     /// It is of no use any more.
@@ -106,7 +104,7 @@ impl Inbox {
         if waiting.is_closed {
             return;
         }
-        waiting.put((topic, entry.partition), record.clone());
+        waiting.put(Slot { topic, partition: entry.partition }, record.clone());
         if self.is_called {
             self.call(waiting);
         }
@@ -116,9 +114,9 @@ impl Inbox {
     pub(crate) fn take(
         &self,
         at_most: usize,
-        mut fate: impl FnMut(Slot, &Acknowledged) -> Fate,
+        mut pick: impl FnMut(Slot, &Acknowledged) -> Pick,
     ) -> Vec<(Slot, Acknowledged)> {
-        lock(&self.waiting).take(at_most, &mut fate)
+        lock(&self.waiting).take(at_most, &mut pick)
     }
 
     /// How many wait.
@@ -127,8 +125,8 @@ impl Inbox {
     }
 
     /// How many wait of a partition.
-    pub(crate) fn len_of(&self, topic: &'static str, partition: i16) -> usize {
-        lock(&self.waiting).queues.get(&(topic, partition)).map_or(0, VecDeque::len)
+    pub(crate) fn len_of(&self, slot: Slot) -> usize {
+        lock(&self.waiting).queues.get(&slot).map_or(0, VecDeque::len)
     }
 
     /// Nothing waits any more, and nothing more is kept.
@@ -172,21 +170,21 @@ impl Waiting {
     fn take(
         &mut self,
         at_most: usize,
-        fate: &mut impl FnMut(Slot, &Acknowledged) -> Fate,
+        pick: &mut impl FnMut(Slot, &Acknowledged) -> Pick,
     ) -> Vec<(Slot, Acknowledged)> {
         let mut taken = Vec::new();
         for (slot, queue) in &mut self.queues {
             while taken.len() < at_most
                 && let Some(first) = queue.front()
             {
-                let fate = fate(*slot, first);
-                if fate == Fate::Leave {
+                let picked = pick(*slot, first);
+                if picked == Pick::Leave {
                     break;
                 }
                 let Some(record) = queue.pop_front() else { break };
                 self.records -= 1;
                 self.bytes -= record.bytes();
-                if fate == Fate::Take {
+                if picked == Pick::Take {
                     taken.push((*slot, record));
                 }
             }
@@ -213,7 +211,7 @@ mod tests {
     }
 
     fn offsets(taken: &[(Slot, Acknowledged)]) -> Vec<(i16, i64)> {
-        taken.iter().map(|((_, partition), record)| (*partition, record.offset)).collect()
+        taken.iter().map(|(slot, record)| (slot.partition, record.offset)).collect()
     }
 
     #[test]
@@ -225,8 +223,9 @@ mod tests {
         // It is called once, and waits then.
         inbox.wait(Duration::from_secs(60));
         inbox.wait(Duration::ZERO);
-        assert_eq!((inbox.len_of("cups", 0), inbox.len_of("cups", 1)), (1, 0));
-        assert_eq!(offsets(&inbox.take(9, |_, _| Fate::Take)), [(0, 4)]);
+        let len_of = |partition| inbox.len_of(Slot { topic: "cups", partition });
+        assert_eq!((len_of(0), len_of(1)), (1, 0));
+        assert_eq!(offsets(&inbox.take(9, |_, _| Pick::Take)), [(0, 4)]);
         inbox.close();
         loopback.acknowledged(&record(0, 4, 1));
         assert_eq!(inbox.len(), 0, "nobody takes it");
@@ -243,13 +242,13 @@ mod tests {
         for (partition, offset) in [(0, 1), (0, 2), (0, 3), (1, 7), (1, 8)] {
             loopback.acknowledged(&record(partition, offset, 1));
         }
-        let fate = |_, record: &Acknowledged| match record.offset {
-            1 => Fate::LetGo,
-            7 => Fate::Leave,
-            _ => Fate::Take,
+        let pick = |_, record: &Acknowledged| match record.offset {
+            1 => Pick::LetGo,
+            7 => Pick::Leave,
+            _ => Pick::Take,
         };
-        assert_eq!(offsets(&inbox.take(1, fate)), [(0, 2)]);
-        assert_eq!(offsets(&inbox.take(9, fate)), [(0, 3)]);
+        assert_eq!(offsets(&inbox.take(1, pick)), [(0, 2)]);
+        assert_eq!(offsets(&inbox.take(9, pick)), [(0, 3)]);
         assert_eq!(inbox.len(), 2);
     }
 
@@ -260,7 +259,7 @@ mod tests {
         for offset in 0..5 {
             loopback.acknowledged(&record(0, offset, BYTES_MAX / 3 - BYTES_BESIDE));
         }
-        assert_eq!(offsets(&inbox.take(9, |_, _| Fate::Take)), [(0, 2), (0, 3), (0, 4)]);
+        assert_eq!(offsets(&inbox.take(9, |_, _| Pick::Take)), [(0, 2), (0, 3), (0, 4)]);
         let waiting = lock(&inbox.waiting);
         assert_eq!((waiting.records, waiting.bytes), (0, 0));
     }

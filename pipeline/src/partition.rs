@@ -1,10 +1,17 @@
-//! Which partition a key belongs to: Kafka's own rule, so that other producers and consumers agree.
+//! Partitions, and which of them a key belongs to: Kafka's own rule, so that other producers and consumers agree.
 
 use murmur2::murmur2;
 use uuid::Uuid;
 
 /// The seed that Kafka uses.
 const SEED: u32 = 0x9747_b28c;
+
+/// A partition of a topic, which is named without prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Slot {
+    pub(crate) topic: &'static str,
+    pub(crate) partition: i16,
+}
 
 /// The partition of a key: murmur2 as Kafka's Java client computes it (`Utils.murmur2` and
 /// `Utils.toPositive` there), modulo the number of partitions.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use ordermill_wire::{DecodeError, Event};
 use rdkafka::message::{BorrowedMessage, Message as _};
@@ -122,7 +124,13 @@ impl<'a> RawRecord<'a> {
             return Err(Mismatch { code: Code::KeyMismatch, error, place: None });
         }
         let trace = TraceContext::child_of(self.headers.traceparent());
-        Ok(Received { event_id: stamp.event_id, event, at: stamp.at, place: self.place(), trace })
+        Ok(Received {
+            event_id: stamp.event_id,
+            event: Arc::new(event),
+            at: stamp.at,
+            place: self.place(),
+            trace,
+        })
     }
 }
 

@@ -1,5 +1,7 @@
 //! A record as it came from Kafka, and the event in it.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use ordermill_wire::Event;
 use rdkafka::message::BorrowedMessage;
@@ -33,7 +35,7 @@ pub struct Received<E> {
     /// The event's id.
     pub event_id: Uuid,
     /// The event.
-    pub event: E,
+    pub event: Arc<E>,
     /// When it happened, as the log says.
     pub at: Timestamp,
     /// Where it lay.

@@ -24,5 +24,6 @@ pub(crate) fn entry(topic: &str, partition: i16, bytes: usize) -> Entry {
         trace: TraceContext::new_root(),
         data: vec![b' '; bytes],
         headers: None,
+        event: None,
     }
 }

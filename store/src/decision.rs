@@ -105,7 +105,7 @@ pub fn writes<C: Capability>(
     after.check(before).map_err(refused)?;
     let changes = after.changes(before).map_err(refused)?.into_iter().map(change).collect();
     let entry = |written: Written| {
-        Entry::of_event(written.event_id, &written.event, written.sequence, written.origin, partitions)
+        Entry::of_event(written.event_id, written.event, written.sequence, written.origin, partitions)
     };
     let entries = written.into_iter().map(entry).collect::<Result<_, _>>()?;
     Ok(Writes { changes, entries, projections: Vec::new() })

@@ -13,7 +13,6 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::BatchError;
-use super::mark::Slot;
 use super::offsets;
 use super::reader::Reader;
 use super::reading::Reading;
@@ -23,6 +22,7 @@ use crate::kafka::{self, KafkaConfig};
 use crate::kafka_usage::ClientUsage;
 use crate::label::Label;
 use crate::loopback::Inbox;
+use crate::partition::Slot;
 use crate::relay::request_repeat;
 
 /// How long the broker has to say what a partition holds.
@@ -65,7 +65,7 @@ impl ClientContext for Assignment {
         });
         // The client knows no end of a partition that it does not fetch; what waits of that is in the inbox.
         let lag = partitions.map(|(name, id, lag)| {
-            let waiting = self.slot(name, id).map_or(0, |slot| self.inbox.len_of(slot.topic, slot.partition));
+            let waiting = self.slot(name, id).map_or(0, |slot| self.inbox.len_of(slot));
             lag.max(0).max(i64::try_from(waiting).unwrap_or(i64::MAX))
         });
         self.lag_records.set(lag.sum());

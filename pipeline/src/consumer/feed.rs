@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::mark::Slot;
 use super::sequence_check::{Verdict, judge};
 use crate::label::Label;
-use crate::loopback::{Acknowledged, Fate, Inbox};
+use crate::loopback::{Acknowledged, Inbox, Pick};
+use crate::partition::Slot;
 
 /// A partition of which nothing has looped back for so long is fetched.
 const QUIET_MAX: Duration = Duration::from_secs(1);
@@ -70,7 +70,7 @@ impl Feed {
 
     /// Lets go what waits.
     pub(super) fn clear(&self) {
-        self.inbox.take(usize::MAX, |_, _| Fate::LetGo);
+        self.inbox.take(usize::MAX, |_, _| Pick::LetGo);
     }
 
     /// Takes at most so many records that are the next of their partitions, of which `awaited` says where they must lie and
@@ -88,24 +88,19 @@ impl Feed {
         self.taken_at = Some(now);
         let mut marks: BTreeMap<Slot, Option<(i64, Label)>> = BTreeMap::new();
         let mut not_next = BTreeSet::new();
-        let records = self.inbox.take(at_most, |(topic, partition), record| {
-            let slot = Slot { topic, partition };
+        let records = self.inbox.take(at_most, |slot, record| {
             let mark = marks.entry(slot).or_insert_with(|| awaited(slot));
-            let Some((offset, label)) = mark else { return Fate::LetGo };
+            let Some((offset, label)) = mark else { return Pick::LetGo };
             if record.offset < *offset {
-                return Fate::LetGo;
+                return Pick::LetGo;
             }
             if record.offset > *offset || judge(*label, record.label, record.previous) != Verdict::Apply {
                 not_next.insert(slot);
-                return Fate::Leave;
+                return Pick::Leave;
             }
             (*offset, *label) = (record.offset + 1, record.label);
-            Fate::Take
+            Pick::Take
         });
-        let records: Vec<(Slot, Acknowledged)> = records
-            .into_iter()
-            .map(|((topic, partition), record)| (Slot { topic, partition }, record))
-            .collect();
         let mut pause = Vec::new();
         for (slot, _) in &records {
             if self.looped_back.insert(*slot, now).is_none() {

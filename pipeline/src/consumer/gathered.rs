@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::mark::{Mark, Progress, Slot};
+use super::mark::{Mark, Progress};
 use crate::dead_letters::Code;
+use crate::partition::Slot;
 use crate::record::{Received, Record};
 
 /// A record that is to be applied, or put aside.

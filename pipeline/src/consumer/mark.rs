@@ -3,13 +3,7 @@
 use uuid::Uuid;
 
 use crate::label::Label;
-
-/// A partition of a topic, which is named without prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Slot {
-    pub(super) topic: &'static str,
-    pub(super) partition: i16,
-}
+use crate::partition::Slot;
 
 /// The last record of the relay's that was met: where, and its label, which may be lower than others that were met. By it
 /// the partition is known again.

@@ -6,11 +6,12 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use sqlx::PgPool;
 
-use super::mark::{Mark, Progress, Slot, Tip};
+use super::mark::{Mark, Progress, Tip};
 use super::reading::Reading;
 use crate::dead_letters::halts::Standing;
 use crate::journal::{JournalError, Shortfall, Statement};
 use crate::label::Label;
+use crate::partition::Slot;
 
 /// Takes partitions over: from here on their former owner can't move their offsets. Who has applied nothing of a
 /// partition begins in the era of the log, and so passes over what earlier ones have left in Kafka.

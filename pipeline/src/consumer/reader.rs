@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::mark::{Mark, Progress, Slot};
+use super::mark::{Mark, Progress};
 use super::reading::{Fate, Met, Reading, View};
 use crate::label::Label;
+use crate::partition::Slot;
 
 /// How long the offset may stay before records that were passed over: who looks at offsets sees what a group is done with
 /// within a second. A look at the clock may come a tenth of one late.

@@ -8,9 +8,10 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
-use super::mark::{Mark, Progress, Slot, Tip};
+use super::mark::{Mark, Progress, Tip};
 use super::sequence_check::{Verdict, judge};
 use crate::label::Label;
+use crate::partition::Slot;
 
 /// A record that was met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! The loop of one member of a group, on a thread of its own: poll, judge, apply, again.
 
+mod looped_back;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,12 +14,11 @@ use tokio::runtime::Handle;
 
 use super::assignment::{Anew, Assignment, State};
 use super::batch::{Attempts, BatchError, Batches};
-use super::feed::{Fed, Feed};
+use super::feed::Feed;
 use super::foreign_cap::ForeignCap;
 use super::gathered::Gathered;
-use super::mark::Slot;
 use super::reader::Reader;
-use super::taking::{SEEK_TIMEOUT, Taken, ToBeFetched, take, take_looped_back};
+use super::taking::{Taken, take};
 use super::watchdog::Watchdog;
 use super::watching::watch;
 use super::{ConsumerConfig, Handler, Runtime, replayer};
@@ -25,7 +26,7 @@ use crate::dead_letters::flood::FloodGuard;
 use crate::heartbeat::{self, Pulse};
 use crate::kafka;
 use crate::kafka_usage::STATISTICS_INTERVAL;
-use crate::record::Received;
+use crate::partition::Slot;
 use crate::retry::Retry;
 use crate::supervised;
 
@@ -181,7 +182,7 @@ impl<'a, H: Handler> Member<'a, H> {
             }
             // A batch that was held may have seen one.
             self.notice_rebalance();
-            let is_fed = self.apply_what_loops_back(retry)?;
+            let any_looped_back = self.apply_what_loops_back(retry)?;
             let taken = self.take_what_is_there()?;
             if let Some(failure) = self.assignment(|state| state.failure.take()) {
                 return Err(failure.into());
@@ -197,7 +198,7 @@ impl<'a, H: Handler> Member<'a, H> {
                 self.lasting.watchdog.worked(began.elapsed());
             } else if self.assignment(|state| state.reader.is_due(Instant::now())) {
                 self.store()?;
-            } else if !is_fed && taken.is_all {
+            } else if !any_looped_back && taken.is_all {
                 self.feed.inbox().wait(WAIT_MAX);
             }
             self.tell_kafka();
@@ -253,83 +254,6 @@ impl<'a, H: Handler> Member<'a, H> {
             self.batches.any_parked = true;
             self.feed.ends_all();
         }
-    }
-
-    /// Applies what has looped back. What can't be applied is fetched, and handled as it lies in Kafka.
-    /// Answers whether there was something.
-    fn apply_what_loops_back(&mut self, retry: &mut Retry) -> Result<bool, Anew> {
-        if self.batches.any_parked {
-            // It may have to wait behind a letter.
-            self.feed.clear();
-            let slots = self.feed.ends_all();
-            self.fetch(&slots)?;
-            return Ok(false);
-        }
-        let (context, now) = (self.consumer.context().clone(), Instant::now());
-        let awaited = |slot| context.with_state(|state| state.reader.awaited(slot));
-        let Fed { records, pause, fetch } = self.feed.take(self.batch_records_max, awaited, now);
-        if !pause.is_empty() {
-            self.consumer.pause(&context.list(pause))?;
-        }
-        let mut events = Vec::with_capacity(records.len());
-        let mut is_applied = true;
-        for (slot, record) in &records {
-            match take_looped_back(&context, self.batches.handler, *slot, record, now) {
-                Ok(event) => events.extend(event),
-                Err(ToBeFetched) => is_applied = false,
-            }
-        }
-        if is_applied && !events.is_empty() {
-            is_applied = self.apply_looped_back(&events)?;
-        }
-        if is_applied {
-            self.fetch(&fetch)?;
-            if !events.is_empty() {
-                retry.succeeded();
-            }
-        } else {
-            self.feed.ends_all();
-            let slots: Vec<Slot> = self.assignment(|state| state.reader.reread());
-            self.fetch(&slots)?;
-        }
-        self.batches.metrics.looped_back.inc_by(records.len() as u64);
-        Ok(!records.is_empty())
-    }
-
-    /// Answers whether they are applied.
-    fn apply_looped_back(&mut self, events: &[Received<H::Event>]) -> Result<bool, Anew> {
-        let progress = self.assignment(|state| state.reader.progress());
-        let began = Instant::now();
-        let outcome = Handle::current().block_on(self.batches.apply_looped_back(events, &progress));
-        self.lasting.watchdog.worked(began.elapsed());
-        match outcome {
-            Ok(true) => {
-                self.assignment(|state| state.reader.stored(progress.iter().map(|p| (p.slot, p.upto))));
-                Ok(true)
-            }
-            Ok(false) => Ok(false),
-            Err(BatchError::Fenced) => Err(BatchError::Fenced.into()),
-            Err(error) => {
-                tracing::debug!(group = H::GROUP, %error, "what has looped back is fetched");
-                Ok(false)
-            }
-        }
-    }
-
-    /// Has the client fetch partitions from where their reading goes on.
-    fn fetch(&self, slots: &[Slot]) -> Result<(), Anew> {
-        if slots.is_empty() {
-            return Ok(());
-        }
-        let context = self.consumer.context();
-        for slot in slots {
-            let next = self.assignment(|state| state.reader.next_offset(*slot));
-            let name = context.kafka.full_name(slot.topic);
-            if let Some(next) = next {
-                self.consumer.seek(&name, i32::from(slot.partition), Offset::Offset(next), SEEK_TIMEOUT)?;
-            }
-        }
-        Ok(self.consumer.resume(&context.list(slots.iter().copied()))?)
     }
 
     fn on_error(&mut self, error: KafkaError) -> Result<(), Anew> {

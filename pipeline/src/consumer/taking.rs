@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use ordermill_wire::Event as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::Offset;
@@ -13,13 +12,14 @@ use super::assignment::{Anew, Assignment};
 use super::batch::Batches;
 use super::foreign_cap::{ForeignCap, Room};
 use super::gathered::Item;
-use super::mark::{Mark, Slot};
+use super::mark::Mark;
 use super::reading::{Fate, Met, Own};
 use crate::authenticity::Keys;
 use crate::dead_letters::Code;
 use crate::headers;
 use crate::log::RecordPlace;
 use crate::loopback::Acknowledged;
+use crate::partition::Slot;
 use crate::raw_record::{NotOurs, RawRecord};
 use crate::record::{Mismatch, Received, Record};
 
@@ -146,9 +146,7 @@ pub(super) fn take_looped_back<H: Handler>(
     if entry.record_key.is_some() || entry.headers.is_some() {
         return Err(ToBeFetched);
     }
-    let Ok(event) = H::Event::decode(&entry.event_type, entry.version, &entry.data) else {
-        return Err(ToBeFetched);
-    };
+    let Ok(event) = entry.event::<H::Event>() else { return Err(ToBeFetched) };
     let own = Own { label: *label, previous: *previous, event_id: entry.event_id };
     let met = Met { offset: *offset, own: Some(own) };
     let is_of_interest = || handler.is_of_interest(&event);

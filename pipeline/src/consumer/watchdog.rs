@@ -9,9 +9,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::mark::Slot;
 use super::reading::View;
 use crate::label::Label;
+use crate::partition::Slot;
 
 /// How often is looked.
 const LOOK_EVERY: Duration = Duration::from_secs(2);

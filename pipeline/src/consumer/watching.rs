@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 use super::assignment::{Anew, Assignment};
-use super::mark::Slot;
 use super::offsets;
 use super::reading::View;
 use super::unassigned::{Named, unassigned};
 use super::watchdog::{Action, Watchdog};
 use crate::kafka;
 use crate::label::Label;
+use crate::partition::Slot;
 use crate::relay::{Cursor, Published};
 
 /// How long Kafka has for an answer.

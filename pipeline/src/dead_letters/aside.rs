@@ -156,6 +156,7 @@ pub(crate) fn entry(dead_letter_id: Uuid, group: &str, record: &Record, rejectio
         trace: TraceContext::child_of(record.traceparent()),
         data: payload[..payload.len().min(PAYLOAD_MAX)].to_vec(),
         headers: serde_json::to_value(headers).ok(),
+        event: None,
     }
 }
 

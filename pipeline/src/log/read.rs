@@ -136,6 +136,7 @@ pub(crate) async fn read(
                 trace: TraceContext::from_bytes(trace).unwrap_or_else(TraceContext::new_root),
                 data,
                 headers: headers.next().flatten().map(|Json(headers)| headers),
+                event: None,
             });
         }
         count += entries.len();

@@ -51,7 +51,7 @@ impl Recorder {
         let event_id = derived_event_id(Recorder::GROUP, received.event_id, 0);
         let sequence = i32::try_from(charged.held).unwrap();
         let origin = received.origin(Recorder::GROUP);
-        Some(Entry::of_event(event_id, &event, sequence, origin, PARTITIONS).unwrap())
+        Some(Entry::of_event(event_id, event, sequence, origin, PARTITIONS).unwrap())
     }
 }
 
@@ -85,7 +85,7 @@ impl Handler for Recorder {
         let (mut changed, mut applied, mut handled) =
             (BTreeSet::new(), Applied::default(), Handled::default());
         for received in batch.events {
-            let Event::BalanceCharged(charged) = &received.event else { continue };
+            let Event::BalanceCharged(charged) = &*received.event else { continue };
             assert_ne!(charged.available, 666, "the number of the beast");
             if charged.available < 0 {
                 return Err(JournalError::Rule("below zero".to_owned()));
@@ -180,7 +180,7 @@ impl Handler for Witness {
     fn decide(&self, _loaded: &Loaded, batch: &Batch<'_, Event>) -> Result<Handled, JournalError> {
         let mut witnessed = Witnessed::default();
         for received in batch.events {
-            let Event::BalanceCharged(charged) = &received.event else { continue };
+            let Event::BalanceCharged(charged) = &*received.event else { continue };
             witnessed.event_ids.push(received.event_id);
             witnessed.availables.push(charged.available);
         }

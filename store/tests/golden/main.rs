@@ -16,11 +16,12 @@ mod golden;
 mod story;
 mod tables;
 
-use ordermill_schemas::CATALOGUE;
+use ordermill_schemas::{CATALOGUE, Event};
 use ordermill_store::replay::Difference;
 use serde_json::{Value, json};
 
 use golden::{Golden, leaves};
+use story::Told;
 
 #[test]
 fn the_golden_log_makes_the_golden_documents_field_by_field() {
@@ -52,6 +53,15 @@ fn whatever_is_changed_in_a_golden_document_is_named_with_its_row_and_its_path()
             assert_eq!(told["columns"].as_array().map(Vec::len), Some(1), "{table}: {difference}");
             assert_eq!((&told["row"], &told["columns"][0]["column"]), (&json!(key), &Value::from(leaf.path)));
         }
+    }
+}
+
+/// Workers may be handed an event as it was decided upon.
+#[test]
+fn an_event_is_read_as_it_was_written() {
+    for Told { event, .. } in story::tell().log {
+        let data = event.encode().unwrap();
+        assert_eq!(Event::decode(event.name(), event.version(), &data).unwrap(), event);
     }
 }
 
