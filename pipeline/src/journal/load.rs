@@ -119,7 +119,7 @@ pub struct Loaded {
 #[derive(Clone, Debug)]
 pub(super) struct Version {
     pub(super) number: i32,
-    /// Where the server keeps it, its `ctid`: a row that nobody else writes stays there, and is found there without its key being looked up again.
+    /// Where the server keeps it, its `ctid`: a row that a hand has changed without counting lies elsewhere.
     pub(super) place: Arc<str>,
 }
 
