@@ -76,7 +76,7 @@ DECLARE
     name text;
 BEGIN
     FOR name IN SELECT attname FROM pg_attribute
-        WHERE attrelid = 'log_segment'::regclass AND attnum > 0 AND attname NOT IN ('number', 'at')
+        WHERE attrelid = 'log_segment'::regclass AND attnum > 0 AND attcompression = 'l'
     LOOP
         EXECUTE format('ALTER TABLE log_segment ALTER %I SET STATISTICS 0', name);
     END LOOP;

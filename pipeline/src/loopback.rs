@@ -17,8 +17,8 @@ use crate::partition::Slot;
 /// So many records may wait for a group, with about so many bytes; then the oldest of a partition are let go.
 const RECORDS_MAX: usize = 20_000;
 const BYTES_MAX: usize = 16 * 1024 * 1024;
-/// What a record takes besides its payload, about.
-const BYTES_BESIDE: usize = 700;
+/// What a record takes besides its payload, about: the entry, and the event that it was made of.
+const BYTES_BESIDE: usize = 1_500;
 
 /// A record that Kafka has acknowledged.
 #[derive(Clone, Debug)]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter, sync::Cache as QuickCache};
 use uuid::Uuid;
 
-use super::load::{Keys, Loaded, StoredDocument, Table, Version};
+use super::load::{Key, Keys, Loaded, StoredDocument, Table, Version};
 use super::statement::Place;
 use super::write::Change;
 use crate::wake::ChangedDocument;
@@ -23,8 +23,6 @@ const BYTES_BESIDE: usize = 200;
 /// The part of it for documents that were asked for again. The others need room as well: the next event of an order is half a second away where
 /// much is under way.
 const ASKED_FOR: f64 = 0.5;
-/// A table and a key.
-type Key = (&'static str, Uuid);
 
 /// A document that is remembered.
 #[derive(Clone, Debug)]

@@ -53,6 +53,9 @@ impl fmt::Debug for KeysOf {
     }
 }
 
+/// A table and a key.
+pub(super) type Key = (&'static str, Uuid);
+
 /// The keys that a decision is about, by table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keys(BTreeMap<&'static str, BTreeSet<Uuid>>);
@@ -105,12 +108,12 @@ pub struct StoredDocument {
 pub struct Loaded {
     /// The rows.
     pub documents: Vec<StoredDocument>,
-    pub(super) versions: HashMap<(&'static str, Uuid), Version>,
+    pub(super) versions: HashMap<Key, Version>,
     pub(super) tables: &'static [Table],
     /// Where nothing is locked: what was remembered, to be checked by the write.
     pub(super) is_recalled: bool,
     /// Keys whose rows are taken to be absent, to be checked by the write.
-    pub(super) taken_for_absent: Vec<(&'static str, Uuid)>,
+    pub(super) taken_for_absent: Vec<Key>,
     /// The turn at it, where others in this process want the same.
     pub(super) turn: Option<Turn>,
 }
@@ -149,7 +152,7 @@ impl Loaded {
     }
 
     /// What it was decided from.
-    pub(super) fn keys(&self) -> BTreeSet<(&'static str, Uuid)> {
+    pub(super) fn keys(&self) -> BTreeSet<Key> {
         self.versions.keys().chain(&self.taken_for_absent).copied().collect()
     }
 

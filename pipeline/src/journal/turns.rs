@@ -8,10 +8,8 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
-use uuid::Uuid;
 
-/// A table and a key.
-type Key = (&'static str, Uuid);
+use super::load::Key;
 
 /// Who has turns, and who waits. Cloning shares it.
 #[derive(Clone, Debug, Default)]
@@ -130,6 +128,7 @@ impl Queues {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
+    use uuid::Uuid;
 
     use super::*;
 

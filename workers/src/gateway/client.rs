@@ -118,7 +118,8 @@ impl GatewayClient {
     pub(crate) fn new(url: &str, timeout: Duration) -> Result<GatewayClient, GatewayError> {
         let charges = format!("{}/charges", url.trim_end_matches('/'));
         let is_usable = |uri: Uri| uri.scheme_str() == Some("http") && uri.query().is_none();
-        if url.contains('#') || !charges.parse().is_ok_and(is_usable) {
+        // A name and a password in it would not be sent.
+        if url.contains(['#', '@']) || !charges.parse().is_ok_and(is_usable) {
             return Err(GatewayError::Address { url: url.to_owned() });
         }
         let mut connector = HttpConnector::new();
@@ -203,14 +204,16 @@ impl GatewayClient {
 type Built = Result<Request<Full<Bytes>>, Answer>;
 
 fn request(method: Method, url: &str, traceparent: &str, body: Vec<u8>) -> Built {
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(method)
         .uri(url)
         .header("traceparent", traceparent)
-        .header(header::ACCEPT, "application/json")
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(Full::from(body));
-    request.map_err(|error| Answer::Refused(error.to_string()))
+        .header(header::ACCEPT, "application/json");
+    // Some servers refuse an empty body that is said to be JSON.
+    if !body.is_empty() {
+        request = request.header(header::CONTENT_TYPE, "application/json");
+    }
+    request.body(Full::from(body)).map_err(|error| Answer::Refused(error.to_string()))
 }
 
 /// An error says nothing of what the gateway has done. Its causes tell what is wrong.
@@ -240,6 +243,7 @@ mod tests {
             "https://shop.example",
             "http://shop.example/?a=b",
             "http://shop.example#a",
+            "http://name:word@shop.example",
             "/charges",
         ] {
             let error = GatewayClient::new(url, Duration::from_secs(1)).unwrap_err();
