@@ -47,11 +47,8 @@ CREATE TABLE log_segment (
     key             uuid[]     COMPRESSION lz4,
     -- The nil UUID where it is the aggregate's id.
     correlation_id  uuid[]     COMPRESSION lz4,
-    -- The event that caused each, and where the worker that decided met it in Kafka.
+    -- The event that caused each.
     cause_id        uuid[]     COMPRESSION lz4,
-    cause_topic     smallint[] COMPRESSION lz4,
-    cause_partition smallint[] COMPRESSION lz4,
-    cause_offset    bigint[]   COMPRESSION lz4,
     actor           smallint[] COMPRESSION lz4 NOT NULL,
     -- Of a user, who.
     actor_id        uuid[]     COMPRESSION lz4,
@@ -93,8 +90,7 @@ SELECT s.number * 100000 + e.ordinal AS position, e.event_id, topic.word AS topi
     coalesce(e.key, e.aggregate_id) AS key, e.record_key, e.aggregate_id, e.sequence, type.word AS type, e.version,
     CASE e.correlation_id WHEN '00000000-0000-0000-0000-000000000000' THEN e.aggregate_id ELSE e.correlation_id END
         AS correlation_id,
-    e.cause_id, met.word AS cause_topic, e.cause_partition, e.cause_offset,
-    CASE WHEN e.actor_id IS NULL THEN actor.word ELSE actor.word || ':' || e.actor_id END AS actor,
+    e.cause_id, CASE WHEN e.actor_id IS NULL THEN actor.word ELSE actor.word || ':' || e.actor_id END AS actor,
     e.request_id, e.idempotency_key,
     '00-' || encode(substr(s.trace, 25 * e.ordinal::integer - 24, 16), 'hex')
         || '-' || encode(substr(s.trace, 25 * e.ordinal::integer - 8, 8), 'hex')
@@ -102,15 +98,13 @@ SELECT s.number * 100000 + e.ordinal AS position, e.event_id, topic.word AS topi
     s.at, e.data, e.headers, s.number AS segment, s.about, e.topic AS topic_code
 FROM log_segment s
     CROSS JOIN LATERAL unnest(s.event_id, s.aggregate_id, s.sequence, s.topic, s.type, s.version, s.partition, s.key,
-        s.correlation_id, s.cause_id, s.cause_topic, s.cause_partition, s.cause_offset, s.actor, s.actor_id,
-        s.request_id, s.idempotency_key, s.data, s.record_key, s.headers) WITH ORDINALITY
-        AS e (event_id, aggregate_id, sequence, topic, type, version, partition, key, correlation_id, cause_id,
-            cause_topic, cause_partition, cause_offset, actor, actor_id, request_id, idempotency_key, data,
-            record_key, headers, ordinal)
+        s.correlation_id, s.cause_id, s.actor, s.actor_id, s.request_id, s.idempotency_key, s.data, s.record_key,
+        s.headers) WITH ORDINALITY
+        AS e (event_id, aggregate_id, sequence, topic, type, version, partition, key, correlation_id, cause_id, actor,
+            actor_id, request_id, idempotency_key, data, record_key, headers, ordinal)
     JOIN log_word topic ON topic.code = e.topic
     JOIN log_word type ON type.code = e.type
-    JOIN log_word actor ON actor.code = e.actor
-    LEFT JOIN log_word met ON met.code = e.cause_topic;
+    JOIN log_word actor ON actor.code = e.actor;
 
 -- The events above `after` up to `upto` in the log's order, at most `events_max`. No more segments are taken apart than that
 -- takes.
@@ -164,6 +158,14 @@ CREATE TABLE relay_cursor (
     -- Of which topics everything above repeat_after is asked for; null for all of them.
     repeat_topics     text[]
 );
+
+-- Where Kafka has put the events of the log's segments. The relay writes it with its cursor, and may lose it with that.
+CREATE TABLE log_place (
+    number  bigint   PRIMARY KEY,
+    -- Of each event, in the order of the segment, its offset; -1, or nothing at the end, where that is not known.
+    offsets bigint[] COMPRESSION lz4 NOT NULL
+);
+ALTER TABLE log_place ALTER offsets SET STATISTICS 0;
 
 -- The keys by which records are authentic. What they are made of is not here: they derive from a secret that is in a file.
 CREATE TABLE wire_key (

@@ -38,7 +38,7 @@ impl RequestContext {
     /// Where an event comes from that this request causes.
     pub(crate) fn origin(&self, actor: String) -> Origin {
         let request = RequestRef { id: self.request_id, idempotency_key: self.idempotency_key.clone() };
-        Origin { cause: None, actor, request: Some(request), trace: self.trace }
+        Origin { cause_id: None, actor, request: Some(request), trace: self.trace }
     }
 }
 

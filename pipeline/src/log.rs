@@ -25,15 +25,6 @@ use crate::words::Words;
 
 pub(crate) use read::{SEGMENT_POSITIONS, Seen, Wanted, read};
 
-/// The event that caused another, and where it lay in Kafka when a worker met it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cause {
-    /// The event's id.
-    pub event_id: Uuid,
-    /// Where it was met; absent where it was not met in Kafka.
-    pub met_at: Option<RecordPlace>,
-}
-
 /// A place in Kafka.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordPlace {
@@ -77,8 +68,8 @@ pub struct Entry {
     pub version: i16,
     /// What the event belongs to: the timeline that it shows on.
     pub correlation_id: Option<Uuid>,
-    /// What caused it.
-    pub cause: Option<Cause>,
+    /// The event that caused it.
+    pub cause_id: Option<Uuid>,
     /// Who caused it.
     pub actor: String,
     /// The request that wrote it, where one did.
@@ -117,7 +108,7 @@ impl Entry {
             event_type: event.name().to_owned(),
             version: event.version(),
             correlation_id: event.correlation_id(),
-            cause: origin.cause,
+            cause_id: origin.cause_id,
             actor: origin.actor,
             request: origin.request,
             trace: origin.trace,
@@ -141,8 +132,8 @@ impl Entry {
 /// Where an event comes from.
 #[derive(Clone, Debug)]
 pub struct Origin {
-    /// What caused it.
-    pub cause: Option<Cause>,
+    /// The event that caused it.
+    pub cause_id: Option<Uuid>,
     /// Who caused it.
     pub actor: String,
     /// The request that writes it, where one does.
@@ -162,12 +153,9 @@ fn actor_of(actor: &str) -> (&str, Option<Uuid>) {
 
 /// The words of entries.
 pub(crate) fn words(entries: &[Entry]) -> impl Iterator<Item = &str> {
-    entries.iter().flat_map(|entry| {
-        let met = entry.cause.as_ref().and_then(|cause| cause.met_at.as_ref());
-        [entry.topic.as_str(), entry.event_type.as_str(), actor_of(&entry.actor).0]
-            .into_iter()
-            .chain(met.map(|place| place.topic.as_str()))
-    })
+    entries
+        .iter()
+        .flat_map(|entry| [entry.topic.as_str(), entry.event_type.as_str(), actor_of(&entry.actor).0])
 }
 
 /// How many events of a history share what their segments are found by.
@@ -207,7 +195,6 @@ pub(crate) fn add(statement: &mut Statement, known: &Words, entries: &[Entry], a
         return;
     }
     let code = |word: &str| known.code(word).unwrap_or_default();
-    let met = |e: &'_ Entry| e.cause.as_ref().and_then(|cause| cause.met_at.clone());
     let correlation =
         |e: &Entry| e.correlation_id.map(|id| if id == e.aggregate_id { Uuid::nil() } else { id });
     let about: BTreeSet<Uuid> = entries
@@ -230,10 +217,7 @@ pub(crate) fn add(statement: &mut Statement, known: &Words, entries: &[Entry], a
     segment.each("partition", |e| e.partition);
     segment.some("key", |e| (e.key != e.aggregate_id).then_some(e.key));
     segment.some("correlation_id", correlation);
-    segment.some("cause_id", |e| e.cause.as_ref().map(|cause| cause.event_id));
-    segment.some("cause_topic", |e| met(e).map(|place| code(&place.topic)));
-    segment.some("cause_partition", |e| met(e).map(|place| place.partition));
-    segment.some("cause_offset", |e| met(e).map(|place| place.offset));
+    segment.some("cause_id", |e| e.cause_id);
     segment.each("actor", |e| code(actor_of(&e.actor).0));
     segment.some("actor_id", |e| actor_of(&e.actor).1);
     segment.some("request_id", |e| e.request.as_ref().map(|request| request.id));

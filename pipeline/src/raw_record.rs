@@ -124,13 +124,7 @@ impl<'a> RawRecord<'a> {
             return Err(Mismatch { code: Code::KeyMismatch, error, place: None });
         }
         let trace = TraceContext::child_of(self.headers.traceparent());
-        Ok(Received {
-            event_id: stamp.event_id,
-            event: Arc::new(event),
-            at: stamp.at,
-            place: self.place(),
-            trace,
-        })
+        Ok(Received { event_id: stamp.event_id, event: Arc::new(event), at: stamp.at, trace })
     }
 }
 

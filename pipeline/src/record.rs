@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::authenticity::{Authenticity, Flaw};
 use crate::dead_letters::Code;
 use crate::headers::{self, Headers, KeptHeaders};
-use crate::log::{Cause, Origin, RecordPlace};
+use crate::log::{Origin, RecordPlace};
 use crate::raw_record::RawRecord;
 use crate::stored_header::StoredHeader;
 use crate::trace::TraceContext;
@@ -38,8 +38,6 @@ pub struct Received<E> {
     pub event: Arc<E>,
     /// When it happened, as the log says.
     pub at: Timestamp,
-    /// Where it lay.
-    pub place: RecordPlace,
     /// The span that it happened in.
     pub trace: TraceContext,
 }
@@ -74,7 +72,7 @@ impl<E> Received<E> {
     #[must_use]
     pub fn origin(&self, group: &str) -> Origin {
         Origin {
-            cause: Some(Cause { event_id: self.event_id, met_at: Some(self.place.clone()) }),
+            cause_id: Some(self.event_id),
             actor: format!("worker:{group}"),
             request: None,
             trace: self.trace.child(),

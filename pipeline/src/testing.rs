@@ -18,7 +18,7 @@ pub(crate) fn entry(topic: &str, partition: i16, bytes: usize) -> Entry {
         event_type: "cup.filled".to_owned(),
         version: 2,
         correlation_id: Some(Uuid::from_u128(4)),
-        cause: None,
+        cause_id: None,
         actor: "admin".to_owned(),
         request: None,
         trace: TraceContext::new_root(),

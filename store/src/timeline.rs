@@ -41,7 +41,7 @@ pub struct TimelineRow {
     pub partition: i16,
     /// Whether Kafka has acknowledged it.
     pub published: bool,
-    /// Where it lay in Kafka; known where a worker acted upon it.
+    /// Where Kafka has put it; known once it is published, but for what was sent twice.
     pub kafka: Option<RecordPlace>,
     /// The groups that are done with it: it was applied, passed over or put aside.
     pub read_by: Vec<String>,
@@ -123,8 +123,7 @@ pub async fn of_order(pool: &PgPool, order_id: Uuid) -> Result<Vec<TimelineRow>,
 }
 
 /// Who is done with an event is known from the groups' offsets, which are committed with what they did: whoever is past
-/// its position has applied it, passed it over or put it aside. The relay's cursor may be behind them, and what one of them has
-/// was published.
+/// its position has applied it, passed it over or put it aside.
 async fn events(pool: &PgPool, order_id: Uuid) -> Result<Vec<TimelineRow>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"WITH story AS MATERIALIZED (
@@ -137,24 +136,17 @@ async fn events(pool: &PgPool, order_id: Uuid) -> Result<Vec<TimelineRow>, sqlx:
                e.topic AS "topic!", e.partition AS "partition!", e.type AS "event_type!", e.version AS "version!",
                e.at AS "at!", e.actor AS "actor!", e.request_id, e.idempotency_key,
                e.traceparent AS "traceparent!", e.data AS "data!", e.cause_id,
-               e.position <= coalesce((SELECT position FROM relay_cursor), 0) OR EXISTS (
-                   SELECT FROM progress p
-                   WHERE p.topic = e.topic AND p.partition = e.partition AND p.label_position >= e.position
-               ) AS "published!",
+               e.position <= coalesce((SELECT position FROM relay_cursor), 0) AS "published!",
+               nullif(place.offsets[e.position % 100000], -1) AS "offset?",
                ARRAY(
                    SELECT group_name FROM progress p
                    WHERE p.topic = e.topic AND p.partition = e.partition AND p.label_position >= e.position
                    ORDER BY group_name
                ) AS "read_by!",
-               met.cause_topic AS "met_topic?", met.cause_partition AS "met_partition?",
-               met.cause_offset AS "met_offset?", b.kind AS "kind?", b.amount AS "amount?",
-               b.balance_after AS "balance_after?"
+               b.kind AS "kind?", b.amount AS "amount?", b.balance_after AS "balance_after?"
            FROM story e
            LEFT JOIN (SELECT * FROM balance_entries WHERE about @> ARRAY[$1]) b ON b.entry_id = e.event_id
-           LEFT JOIN LATERAL (
-               SELECT cause_topic, cause_partition, cause_offset FROM story
-               WHERE cause_id = e.event_id AND cause_offset IS NOT NULL ORDER BY position LIMIT 1
-           ) met ON true
+           LEFT JOIN log_place place ON place.number = e.segment
            ORDER BY e.position"#,
         order_id,
     )
@@ -172,13 +164,14 @@ async fn events(pool: &PgPool, order_id: Uuid) -> Result<Vec<TimelineRow>, sqlx:
         data: row.data,
         log_position: row.position,
         cause_id: row.cause_id,
+        kafka: row.offset.map(|offset| RecordPlace {
+            topic: row.topic.clone(),
+            partition: row.partition,
+            offset,
+        }),
         topic: row.topic,
         partition: row.partition,
         published: row.published,
-        kafka: match (row.met_topic, row.met_partition, row.met_offset) {
-            (Some(topic), Some(partition), Some(offset)) => Some(RecordPlace { topic, partition, offset }),
-            _ => None,
-        },
         read_by: row.read_by,
         balance_entry: match (row.kind, row.amount, row.balance_after) {
             (Some(kind), Some(amount), Some(balance_after)) => {

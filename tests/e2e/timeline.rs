@@ -72,8 +72,10 @@ async fn the_timeline_tells_request_causes_calls_entries_and_who_is_done_with_ea
     let reserved = event(&timeline, "stock.reserved");
     assert_eq!((&reserved["cause_id"], &reserved["cause_sequence"]), (&placed["event_id"], &json!(1)));
     let held = event(&timeline, "balance.held");
-    assert!(held["kafka"].is_null() && held.get("balance_entry").is_none(), "{held}");
-    assert_eq!((&held["topic"], held["partition"].is_u64()), (&json!("balances"), true));
+    assert!(held["kafka"]["offset"].is_u64() && held.get("balance_entry").is_none(), "{held}");
+    let (topic, partition) = (&held["topic"], &held["partition"]);
+    assert_eq!((topic, partition.is_u64()), (&json!("balances"), true));
+    assert_eq!((&held["kafka"]["topic"], &held["kafka"]["partition"]), (topic, partition));
     let entry = &event(&timeline, "balance.captured")["balance_entry"];
     assert_eq!(
         (&entry["kind"], &entry["amount"], &entry["balance_after"]),

@@ -17,7 +17,7 @@ use ordermill_domain::payments::{Outcome, Payment, Payments};
 use ordermill_pipeline::consumer::{Runtime, derived_event_id};
 use ordermill_pipeline::database::Next;
 use ordermill_pipeline::journal::{Journal, JournalError, Keys};
-use ordermill_pipeline::log::{Cause, Origin};
+use ordermill_pipeline::log::Origin;
 use ordermill_pipeline::retry::Retry;
 use ordermill_pipeline::trace::TraceContext;
 use ordermill_store::payments::{self, Intent};
@@ -229,7 +229,7 @@ async fn settle(journal: &Journal, batch: &[Answered]) -> Result<(), JournalErro
         for (intent, outcome) in batch {
             for (index, decided) in state.settle(intent.order_id, outcome).into_iter().enumerate() {
                 let origin = Origin {
-                    cause: Some(Cause { event_id: intent.cause_id, met_at: None }),
+                    cause_id: Some(intent.cause_id),
                     actor: "gateway".to_owned(),
                     request: None,
                     trace: TraceContext::child_of(Some(&intent.traceparent)),

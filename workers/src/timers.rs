@@ -99,5 +99,5 @@ async fn expire_some(journal: &Journal) -> Result<usize, JournalError> {
 }
 
 fn origin() -> Origin {
-    Origin { cause: None, actor: format!("worker:{NAME}"), request: None, trace: TraceContext::new_root() }
+    Origin { cause_id: None, actor: format!("worker:{NAME}"), request: None, trace: TraceContext::new_root() }
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use ordermill_domain::orders::{Order, Orders};
 use ordermill_schemas::orders::PaymentMethod;
 use ordermill_store::idempotency::FirstAnswer;
+use ordermill_store::timeline::{TimelineRow, of_order as timeline_of};
 
 use self::timeline::{Reader, Timeline};
 use self::view::OrderView;
@@ -22,6 +23,10 @@ use crate::routes::prelude::*;
 
 /// Says which preference was followed (RFC 7240).
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+/// How long a timeline is held at most until what has just happened is published, and how soon that is looked at again.
+const PUBLISHED_WITHIN: Duration = Duration::from_millis(500);
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// The routes of orders.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
@@ -246,9 +251,23 @@ async fn get_order_events(
     Id(order_id, _): Id<path::Order>,
 ) -> Result<JsonAnswer<Timeline>, Problem> {
     find(&api, caller, order_id).await?;
-    let rows = ordermill_store::timeline::of_order(&api.journal.pool, order_id).await?;
+    let rows = published_story(&api, order_id).await?;
     let reader = if caller.is_admin() { Reader::Admin } else { Reader::Customer(caller.name()) };
     Ok(JsonAnswer(Timeline::of(rows, &reader)))
+}
+
+/// The events of an order. What has just happened is told with where Kafka has put it, which is known a moment later.
+async fn published_story(api: &Api, order_id: Uuid) -> Result<Vec<TimelineRow>, Problem> {
+    let until = tokio::time::Instant::now() + PUBLISHED_WITHIN;
+    loop {
+        let rows = timeline_of(&api.journal.pool, order_id).await?;
+        let just_now = api.journal.now() - 2 * PUBLISHED_WITHIN;
+        let is_under_way = |row: &TimelineRow| !row.published && row.at > just_now;
+        if !rows.iter().any(is_under_way) || tokio::time::Instant::now() >= until {
+            return Ok(rows);
+        }
+        tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,6 @@ use super::reading::{Fate, Met, Own};
 use crate::authenticity::Keys;
 use crate::dead_letters::Code;
 use crate::headers;
-use crate::log::RecordPlace;
 use crate::loopback::Acknowledged;
 use crate::partition::Slot;
 use crate::raw_record::{NotOurs, RawRecord};
@@ -153,10 +152,8 @@ pub(super) fn take_looped_back<H: Handler>(
     match context.with_state(|state| state.reader.meet(slot, &met, is_of_interest, || false, now)) {
         Some(Fate::PassOver) => Ok(None),
         Some(Fate::Apply(_)) => {
-            let Slot { topic, partition } = slot;
-            let place = RecordPlace { topic: topic.to_owned(), partition, offset: *offset };
             let (event_id, trace) = (entry.event_id, entry.trace.child());
-            Ok(Some(Received { event_id, event, at: *at, place, trace }))
+            Ok(Some(Received { event_id, event, at: *at, trace }))
         }
         _ => Err(ToBeFetched),
     }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Rejection, State, storable};
 use crate::authenticity::Authenticity;
 use crate::journal::Statement;
-use crate::log::{Cause, Entry, RecordPlace};
+use crate::log::{Entry, RecordPlace};
 use crate::record::Record;
 use crate::stored_header::StoredHeader;
 use crate::topics::dead_letter_topic;
@@ -150,7 +150,7 @@ pub(crate) fn entry(dead_letter_id: Uuid, group: &str, record: &Record, rejectio
         event_type: "dead_letter.recorded".to_owned(),
         version: 1,
         correlation_id: record.correlation_id(),
-        cause: record.event_id().map(|event_id| Cause { event_id, met_at: Some(record.place.clone()) }),
+        cause_id: record.event_id(),
         actor: format!("worker:{group}"),
         request: None,
         trace: TraceContext::child_of(record.traceparent()),

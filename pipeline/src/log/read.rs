@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::{Appended, Cause, Entry};
+use super::{Appended, Entry};
 use crate::trace::TraceContext;
 use crate::words::Words;
 
@@ -130,7 +130,7 @@ pub(crate) async fn read(
                 event_type: word(types[index])?.to_string(),
                 version: versions[index],
                 correlation_id: correlation_id.map(|id: Uuid| if id.is_nil() { aggregate_id } else { id }),
-                cause: causes.next().flatten().map(|event_id| Cause { event_id, met_at: None }),
+                cause_id: causes.next().flatten(),
                 actor: actor_ids.next().flatten().map_or(actor.to_string(), |id| format!("{actor}:{id}")),
                 request: None,
                 trace: TraceContext::from_bytes(trace).unwrap_or_else(TraceContext::new_root),

@@ -216,6 +216,8 @@ impl Adoption {
         .await?;
         // Whatever was signed before, by whomever, is not of this era.
         key_table::replace(&mut transaction, secrets).await?;
+        // The topics begin anew.
+        sqlx::query!("TRUNCATE log_place").execute(&mut *transaction).await?;
         // Signs of life that came with the dump.
         sqlx::query!("DELETE FROM heartbeat").execute(&mut *transaction).await?;
         transaction.commit().await?;

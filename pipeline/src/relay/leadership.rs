@@ -9,6 +9,7 @@ use sqlx::types::Json;
 use super::RelayError;
 use super::core::{Begin, Progress, Repeat, Write, Written};
 use super::cursor::{CursorError, partitions, tails_at};
+use super::places::Places;
 use super::published::Tails;
 
 /// The right to publish, as long as the lease is kept.
@@ -68,7 +69,7 @@ impl Leadership {
     pub(super) async fn write(&self, write: &Write) -> Result<Written, RelayError> {
         match write {
             Write::Lease => Ok(Written::Kept(self.keep().await?)),
-            Write::Cursor(progress) => Ok(Written::Kept(self.advance(progress).await?)),
+            Write::Cursor(progress, places) => Ok(Written::Kept(self.advance(progress, places).await?)),
             Write::GoBack(repeat) => self.go_back(repeat).await,
             Write::TakeIn(repeat) => self.forget(repeat).await,
         }
@@ -103,17 +104,36 @@ impl Leadership {
     /// Moves the cursor on, and answers what is asked to be published again.
     ///
     /// The commit is not waited for: a cursor that falls back after a power cut only repeats.
-    async fn advance(&self, Progress { position, tails }: &Progress) -> Result<Option<Repeat>, RelayError> {
+    async fn advance(
+        &self,
+        Progress { position, tails }: &Progress,
+        places: &Places,
+    ) -> Result<Option<Repeat>, RelayError> {
+        // What is sent again comes to lie elsewhere; what is left out then lies where it was.
         let row = sqlx::query!(
-            "WITH asynchronous AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
-             UPDATE relay_cursor
-             SET position = $2, tails = $3, lease_until = clock_timestamp() + make_interval(secs => $4)
-             FROM asynchronous
-             WHERE epoch = $1 RETURNING repeat_after, repeat_topics",
+            "WITH asynchronous AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)), moved AS (
+                 UPDATE relay_cursor
+                 SET position = $2, tails = $3, lease_until = clock_timestamp() + make_interval(secs => $4)
+                 FROM asynchronous WHERE epoch = $1 RETURNING repeat_after, repeat_topics
+             ), placed AS (
+                 INSERT INTO log_place AS former (number, offsets)
+                 SELECT number, ($8::bigint[])[first:last]
+                 FROM moved, unnest($5::bigint[], $6::integer[], $7::integer[]) AS segment (number, first, last)
+                 ON CONFLICT (number) DO UPDATE SET offsets = ARRAY(
+                     SELECT coalesce(nullif(latest.found, -1), latest.former, -1)
+                     FROM unnest(excluded.offsets, former.offsets) WITH ORDINALITY AS latest (found, former, ordinal)
+                     ORDER BY ordinal
+                 )
+             )
+             SELECT repeat_after, repeat_topics FROM moved",
             self.epoch,
             position,
             Json(tails) as _,
             self.lease.as_secs_f64(),
+            &places.numbers,
+            &places.firsts,
+            &places.lasts,
+            &places.offsets,
         )
         .fetch_optional(&self.pool)
         .await?;

@@ -13,6 +13,7 @@ mod cursor;
 mod ends;
 mod lead;
 mod leadership;
+mod places;
 mod published;
 mod publisher;
 mod repeat;

@@ -63,7 +63,7 @@ pub(super) fn headers(texts: &mut Texts, record: &Unsigned<'_>, key: &Key) -> Ow
     let Unsigned { topic, entry, label, .. } = record;
     let (id, subject) = (entry.event_id.hyphenated(), entry.aggregate_id.hyphenated());
     let correlation = entry.correlation_id.map(|id| id.hyphenated());
-    let cause = entry.cause.as_ref().map(|cause| cause.event_id.hyphenated());
+    let cause = entry.cause_id.map(|id| id.hyphenated());
     // In the order of `COVERED`.
     texts.write([
         Some(label),

@@ -187,8 +187,22 @@ async fn a_rolled_back_position_does_not_stop_the_relay() {
     assert_eq!(positions, HashSet::from([first_of(1), first_of(3)]));
 }
 
+/// Where Kafka holds an event for the last time, that place is written down.
+async fn assert_places(log: &Log) {
+    let (mut places, mut counts) = (BTreeMap::new(), HashMap::new());
+    for record in log.records().await {
+        let offset: &mut i64 = counts.entry(record.partition).or_default();
+        places.insert(record.label.position, *offset);
+        *offset += 1;
+    }
+    let written = sqlx::query_as::<_, (i64, i64)>(
+        "SELECT number * 100000 + ordinal, lies FROM log_place, unnest(offsets) WITH ORDINALITY AS place (lies, ordinal)",
+    );
+    assert_eq!(written.fetch_all(&log.pool).await.unwrap().into_iter().collect::<BTreeMap<_, _>>(), places);
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_published_again_has_the_same_labels() {
+async fn what_is_published_again_has_the_same_labels_and_its_new_place() {
     let log = Log::new().await;
     let relay = log.relay();
     let keys: Vec<Uuid> = (0..20).map(|_| Uuid::new_v4()).collect();
@@ -197,6 +211,7 @@ async fn what_is_published_again_has_the_same_labels() {
     }
     log.until_published().await;
     relay.stop().await;
+    assert_places(&log).await;
     let once = log.records().await;
     // As if the relay had died after publishing and before it moved its cursor.
     sqlx::query("UPDATE relay_cursor SET position = 0, tails = '{}'").execute(&log.pool).await.unwrap();
@@ -205,6 +220,7 @@ async fn what_is_published_again_has_the_same_labels() {
     log.append(keys[0], 0).await;
     log.until_published().await;
     relay.stop().await;
+    assert_places(&log).await;
     let mut by_partition: BTreeMap<i32, Vec<Published>> = BTreeMap::new();
     for record in log.records().await {
         by_partition.entry(record.partition).or_default().push(record);

@@ -330,7 +330,7 @@ pub(crate) fn entry(key: Uuid, sequence: i32, available: i64) -> Entry {
     let event: Event =
         BalanceCharged { user_id: key, amount: 1, available, held: i64::from(sequence) }.into();
     let origin =
-        Origin { cause: None, actor: "test".to_owned(), request: None, trace: TraceContext::new_root() };
+        Origin { cause_id: None, actor: "test".to_owned(), request: None, trace: TraceContext::new_root() };
     Entry::of_event(Uuid::now_v7(), event, sequence, origin, PARTITIONS).unwrap()
 }
 

@@ -67,7 +67,7 @@ view! {
         pub partition: i16,
         /// Whether Kafka has acknowledged it.
         pub published: bool,
-        /// Where it lay in Kafka; known once a worker has acted upon it.
+        /// Where Kafka has put it; known once it is published, but for what was sent twice.
         pub kafka?: KafkaPlace = row.kafka.map(Into::into),
         /// The consumer groups that are done with it: they have applied it, passed it over or put it aside.
         #[schema(example = json!(["orders", "payments"]))]

@@ -16,6 +16,7 @@ mod window;
 
 use std::time::{Duration, Instant};
 
+use super::places::Places;
 use super::published::{Last, Loss, Published, Tails};
 use crate::log::SEGMENT_POSITIONS;
 use crate::others::Others;
@@ -117,8 +118,8 @@ pub(crate) struct Outgoing {
 pub(crate) enum Write {
     /// Nothing but that.
     Lease,
-    /// The cursor is there now.
-    Cursor(Progress),
+    /// The cursor is there now, and there lie the records that it has passed since the last write.
+    Cursor(Progress, Places),
     /// The cursor goes back, and the request is forgotten.
     GoBack(Repeat),
     /// The request is forgotten: what it asks for is published anyway.
@@ -257,7 +258,7 @@ impl<S: Segment> Core<S> {
         let Some((write, began_at)) = self.writing.take() else { return };
         self.kept_at = began_at;
         match (write, written) {
-            (Write::Cursor(progress), Written::Kept(asked)) => {
+            (Write::Cursor(progress, _), Written::Kept(asked)) => {
                 (self.stored, self.stored_at) = (progress.position, Some(began_at));
                 self.asked(asked);
             }
@@ -406,7 +407,8 @@ impl<S: Segment> Core<S> {
         let is_losing = self.looking_before || !self.set_back.is_empty() || self.is_to_go_back();
         if !is_stored && is_due && !is_losing {
             let tails = self.slots.tails(self.window.lasts());
-            return Some(Write::Cursor(Progress { position: self.window.position(), tails }));
+            let progress = Progress { position: self.window.position(), tails };
+            return Some(Write::Cursor(progress, self.window.take_places()));
         }
         (self.lease_due() <= now && !self.stopping).then_some(Write::Lease)
     }

@@ -217,7 +217,7 @@ impl World {
         let Some(write) = self.write.clone().filter(|_| self.written.is_none()) else { return };
         self.written = Some(match write {
             Write::Lease => Written::Kept(self.request.clone()),
-            Write::Cursor(progress) => {
+            Write::Cursor(progress, _) => {
                 self.check_cursor(&progress);
                 self.row = progress;
                 Written::Kept(self.request.clone())

@@ -76,7 +76,7 @@ fn what_is_told_is_published_without_a_statement_and_the_cursor_follows_at_most_
         leader.acknowledge();
         leader.pass(Duration::from_millis(5));
         let writes = std::mem::take(&mut leader.writes);
-        cursors += writes.iter().filter(|write| matches!(write, Write::Cursor(_))).count();
+        cursors += writes.iter().filter(|write| matches!(write, Write::Cursor(..))).count();
         if !writes.is_empty() {
             leader.core.written(Written::Kept(None));
         }
@@ -99,7 +99,7 @@ fn the_first_cursor_after_a_rest_is_written_as_soon_as_it_is_acknowledged() {
     assert!(wait <= Duration::from_millis(2), "{wait:?}: acknowledgements are looked for");
     leader.acknowledge();
     leader.act();
-    let Some(Write::Cursor(progress)) = leader.writes.last() else { panic!("{:?}", leader.writes) };
+    let Some(Write::Cursor(progress, _)) = leader.writes.last() else { panic!("{:?}", leader.writes) };
     assert_eq!(progress.position, 199_999);
     let last = progress.tails.of("cups", 0);
     assert_eq!((last.position, last.offset), (100_001, Some(100_001)));
@@ -187,7 +187,7 @@ fn at_the_end_what_is_under_way_is_waited_for_and_the_cursor_written() {
     assert!(leader.act().is_some(), "it waits");
     leader.acknowledge();
     leader.act();
-    assert!(matches!(leader.writes.last(), Some(Write::Cursor(_))));
+    assert!(matches!(leader.writes.last(), Some(Write::Cursor(..))));
     assert!(leader.published.is_empty());
     leader.core.written(Written::Kept(None));
     assert!(matches!(leader.core.next(leader.now), Action::End));

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use super::super::places::Places;
 use super::super::published::Last;
 use super::slots::{Lasts, Slot};
 
@@ -46,6 +47,8 @@ pub(super) struct Window {
     /// Where the next record of each partition must come to lie at least.
     ends: Vec<i64>,
     set_back: Vec<SetBack>,
+    /// Where the records lie that the cursor has passed since this was last asked.
+    places: Places,
     /// When something was acknowledged, or handed over while nothing was under way.
     moved_at: Instant,
 }
@@ -62,6 +65,7 @@ impl Window {
             lasts,
             ends: Vec::new(),
             set_back: Vec::new(),
+            places: Places::default(),
             moved_at: now,
         }
     }
@@ -138,6 +142,9 @@ impl Window {
                     slot, position, acknowledged: Some(Acknowledged { offset }), ..
                 }) => {
                     self.lasts.put(*slot, Last { position: *position, offset: *offset });
+                    if let Some(offset) = *offset {
+                        self.places.put(*position, offset);
+                    }
                     self.position = *position;
                 }
                 Some(Step::LeftOut { slot, last }) => {
@@ -172,6 +179,11 @@ impl Window {
         (self.records > 0).then_some(self.moved_at)
     }
 
+    /// Where the records lie that the cursor has passed since this was last asked.
+    pub(super) fn take_places(&mut self) -> Places {
+        std::mem::take(&mut self.places)
+    }
+
     /// The partitions in which Kafka has lost records since this was last asked.
     pub(super) fn set_back(&mut self) -> Vec<SetBack> {
         std::mem::take(&mut self.set_back)
@@ -201,6 +213,8 @@ mod tests {
         window.acknowledged(tickets[2], None, now);
         assert_eq!((window.position(), window.under_way()), (9, (0, 0)));
         assert_eq!(window.lasts().of(0), Last { position: 3, offset: None });
+        assert_eq!(window.take_places().offsets, [40, 70]);
+        assert_eq!(window.take_places(), Places::default(), "it is told once");
         assert_eq!(window.stands_since(), None);
     }
 
