@@ -34,6 +34,8 @@ const CONNECTIONS_MAX: u32 = 24;
 const RELAY_LEASE: Duration = Duration::from_secs(3);
 /// How often the leading relay looks whether Kafka still holds what was published last.
 const RELAY_LOOKS_EVERY: Duration = Duration::from_secs(30);
+/// How long a record waits for others where all workers are in the relay's process, and so do not wait for it.
+pub const LINGER_BESIDE_WORKERS: Duration = Duration::from_millis(20);
 /// How long Kafka may acknowledge nothing before the relay takes a new client; longer than a broker takes to restart.
 const RELAY_STALLED_AFTER: Duration = Duration::from_secs(60);
 /// How long Kafka waits for a silent group member; the broker takes nothing below 6 s.
@@ -92,14 +94,15 @@ impl Services {
         })
     }
 
-    /// Runs the relay until shutdown.
-    pub async fn run_relay(&self) {
+    /// Runs the relay until shutdown. Records wait so long for others, to be sent with them.
+    pub async fn run_relay(&self, linger: Duration) {
         let config = RelayConfig {
             kafka: self.connections.kafka.clone(),
             topics: topics::names(&ordermill_workers::groups()),
             instance: self.instance.clone(),
             lease: RELAY_LEASE,
             look_every: RELAY_LOOKS_EVERY,
+            linger,
             stalled_after: RELAY_STALLED_AFTER,
         };
         let Runtime { journal, metrics, shutdown } = self.runtime.clone();

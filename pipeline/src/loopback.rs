@@ -1,8 +1,8 @@
-//! The loopback: records that the relay of this process has published, for the workers of this process, without a fetch.
+//! The loopback: records that the relay of this process publishes, for the workers of this process, without a fetch.
 //!
-//! A worker is handed a record once Kafka has acknowledged it, with the offset at which it lies: what a fetch would bring a
-//! moment later, for a request to the broker, a copy of the headers and a MAC. It only saves fetching. What does not loop back, for
-//! whatever reason, is fetched; and what can't be applied is fetched as well, so dead letters are made of what lies in Kafka.
+//! A worker is handed a record when the relay hands it to Kafka's client: it is committed to the log, and its label is final. Where it lies
+//! is told once Kafka has acknowledged it. What does not loop back, for whatever reason, is fetched; and what can't be applied is fetched
+//! as well, so dead letters are made of what lies in Kafka.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -19,20 +19,28 @@ const RECORDS_MAX: usize = 20_000;
 const BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What a record takes besides its payload, about: the entry, and the event that it was made of.
 const BYTES_BESIDE: usize = 1_500;
+/// So many places may wait of a partition; then the oldest is let go.
+const PLACES_MAX: usize = 20_000;
 
-/// A record that Kafka has acknowledged.
+/// A record that the relay has handed to Kafka's client.
 #[derive(Clone, Debug)]
-pub(crate) struct Acknowledged {
+pub(crate) struct LoopedBack {
     pub(crate) entry: Arc<Entry>,
     /// When the event happened.
     pub(crate) at: Timestamp,
     pub(crate) label: Label,
     /// The label of the record before it in its partition; [`Label::START`] on the first.
     pub(crate) previous: Label,
+}
+
+/// Where Kafka has put a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lies {
+    pub(crate) label: Label,
     pub(crate) offset: i64,
 }
 
-impl Acknowledged {
+impl LoopedBack {
     fn bytes(&self) -> usize {
         self.entry.data.len() + BYTES_BESIDE
     }
@@ -57,15 +65,16 @@ pub(crate) struct Inbox {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    queues: BTreeMap<Slot, VecDeque<Acknowledged>>,
+    queues: BTreeMap<Slot, VecDeque<LoopedBack>>,
     records: usize,
     bytes: usize,
+    places: BTreeMap<Slot, VecDeque<Lies>>,
     /// There is something to do, here or elsewhere.
     is_called: bool,
     is_closed: bool,
 }
 
-/// What becomes of a record that waits.
+/// What becomes of a record that waits, or of a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pick {
     /// It is taken.
@@ -88,35 +97,69 @@ impl Loopback {
         inbox
     }
 
-    /// Kafka has acknowledged a record.
-    pub(crate) fn acknowledged(&self, record: &Acknowledged) {
+    /// The relay has handed a record to Kafka's client.
+    pub(crate) fn handed_over(&self, record: &LoopedBack) {
         for inbox in lock(&self.listeners).iter().filter_map(Weak::upgrade) {
             inbox.put(record);
+        }
+    }
+
+    /// Kafka has put a record there.
+    pub(crate) fn acknowledged(&self, entry: &Entry, lies: Lies) {
+        for inbox in lock(&self.listeners).iter().filter_map(Weak::upgrade) {
+            inbox.put_place(entry, lies);
         }
     }
 }
 
 impl Inbox {
-    fn put(&self, record: &Acknowledged) {
-        let entry = &record.entry;
-        let Some(topic) = self.topics.iter().copied().find(|topic| *topic == entry.topic) else { return };
+    fn slot(&self, entry: &Entry) -> Option<Slot> {
+        let topic = self.topics.iter().copied().find(|topic| *topic == entry.topic)?;
+        Some(Slot { topic, partition: entry.partition })
+    }
+
+    fn put(&self, record: &LoopedBack) {
+        let Some(slot) = self.slot(&record.entry) else { return };
         let mut waiting = lock(&self.waiting);
         if waiting.is_closed {
             return;
         }
-        waiting.put(Slot { topic, partition: entry.partition }, record.clone());
+        waiting.put(slot, record.clone());
         if self.is_called {
             self.call(waiting);
         }
     }
 
-    /// Takes at most so many of those that wait, each partition's in the order of its offsets.
+    /// Nobody is called for it.
+    fn put_place(&self, entry: &Entry, lies: Lies) {
+        let Some(slot) = self.slot(entry) else { return };
+        let mut waiting = lock(&self.waiting);
+        if waiting.is_closed {
+            return;
+        }
+        let places = waiting.places.entry(slot).or_default();
+        places.push_back(lies);
+        if places.len() > PLACES_MAX {
+            places.pop_front();
+        }
+    }
+
+    /// Takes at most so many of those that wait, each partition's in order.
     pub(crate) fn take(
         &self,
         at_most: usize,
-        mut pick: impl FnMut(Slot, &Acknowledged) -> Pick,
-    ) -> Vec<(Slot, Acknowledged)> {
+        mut pick: impl FnMut(Slot, &LoopedBack) -> Pick,
+    ) -> Vec<(Slot, LoopedBack)> {
         lock(&self.waiting).take(at_most, &mut pick)
+    }
+
+    /// Takes places of records, each partition's in order.
+    pub(crate) fn take_places(&self, mut pick: impl FnMut(Slot, &Lies) -> Pick) {
+        for (slot, places) in &mut lock(&self.waiting).places {
+            while places.front().is_some_and(|lies| pick(*slot, lies) != Pick::Leave) {
+                places.pop_front();
+            }
+        }
     }
 
     /// How many wait.
@@ -155,7 +198,7 @@ impl Inbox {
 }
 
 impl Waiting {
-    fn put(&mut self, slot: Slot, record: Acknowledged) {
+    fn put(&mut self, slot: Slot, record: LoopedBack) {
         self.records += 1;
         self.bytes += record.bytes();
         let queue = self.queues.entry(slot).or_default();
@@ -170,8 +213,8 @@ impl Waiting {
     fn take(
         &mut self,
         at_most: usize,
-        pick: &mut impl FnMut(Slot, &Acknowledged) -> Pick,
-    ) -> Vec<(Slot, Acknowledged)> {
+        pick: &mut impl FnMut(Slot, &LoopedBack) -> Pick,
+    ) -> Vec<(Slot, LoopedBack)> {
         let mut taken = Vec::new();
         for (slot, queue) in &mut self.queues {
             while taken.len() < at_most
@@ -203,52 +246,87 @@ mod tests {
     use super::*;
     use crate::testing::entry;
 
-    /// The record at that offset of a partition of cups, with so many bytes.
-    fn record(partition: i16, offset: i64, bytes: usize) -> Acknowledged {
-        let entry = Arc::new(entry("cups", partition, bytes));
-        let label = Label { era: 1, position: offset + 1 };
-        Acknowledged { entry, at: Timestamp::UNIX_EPOCH, label, previous: Label::START, offset }
+    fn label(position: i64) -> Label {
+        Label { era: 1, position }
     }
 
-    fn offsets(taken: &[(Slot, Acknowledged)]) -> Vec<(i16, i64)> {
-        taken.iter().map(|(slot, record)| (slot.partition, record.offset)).collect()
+    /// The record of that position in a partition of cups, with so many bytes.
+    fn record(partition: i16, position: i64, bytes: usize) -> LoopedBack {
+        let entry = Arc::new(entry("cups", partition, bytes));
+        LoopedBack { entry, at: Timestamp::UNIX_EPOCH, label: label(position), previous: Label::START }
+    }
+
+    fn positions(taken: &[(Slot, LoopedBack)]) -> Vec<(i16, i64)> {
+        taken.iter().map(|(slot, record)| (slot.partition, record.label.position)).collect()
     }
 
     #[test]
     fn whoever_listens_is_handed_its_topics_for_as_long_as_it_does() {
         let loopback = Loopback::default();
         let (inbox, other) = (loopback.listen(vec!["cups"], false), loopback.listen(vec!["pots"], false));
-        loopback.acknowledged(&record(0, 4, 1));
+        loopback.handed_over(&record(0, 4, 1));
         assert_eq!((inbox.len(), other.len()), (1, 0));
         // It is called once, and waits then.
         inbox.wait(Duration::from_secs(60));
         inbox.wait(Duration::ZERO);
         let len_of = |partition| inbox.len_of(Slot { topic: "cups", partition });
         assert_eq!((len_of(0), len_of(1)), (1, 0));
-        assert_eq!(offsets(&inbox.take(9, |_, _| Pick::Take)), [(0, 4)]);
+        assert_eq!(positions(&inbox.take(9, |_, _| Pick::Take)), [(0, 4)]);
         inbox.close();
-        loopback.acknowledged(&record(0, 4, 1));
+        loopback.handed_over(&record(0, 4, 1));
         assert_eq!(inbox.len(), 0, "nobody takes it");
         drop(inbox);
-        loopback.acknowledged(&record(0, 5, 1));
+        loopback.handed_over(&record(0, 5, 1));
         drop(loopback.listen(vec!["cups"], false));
         assert_eq!(lock(&loopback.listeners).len(), 2, "the one that is gone is forgotten by the next");
+    }
+
+    #[test]
+    fn whoever_listens_is_told_where_records_lie_and_is_not_called_for_it() {
+        let loopback = Loopback::default();
+        let inbox = loopback.listen(vec!["cups"], false);
+        let lies = |position| Lies { label: label(position), offset: position * 2 };
+        for position in 1..4 {
+            loopback.acknowledged(&entry("cups", 1, 1), lies(position));
+        }
+        loopback.acknowledged(&entry("pots", 1, 1), lies(9));
+        assert!(!lock(&inbox.waiting).is_called);
+        let mut told = Vec::new();
+        let mut take = |leave: i64| {
+            inbox.take_places(|slot, lies| {
+                assert_eq!(slot, Slot { topic: "cups", partition: 1 });
+                if lies.label.position == leave {
+                    return Pick::Leave;
+                }
+                told.push(*lies);
+                Pick::Take
+            });
+        };
+        take(2);
+        take(0);
+        assert_eq!(told, [1, 2, 3].map(lies));
+        for position in 0..=i64::try_from(PLACES_MAX).unwrap() {
+            loopback.acknowledged(&entry("cups", 1, 1), lies(position));
+        }
+        let waiting = lock(&inbox.waiting);
+        let places = waiting.places.values().next().unwrap();
+        assert_eq!((places.len(), places.front()), (PLACES_MAX, Some(&lies(1))), "the oldest is let go");
     }
 
     #[test]
     fn what_is_let_go_makes_room_and_what_is_left_holds_what_is_behind_it() {
         let loopback = Loopback::default();
         let inbox = loopback.listen(vec!["cups"], true);
-        for (partition, offset) in [(0, 1), (0, 2), (0, 3), (1, 7), (1, 8)] {
-            loopback.acknowledged(&record(partition, offset, 1));
+        for (partition, position) in [(0, 1), (0, 2), (0, 3), (1, 7), (1, 8)] {
+            loopback.handed_over(&record(partition, position, 1));
         }
-        let pick = |_, record: &Acknowledged| match record.offset {
+        let pick = |_, record: &LoopedBack| match record.label.position {
             1 => Pick::LetGo,
             7 => Pick::Leave,
             _ => Pick::Take,
         };
-        assert_eq!(offsets(&inbox.take(1, pick)), [(0, 2)]);
-        assert_eq!(offsets(&inbox.take(9, pick)), [(0, 3)]);
+        assert_eq!(positions(&inbox.take(1, pick)), [(0, 2)]);
+        assert_eq!(positions(&inbox.take(9, pick)), [(0, 3)]);
         assert_eq!(inbox.len(), 2);
     }
 
@@ -256,10 +334,10 @@ mod tests {
     fn the_oldest_of_a_partition_are_let_go_where_there_are_too_many() {
         let loopback = Loopback::default();
         let inbox = loopback.listen(vec!["cups"], false);
-        for offset in 0..5 {
-            loopback.acknowledged(&record(0, offset, BYTES_MAX / 3 - BYTES_BESIDE));
+        for position in 0..5 {
+            loopback.handed_over(&record(0, position, BYTES_MAX / 3 - BYTES_BESIDE));
         }
-        assert_eq!(offsets(&inbox.take(9, |_, _| Pick::Take)), [(0, 2), (0, 3), (0, 4)]);
+        assert_eq!(positions(&inbox.take(9, |_, _| Pick::Take)), [(0, 2), (0, 3), (0, 4)]);
         let waiting = lock(&inbox.waiting);
         assert_eq!((waiting.records, waiting.bytes), (0, 0));
     }

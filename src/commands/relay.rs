@@ -4,6 +4,8 @@ mod adopt;
 mod rewind;
 mod status;
 
+use std::time::Duration;
+
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
@@ -47,7 +49,8 @@ pub(crate) async fn run(connections: &ConnectionArgs, args: RelayArgs) -> Result
     match args.command {
         None => {
             let services = services::connect(&connections.resolve()?, args.service.metrics_listen).await?;
-            services.run_relay().await;
+            // Workers elsewhere wait for every record.
+            services.run_relay(Duration::ZERO).await;
             Ok(())
         }
         Some(RelayCommand::Status { json }) => status::run(&connections.database_url()?, json).await,

@@ -29,7 +29,7 @@ use crate::arguments::{FloodArgs, PartitionArgs, TimeZoneArgs};
 use crate::connections::{ConnectionArgs, Connections, admin_key_file, wire_secret_file};
 use crate::database::connect_pool;
 use crate::output::print;
-use crate::services::{Services, listen};
+use crate::services::{LINGER_BESIDE_WORKERS, Services, listen};
 use crate::shutdown::shutdown_on_signal;
 use crate::stack_file::StackFile;
 
@@ -168,7 +168,7 @@ impl Stack {
         let mut running = JoinSet::new();
         let relay = services.clone();
         running.spawn(async move {
-            relay.run_relay().await;
+            relay.run_relay(LINGER_BESIDE_WORKERS).await;
             Ok(())
         });
         let (workers, gateway) = (services.clone(), GatewayConfig::new(self.connections.gateway_url()?));

@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use ordermill::connections::Connections;
-use ordermill::services::{self, Services};
+use ordermill::services::{self, LINGER_BESIDE_WORKERS, Services};
 use ordermill::verify;
 use ordermill_pipeline::authenticity::{RootSecret, Secrets};
 use ordermill_pipeline::clock::Clock;
@@ -142,7 +142,7 @@ impl Shop {
         let zone = services::time_zone(TIME_ZONE).unwrap();
         let (relay, workers, api) = (services.clone(), services.clone(), services);
         let tasks = vec![
-            tokio::spawn(async move { relay.run_relay().await }),
+            tokio::spawn(async move { relay.run_relay(LINGER_BESIDE_WORKERS).await }),
             tokio::spawn(async move { workers.run_workers(Worker::ALL, &gateway).await.unwrap() }),
             tokio::spawn(async move { api.run_api(listener, Some(CALLBACK_SECRET), zone).await.unwrap() }),
         ];

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ordermill::connections::Connections;
-use ordermill::services::{self, Services};
+use ordermill::services::{self, LINGER_BESIDE_WORKERS, Services};
 use ordermill_bench::cost::{KAFKA_SETTING, Meter};
 use ordermill_bench::load::report::LoadReport;
 use ordermill_bench::setup;
@@ -158,7 +158,7 @@ async fn serve(services: Services, api_port: u16, gateway_url: &str) -> Vec<Join
     let api = Arc::new(services);
     let (relay, workers) = (api.clone(), api.clone());
     vec![
-        tokio::spawn(async move { relay.run_relay().await }),
+        tokio::spawn(async move { relay.run_relay(LINGER_BESIDE_WORKERS).await }),
         tokio::spawn(async move { workers.run_workers(Worker::ALL, &gateway).await.unwrap() }),
         tokio::spawn(async move { api.run_api(listener, Some(SECRET), zone).await.unwrap() }),
     ]

@@ -2,15 +2,17 @@
 //! says what is taken, and which partitions are to be fetched no more, or again.
 //!
 //! A partition is fetched until its next record loops back, and loops back until a record is not the next one, or none has
-//! come for a while. What others write does not loop back, so a partition that is quiet is fetched.
+//! come for a while. What others write does not loop back, so a partition is fetched where Kafka has put a record behind theirs, up
+//! to there, and where it is quiet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::reading::Placed;
 use super::sequence_check::{Verdict, judge};
 use crate::label::Label;
-use crate::loopback::{Acknowledged, Inbox, Pick};
+use crate::loopback::{Inbox, Lies, LoopedBack, Pick};
 use crate::partition::Slot;
 
 /// A partition of which nothing has looped back for so long is fetched.
@@ -32,7 +34,7 @@ pub(super) struct Feed {
 #[derive(Debug, Default)]
 pub(super) struct Fed {
     /// The next records of their partitions.
-    pub(super) records: Vec<(Slot, Acknowledged)>,
+    pub(super) records: Vec<(Slot, LoopedBack)>,
     /// These are fetched no more.
     pub(super) pause: Vec<Slot>,
     /// These are fetched again.
@@ -71,14 +73,16 @@ impl Feed {
     /// Lets go what waits.
     pub(super) fn clear(&self) {
         self.inbox.take(usize::MAX, |_, _| Pick::LetGo);
+        self.inbox.take_places(|_, _| Pick::LetGo);
     }
 
-    /// Takes at most so many records that are the next of their partitions, of which `awaited` says where they must lie and
-    /// behind which label.
+    /// Takes where records lie that were taken before, and at most so many records that are the next of their partitions, of which
+    /// `awaited` says behind which label they come.
     pub(super) fn take(
         &mut self,
         at_most: usize,
-        awaited: impl Fn(Slot) -> Option<(i64, Label)>,
+        mut place: impl FnMut(Slot, &Lies) -> Placed,
+        awaited: impl Fn(Slot) -> Option<Label>,
         now: Instant,
     ) -> Fed {
         let is_soon = |at: Instant| now.saturating_duration_since(at) < PATIENCE;
@@ -86,51 +90,63 @@ impl Feed {
             return Fed::default();
         }
         self.taken_at = Some(now);
-        let mut marks: BTreeMap<Slot, Option<(i64, Label)>> = BTreeMap::new();
-        let mut not_next = BTreeSet::new();
+        let mut to_fetch = BTreeSet::new();
+        self.inbox.take_places(|slot, lies| match place(slot, lies) {
+            Placed::Next => Pick::Take,
+            Placed::Known => Pick::LetGo,
+            Placed::NotRead => Pick::Leave,
+            Placed::Beyond => {
+                to_fetch.insert(slot);
+                Pick::Leave
+            }
+        });
+        let mut labels: BTreeMap<Slot, Option<Label>> = BTreeMap::new();
         let records = self.inbox.take(at_most, |slot, record| {
-            let mark = marks.entry(slot).or_insert_with(|| awaited(slot));
-            let Some((offset, label)) = mark else { return Pick::LetGo };
-            if record.offset < *offset {
-                return Pick::LetGo;
+            let Some(label) = labels.entry(slot).or_insert_with(|| awaited(slot)) else { return Pick::LetGo };
+            match judge(*label, record.label, record.previous) {
+                Verdict::Skip => Pick::LetGo,
+                Verdict::Gap => {
+                    to_fetch.insert(slot);
+                    Pick::Leave
+                }
+                Verdict::Apply => {
+                    *label = record.label;
+                    Pick::Take
+                }
             }
-            if record.offset > *offset || judge(*label, record.label, record.previous) != Verdict::Apply {
-                not_next.insert(slot);
-                return Pick::Leave;
-            }
-            (*offset, *label) = (record.offset + 1, record.label);
-            Pick::Take
         });
         let mut pause = Vec::new();
         for (slot, _) in &records {
-            if self.looped_back.insert(*slot, now).is_none() {
+            if !to_fetch.contains(slot) && self.looped_back.insert(*slot, now).is_none() {
                 pause.push(*slot);
             }
         }
         let is_over = |slot: &Slot, at: Instant| {
-            not_next.contains(slot) || now.saturating_duration_since(at) >= QUIET_MAX
+            to_fetch.contains(slot) || now.saturating_duration_since(at) >= QUIET_MAX
         };
         let fetch: Vec<Slot> =
             self.looped_back.iter().filter(|(slot, at)| is_over(slot, **at)).map(|(slot, _)| *slot).collect();
         self.ends(&fetch);
-        pause.retain(|slot| !fetch.contains(slot));
         Fed { records, pause, fetch }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::mark::Mark;
+    use super::super::reading::{Fate, Met, Own, Reading};
     use super::*;
     use crate::loopback::Loopback;
     use crate::testing::entry;
+    use uuid::Uuid;
 
     const CUPS: Slot = Slot { topic: "cups", partition: 0 };
 
-    /// A member that reads cups, and how far it is.
+    /// A member that reads cups.
     struct Member {
         loopback: Loopback,
         feed: Feed,
-        awaited: Option<(i64, i64)>,
+        reading: Reading,
         now: Instant,
     }
 
@@ -142,92 +158,132 @@ mod tests {
         fn new(is_patient: bool) -> Member {
             let loopback = Loopback::default();
             let feed = Feed::new(loopback.listen(vec!["cups"], is_patient), is_patient);
-            Member { loopback, feed, awaited: Some((0, 0)), now: Instant::now() }
+            let nothing = Mark { label: Label::START, event_id: None, tip: None, next_offset: 0 };
+            Member { loopback, feed, reading: Reading::new(1, nothing), now: Instant::now() }
         }
 
-        /// The relay publishes a record with that position behind another; it comes to lie at that offset.
-        fn publish(&self, offset: i64, position: i64, previous: i64) {
+        /// The relay publishes a record with that position behind another.
+        fn publish(&self, position: i64, previous: i64) {
             let (entry, at) = (Arc::new(entry("cups", 0, 1)), jiff::Timestamp::UNIX_EPOCH);
             let (label, previous) = (label(position), label(previous));
-            self.loopback.acknowledged(&Acknowledged { entry, at, label, previous, offset });
+            self.loopback.handed_over(&LoopedBack { entry, at, label, previous });
         }
 
-        /// The offsets that are taken, whether the partition is paused, and whether it is fetched again.
+        /// Kafka puts it there.
+        fn put(&self, position: i64, offset: i64) {
+            self.loopback.acknowledged(&entry("cups", 0, 1), Lies { label: label(position), offset });
+        }
+
+        /// The member reads the record at that offset, one of the relay's or a foreign one.
+        fn fetch(&mut self, offset: i64, own: Option<(i64, i64)>) -> Fate {
+            let own = own.map(|(position, previous)| Own {
+                label: label(position),
+                previous: label(previous),
+                event_id: Uuid::nil(),
+            });
+            self.reading.meet(&Met { offset, own }, || true, || false, self.now)
+        }
+
+        /// The positions that are taken, whether the partition is paused, and whether it is fetched again.
         fn take(&mut self) -> (Vec<i64>, bool, bool) {
-            let awaited = self.awaited.map(|(offset, position)| (offset, label(position)));
-            let fed = self.feed.take(3, |_| awaited, self.now);
-            if let Some((_, last)) = fed.records.last() {
-                self.awaited = Some((last.offset + 1, last.label.position));
+            let (reading, now) = (std::cell::RefCell::new(&mut self.reading), self.now);
+            let place = |_, lies: &Lies| reading.borrow_mut().lies(*lies, now);
+            let fed = self.feed.take(3, place, |_| reading.borrow().awaited(), now);
+            for (_, LoopedBack { label, previous, .. }) in &fed.records {
+                let own = Own { label: *label, previous: *previous, event_id: Uuid::nil() };
+                let fate = reading.borrow_mut().meet_looped_back(&own, || true, now);
+                assert!(matches!(fate, Fate::Apply(_)));
             }
-            let offsets = fed.records.iter().map(|(_, record)| record.offset).collect();
-            (offsets, fed.pause == [CUPS], fed.fetch == [CUPS])
+            let positions = fed.records.iter().map(|(_, record)| record.label.position).collect();
+            (positions, fed.pause == [CUPS], fed.fetch == [CUPS])
         }
     }
 
     #[test]
     fn a_partition_loops_back_from_its_next_record_on_and_is_fetched_once_it_is_quiet() {
         let mut member = Member::new(false);
-        member.publish(0, 5, 0);
-        assert_eq!(member.take(), (vec![0], true, false));
-        member.publish(1, 7, 5);
-        member.publish(2, 8, 7);
-        assert_eq!(member.take(), (vec![1, 2], false, false));
+        member.publish(5, 0);
+        assert_eq!(member.take(), (vec![5], true, false));
+        member.publish(7, 5);
+        member.publish(8, 7);
+        assert_eq!(member.take(), (vec![7, 8], false, false));
+        assert_eq!(member.reading.view().next_offset, 0, "nobody knows yet where they lie");
+        for (offset, position) in [(0, 5), (1, 7), (2, 8)] {
+            member.put(position, offset);
+        }
         member.now += QUIET_MAX;
         assert_eq!(member.take(), (vec![], false, true));
+        assert_eq!(member.reading.view().next_offset, 3);
         assert!(!member.feed.has(CUPS));
-        member.publish(3, 9, 8);
-        assert_eq!(member.take(), (vec![3], true, false));
+        member.publish(9, 8);
+        assert_eq!(member.take(), (vec![9], true, false));
     }
 
     #[test]
     fn where_somebody_else_wrote_between_it_is_fetched_up_to_there() {
         let mut member = Member::new(false);
-        member.publish(0, 5, 0);
-        member.publish(2, 7, 5);
-        assert_eq!(member.take(), (vec![0], false, true));
-        assert_eq!(member.take(), (vec![], false, false), "not before what lies between was read");
-        member.awaited = Some((2, 5));
-        assert_eq!(member.take(), (vec![2], true, false));
+        member.publish(5, 0);
+        member.publish(7, 5);
+        member.put(5, 0);
+        assert_eq!(member.take(), (vec![5, 7], true, false));
+        member.put(7, 2);
+        assert_eq!(member.take(), (vec![], false, true));
+        // What follows is taken all the same.
+        member.publish(8, 7);
+        assert_eq!(member.take(), (vec![8], false, false), "what lies between is still to be read");
+        member.put(8, 3);
+        assert_eq!(member.fetch(1, None), Fate::Count);
+        member.publish(9, 8);
+        assert_eq!(member.take(), (vec![9], true, false));
+        assert_eq!(member.reading.view().next_offset, 4);
+        assert_eq!(member.fetch(2, Some((7, 5))), Fate::Leave, "it was on its way");
+        assert_eq!(member.reading.view().next_offset, 4);
     }
 
     #[test]
     fn what_was_fetched_or_repeated_is_let_go_and_what_misses_a_record_is_not_taken() {
         let mut member = Member::new(false);
-        member.publish(0, 5, 0);
-        member.publish(1, 7, 5);
-        member.awaited = Some((1, 5));
-        assert_eq!(member.take(), (vec![1], true, false));
-        member.publish(2, 7, 5);
-        assert_eq!(member.take(), (vec![], false, true), "repeated");
-        member.awaited = Some((3, 7));
-        member.publish(3, 9, 8);
-        assert_eq!(member.take(), (vec![], false, false), "a record is missing");
-        member.awaited = None;
-        member.take();
-        member.awaited = Some((3, 8));
-        assert_eq!(member.take(), (vec![], false, false), "not kept while nobody can say what is next");
+        member.publish(5, 0);
+        member.publish(7, 5);
+        assert!(matches!(member.fetch(0, Some((5, 0))), Fate::Apply(_)));
+        member.put(5, 0);
+        assert_eq!(member.take(), (vec![7], true, false));
+        member.publish(7, 5);
+        member.put(7, 1);
+        member.put(7, 2);
+        assert_eq!(member.take(), (vec![], false, false), "repeated");
+        assert_eq!(member.reading.view().next_offset, 3);
+        member.publish(9, 8);
+        assert_eq!(member.take(), (vec![], false, true), "a record is missing");
+        member.put(9, 4);
+        assert!(matches!(member.fetch(3, Some((8, 7))), Fate::Apply(_)));
+        assert_eq!(member.take(), (vec![9], true, false));
+        assert!(matches!(member.fetch(9, Some((12, 11))), Fate::AskFor(_)));
+        member.publish(10, 9);
+        assert_eq!(member.take(), (vec![], false, false));
+        assert_eq!(member.feed.inbox().len(), 0, "not kept while nobody can say what is next");
     }
 
     #[test]
     fn what_does_not_fit_into_a_batch_is_taken_with_the_next() {
         let mut member = Member::new(false);
-        (0..4).for_each(|n| member.publish(n, n + 1, n));
-        assert_eq!(member.take(), (vec![0, 1, 2], true, false));
-        assert_eq!(member.take(), (vec![3], false, false));
+        (1..5).for_each(|n| member.publish(n, n - 1));
+        assert_eq!(member.take(), (vec![1, 2, 3], true, false));
+        assert_eq!(member.take(), (vec![4], false, false));
     }
 
     #[test]
     fn a_group_that_is_patient_takes_now_and_then_or_a_whole_batch() {
         let mut member = Member::new(true);
-        member.publish(0, 1, 0);
-        assert_eq!(member.take(), (vec![0], true, false));
-        member.publish(1, 2, 1);
+        member.publish(1, 0);
+        assert_eq!(member.take(), (vec![1], true, false));
+        member.publish(2, 1);
         assert_eq!(member.take(), (vec![], false, false));
-        member.publish(2, 3, 2);
-        member.publish(3, 4, 3);
-        assert_eq!(member.take(), (vec![1, 2, 3], false, false));
-        member.publish(4, 5, 4);
+        member.publish(3, 2);
+        member.publish(4, 3);
+        assert_eq!(member.take(), (vec![2, 3, 4], false, false));
+        member.publish(5, 4);
         member.now += PATIENCE;
-        assert_eq!(member.take(), (vec![4], false, false));
+        assert_eq!(member.take(), (vec![5], false, false));
     }
 }

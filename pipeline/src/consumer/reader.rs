@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::mark::{Mark, Progress};
-use super::reading::{Fate, Met, Reading, View};
+use super::reading::{Fate, Met, Own, Placed, Reading, View};
 use crate::label::Label;
+use crate::loopback::Lies;
 use crate::partition::Slot;
 
 /// How long the offset may stay before records that were passed over: who looks at offsets sees what a group is done with
@@ -64,8 +65,26 @@ impl Reader {
         Some(fate)
     }
 
+    /// Judges a record that loops back, see [`Reading::meet_looped_back`]. None where the partition is not this member's.
+    pub(super) fn meet_looped_back(
+        &mut self,
+        slot: Slot,
+        own: &Own,
+        is_of_interest: impl FnOnce() -> bool,
+        now: Instant,
+    ) -> Option<Fate> {
+        let fate = self.partitions.get_mut(&slot)?.meet_looped_back(own, is_of_interest, now);
+        self.passed_over += u64::from(fate == Fate::PassOver);
+        Some(fate)
+    }
+
+    /// Takes in where a record lies, see [`Reading::lies`].
+    pub(super) fn lies(&mut self, slot: Slot, lies: Lies, now: Instant) -> Placed {
+        self.partitions.get_mut(&slot).map_or(Placed::Known, |reading| reading.lies(lies, now))
+    }
+
     /// What the next record of a partition must be, see [`Reading::awaited`].
-    pub(super) fn awaited(&self, slot: Slot) -> Option<(i64, Label)> {
+    pub(super) fn awaited(&self, slot: Slot) -> Option<Label> {
         self.partitions.get(&slot)?.awaited()
     }
 
@@ -132,7 +151,6 @@ mod tests {
     use uuid::Uuid;
 
     use super::super::mark::Tip;
-    use super::super::reading::Own;
     use super::*;
     use crate::label::Label;
 

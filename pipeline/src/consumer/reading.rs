@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::mark::{Mark, Progress, Tip};
 use super::sequence_check::{Verdict, judge};
 use crate::label::Label;
+use crate::loopback::Lies;
 use crate::partition::Slot;
 
 /// A record that was met.
@@ -50,6 +51,19 @@ pub(super) enum Fate {
     BeginAt(i64),
 }
 
+/// What it means where a record lies that has looped back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Placed {
+    /// Reading goes on behind it.
+    Next,
+    /// Nothing new.
+    Known,
+    /// The record is still to be read.
+    NotRead,
+    /// Something else lies between, and is to be fetched.
+    Beyond,
+}
+
 /// Where reading begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Start {
@@ -63,6 +77,8 @@ pub(super) struct Start {
 pub(super) struct Reading {
     epoch: i64,
     stored: Mark,
+    /// Where reading goes on behind what is stored: there, but where that was another log.
+    begun: Mark,
     storable: Mark,
     read: Mark,
     /// The next record must be the tip; if it is not, reading begins at this offset.
@@ -96,6 +112,7 @@ impl Reading {
         Reading {
             epoch,
             stored,
+            begun: stored,
             storable: stored,
             read: stored,
             verify_or_begin_at: None,
@@ -126,14 +143,52 @@ impl Reading {
 
     fn begin_at(&mut self, offset: i64) {
         self.read = Mark { next_offset: offset, tip: None, ..self.read };
-        self.storable = self.read;
+        (self.storable, self.begun) = (self.read, self.read);
     }
 
-    /// Where the next record must lie, and the label behind which it comes; none while records are missing, or it is not known yet whether
-    /// this is the log that was read before.
-    pub(super) fn awaited(&self) -> Option<(i64, Label)> {
+    /// The label behind which the next record comes; none while records are missing, or it is not known yet whether this is the log that
+    /// was read before.
+    pub(super) fn awaited(&self) -> Option<Label> {
         let is_known = self.verify_or_begin_at.is_none() && !self.is_missing;
-        is_known.then_some((self.read.next_offset, self.read.label))
+        is_known.then_some(self.read.label)
+    }
+
+    /// Judges a record of the relay's that loops back: where it lies is told later, see [`Reading::lies`].
+    pub(super) fn meet_looped_back(
+        &mut self,
+        own: &Own,
+        is_of_interest: impl FnOnce() -> bool,
+        now: Instant,
+    ) -> Fate {
+        if self.awaited().is_none_or(|last| judge(last, own.label, own.previous) != Verdict::Apply) {
+            return Fate::Leave;
+        }
+        self.met += 1;
+        let mark = Mark { label: own.label, event_id: Some(own.event_id), ..self.read };
+        if is_of_interest() {
+            self.read = mark;
+            return Fate::Apply(mark);
+        }
+        self.pass(mark, now);
+        Fate::PassOver
+    }
+
+    /// Kafka has put a record there that loops back.
+    pub(super) fn lies(&mut self, lies: Lies, now: Instant) -> Placed {
+        let Lies { label, offset } = lies;
+        if self.awaited().is_none() || offset < self.read.next_offset {
+            return Placed::Known;
+        }
+        if offset > self.read.next_offset {
+            return Placed::Beyond;
+        }
+        if label > self.read.label {
+            return Placed::NotRead;
+        }
+        self.at = offset + 1;
+        let tip = Some(Tip { label, offset });
+        self.pass(Mark { tip, next_offset: offset + 1, ..self.read }, now);
+        Placed::Next
     }
 
     /// Forgets what was read and is not stored: it is read again. Answers whether something may have been read: where it is not known yet
@@ -142,7 +197,7 @@ impl Reading {
         if self.verify_or_begin_at.is_some() {
             return false;
         }
-        (self.read, self.storable) = (self.stored, self.stored);
+        (self.read, self.storable) = (self.begun, self.begun);
         (self.is_missing, self.unstored_since) = (false, None);
         true
     }
@@ -188,6 +243,8 @@ impl Reading {
             }
             // While records are missing the offset stays before them, so that a successor misses them, too.
             Verdict::Skip | Verdict::Gap if self.is_missing => Fate::Leave,
+            // It was on its way when it became known where it lies.
+            Verdict::Skip if met.offset < self.read.next_offset => Fate::Leave,
             Verdict::Skip => {
                 self.pass(Mark { tip, next_offset, ..self.read }, now);
                 Fate::Skip
@@ -224,7 +281,7 @@ impl Reading {
 
     /// Takes in that this was stored.
     pub(super) fn stored(&mut self, mark: Mark) {
-        (self.stored, self.storable) = (mark, mark);
+        (self.stored, self.storable, self.begun) = (mark, mark, mark);
         self.unstored_since = None;
     }
 

@@ -1,6 +1,6 @@
 //! The reading of a partition in any story of a log, its relay, Kafka, and members that come and go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -16,6 +16,16 @@ enum Step {
         count: usize,
         lost: usize,
     },
+    /// The relay of the member's process hands so many more to Kafka's client and to the member.
+    LoopBack {
+        count: usize,
+    },
+    /// Kafka acknowledges so many of them.
+    Acknowledge {
+        count: usize,
+    },
+    /// A batch fails, and what is not stored is read again.
+    Fail,
     /// The relay publishes again what it has published last.
     Repeat {
         count: usize,
@@ -50,6 +60,9 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (1..6_usize, 0..2_usize).prop_map(|(count, lost)| Step::Publish { count, lost }),
+        5 => (1..6_usize).prop_map(|count| Step::LoopBack { count }),
+        4 => (1..9_usize).prop_map(|count| Step::Acknowledge { count }),
+        1 => Just(Step::Fail),
         1 => (1..8_usize).prop_map(|count| Step::Repeat { count }),
         2 => (1..4_usize).prop_map(|count| Step::Foreign { count }),
         1 => Just(Step::Control),
@@ -75,6 +88,10 @@ struct World {
     /// What Kafka holds from `low` on; none for a control record.
     records: Vec<Option<Met>>,
     low: i64,
+    /// The ordinals of events that Kafka's client has and Kafka has not,
+    under_way: VecDeque<i64>,
+    /// and where others lie, as the member is still to hear.
+    places: VecDeque<Lies>,
     row: Mark,
     reading: Reading,
     /// The offset at which the client reads on.
@@ -99,6 +116,8 @@ impl World {
             published: 0,
             records: Vec::new(),
             low: 0,
+            under_way: VecDeque::new(),
+            places: VecDeque::new(),
             row,
             reading: Reading::new(1, row),
             at: 0,
@@ -118,12 +137,22 @@ impl World {
     fn step(&mut self, step: &Step) {
         match *step {
             Step::Publish { count, lost } => {
+                self.acknowledge(usize::MAX);
                 let count = i64::try_from(count).unwrap();
                 let kept = count - i64::try_from(lost).unwrap().min(count);
                 self.publish(self.published + 1, self.published + kept);
                 self.published += count;
             }
+            Step::LoopBack { count } => (0..count).for_each(|_| self.loop_back()),
+            Step::Acknowledge { count } => self.acknowledge(count),
+            Step::Fail => {
+                self.items.clear();
+                if self.reading.reread() {
+                    self.at = self.reading.view().next_offset;
+                }
+            }
             Step::Repeat { count } => {
+                self.acknowledge(usize::MAX);
                 let first = self.published + 1 - i64::try_from(count).unwrap();
                 self.publish(first.max(1), self.published);
             }
@@ -147,6 +176,7 @@ impl World {
             }
             Step::Wipe => {
                 (self.records, self.low, self.letters) = (Vec::new(), 0, BTreeSet::new());
+                self.under_way.clear();
                 self.publish(1, self.published);
                 self.take_over();
             }
@@ -161,8 +191,39 @@ impl World {
         }
     }
 
+    /// Hands the next event over.
+    fn loop_back(&mut self) {
+        self.published += 1;
+        let n = self.published;
+        self.under_way.push_back(n);
+        let met = own(i64::MAX, position(n), position(n - 1));
+        let interest = || is_of_interest(position(n));
+        match self.reading.meet_looped_back(&met.own.unwrap(), interest, Instant::now()) {
+            Fate::Apply(mark) => self.items.push((met, mark)),
+            // It is fetched.
+            Fate::Leave => {}
+            fate => assert_eq!(fate, Fate::PassOver),
+        }
+    }
+
+    /// Kafka takes the first so many of what is under way, and the member hears of it.
+    fn acknowledge(&mut self, count: usize) {
+        for n in self.under_way.drain(..count.min(self.under_way.len())).collect::<Vec<_>>() {
+            let offset = self.high();
+            self.publish(n, n);
+            self.places.push_back(Lies { label: super::tests::label(position(n)), offset });
+        }
+        while let Some(lies) = self.places.front() {
+            if matches!(self.reading.lies(*lies, Instant::now()), Placed::NotRead | Placed::Beyond) {
+                break;
+            }
+            self.places.pop_front();
+        }
+    }
+
     fn take_over(&mut self) {
         self.items.clear();
+        self.places.clear();
         self.reading = Reading::new(self.reading.epoch + 1, Mark { event_id: None, ..self.row });
         let start = self.reading.start(self.low, self.high());
         self.at = start.offset;
@@ -172,6 +233,7 @@ impl World {
     }
 
     fn ask_for(&mut self, label: Label) {
+        self.acknowledge(usize::MAX);
         self.publish(label.position / 7 + 1, self.published);
     }
 
@@ -254,6 +316,7 @@ impl World {
     /// Lets everything come to rest, and answers whether it did.
     fn settle(&mut self) {
         for _ in 0..20 {
+            self.acknowledge(usize::MAX);
             self.read(usize::MAX / 2);
             self.commit(usize::MAX);
             if self.row.label.position == position(self.published) {

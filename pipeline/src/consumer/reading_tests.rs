@@ -46,19 +46,48 @@ fn reading_begins_at_the_last_own_record_to_see_whether_it_is_still_the_same_log
 }
 
 #[test]
-fn what_was_read_and_is_not_stored_is_read_again_and_awaited_where_it_lies() {
+fn what_was_read_and_is_not_stored_is_read_again_and_awaited_behind_what_is_stored() {
     let mut reading = reading();
     reading.start(0, 10);
     assert_eq!(reading.awaited(), None, "it is not known whether this is the same log");
     assert!(!reading.reread(), "nothing was read");
     assert_eq!(meet(&mut reading, &own(6, 5, 4)), Fate::Leave);
-    assert_eq!(reading.awaited(), Some((7, label(5))));
+    assert_eq!(reading.awaited(), Some(label(5)));
     assert!(matches!(meet(&mut reading, &own(7, 6, 5)), Fate::Apply(_)));
     assert_eq!(meet(&mut reading, &own(8, 9, 7)), Fate::AskFor(label(6)));
     assert_eq!(reading.awaited(), None, "a record is missing");
     assert!(reading.reread());
-    assert_eq!(reading.awaited(), Some((7, label(5))));
+    assert_eq!(reading.awaited(), Some(label(5)));
     assert!(matches!(meet(&mut reading, &own(7, 6, 5)), Fate::Apply(_)));
+}
+
+#[test]
+fn what_loops_back_moves_the_label_and_where_it_lies_the_offset() {
+    let mut reading = reading();
+    let now = Instant::now();
+    let of = |position, previous| own(0, position, previous).own.unwrap();
+    let lies = |position, offset| Lies { label: label(position), offset };
+    let Fate::Apply(mark) = reading.meet_looped_back(&of(6, 5), || true, now) else {
+        panic!("it is the next one")
+    };
+    assert_eq!((mark.label, mark.tip, mark.next_offset), (label(6), reading.stored.tip, 7));
+    assert_eq!(reading.meet_looped_back(&of(8, 6), || false, now), Fate::PassOver);
+    assert_eq!(reading.meet_looped_back(&of(8, 6), || true, now), Fate::Leave, "it was met");
+    assert_eq!(reading.meet_looped_back(&of(12, 11), || true, now), Fate::Leave, "one is missing");
+    assert_eq!(reading.lies(lies(6, 7), now), Placed::Next);
+    assert_eq!(reading.lies(lies(6, 7), now), Placed::Known);
+    assert_eq!(reading.lies(lies(8, 9), now), Placed::Beyond, "of what lies between nothing is known");
+    assert_eq!(meet(&mut reading, &foreign(8)), Fate::PutAside(Mark { next_offset: 9, ..reading.read }));
+    assert_eq!(reading.lies(lies(8, 9), now), Placed::Next);
+    assert_eq!(reading.lies(lies(9, 10), now), Placed::NotRead);
+    let upto = reading.progress(slot()).unwrap().upto;
+    assert_eq!(upto, Mark { event_id: Some(id(8)), ..stored(8, Some(9), 10) });
+    // A successor that is told less begins before, and skips what was applied.
+    let mut next = Reading::new(2, mark);
+    assert_eq!(next.start(0, 10), Start { offset: 6, ask_for: None });
+    assert_eq!(meet(&mut next, &own(6, 5, 4)), Fate::Leave);
+    assert_eq!(meet(&mut next, &own(7, 6, 5)), Fate::Skip);
+    assert!(matches!(meet(&mut next, &own(9, 8, 6)), Fate::Apply(_)));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use super::reading::{Fate, Met, Own};
 use crate::authenticity::Keys;
 use crate::dead_letters::Code;
 use crate::headers;
-use crate::loopback::Acknowledged;
+use crate::loopback::LoopedBack;
 use crate::partition::Slot;
 use crate::raw_record::{NotOurs, RawRecord};
 use crate::record::{Mismatch, Received, Record};
@@ -137,19 +137,18 @@ pub(super) fn take_looped_back<H: Handler>(
     context: &Assignment,
     handler: &H,
     slot: Slot,
-    record: &Acknowledged,
+    record: &LoopedBack,
     now: Instant,
 ) -> Result<Option<Received<H::Event>>, ToBeFetched> {
-    let Acknowledged { entry, at, label, previous, offset } = record;
+    let LoopedBack { entry, at, label, previous } = record;
     // A key that is not the event's, or further headers: it is not plainly an event.
     if entry.record_key.is_some() || entry.headers.is_some() {
         return Err(ToBeFetched);
     }
     let Ok(event) = entry.event::<H::Event>() else { return Err(ToBeFetched) };
     let own = Own { label: *label, previous: *previous, event_id: entry.event_id };
-    let met = Met { offset: *offset, own: Some(own) };
     let is_of_interest = || handler.is_of_interest(&event);
-    match context.with_state(|state| state.reader.meet(slot, &met, is_of_interest, || false, now)) {
+    match context.with_state(|state| state.reader.meet_looped_back(slot, &own, is_of_interest, now)) {
         Some(Fate::PassOver) => Ok(None),
         Some(Fate::Apply(_)) => {
             let (event_id, trace) = (entry.event_id, entry.trace.child());

@@ -61,6 +61,8 @@ pub struct RelayConfig {
     pub lease: Duration,
     /// How often the leader looks whether Kafka still holds what was published last.
     pub look_every: Duration,
+    /// How long a record may wait for others, to be sent with them. The workers of the relay's process do not wait for it.
+    pub linger: Duration,
     /// How long Kafka may acknowledge nothing of what is being published before the leader begins anew with another
     /// client.
     pub stalled_after: Duration,

@@ -21,7 +21,7 @@ use crate::kafka::KafkaConfig;
 use crate::kafka_usage::{ClientUsage, KafkaUsage, STATISTICS_INTERVAL};
 use crate::label::Label;
 use crate::log::{Appended, Entry};
-use crate::loopback::{Acknowledged, Loopback};
+use crate::loopback::{Lies, Loopback, LoopedBack};
 
 /// The relay among the clients of Kafka.
 const CLIENT: &str = "relay";
@@ -60,12 +60,10 @@ pub(super) struct Delivery {
 struct Sent {
     ticket: u64,
     entry: Arc<Entry>,
-    at: Timestamp,
     label: Label,
-    previous: Option<Label>,
 }
 
-/// Hears what Kafka acknowledges: the workers of this process are handed it at once, and the relay takes it when it looks.
+/// Hears what Kafka acknowledges: the workers of this process are told where it lies, and the relay takes it when it looks.
 struct Deliveries {
     usage: ClientUsage,
     loopback: Loopback,
@@ -88,15 +86,14 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = Box<Sent>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, sent: Box<Sent>) {
-        let Sent { ticket, entry, at, label, previous } = *sent;
+        let Sent { ticket, entry, label } = *sent;
         let outcome = match result {
             // That of a record that was sent twice may not be known.
             Ok(message) => Ok(Some(message.offset()).filter(|offset| *offset >= 0)),
             Err((error, _)) => Err(error.clone()),
         };
         if let Ok(Some(offset)) = outcome {
-            let previous = previous.unwrap_or(Label::START);
-            self.loopback.acknowledged(&Acknowledged { entry, at, label, previous, offset });
+            self.loopback.acknowledged(&entry, Lies { label, offset });
         }
         self.told().push(Delivery { ticket, outcome });
     }
@@ -106,6 +103,7 @@ impl ProducerContext for Deliveries {
 pub(super) struct Publisher {
     /// There until it is dropped.
     producer: Option<Arc<BaseProducer<Deliveries>>>,
+    loopback: Loopback,
     /// The thread is to end.
     is_dropped: Arc<AtomicBool>,
     kafka: KafkaConfig,
@@ -133,15 +131,16 @@ impl Publisher {
             // A topic that is gone shows after this long, and is made again.
             ("topic.metadata.propagation.max.ms", "5000"),
             ("topic.metadata.refresh.interval.ms", "5000"),
-            // What is handed over while a request is put together or under way goes with the next one.
-            ("linger.ms", "0"),
+            // What is handed over while a request is put together or under way goes with the next one anyway.
+            ("linger.ms", &config.linger.as_millis().to_string()),
             ("compression.type", "lz4"),
             ("queue.buffering.max.messages", "100000"),
             ("message.max.bytes", "1000000"),
             ("partitioner", "murmur2_random"),
             STATISTICS_INTERVAL,
         ]);
-        let deliveries = Deliveries { usage: usage.of(CLIENT), loopback, told: Mutex::default() };
+        let deliveries =
+            Deliveries { usage: usage.of(CLIENT), loopback: loopback.clone(), told: Mutex::default() };
         let producer: Arc<BaseProducer<Deliveries>> = Arc::new(client.create_with_context(deliveries)?);
         let is_dropped = Arc::new(AtomicBool::new(false));
         {
@@ -155,6 +154,7 @@ impl Publisher {
         }
         Ok(Publisher {
             producer: Some(producer),
+            loopback,
             is_dropped,
             kafka: kafka.clone(),
             era,
@@ -211,7 +211,7 @@ impl Publisher {
         let previous = (outgoing.previous > 0).then(|| label_at(outgoing.previous));
         let unsigned = Unsigned { topic: name, key, entry: &entry, at: at_text, label, previous };
         let headers = signed::headers(&mut self.texts, &unsigned, signing);
-        let sent = Sent { ticket: outgoing.ticket, entry: entry.clone(), at, label, previous };
+        let sent = Sent { ticket: outgoing.ticket, entry: entry.clone(), label };
         let mut record = BaseRecord::with_opaque_to(name, Box::new(sent))
             .partition(i32::from(entry.partition))
             .key(key)
@@ -220,7 +220,7 @@ impl Publisher {
         let began = Instant::now();
         loop {
             match self.producer()?.send(record) {
-                Ok(()) => return Ok(()),
+                Ok(()) => break,
                 // It waits for room and sends the same record, so that none overtakes it.
                 Err((error, refused))
                     if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull)
@@ -232,6 +232,9 @@ impl Publisher {
                 Err((error, _)) => return Err(error.into()),
             }
         }
+        let previous = previous.unwrap_or(Label::START);
+        self.loopback.handed_over(&LoopedBack { entry, at, label, previous });
+        Ok(())
     }
 }
 

@@ -72,6 +72,26 @@ async fn a_relay_that_ends_with_records_under_way_leaves_them_to_the_next_and_ea
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_kafka_does_not_take_yet_is_applied_beside_the_relay_and_skipped_by_whoever_comes_next() {
+    let mut alone = Alone::start().await;
+    alone.apply(1..=2).await;
+    alone.log.until_published().await;
+    alone.with(|kafka| kafka.pause()).await;
+    alone.apply(3..=4).await;
+    assert_eq!(alone.log.count("SELECT position FROM relay_cursor").await, end_of(alone.count(2)));
+    // Relay and worker end before Kafka has it, and others come.
+    alone.relay.take().unwrap().stop().await;
+    let other = Log::on(&alone.log.url, alone.log.kafka.clone()).await;
+    other.kafka.keyring.open(&other.pool).await.unwrap();
+    let (consumer, relay) = (other.consumer(Arc::default()), other.relay());
+    let before = std::mem::replace(&mut alone.consumer, consumer);
+    tokio::join!(before.stop(), alone.with(|kafka| kafka.resume()));
+    alone.relay = Some(relay);
+    alone.append(5..=5).await;
+    alone.stop_with_all_applied(5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn partitions_that_the_group_gave_to_nobody_while_their_topic_was_away_are_read_on() {
     let mut alone = Alone::start().await;
     alone.apply(1..=2).await;

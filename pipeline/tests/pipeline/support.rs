@@ -138,6 +138,7 @@ impl Log {
             instance: Uuid::new_v4().to_string(),
             lease: Duration::from_secs(3),
             look_every,
+            linger: Duration::ZERO,
             stalled_after: Duration::from_secs(5),
         };
         let task = tokio::spawn(relay::run(
