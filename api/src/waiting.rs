@@ -293,7 +293,7 @@ impl<A: Awaited> Waiting<A> {
             match A::resting(pool, &awaited).await {
                 Ok(resting) => {
                     if is_all {
-                        others.found(resting.iter().map(|(id, _)| *id));
+                        others.found(resting.iter().map(|(id, _)| *id), Instant::now());
                     }
                     self.release(resting);
                 }

@@ -3,12 +3,14 @@
 //! What this process commits is told to it. Whoever must hear of what others commit as well looks for it: often where looks find
 //! what was never told, seldom where all is told.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How long after others have committed something they may do so again at any time.
 const OTHERS_FOR: Duration = Duration::from_secs(10);
 
+/// How long the word of something may be on its way.
+const WORD_MAX: Duration = Duration::from_millis(250);
 /// How much is remembered of what was not told.
 const UNTOLD_MAX: usize = 1_000;
 
@@ -17,15 +19,15 @@ const UNTOLD_MAX: usize = 1_000;
 pub struct Others<K> {
     /// This process has told of something.
     is_told: bool,
-    /// What the last look has found before this process told of it. The word may be on its way.
-    untold: BTreeSet<K>,
+    /// What looks have found before this process told of it, and when. The word may be on its way.
+    untold: BTreeMap<K, Instant>,
     /// When something was found of which it never told.
     at: Option<Instant>,
 }
 
 impl<K> Default for Others<K> {
     fn default() -> Others<K> {
-        Others { is_told: false, untold: BTreeSet::new(), at: None }
+        Others { is_told: false, untold: BTreeMap::new(), at: None }
     }
 }
 
@@ -40,17 +42,19 @@ impl<K: Ord> Others<K> {
         self.is_told = true;
     }
 
-    /// A look begins: what the last one has found has been told since, or never is.
+    /// A look begins: what one has found long ago has been told since, or never is.
     pub fn look(&mut self, now: Instant) {
-        if !std::mem::take(&mut self.untold).is_empty() {
+        let known = self.untold.len();
+        self.untold.retain(|_, found_at| now.saturating_duration_since(*found_at) < WORD_MAX);
+        if self.untold.len() < known {
             self.at = Some(now);
         }
     }
 
     /// A look has found what was not told. A few of it say enough.
-    pub fn found(&mut self, untold: impl IntoIterator<Item = K>) {
+    pub fn found(&mut self, untold: impl IntoIterator<Item = K>, now: Instant) {
         let room = UNTOLD_MAX.saturating_sub(self.untold.len());
-        self.untold.extend(untold.into_iter().take(room));
+        self.untold.extend(untold.into_iter().take(room).map(|of| (of, now)));
     }
 
     /// What was told may not have been all.
@@ -77,12 +81,14 @@ mod tests {
         others.told();
         assert!(others.is_all_told(now));
         // A look was faster than the word.
-        others.found([2]);
+        others.found([2], now);
+        others.look(now + WORD_MAX / 2);
+        assert!(!others.is_all_told(now), "nobody knows yet");
         others.word(&2);
-        others.look(now);
+        others.look(now + WORD_MAX);
         assert!(others.is_all_told(now));
         // The word never came.
-        others.found([3]);
+        others.found([3], now - WORD_MAX);
         others.look(now);
         assert!(!others.is_all_told(now + OTHERS_FOR));
         assert!(others.is_all_told(now + OTHERS_FOR * 2));

@@ -19,6 +19,8 @@ use crate::partition::Slot;
 const QUIET_MAX: Duration = Duration::from_secs(1);
 /// How long a group that is patient waits for more.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How many batches it takes at once: most of what it reads is of no interest to it.
+const PATIENT_BATCHES: usize = 8;
 
 /// What a member has by the loopback.
 #[derive(Debug)]
@@ -76,7 +78,7 @@ impl Feed {
         self.inbox.take_places(|_, _| Pick::LetGo);
     }
 
-    /// Takes where records lie that were taken before, and at most so many records that are the next of their partitions, of which
+    /// Takes where records lie that were taken before, and at most a batch of records that are the next of their partitions, of which
     /// `awaited` says behind which label they come.
     pub(super) fn take(
         &mut self,
@@ -85,6 +87,7 @@ impl Feed {
         awaited: impl Fn(Slot) -> Option<Label>,
         now: Instant,
     ) -> Fed {
+        let at_most = if self.is_patient { at_most * PATIENT_BATCHES } else { at_most };
         let is_soon = |at: Instant| now.saturating_duration_since(at) < PATIENCE;
         if self.is_patient && self.taken_at.is_some_and(is_soon) && self.inbox.len() < at_most {
             return Fed::default();
@@ -273,17 +276,16 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_is_patient_takes_now_and_then_or_a_whole_batch() {
+    fn a_group_that_is_patient_takes_now_and_then_or_several_batches() {
         let mut member = Member::new(true);
         member.publish(1, 0);
         assert_eq!(member.take(), (vec![1], true, false));
         member.publish(2, 1);
         assert_eq!(member.take(), (vec![], false, false));
-        member.publish(3, 2);
-        member.publish(4, 3);
-        assert_eq!(member.take(), (vec![2, 3, 4], false, false));
-        member.publish(5, 4);
+        (3..26).for_each(|n| member.publish(n, n - 1));
+        assert_eq!(member.take(), ((2..26).collect(), false, false));
+        member.publish(26, 25);
         member.now += PATIENCE;
-        assert_eq!(member.take(), (vec![5], false, false));
+        assert_eq!(member.take(), (vec![26], false, false));
     }
 }

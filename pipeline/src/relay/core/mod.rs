@@ -244,7 +244,7 @@ impl<S: Segment> Core<S> {
         let Some(question) = self.reading.take() else { return };
         self.has_more = !answer.is_all;
         let untold = self.numbers.answered(&question, answer, now);
-        self.others.found(untold);
+        self.others.found(untold, now);
     }
 
     /// Kafka has acknowledged a record; its offset may not be known.

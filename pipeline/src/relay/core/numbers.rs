@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How long a number may be missing before it is looked for in the database: it may be on its way here.
-pub(super) const MISSING_MAX: Duration = Duration::from_millis(2);
+pub(super) const MISSING_MAX: Duration = Duration::from_millis(5);
 /// How often at most, and at least, it is looked whether the transactions have ended that a hole waits for.
 const LOOK_AGAIN_MIN: Duration = Duration::from_millis(2);
 const LOOK_AGAIN_MAX: Duration = Duration::from_millis(20);
