@@ -24,7 +24,7 @@ const BUDGET: Budget = Budget {
     // Of nine events in a saga some are written together.
     log_rows: 8.0,
     // `Produce`; `Fetch` costs what it costs at rest.
-    kafka_requests: 12.0,
+    kafka_requests: 10.0,
 };
 
 struct Budget {

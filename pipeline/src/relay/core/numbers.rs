@@ -328,7 +328,7 @@ mod tests {
         assert_eq!(numbers.answered(&fenced, answer(&[1], 50, Some(60)), later), [1]);
         assert_eq!(taken(&mut numbers), [1]);
         let again = question(1, 3, &[3], None);
-        assert_eq!(numbers.due(later), Some((later + LOOK_AGAIN_MIN, again.clone())));
+        assert_eq!(numbers.due(later), Some((later + MISSING_MAX, again.clone())));
         numbers.answered(&again, answer(&[], 59, None), later);
         assert!(taken(&mut numbers).is_empty());
         numbers.answered(&again, answer(&[], 60, None), later);
