@@ -9,7 +9,7 @@ use sqlx::types::Json;
 use super::RelayError;
 use super::core::{Begin, Progress, Repeat, Write, Written};
 use super::cursor::{CursorError, partitions, tails_at};
-use super::places::Places;
+use super::places::{Columns, Places};
 use super::published::Tails;
 
 /// The right to publish, as long as the lease is kept.
@@ -109,6 +109,7 @@ impl Leadership {
         Progress { position, tails }: &Progress,
         places: &Places,
     ) -> Result<Option<Repeat>, RelayError> {
+        let Columns { numbers, firsts, lasts, offsets } = places.columns();
         // What is sent again comes to lie elsewhere; what is left out then lies where it was.
         let row = sqlx::query!(
             "WITH asynchronous AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)), moved AS (
@@ -130,10 +131,10 @@ impl Leadership {
             position,
             Json(tails) as _,
             self.lease.as_secs_f64(),
-            &places.numbers,
-            &places.firsts,
-            &places.lasts,
-            &places.offsets,
+            &numbers,
+            &firsts,
+            &lasts,
+            &offsets,
         )
         .fetch_optional(&self.pool)
         .await?;

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::super::ends::{End, Met};
+use super::super::places::Columns;
 use super::*;
 use crate::label::Label;
 
@@ -217,8 +218,9 @@ impl World {
         let Some(write) = self.write.clone().filter(|_| self.written.is_none()) else { return };
         self.written = Some(match write {
             Write::Lease => Written::Kept(self.request.clone()),
-            Write::Cursor(progress, _) => {
+            Write::Cursor(progress, places) => {
                 self.check_cursor(&progress);
+                self.check_places(&places);
                 self.row = progress;
                 Written::Kept(self.request.clone())
             }
@@ -405,6 +407,21 @@ impl World {
                     let record = self.kafka[&(topic.clone(), partition)][usize::try_from(offset).unwrap()];
                     assert_eq!(record.position, last.position);
                 }
+            }
+        }
+    }
+
+    /// Each segment comes once, as a row can be written once by a statement, and its events lie where it says.
+    fn check_places(&self, places: &Places) {
+        let Columns { numbers, firsts, lasts, offsets } = places.columns();
+        assert!(numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
+        let committed: BTreeMap<i64, Place> = self.committed().collect();
+        for (number, (first, last)) in numbers.iter().zip(firsts.into_iter().zip(lasts)) {
+            let of_segment = first as usize - 1..last as usize;
+            for (ordinal, offset) in (1..).zip(&offsets[of_segment]).filter(|(_, offset)| **offset >= 0) {
+                let position = number * SEGMENT_POSITIONS + ordinal;
+                let record = self.kafka[&committed[&position]].get(usize::try_from(*offset).unwrap());
+                assert!(self.any_lost || record.is_some_and(|record| record.position == position));
             }
         }
     }

@@ -213,7 +213,7 @@ mod tests {
         window.acknowledged(tickets[2], None, now);
         assert_eq!((window.position(), window.under_way()), (9, (0, 0)));
         assert_eq!(window.lasts().of(0), Last { position: 3, offset: None });
-        assert_eq!(window.take_places().offsets, [40, 70]);
+        assert_eq!(window.take_places().columns().offsets, [40, 70]);
         assert_eq!(window.take_places(), Places::default(), "it is told once");
         assert_eq!(window.stands_since(), None);
     }
