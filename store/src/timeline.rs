@@ -122,6 +122,15 @@ pub async fn of_order(pool: &PgPool, order_id: Uuid) -> Result<Vec<TimelineRow>,
     Ok(rows)
 }
 
+/// Up to which position of the log everything is published.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn published_upto(pool: &PgPool) -> Result<i64, sqlx::Error> {
+    let position = sqlx::query_scalar!("SELECT position FROM relay_cursor").fetch_optional(pool).await?;
+    Ok(position.unwrap_or_default())
+}
+
 /// Who is done with an event is known from the groups' offsets, which are committed with what they did: whoever is past
 /// its position has applied it, passed it over or put it aside.
 async fn events(pool: &PgPool, order_id: Uuid) -> Result<Vec<TimelineRow>, sqlx::Error> {
@@ -164,7 +173,8 @@ async fn events(pool: &PgPool, order_id: Uuid) -> Result<Vec<TimelineRow>, sqlx:
         data: row.data,
         log_position: row.position,
         cause_id: row.cause_id,
-        kafka: row.offset.map(|offset| RecordPlace {
+        // Of what is to be published again the former place may still stand there.
+        kafka: row.offset.filter(|_| row.published).map(|offset| RecordPlace {
             topic: row.topic.clone(),
             partition: row.partition,
             offset,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use ordermill_domain::orders::{Order, Orders};
 use ordermill_schemas::orders::PaymentMethod;
 use ordermill_store::idempotency::FirstAnswer;
-use ordermill_store::timeline::{TimelineRow, of_order as timeline_of};
+use ordermill_store::timeline::{self as story, TimelineRow};
 
 use self::timeline::{Reader, Timeline};
 use self::view::OrderView;
@@ -258,16 +258,19 @@ async fn get_order_events(
 
 /// The events of an order. What has just happened is told with where Kafka has put it, which is known a moment later.
 async fn published_story(api: &Api, order_id: Uuid) -> Result<Vec<TimelineRow>, Problem> {
-    let until = tokio::time::Instant::now() + PUBLISHED_WITHIN;
-    loop {
-        let rows = timeline_of(&api.journal.pool, order_id).await?;
-        let just_now = api.journal.now() - 2 * PUBLISHED_WITHIN;
-        let is_under_way = |row: &TimelineRow| !row.published && row.at > just_now;
-        if !rows.iter().any(is_under_way) || tokio::time::Instant::now() >= until {
+    let pool = &api.journal.pool;
+    let rows = story::of_order(pool, order_id).await?;
+    let just_now = api.journal.now() - 2 * PUBLISHED_WITHIN;
+    let under_way = rows.iter().filter(|row| !row.published && row.at > just_now);
+    let Some(last) = under_way.map(|row| row.log_position).max() else { return Ok(rows) };
+    let until = Instant::now() + PUBLISHED_WITHIN;
+    while story::published_upto(pool).await? < last {
+        if Instant::now() >= until {
             return Ok(rows);
         }
         tokio::time::sleep(LOOK_AGAIN_AFTER).await;
     }
+    Ok(story::of_order(pool, order_id).await?)
 }
 
 #[cfg(test)]
