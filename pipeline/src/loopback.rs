@@ -162,9 +162,10 @@ impl Inbox {
         }
     }
 
-    /// How many wait.
-    pub(crate) fn len(&self) -> usize {
-        lock(&self.waiting).records
+    /// Whether half of what may wait does.
+    pub(crate) fn is_half_full(&self) -> bool {
+        let waiting = lock(&self.waiting);
+        waiting.records >= RECORDS_MAX / 2 || waiting.bytes >= BYTES_MAX / 2
     }
 
     /// How many wait of a partition.
@@ -265,16 +266,15 @@ mod tests {
         let loopback = Loopback::default();
         let (inbox, other) = (loopback.listen(vec!["cups"], false), loopback.listen(vec!["pots"], false));
         loopback.handed_over(&record(0, 4, 1));
-        assert_eq!((inbox.len(), other.len()), (1, 0));
+        let len_of = |inbox: &Inbox, partition| inbox.len_of(Slot { topic: "cups", partition });
+        assert_eq!((len_of(&inbox, 0), len_of(&inbox, 1), len_of(&other, 0)), (1, 0, 0));
         // It is called once, and waits then.
         inbox.wait(Duration::from_secs(60));
         inbox.wait(Duration::ZERO);
-        let len_of = |partition| inbox.len_of(Slot { topic: "cups", partition });
-        assert_eq!((len_of(0), len_of(1)), (1, 0));
         assert_eq!(positions(&inbox.take(9, |_, _| Pick::Take)), [(0, 4)]);
         inbox.close();
         loopback.handed_over(&record(0, 4, 1));
-        assert_eq!(inbox.len(), 0, "nobody takes it");
+        assert_eq!(len_of(&inbox, 0), 0, "nobody takes it");
         drop(inbox);
         loopback.handed_over(&record(0, 5, 1));
         drop(loopback.listen(vec!["cups"], false));
@@ -327,7 +327,7 @@ mod tests {
         };
         assert_eq!(positions(&inbox.take(1, pick)), [(0, 2)]);
         assert_eq!(positions(&inbox.take(9, pick)), [(0, 3)]);
-        assert_eq!(inbox.len(), 2);
+        assert_eq!(inbox.len_of(Slot { topic: "cups", partition: 1 }), 2);
     }
 
     #[test]

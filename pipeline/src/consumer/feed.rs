@@ -9,18 +9,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::reader::Reader;
 use super::reading::Placed;
 use super::sequence_check::{Verdict, judge};
 use crate::label::Label;
-use crate::loopback::{Inbox, Lies, LoopedBack, Pick};
+use crate::loopback::{Inbox, LoopedBack, Pick};
 use crate::partition::Slot;
 
 /// A partition of which nothing has looped back for so long is fetched.
 const QUIET_MAX: Duration = Duration::from_secs(1);
 /// How long a group that is patient waits for more.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How many batches it takes at once: most of what it reads is of no interest to it.
-const PATIENT_BATCHES: usize = 8;
 
 /// What a member has by the loopback.
 #[derive(Debug)]
@@ -78,23 +77,17 @@ impl Feed {
         self.inbox.take_places(|_, _| Pick::LetGo);
     }
 
-    /// Takes where records lie that were taken before, and at most a batch of records that are the next of their partitions, of which
-    /// `awaited` says behind which label they come.
-    pub(super) fn take(
-        &mut self,
-        at_most: usize,
-        mut place: impl FnMut(Slot, &Lies) -> Placed,
-        awaited: impl Fn(Slot) -> Option<Label>,
-        now: Instant,
-    ) -> Fed {
-        let at_most = if self.is_patient { at_most * PATIENT_BATCHES } else { at_most };
+    /// Tells the reader where records lie that were taken before, and takes at most so many that are the next of their partitions; who is
+    /// patient takes as much as there is.
+    pub(super) fn take(&mut self, at_most: usize, reader: &mut Reader, now: Instant) -> Fed {
         let is_soon = |at: Instant| now.saturating_duration_since(at) < PATIENCE;
-        if self.is_patient && self.taken_at.is_some_and(is_soon) && self.inbox.len() < at_most {
+        if self.is_patient && self.taken_at.is_some_and(is_soon) && !self.inbox.is_half_full() {
             return Fed::default();
         }
+        let at_most = if self.is_patient { usize::MAX } else { at_most };
         self.taken_at = Some(now);
         let mut to_fetch = BTreeSet::new();
-        self.inbox.take_places(|slot, lies| match place(slot, lies) {
+        self.inbox.take_places(|slot, lies| match reader.lies(slot, *lies, now) {
             Placed::Next => Pick::Take,
             Placed::Known => Pick::LetGo,
             Placed::NotRead => Pick::Leave,
@@ -105,7 +98,9 @@ impl Feed {
         });
         let mut labels: BTreeMap<Slot, Option<Label>> = BTreeMap::new();
         let records = self.inbox.take(at_most, |slot, record| {
-            let Some(label) = labels.entry(slot).or_insert_with(|| awaited(slot)) else { return Pick::LetGo };
+            let Some(label) = labels.entry(slot).or_insert_with(|| reader.awaited(slot)) else {
+                return Pick::LetGo;
+            };
             match judge(*label, record.label, record.previous) {
                 Verdict::Skip => Pick::LetGo,
                 Verdict::Gap => {
@@ -139,7 +134,7 @@ mod tests {
     use super::super::mark::Mark;
     use super::super::reading::{Fate, Met, Own, Reading};
     use super::*;
-    use crate::loopback::Loopback;
+    use crate::loopback::{Lies, Loopback};
     use crate::testing::entry;
     use uuid::Uuid;
 
@@ -149,7 +144,7 @@ mod tests {
     struct Member {
         loopback: Loopback,
         feed: Feed,
-        reading: Reading,
+        reader: Reader,
         now: Instant,
     }
 
@@ -162,7 +157,10 @@ mod tests {
             let loopback = Loopback::default();
             let feed = Feed::new(loopback.listen(vec!["cups"], is_patient), is_patient);
             let nothing = Mark { label: Label::START, event_id: None, tip: None, next_offset: 0 };
-            Member { loopback, feed, reading: Reading::new(1, nothing), now: Instant::now() }
+            let now = Instant::now();
+            let mut reader = Reader::new(now);
+            reader.assigned([(CUPS, Reading::new(1, nothing))].into());
+            Member { loopback, feed, reader, now }
         }
 
         /// The relay publishes a record with that position behind another.
@@ -184,18 +182,20 @@ mod tests {
                 previous: label(previous),
                 event_id: Uuid::nil(),
             });
-            self.reading.meet(&Met { offset, own }, || true, || false, self.now)
+            self.reader.meet(CUPS, &Met { offset, own }, || true, || false, self.now).unwrap()
+        }
+
+        fn next_offset(&self) -> i64 {
+            self.reader.next_offset(CUPS).unwrap()
         }
 
         /// The positions that are taken, whether the partition is paused, and whether it is fetched again.
         fn take(&mut self) -> (Vec<i64>, bool, bool) {
-            let (reading, now) = (std::cell::RefCell::new(&mut self.reading), self.now);
-            let place = |_, lies: &Lies| reading.borrow_mut().lies(*lies, now);
-            let fed = self.feed.take(3, place, |_| reading.borrow().awaited(), now);
+            let fed = self.feed.take(3, &mut self.reader, self.now);
             for (_, LoopedBack { label, previous, .. }) in &fed.records {
                 let own = Own { label: *label, previous: *previous, event_id: Uuid::nil() };
-                let fate = reading.borrow_mut().meet_looped_back(&own, || true, now);
-                assert!(matches!(fate, Fate::Apply(_)));
+                let fate = self.reader.meet_looped_back(CUPS, &own, || true, self.now);
+                assert!(matches!(fate, Some(Fate::Apply(_))));
             }
             let positions = fed.records.iter().map(|(_, record)| record.label.position).collect();
             (positions, fed.pause == [CUPS], fed.fetch == [CUPS])
@@ -210,13 +210,13 @@ mod tests {
         member.publish(7, 5);
         member.publish(8, 7);
         assert_eq!(member.take(), (vec![7, 8], false, false));
-        assert_eq!(member.reading.view().next_offset, 0, "nobody knows yet where they lie");
+        assert_eq!(member.next_offset(), 0, "nobody knows yet where they lie");
         for (offset, position) in [(0, 5), (1, 7), (2, 8)] {
             member.put(position, offset);
         }
         member.now += QUIET_MAX;
         assert_eq!(member.take(), (vec![], false, true));
-        assert_eq!(member.reading.view().next_offset, 3);
+        assert_eq!(member.next_offset(), 3);
         assert!(!member.feed.has(CUPS));
         member.publish(9, 8);
         assert_eq!(member.take(), (vec![9], true, false));
@@ -238,9 +238,9 @@ mod tests {
         assert_eq!(member.fetch(1, None), Fate::Count);
         member.publish(9, 8);
         assert_eq!(member.take(), (vec![9], true, false));
-        assert_eq!(member.reading.view().next_offset, 4);
+        assert_eq!(member.next_offset(), 4);
         assert_eq!(member.fetch(2, Some((7, 5))), Fate::Leave, "it was on its way");
-        assert_eq!(member.reading.view().next_offset, 4);
+        assert_eq!(member.next_offset(), 4);
     }
 
     #[test]
@@ -255,7 +255,7 @@ mod tests {
         member.put(7, 1);
         member.put(7, 2);
         assert_eq!(member.take(), (vec![], false, false), "repeated");
-        assert_eq!(member.reading.view().next_offset, 3);
+        assert_eq!(member.next_offset(), 3);
         member.publish(9, 8);
         assert_eq!(member.take(), (vec![], false, true), "a record is missing");
         member.put(9, 4);
@@ -264,7 +264,7 @@ mod tests {
         assert!(matches!(member.fetch(9, Some((12, 11))), Fate::AskFor(_)));
         member.publish(10, 9);
         assert_eq!(member.take(), (vec![], false, false));
-        assert_eq!(member.feed.inbox().len(), 0, "not kept while nobody can say what is next");
+        assert_eq!(member.feed.inbox().len_of(CUPS), 0, "not kept while nobody can say what is next");
     }
 
     #[test]
@@ -276,16 +276,21 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_is_patient_takes_now_and_then_or_several_batches() {
+    fn a_group_that_is_patient_takes_now_and_then_or_when_much_waits() {
         let mut member = Member::new(true);
         member.publish(1, 0);
         assert_eq!(member.take(), (vec![1], true, false));
         member.publish(2, 1);
         assert_eq!(member.take(), (vec![], false, false));
-        (3..26).for_each(|n| member.publish(n, n - 1));
-        assert_eq!(member.take(), ((2..26).collect(), false, false));
-        member.publish(26, 25);
+        let mut last = 2;
+        while !member.feed.inbox().is_half_full() {
+            assert_eq!(member.take(), (vec![], false, false));
+            last += 1;
+            member.publish(last, last - 1);
+        }
+        assert_eq!(member.take(), ((2..=last).collect(), false, false));
+        member.publish(last + 1, last);
         member.now += PATIENCE;
-        assert_eq!(member.take(), (vec![26], false, false));
+        assert_eq!(member.take(), (vec![last + 1], false, false));
     }
 }

@@ -165,6 +165,11 @@ impl Reading {
         }
         self.met += 1;
         let mark = Mark { label: own.label, event_id: Some(own.event_id), ..self.read };
+        self.go_on(mark, is_of_interest, now)
+    }
+
+    /// Goes on behind the next record.
+    fn go_on(&mut self, mark: Mark, is_of_interest: impl FnOnce() -> bool, now: Instant) -> Fate {
         if is_of_interest() {
             self.read = mark;
             return Fate::Apply(mark);
@@ -234,12 +239,7 @@ impl Reading {
             Verdict::Apply => {
                 self.is_missing = false;
                 let mark = Mark { label: own.label, event_id: Some(own.event_id), tip, next_offset };
-                if is_of_interest() {
-                    self.read = mark;
-                    return Fate::Apply(mark);
-                }
-                self.pass(mark, now);
-                Fate::PassOver
+                self.go_on(mark, is_of_interest, now)
             }
             // While records are missing the offset stays before them, so that a successor misses them, too.
             Verdict::Skip | Verdict::Gap if self.is_missing => Fate::Leave,

@@ -12,7 +12,6 @@ use crate::consumer::assignment::Anew;
 use crate::consumer::batch::BatchError;
 use crate::consumer::feed::Fed;
 use crate::consumer::taking::{SEEK_TIMEOUT, ToBeFetched, take_looped_back};
-use crate::loopback::Lies;
 use crate::partition::Slot;
 use crate::record::Received;
 use crate::retry::Retry;
@@ -29,9 +28,9 @@ impl<H: Handler> Member<'_, H> {
             return Ok(false);
         }
         let (context, now) = (self.consumer.context().clone(), Instant::now());
-        let place = |slot, lies: &Lies| context.with_state(|state| state.reader.lies(slot, *lies, now));
-        let awaited = |slot| context.with_state(|state| state.reader.awaited(slot));
-        let Fed { records, pause, fetch } = self.feed.take(self.batch_records_max, place, awaited, now);
+        let (feed, at_most) = (&mut self.feed, self.batch_records_max);
+        let Fed { records, pause, fetch } =
+            context.with_state(|state| feed.take(at_most, &mut state.reader, now));
         if !pause.is_empty() {
             self.consumer.pause(&context.list(pause))?;
         }
