@@ -24,6 +24,8 @@ use crate::metrics::OutcomeLabel;
 
 /// How far behind the database the cache may be. With the time of a request, a change is visible within a second.
 const BEHIND_MAX: Duration = Duration::from_millis(800);
+/// For so long after somebody has asked the cache is kept up to date; whoever asks later is the first who reads from the database.
+const ASKED_FOR: Duration = Duration::from_secs(5);
 /// How many bytes of text are kept.
 const BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// What an entry takes besides its texts, about.
@@ -48,6 +50,7 @@ struct State {
     learned: u64,
     /// Everything committed before this moment has been learned.
     complete_until: Option<Instant>,
+    asked_at: Option<Instant>,
 }
 
 /// What the cache says of a product.
@@ -81,7 +84,8 @@ impl ProductCache {
     /// What is known of a product.
     pub(crate) fn find(&self, product_id: Uuid) -> Found {
         let (is_sound, ticket) = {
-            let state = self.lock();
+            let mut state = self.lock();
+            state.asked_at = Some(Instant::now());
             let is_sound = state.complete_until.is_some_and(|moment| moment.elapsed() < BEHIND_MAX);
             (is_sound, Ticket(state.learned))
         };
@@ -163,6 +167,10 @@ impl Follower for ProductCache {
     fn complete_until(&self, moment: Instant) {
         let mut state = self.lock();
         state.complete_until = state.complete_until.max(Some(moment));
+    }
+
+    fn is_asked(&self) -> bool {
+        self.lock().asked_at.is_some_and(|at| at.elapsed() < ASKED_FOR)
     }
 }
 

@@ -104,7 +104,7 @@ impl Spent {
     }
 
     /// Counts of one of `orders`, less what the same time costs at rest. What waits less while it works may come out
-    /// below 0, as the requests for records do: at rest every consumer asks ten times a second in vain.
+    /// below 0, as the requests for records do: at rest every consumer asks in vain.
     #[must_use]
     pub fn per_order(&self, orders: f64, at_rest: &Spent) -> Counts {
         (self.counts - at_rest.per_second() * self.seconds) / orders.max(1.0)

@@ -28,8 +28,13 @@ use crate::raw_record::{RawRecord, Stamp};
 use crate::relay::Cursor;
 use crate::retry::Retry;
 
-/// How often the log and the relay's cursor are looked at.
+/// How often the log and the relay's cursor are looked at, while somebody asks for what the follower knows.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// The same while nobody does.
+const LOOK_SELDOM: Duration = Duration::from_secs(5);
+/// How long the broker holds a request for records while there are none. It is always the same partitions that are read, from where
+/// they ended, so nothing else waits for the answer.
+const FETCH_WAIT_MAX_MS: &str = "5000";
 /// How many looks are remembered whose log has not been published yet.
 const LOOKS_MAX: usize = 64;
 /// How long records that are in Kafka may take to come before the follower begins anew.
@@ -56,6 +61,9 @@ pub trait Follower: Send + Sync + 'static {
 
     /// Everything that was committed before that moment, since the last [`Follower::restarted`], has been told.
     fn complete_until(&self, moment: Instant);
+
+    /// Whether somebody has asked lately, so that it matters to know of everything soon.
+    fn is_asked(&self) -> bool;
 }
 
 /// What the thread that reads says.
@@ -130,6 +138,7 @@ struct Following<'a, F> {
     /// Where the log ended at some moments; not all of it is published yet. Oldest first.
     looks: VecDeque<(Instant, i64)>,
     awaited: Option<Awaited>,
+    looked_at: Option<Instant>,
 }
 
 /// What must be met in each partition to have been told everything that was committed before a moment.
@@ -142,7 +151,8 @@ struct Awaited {
 impl<'a, F: Follower> Following<'a, F> {
     fn new(follower: &'a F, partitions: i16) -> Following<'a, F> {
         let seen = vec![0; usize::from(partitions.unsigned_abs())];
-        Following { follower, log: None, seen, begun: None, looks: VecDeque::new(), awaited: None }
+        let looks = VecDeque::new();
+        Following { follower, log: None, seen, begun: None, looks, awaited: None, looked_at: None }
     }
 
     /// Follows until something fails, and answers what.
@@ -169,9 +179,13 @@ impl<'a, F: Follower> Following<'a, F> {
         }
     }
 
-    /// Looks how far log and relay are.
+    /// Looks how far log and relay are, where it is time to.
     async fn look(&mut self, pool: &PgPool) -> Result<(), String> {
         let now = Instant::now();
+        if !self.is_time_to_look(now) {
+            return Ok(());
+        }
+        self.looked_at = Some(now);
         match Cursor::read(pool).await {
             Ok(Some(cursor)) => self.looked(now, cursor),
             unknown => {
@@ -179,6 +193,11 @@ impl<'a, F: Follower> Following<'a, F> {
                 Ok(())
             }
         }
+    }
+
+    fn is_time_to_look(&self, now: Instant) -> bool {
+        let is_seldom = |at: Instant| now.duration_since(at) >= LOOK_SELDOM;
+        self.begun.is_none() || self.follower.is_asked() || self.looked_at.is_none_or(is_seldom)
     }
 
     fn looked(&mut self, now: Instant, cursor: Cursor) -> Result<(), String> {
@@ -276,7 +295,7 @@ fn read_into<E: Event>(
     topic: &str,
     partitions: i16,
 ) -> Result<(), KafkaError> {
-    let settings = [("fetch.wait.max.ms", kafka::FETCH_WAIT_MAX_MS), ("fetch.error.backoff.ms", "50")];
+    let settings = [("fetch.wait.max.ms", FETCH_WAIT_MAX_MS), ("fetch.error.backoff.ms", "50")];
     let consumer = config.reader("follower", settings)?;
     let name = config.full_name(topic);
     let mut ends = TopicPartitionList::new();
@@ -317,6 +336,7 @@ mod tests {
     /// Remembers what it was told.
     #[derive(Default)]
     struct Told {
+        is_asked: bool,
         restarts: Mutex<u32>,
         complete: Mutex<Option<Instant>>,
     }
@@ -333,6 +353,10 @@ mod tests {
 
         fn complete_until(&self, moment: Instant) {
             *self.complete.lock().unwrap() = Some(moment);
+        }
+
+        fn is_asked(&self) -> bool {
+            self.is_asked
         }
     }
 
@@ -374,6 +398,23 @@ mod tests {
             assert!(complete.is_none_or(|moment| moment == now));
         }
         assert!(told.complete.lock().unwrap().is_some());
+    }
+
+    #[test]
+    fn it_is_looked_often_until_it_has_begun_and_while_somebody_asks_and_else_seldom() {
+        let now = Instant::now();
+        for (is_asked, has_begun, looked_before, is_time) in [
+            (false, false, LOOK_EVERY, true),
+            (true, true, LOOK_EVERY, true),
+            (false, true, LOOK_EVERY, false),
+            (false, true, LOOK_SELDOM, true),
+        ] {
+            let told = Told { is_asked, ..Told::default() };
+            let mut following = Following::new(&told, 1);
+            following.begun = has_begun.then(|| vec![0]);
+            following.looked_at = now.checked_sub(looked_before);
+            assert_eq!(following.is_time_to_look(now), is_time, "{is_asked} {has_begun} {looked_before:?}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// How long the broker holds a request for records while there are none. Records that come are answered at once, so this
 /// says only how often is asked at rest. New partitions and places to read from are asked for after the request that is under
 /// way, hence no longer.
-pub(crate) const FETCH_WAIT_MAX_MS: &str = "500";
+pub(crate) const FETCH_WAIT_MAX_MS: &str = "2000";
 
 /// Everybody reads past transactions that are open: the relay's records are in none, and who opens one could hold up all
 /// others.

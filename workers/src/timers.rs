@@ -2,7 +2,7 @@
 //! so a timer that dies loses none.
 
 use std::convert::Infallible;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ordermill_domain::aggregate::Aggregate as _;
 use ordermill_domain::coupons::{Coupons, UserCoupon};
@@ -21,6 +21,8 @@ use crate::metrics::WorkerMetrics;
 pub(crate) const NAME: &str = "timers";
 /// How often deadlines are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often it is counted what is overdue all the same.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// How many orders are given up in one transaction.
 const BATCH_MAX: i64 = 500;
 
@@ -30,9 +32,10 @@ pub(crate) async fn run(runtime: Runtime, instance: String, metrics: WorkerMetri
     let (pulse, beat) = heartbeat::start(&runtime.journal.pool, &role, &instance, &runtime.shutdown);
     let mut retry = Retry::forever(Duration::from_millis(100), Duration::from_secs(5));
     let shutdown = runtime.shutdown.clone();
+    let mut counted_at: Option<Instant> = None;
     while !shutdown.is_cancelled() {
         pulse.beat();
-        let pause = match look(&runtime.journal, &metrics).await {
+        let pause = match look(&runtime.journal, &metrics, &mut counted_at).await {
             Ok(()) => {
                 retry.succeeded();
                 LOOK_EVERY
@@ -47,17 +50,27 @@ pub(crate) async fn run(runtime: Runtime, instance: String, metrics: WorkerMetri
     let _ = beat.await;
 }
 
-async fn look(journal: &Journal, metrics: &WorkerMetrics) -> Result<(), JournalError> {
+async fn look(
+    journal: &Journal,
+    metrics: &WorkerMetrics,
+    counted_at: &mut Option<Instant>,
+) -> Result<(), JournalError> {
     let full = usize::try_from(BATCH_MAX).unwrap_or(usize::MAX);
     while give_up_some(journal).await? == full {}
     while expire_some(journal).await? == full {}
-    metrics.orders_overdue.set(orders::count_overdue(&journal.pool, journal.now()).await?);
+    if counted_at.is_none_or(|at| at.elapsed() >= COUNT_EVERY) {
+        metrics.orders_overdue.set(orders::count_overdue(&journal.pool, journal.now()).await?);
+        *counted_at = Some(Instant::now());
+    }
     Ok(())
 }
 
 /// Gives up one batch of orders; how many were due.
 async fn give_up_some(journal: &Journal) -> Result<usize, JournalError> {
     let due = orders::expired(&journal.pool, journal.now(), BATCH_MAX).await?;
+    if due.is_empty() {
+        return Ok(0);
+    }
     let mut keys = Keys::default();
     keys.extend(Order::NOUN, due.iter().copied());
     decide(journal, &keys, |state: &mut Orders| {
@@ -81,6 +94,9 @@ async fn give_up_some(journal: &Journal) -> Result<usize, JournalError> {
 /// Ends one batch of users' coupons whose time is over; how many were due.
 async fn expire_some(journal: &Journal) -> Result<usize, JournalError> {
     let due = coupons::expired(&journal.pool, journal.now(), BATCH_MAX).await?;
+    if due.is_empty() {
+        return Ok(0);
+    }
     let mut keys = Keys::default();
     keys.extend(UserCoupon::NOUN, due.iter().copied());
     decide(journal, &keys, |state: &mut Coupons| {

@@ -22,7 +22,7 @@ use crate::retry::Retry;
 /// How often the rows are looked at while there is nothing to do, but letters that are not done with.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// The same while there are none.
-const LOOK_SELDOM: Duration = Duration::from_secs(1);
+const LOOK_SELDOM: Duration = Duration::from_secs(2);
 /// How often the figures of what is put aside are brought up to date.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// How many letters are applied in one transaction.

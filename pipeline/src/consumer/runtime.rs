@@ -125,7 +125,7 @@ impl<'a, H: Handler> Member<'a, H> {
             // Partition n of every topic goes to the same member, so one key's topics meet in one place.
             ("partition.assignment.strategy", "range"),
             ("session.timeout.ms", &config.session_timeout_ms.to_string()),
-            ("heartbeat.interval.ms", &(config.session_timeout_ms / 4).to_string()),
+            ("heartbeat.interval.ms", &(config.session_timeout_ms / 3).to_string()),
             ("max.poll.interval.ms", "300000"),
             ("fetch.wait.max.ms", kafka::FETCH_WAIT_MAX_MS),
             // Until then the broker gathers for who is patient.
