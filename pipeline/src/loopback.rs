@@ -97,10 +97,10 @@ impl Loopback {
         inbox
     }
 
-    /// The relay has handed a record to Kafka's client.
-    pub(crate) fn handed_over(&self, record: &LoopedBack) {
+    /// The relay has handed these records to Kafka's client. They arrive together, so that whoever is called finds all of them.
+    pub(crate) fn handed_over(&self, records: &[LoopedBack]) {
         for inbox in lock(&self.listeners).iter().filter_map(Weak::upgrade) {
-            inbox.put(record);
+            inbox.put(records);
         }
     }
 
@@ -118,13 +118,17 @@ impl Inbox {
         Some(Slot { topic, partition: entry.partition })
     }
 
-    fn put(&self, record: &LoopedBack) {
-        let Some(slot) = self.slot(&record.entry) else { return };
+    fn put(&self, records: &[LoopedBack]) {
+        let mut wanted =
+            records.iter().filter_map(|record| Some((self.slot(&record.entry)?, record))).peekable();
+        if wanted.peek().is_none() {
+            return;
+        }
         let mut waiting = lock(&self.waiting);
         if waiting.is_closed {
             return;
         }
-        waiting.put(slot, record.clone());
+        wanted.for_each(|(slot, record)| waiting.put(slot, record.clone()));
         if self.is_called {
             self.call(waiting);
         }
@@ -265,7 +269,7 @@ mod tests {
     fn whoever_listens_is_handed_its_topics_for_as_long_as_it_does() {
         let loopback = Loopback::default();
         let (inbox, other) = (loopback.listen(vec!["cups"], false), loopback.listen(vec!["pots"], false));
-        loopback.handed_over(&record(0, 4, 1));
+        loopback.handed_over(&[record(0, 4, 1)]);
         let len_of = |inbox: &Inbox, partition| inbox.len_of(Slot { topic: "cups", partition });
         assert_eq!((len_of(&inbox, 0), len_of(&inbox, 1), len_of(&other, 0)), (1, 0, 0));
         // It is called once, and waits then.
@@ -273,10 +277,10 @@ mod tests {
         inbox.wait(Duration::ZERO);
         assert_eq!(positions(&inbox.take(9, |_, _| Pick::Take)), [(0, 4)]);
         inbox.close();
-        loopback.handed_over(&record(0, 4, 1));
+        loopback.handed_over(&[record(0, 4, 1)]);
         assert_eq!(len_of(&inbox, 0), 0, "nobody takes it");
         drop(inbox);
-        loopback.handed_over(&record(0, 5, 1));
+        loopback.handed_over(&[record(0, 5, 1)]);
         drop(loopback.listen(vec!["cups"], false));
         assert_eq!(lock(&loopback.listeners).len(), 2, "the one that is gone is forgotten by the next");
     }
@@ -318,7 +322,7 @@ mod tests {
         let loopback = Loopback::default();
         let inbox = loopback.listen(vec!["cups"], true);
         for (partition, position) in [(0, 1), (0, 2), (0, 3), (1, 7), (1, 8)] {
-            loopback.handed_over(&record(partition, position, 1));
+            loopback.handed_over(&[record(partition, position, 1)]);
         }
         let pick = |_, record: &LoopedBack| match record.label.position {
             1 => Pick::LetGo,
@@ -335,7 +339,7 @@ mod tests {
         let loopback = Loopback::default();
         let inbox = loopback.listen(vec!["cups"], false);
         for position in 0..5 {
-            loopback.handed_over(&record(0, position, BYTES_MAX / 3 - BYTES_BESIDE));
+            loopback.handed_over(&[record(0, position, BYTES_MAX / 3 - BYTES_BESIDE)]);
         }
         assert_eq!(positions(&inbox.take(9, |_, _| Pick::Take)), [(0, 2), (0, 3), (0, 4)]);
         let waiting = lock(&inbox.waiting);

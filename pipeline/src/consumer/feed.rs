@@ -167,7 +167,7 @@ mod tests {
         fn publish(&self, position: i64, previous: i64) {
             let (entry, at) = (Arc::new(entry("cups", 0, 1)), jiff::Timestamp::UNIX_EPOCH);
             let (label, previous) = (label(position), label(previous));
-            self.loopback.handed_over(&LoopedBack { entry, at, label, previous });
+            self.loopback.handed_over(&[LoopedBack { entry, at, label, previous }]);
         }
 
         /// Kafka puts it there.

@@ -181,11 +181,13 @@ impl Publisher {
         let key = keys.signing(self.era)?;
         // In the order of the entries; some may be left out.
         let mut records = records.into_iter().peekable();
+        let mut handed_over = Vec::with_capacity(records.len());
         for (index, entry) in entries.into_iter().enumerate() {
             if let Some(outgoing) = records.next_if(|record| record.index == index) {
-                self.hand_over(entry, (at, &at_text), outgoing, key).await?;
+                handed_over.push(self.hand_over(entry, (at, &at_text), outgoing, key).await?);
             }
         }
+        self.loopback.handed_over(&handed_over);
         Ok(())
     }
 
@@ -195,7 +197,7 @@ impl Publisher {
         (at, at_text): (Timestamp, &str),
         outgoing: Outgoing,
         signing: &Key,
-    ) -> Result<(), RelayError> {
+    ) -> Result<LoopedBack, RelayError> {
         let entry = Arc::new(entry);
         if !self.names.contains_key(&entry.topic) {
             self.names.insert(entry.topic.clone(), self.kafka.full_name(&entry.topic));
@@ -233,8 +235,7 @@ impl Publisher {
             }
         }
         let previous = previous.unwrap_or(Label::START);
-        self.loopback.handed_over(&LoopedBack { entry, at, label, previous });
-        Ok(())
+        Ok(LoopedBack { entry, at, label, previous })
     }
 }
 
