@@ -49,7 +49,7 @@ const SETTINGS: [(&str, &str); 12] = [
     ("full_page_writes", "on"),
     ("shared_buffers", "256MB"),
     ("max_wal_size", "4GB"),
-    ("wal_compression", "on"),
+    ("wal_compression", "lz4"),
     ("timezone", "UTC"),
     ("log_timezone", "UTC"),
 ];
