@@ -67,7 +67,8 @@ CREATE TABLE log_segment (
 -- What is found by it is looked for seldom and written all the time, so entries are gathered before they are sorted in.
 CREATE INDEX log_segment_about ON log_segment USING gin (about);
 
--- Nothing asks for a segment by what its arrays have: to sample them took the server longer than any other table.
+-- Nothing asks for a segment by what its arrays have: to sample them took the server longer than any other table. And they stay in
+-- the row where it fits into a page: out of line, each two kilobytes are a row and an index entry more.
 DO $$
 DECLARE
     name text;
@@ -75,7 +76,7 @@ BEGIN
     FOR name IN SELECT attname FROM pg_attribute
         WHERE attrelid = 'log_segment'::regclass AND attnum > 0 AND attcompression = 'l'
     LOOP
-        EXECUTE format('ALTER TABLE log_segment ALTER %I SET STATISTICS 0', name);
+        EXECUTE format('ALTER TABLE log_segment ALTER %I SET STATISTICS 0, ALTER %1$I SET STORAGE MAIN', name);
     END LOOP;
 END $$;
 
@@ -105,6 +106,18 @@ FROM log_segment s
     JOIN log_word topic ON topic.code = e.topic
     JOIN log_word type ON type.code = e.type
     JOIN log_word actor ON actor.code = e.actor;
+
+-- What happened to what, for whoever reads much of the log: fewer arrays are taken apart, which takes half the time. `topics`
+-- are those of all events of the segment, so that one without a topic can be left out before it is taken apart.
+CREATE VIEW event_history AS
+SELECT s.number * 100000 + e.ordinal AS position, e.event_id, topic.word AS topic, e.partition,
+    coalesce(e.key, e.aggregate_id) AS key, e.aggregate_id, e.sequence, type.word AS type, e.version, s.at, e.data,
+    s.number AS segment, s.about, s.topic AS topics, e.topic AS topic_code
+FROM log_segment s
+    CROSS JOIN LATERAL unnest(s.event_id, s.aggregate_id, s.sequence, s.topic, s.type, s.version, s.partition, s.key, s.data)
+        WITH ORDINALITY AS e (event_id, aggregate_id, sequence, topic, type, version, partition, key, data, ordinal)
+    JOIN log_word topic ON topic.code = e.topic
+    JOIN log_word type ON type.code = e.type;
 
 -- The events above `after` up to `upto` in the log's order, at most `events_max`. No more segments are taken apart than that
 -- takes.
@@ -326,8 +339,9 @@ CREATE TABLE halted_group (
     unchecked_until timestamptz
 );
 
--- Processes that are at work, so that readiness can say what does not answer.
-CREATE TABLE heartbeat (
+-- Processes that are at work, so that readiness can say what does not answer. Unlogged: nobody waits for the disk, and after a crash
+-- there are new signs within two seconds.
+CREATE UNLOGGED TABLE heartbeat (
     instance text        NOT NULL,
     role     text        NOT NULL,
     at       timestamptz NOT NULL,

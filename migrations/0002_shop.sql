@@ -190,15 +190,13 @@ CREATE TABLE stock (
         on_hand >= 0 AND reserved >= 0 AND deducted >= 0 AND on_hand + reserved + deducted = received)
 ) WITH (fillfactor = 50);
 
+-- What the gateway is to be asked for is found by the orders that do not rest, so no index has to follow each payment.
 CREATE TABLE payments (
-    key         uuid    PRIMARY KEY,
-    bulk        json,
-    version     integer NOT NULL,
-    state       jsonb   NOT NULL,
-    -- Since when the gateway is being asked; absent where it has nothing to do.
-    asked_since bigint  GENERATED ALWAYS AS ((state #>> '{asked,at}')::bigint) STORED
+    key     uuid    PRIMARY KEY,
+    bulk    json,
+    version integer NOT NULL,
+    state   jsonb   NOT NULL
 ) WITH (fillfactor = 50);
-CREATE INDEX payments_asked ON payments (asked_since) WHERE asked_since IS NOT NULL;
 
 -- Who asks the gateway after the process that was to has not done it in time: no state, and not in the log.
 CREATE TABLE gateway_lease (
@@ -225,7 +223,7 @@ SELECT e.event_id AS entry_id, e.aggregate_id AS user_id, e.sequence,
     (said.data ->> 'available')::bigint + (said.data ->> 'held')::bigint AS balance_after,
     (said.data ->> 'order_id')::uuid AS order_id,
     e.at AS created_at, e.about
-FROM event_log e CROSS JOIN LATERAL (
+FROM event_history e CROSS JOIN LATERAL (
         SELECT CASE e.topic_code WHEN (SELECT code FROM log_word WHERE word = 'balances')
             THEN convert_from(e.data, 'UTF8')::jsonb END AS data OFFSET 0) said
 WHERE e.topic = 'balances' AND e.type IN ('balance.charged', 'balance.captured', 'balance.refunded');

@@ -114,7 +114,7 @@ pub async fn find_many(pool: &PgPool, requests: &[&Request]) -> Result<Vec<(usiz
            FROM unnest($1::uuid[]) WITH ORDINALITY AS t (request, ordinal) JOIN idempotency_keys USING (request)
            -- One look at the index for each, also where the planner takes the log for small.
            LEFT JOIN LATERAL (
-               SELECT data, at FROM event_log
+               SELECT data, at FROM event_history
                WHERE about @> ARRAY[order_id] AND aggregate_id = order_id AND sequence = 1 AND topic = 'orders' LIMIT 1
            ) placed ON true"#,
         &ids,

@@ -28,6 +28,8 @@ pub struct Intent {
 
 /// Takes what its process has not brought to an end in time, the oldest first; others leave it alone for the time of a lease.
 ///
+/// It is looked for among the orders that do not rest: an order waits for what its payment asks the gateway for.
+///
 /// # Errors
 /// Where the database fails.
 pub async fn take_over(pool: &PgPool, now: Timestamp, at_most: i64) -> Result<Vec<Intent>, sqlx::Error> {
@@ -35,17 +37,21 @@ pub async fn take_over(pool: &PgPool, now: Timestamp, at_most: i64) -> Result<Ve
     let (late, until) = (now - lease, now + lease);
     let rows = sqlx::query!(
         r#"WITH due AS (
-               SELECT p.key FROM payments p
-               WHERE p.asked_since < $1 AND NOT EXISTS (
-                   SELECT FROM gateway_lease l WHERE l.order_id = p.key AND l.leased_until >= $2)
-               ORDER BY p.asked_since LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
+               SELECT key FROM orders o
+               -- One look at the index for each, also where the planner takes the payments for few.
+               CROSS JOIN LATERAL (
+                   SELECT (state #>> '{asked,at}')::bigint AS asked_at FROM payments p WHERE p.key = o.key LIMIT 1) p
+               WHERE open_until IS NOT NULL AND asked_at < $1 AND NOT EXISTS (
+                   SELECT FROM gateway_lease l WHERE l.order_id = o.key AND l.leased_until >= $2)
+               ORDER BY asked_at LIMIT $3
            ), leased AS (
-               INSERT INTO gateway_lease AS l (order_id, leased_until) SELECT key, $4 FROM due
+               -- In one order by all, so that two can't wait for each other in a circle.
+               INSERT INTO gateway_lease AS l (order_id, leased_until) SELECT key, $4 FROM due ORDER BY key
                ON CONFLICT (order_id) DO UPDATE SET leased_until = excluded.leased_until WHERE l.leased_until < $2
                RETURNING order_id
            ), ended AS (
                DELETE FROM gateway_lease l WHERE l.leased_until < $2
-                   AND NOT EXISTS (SELECT FROM payments p WHERE p.key = l.order_id AND p.asked_since IS NOT NULL)
+                   AND NOT EXISTS (SELECT FROM payments p WHERE p.key = l.order_id AND p.state ? 'asked')
            )
            SELECT p.key AS "key!", p.state::text AS "state!", asked.event_id AS "event_id!",
                asked.traceparent AS "traceparent!"

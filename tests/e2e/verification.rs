@@ -93,6 +93,10 @@ async fn every_number_that_is_changed_by_hand_is_found_and_its_row_named() {
     for forgery in subjects.forgeries() {
         assert_named(&shop, &forgery.statement(), &[&forgery.key.to_string()]).await;
     }
+    // A payment that asks for what no order waits for is told beside what its document should be.
+    let asking =
+        Forgery::of("payments", subjects.confirmed).set("asked", json!({"sequence": 1, "at": 0})).statement();
+    assert_named(&shop, &asking, &["it is CONFIRMED, but its payment asks the gateway since event 1"]).await;
     for forgery in subjects.forged_shipments() {
         assert_named(&shop, &forgery, &[&subjects.confirmed.to_string()]).await;
     }

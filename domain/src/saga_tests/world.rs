@@ -191,6 +191,15 @@ impl World {
 
     fn append(&mut self, decided: impl IntoIterator<Item = Decided>) {
         self.log.extend(decided.into_iter().map(|decided| decided.event));
+        self.assert_orders_wait_for_their_payments();
+    }
+
+    /// By the orders that do not rest it is found what the gateway is to be asked for.
+    fn assert_orders_wait_for_their_payments(&self) {
+        for (order_id, payment) in &self.payments.payments {
+            let status = self.orders.orders[order_id].status;
+            assert!(payment.task().is_none() || !status.is_resting(), "{status:?}, but {:?}", payment.task());
+        }
     }
 
     /// Has an order do something; whether it did.

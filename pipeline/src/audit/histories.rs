@@ -116,7 +116,7 @@ impl Histories {
     }
 
     /// Begins to read the events for which `condition` holds, sorted by `owner`: both are SQL over a row of
-    /// `event_log`, written by us and never taken from outside.
+    /// `event_history`, written by us and never taken from outside.
     ///
     /// # Errors
     /// Where the database fails.
@@ -130,7 +130,7 @@ impl Histories {
         let declare = format!(
             "DECLARE histories NO SCROLL CURSOR FOR
              SELECT {owner} AS owner, position, event_id, topic, partition, type, version, at, data
-             FROM event_log WHERE topic NOT LIKE '%.dlt' AND {condition} ORDER BY owner, position"
+             FROM event_history WHERE topic NOT LIKE '%.dlt' AND {condition} ORDER BY owner, position"
         );
         sqlx::query(AssertSqlSafe(declare)).persistent(false).execute(connection).await?;
         Ok(Histories { _open: () })

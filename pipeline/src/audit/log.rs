@@ -16,8 +16,10 @@ use crate::words::Words;
 /// # Errors
 /// Where the database fails.
 pub async fn count(connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
-    let count =
-        sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM event_log WHERE topic NOT LIKE '%.dlt'"#);
+    let count = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM log_segment, unnest(topic) AS event_topic
+           WHERE event_topic NOT IN (SELECT code FROM log_word WHERE word LIKE '%.dlt')"#
+    );
     Ok(count.fetch_one(connection).await?.unsigned_abs())
 }
 
@@ -37,7 +39,7 @@ pub async fn sequences(connection: &mut PgConnection) -> Result<Check, sqlx::Err
                SELECT topic, aggregate_id, position, sequence,
                    lag(sequence, 1, 0) OVER history AS sequence_before,
                    lag(position, 1, 0::bigint) OVER history AS position_before
-               FROM event_log WHERE topic NOT LIKE '%.dlt'
+               FROM event_history WHERE topic NOT LIKE '%.dlt'
                WINDOW history AS (PARTITION BY aggregate_id, topic ORDER BY sequence)
            ) AS e
            WHERE sequence <> sequence_before + 1 OR position < position_before

@@ -273,7 +273,7 @@ async fn needed_after<T: Topic>(
                LEFT JOIN consumer_offset o
                    ON o.group_name = g.group_name AND o.topic = g.topic AND o.partition = n
            )
-           SELECT min(e.position) FROM event_log e JOIN applied a ON e.topic = a.topic AND e.partition = a.partition
+           SELECT min(e.position) FROM event_history e JOIN applied a ON e.topic = a.topic AND e.partition = a.partition
            WHERE e.position > a.position AND e.segment >= (SELECT min(position) FROM applied) / 100000"#,
         &groups,
         &topics,

@@ -55,7 +55,7 @@ impl Rewind {
             return Err(RewindError::Topic { asked, known }.into());
         }
         let records = sqlx::query_scalar!(
-            r#"SELECT count(*) AS "count!" FROM event_log
+            r#"SELECT count(*) AS "count!" FROM event_history
                WHERE segment >= $1::bigint / 100000 AND segment <= $2::bigint / 100000
                    AND position > $1 AND position <= $2 AND (topic = ANY($3) OR cardinality($3::text[]) = 0)"#,
             self.after,

@@ -80,13 +80,13 @@ impl Subject {
             UserCoupon::NOUN => return user_coupons(connection, Slice::of(id)).await,
             Shelf::NOUN => format!(
                 "(aggregate_id = '{id}' OR topic = 'stock' AND aggregate_id IN (
-                     SELECT aggregate_id FROM event_log
+                     SELECT aggregate_id FROM event_history
                      WHERE topic = 'stock' AND position('{id}'::text::bytea IN data) > 0))"
             ),
             Coupon::NOUN => format!("(aggregate_id = '{id}' OR topic = 'coupons' AND key = '{id}')"),
             Shipment::NOUN => format!(
                 "topic = 'orders' AND aggregate_id IN (
-                     SELECT aggregate_id FROM event_log
+                     SELECT aggregate_id FROM event_history
                      WHERE type IN ('order.partially_shipped', 'order.shipped')
                          AND position('{id}'::text::bytea IN data) > 0)"
             ),

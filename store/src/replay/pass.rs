@@ -10,7 +10,8 @@ use super::page::Page;
 use super::totals::Totals;
 
 /// Events of coupons that say which user's coupon they change; applied and returned are events of an order.
-const CHANGES_USER_COUPONS: &str = "topic = 'coupons' AND type IN ('coupon.issued', 'coupon.applied', \
+const CHANGES_USER_COUPONS: &str = "topics && ARRAY(SELECT code FROM log_word WHERE word = 'coupons') \
+     AND topic = 'coupons' AND type IN ('coupon.issued', 'coupon.applied', \
      'coupon.returned', 'coupon.expired', 'coupon.revoked')";
 /// Which one that is.
 const USER_COUPON: &str = "CASE topic_code WHEN (SELECT code FROM log_word WHERE word = 'coupons') THEN \

@@ -25,7 +25,7 @@ pub async fn differences(connection: &mut PgConnection, sales_group: &str) -> Re
         r#"WITH applied AS (
                SELECT position, type, at, CASE topic_code WHEN (SELECT code FROM log_word WHERE word = 'orders')
                    THEN convert_from(data, 'UTF8')::jsonb END AS event
-               FROM event_log JOIN consumer_offset USING (topic, partition)
+               FROM event_history JOIN consumer_offset USING (topic, partition)
                WHERE group_name = $2 AND position <= label_position AND event_id <> ALL($3)
                    AND topic = 'orders' AND type IN ('order.confirmed', 'order.cancelled', 'order.modified')
            ), changes AS (

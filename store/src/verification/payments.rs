@@ -6,11 +6,13 @@ use sqlx::PgConnection;
 use super::{of_rows, violations};
 
 /// Every charge that was completed from a balance took its amount from it, once, and what was refunded of the charges
-/// came back to it; nothing else took or gave anything.
+/// came back to it; nothing else took or gave anything. While the gateway is to be asked, the order does not rest: by that
+/// whoever takes over finds it.
 pub(super) async fn check(connection: &mut PgConnection) -> Result<Check, sqlx::Error> {
     let mut check = of_rows(connection, "payments", "payments").await?;
     check.found(moved(connection).await?);
     check.found(others(connection).await?);
+    check.found(forgotten(connection).await?);
     Ok(check)
 }
 
@@ -45,5 +47,13 @@ violations! {
                count(*) OVER () AS "total!"
            FROM payments p JOIN balance_entries e ON e.order_id = p.key
            WHERE kind IN ('USED', 'REFUNDED') AND (p.state ->> 'user_id')::uuid <> e.user_id
+           ORDER BY key LIMIT $1"#;
+
+    fn forgotten() =
+        r#"SELECT format('order %s: it is %s, but its payment asks the gateway since event %s', key,
+               coalesce(o.status, 'absent'), p.state #>> '{asked,sequence}') AS "text!",
+               count(*) OVER () AS "total!"
+           FROM payments p LEFT JOIN orders o USING (key)
+           WHERE p.state ? 'asked' AND o.open_until IS NULL
            ORDER BY key LIMIT $1"#;
 }

@@ -33,7 +33,7 @@ violations! {
                SELECT aggregate_id AS key, count(*) AS count,
                    sum(CASE topic_code WHEN (SELECT code FROM log_word WHERE word = 'stock')
                        THEN (convert_from(data, 'UTF8')::jsonb ->> 'delta')::bigint END) AS received
-               FROM event_log WHERE topic = 'stock' AND type = 'stock.adjusted' GROUP BY aggregate_id
+               FROM event_history WHERE topic = 'stock' AND type = 'stock.adjusted' GROUP BY aggregate_id
            )
            SELECT format('product %s: %s is %s, but %s %s', key, what, actual, source, expected)
                AS "text!", count(*) OVER () AS "total!"
