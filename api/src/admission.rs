@@ -39,7 +39,8 @@ impl Admission {
         let (mut before, mut wait_before) = (Vec::new(), Duration::ZERO);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             if !self.is_asked.swap(false, Ordering::Relaxed) && self.retry_after().is_none() {
-                before.clear();
+                // Nothing that was seen before says anything of what comes after a rest.
+                (before, wait_before) = (Vec::new(), Duration::ZERO);
                 continue;
             }
             match stages(&journal.pool, &config.order_groups, journal.now()).await {

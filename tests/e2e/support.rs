@@ -346,6 +346,19 @@ impl Shop {
         .await;
     }
 
+    /// Waits until orders, stock and payments have read everything, also what they pass over. Only then may a test's clock leap: what is
+    /// still on its way would seem to have waited for all that time, and orders would be refused for it.
+    pub(crate) async fn until_caught_up(&self) {
+        self.until_quiet().await;
+        self.until_none(
+            "partitions that are not read to their ends",
+            "SELECT count(*) FROM relay_cursor c JOIN consumer_offset o
+                 ON o.group_name IN ('orders', 'stock', 'payments')
+                 AND (c.tails -> o.topic -> o.partition::integer ->> 0)::bigint > o.label_position",
+        )
+        .await;
+    }
+
     /// Waits until a count is 0; where it is not in time, says how everything stands.
     async fn until_none(&self, what: &str, sql: &str) {
         let started = Instant::now();
