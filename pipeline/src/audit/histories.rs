@@ -87,7 +87,7 @@ impl Histories {
     ) -> Result<Histories, sqlx::Error> {
         let Slice { from, to } = slice;
         let within = format!("aggregate_id >= '{from}' AND aggregate_id <= '{to}'");
-        Histories::open(connection, "aggregate_id", &within).await
+        Histories::open(connection, "aggregate_id", &within, Slice::ALL).await
     }
 
     /// Begins to read the history of one aggregate, which is found by an index.
@@ -112,11 +112,11 @@ impl Histories {
         }
         let stretches: Vec<String> = stretches(aggregate_id, 1..=last).iter().map(Uuid::to_string).collect();
         let condition = format!("about && '{{{}}}' AND aggregate_id = '{aggregate_id}'", stretches.join(","));
-        Histories::open(connection, "aggregate_id", &condition).await
+        Histories::open(connection, "aggregate_id", &condition, Slice::ALL).await
     }
 
-    /// Begins to read the events for which `condition` holds, sorted by `owner`: both are SQL over a row of
-    /// `event_history`, written by us and never taken from outside.
+    /// Begins to read the events for which `condition` holds and whose owners are in the slice, sorted by `owner`: both are SQL over a
+    /// row of `event_history`, written by us and never taken from outside.
     ///
     /// # Errors
     /// Where the database fails.
@@ -124,13 +124,18 @@ impl Histories {
         connection: &mut PgConnection,
         owner: &str,
         condition: &str,
+        slice: Slice,
     ) -> Result<Histories, sqlx::Error> {
         // All of it is read, so the first rows need not come sooner than the rest.
         sqlx::query!("SET LOCAL cursor_tuple_fraction = 1").execute(&mut *connection).await?;
+        let Slice { from, to } = slice;
+        // Who owns an event may have to be read out of it, hence once.
         let declare = format!(
             "DECLARE histories NO SCROLL CURSOR FOR
-             SELECT {owner} AS owner, position, event_id, topic, partition, type, version, at, data
-             FROM event_history WHERE topic NOT LIKE '%.dlt' AND {condition} ORDER BY owner, position"
+             SELECT * FROM (
+                 SELECT {owner} AS owner, position, event_id, topic, partition, type, version, at, data
+                 FROM event_history WHERE topic NOT LIKE '%.dlt' AND {condition} OFFSET 0
+             ) AS e WHERE owner >= '{from}' AND owner <= '{to}' ORDER BY owner, position"
         );
         sqlx::query(AssertSqlSafe(declare)).persistent(false).execute(connection).await?;
         Ok(Histories { _open: () })

@@ -92,7 +92,7 @@ impl Subject {
             ),
             _ => return Histories::of_aggregate(connection, id).await,
         };
-        Histories::open(connection, "aggregate_id", &condition).await
+        Histories::open(connection, "aggregate_id", &condition, Slice::ALL).await
     }
 
     /// Its document, where it is on the page.

@@ -15,8 +15,8 @@ const CHANGES_USER_COUPONS: &str = "topics && ARRAY(SELECT code FROM log_word WH
      'coupon.returned', 'coupon.expired', 'coupon.revoked')";
 /// Which one that is.
 const USER_COUPON: &str = "CASE topic_code WHEN (SELECT code FROM log_word WHERE word = 'coupons') THEN \
-     coalesce(convert_from(data, 'UTF8')::jsonb ->> 'user_coupon_id', \
-     convert_from(data, 'UTF8')::jsonb #>> '{terms,user_coupon_id}')::uuid END";
+     (SELECT coalesce(said ->> 'user_coupon_id', said #>> '{terms,user_coupon_id}')::uuid \
+     FROM (SELECT convert_from(data, 'UTF8')::jsonb AS said OFFSET 0) AS event) END";
 
 /// A slice of the log, read once. A transaction can have one at a time.
 #[derive(Debug)]
@@ -101,9 +101,7 @@ pub(super) async fn user_coupons(
     connection: &mut PgConnection,
     slice: Slice,
 ) -> Result<Histories, sqlx::Error> {
-    let Slice { from, to } = slice;
-    let within = format!("{CHANGES_USER_COUPONS} AND {USER_COUPON} >= '{from}' AND {USER_COUPON} <= '{to}'");
-    Histories::open(connection, USER_COUPON, &within).await
+    Histories::open(connection, USER_COUPON, CHANGES_USER_COUPONS, slice).await
 }
 
 pub(super) fn unwritable(error: DocumentError) -> sqlx::Error {
