@@ -72,7 +72,7 @@ impl Traded {
         let counted = json!({"delta": -1, "reason": "counted"});
         assert_eq!(shop.post(&format!("/products/{chair}/stock"), &counted).await.0, StatusCode::OK);
         shop.until_quiet().await;
-        until_counted(shop).await;
+        shop.until_applied().await;
         running.stop().await;
         let coupon = sqlx::query_scalar("SELECT coupon_id FROM user_coupons WHERE key = $1");
         let coupon = coupon.bind(user_coupon).fetch_one(&shop.pool).await.unwrap();
@@ -90,19 +90,6 @@ impl Traded {
             before,
         }
     }
-}
-
-/// Waits until all workers have applied what is in the log.
-async fn until_counted(shop: &Shop) {
-    until("all of the log is applied", async || {
-        shop.count(
-            "SELECT count(*) FROM event_log e JOIN consumer_offset o USING (topic, partition)
-             WHERE e.position > o.label_position",
-        )
-        .await
-            == 0
-    })
-    .await;
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -383,7 +370,7 @@ async fn a_projection_is_swapped_under_load_and_no_sale_is_lost_or_counted_twice
     }
     orders.end().await;
     shop.until_quiet().await;
-    until_counted(&shop).await;
+    shop.until_applied().await;
     running.stop().await;
     shop.assert_verified().await;
     let report = report(&shop.run(&["replay", "--swap", "sales", "--json"]).await);

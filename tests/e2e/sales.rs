@@ -258,7 +258,7 @@ async fn rankings_and_statistics_equal_a_recount_of_random_orders() {
     let mut market = Market::open(&shop, 20_251_228).await;
     for _ in 0..24 {
         market.trade(&shop).await;
-        shop.until_caught_up().await;
+        shop.until_applied().await;
         let minutes = market.random.random_range(1..900);
         clock.advance(SignedDuration::from_mins(minutes));
     }

@@ -23,9 +23,9 @@ use ordermill_workers::{GatewayConfig, Worker};
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::task::JoinHandle;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::diagnosis;
@@ -53,15 +53,33 @@ pub(crate) struct Shop {
 
 /// Services in this process, until they are stopped or dropped by a test that fails.
 pub(crate) struct Running {
-    shutdown: DropGuard,
+    shutdown: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Running {
-    pub(crate) async fn stop(self) {
-        drop(self.shutdown);
-        for task in self.tasks {
+    pub(crate) async fn stop(mut self) {
+        self.shutdown.cancel();
+        for task in std::mem::take(&mut self.tasks) {
             task.await.unwrap();
+        }
+    }
+}
+
+impl Drop for Running {
+    /// Where the test has failed the services must end before its runtime does: a member that leaves its group without one never comes
+    /// to an end, and the failure would never be told.
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        if std::thread::panicking() {
+            let tasks = std::mem::take(&mut self.tasks);
+            let all = async {
+                for task in tasks {
+                    let _ = task.await;
+                }
+            };
+            let ended = async { tokio::time::timeout(DEADLINE, all).await };
+            let _ = tokio::task::block_in_place(|| Handle::current().block_on(ended));
         }
     }
 }
@@ -147,7 +165,7 @@ impl Shop {
             tokio::spawn(async move { api.run_api(listener, Some(CALLBACK_SECRET), zone).await.unwrap() }),
         ];
         self.until_ready().await;
-        Running { shutdown: shutdown.drop_guard(), tasks }
+        Running { shutdown, tasks }
     }
 
     /// Starts a part as a process of its own: `["worker", "stock"]`, `["relay"]`, `["api"]`.
@@ -346,15 +364,13 @@ impl Shop {
         .await;
     }
 
-    /// Waits until orders, stock and payments have read everything, also what they pass over. Only then may a test's clock leap: what is
-    /// still on its way would seem to have waited for all that time, and orders would be refused for it.
-    pub(crate) async fn until_caught_up(&self) {
-        self.until_quiet().await;
+    /// Waits until all workers have applied or passed over what is in the log. Only then may a test's clock leap: what is still on its
+    /// way would seem to have waited for all that time, and orders would be refused for it.
+    pub(crate) async fn until_applied(&self) {
         self.until_none(
-            "partitions that are not read to their ends",
-            "SELECT count(*) FROM relay_cursor c JOIN consumer_offset o
-                 ON o.group_name IN ('orders', 'stock', 'payments')
-                 AND (c.tails -> o.topic -> o.partition::integer ->> 0)::bigint > o.label_position",
+            "events that some group has not applied",
+            "SELECT count(*) FROM event_log e JOIN consumer_offset o USING (topic, partition)
+             WHERE e.position > o.label_position",
         )
         .await;
     }
