@@ -36,20 +36,15 @@ impl Admission {
         let wait_max = config.order_deadline / PART_OF_DEADLINE;
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut before, mut wait_before) = (Vec::new(), Duration::ZERO);
+        let mut looks = Looks::default();
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             if !self.is_asked.swap(false, Ordering::Relaxed) && self.retry_after().is_none() {
                 // Nothing that was seen before says anything of what comes after a rest.
-                (before, wait_before) = (Vec::new(), Duration::ZERO);
+                looks = Looks::default();
                 continue;
             }
             match stages(&journal.pool, &config.order_groups, journal.now()).await {
-                Ok(now) => {
-                    let wait = wait(&before, &now);
-                    // What was held up for a while is often done with by the next look.
-                    self.judge(wait.min(wait_before), wait_max);
-                    (before, wait_before) = (now, wait);
-                }
+                Ok(now) => self.judge(looks.look(now), wait_max),
                 // Whoever submits an order finds out.
                 Err(error) => tracing::debug!(%error, "cannot see how many orders wait"),
             }
@@ -81,6 +76,22 @@ impl Admission {
     fn retry_after(&self) -> Option<Duration> {
         let seconds = self.retry_after_s.load(Ordering::Relaxed);
         (seconds > 0).then(|| Duration::from_secs(seconds))
+    }
+}
+
+/// What was seen at the last look, while orders come.
+#[derive(Debug, Default)]
+struct Looks {
+    before: Vec<Stage>,
+    wait: Duration,
+}
+
+impl Looks {
+    /// How long events wait by this look and the last: what was held up for a while is often done with by the next one.
+    fn look(&mut self, now: Vec<Stage>) -> Duration {
+        let wait = wait(&self.before, &now);
+        self.before = now;
+        wait.min(std::mem::replace(&mut self.wait, wait))
     }
 }
 
@@ -129,6 +140,17 @@ mod tests {
         ];
         assert_eq!(wait(&before, &now), Duration::from_secs(7));
         assert_eq!(wait(&[], &now), Duration::ZERO);
+    }
+
+    #[test]
+    fn two_looks_decide_and_after_a_rest_two_others() {
+        let mut looks = Looks::default();
+        let mut look = |progress| looks.look(vec![stage("relay", "", progress, 100)]);
+        assert_eq!((look(1), look(2)), (Duration::ZERO, Duration::ZERO));
+        assert_eq!(look(3), Duration::from_secs(100));
+        looks = Looks::default();
+        let mut look = |progress| looks.look(vec![stage("relay", "", progress, 100)]);
+        assert_eq!((look(4), look(5)), (Duration::ZERO, Duration::ZERO));
     }
 
     #[test]
