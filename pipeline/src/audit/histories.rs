@@ -85,9 +85,7 @@ impl Histories {
         connection: &mut PgConnection,
         slice: Slice,
     ) -> Result<Histories, sqlx::Error> {
-        let Slice { from, to } = slice;
-        let within = format!("aggregate_id >= '{from}' AND aggregate_id <= '{to}'");
-        Histories::open(connection, "aggregate_id", &within, Slice::ALL).await
+        Histories::open(connection, "aggregate_id", "true", slice).await
     }
 
     /// Begins to read the history of one aggregate, which is found by an index.
@@ -111,8 +109,8 @@ impl Histories {
             last = next;
         }
         let stretches: Vec<String> = stretches(aggregate_id, 1..=last).iter().map(Uuid::to_string).collect();
-        let condition = format!("about && '{{{}}}' AND aggregate_id = '{aggregate_id}'", stretches.join(","));
-        Histories::open(connection, "aggregate_id", &condition, Slice::ALL).await
+        let condition = format!("about && '{{{}}}'", stretches.join(","));
+        Histories::open(connection, "aggregate_id", &condition, Slice::of(aggregate_id)).await
     }
 
     /// Begins to read the events for which `condition` holds and whose owners are in the slice, sorted by `owner`: both are SQL over a
