@@ -244,6 +244,16 @@ mod tests {
     }
 
     #[test]
+    fn a_place_that_is_told_before_its_record_arrives_waits_for_it() {
+        let mut member = Member::new(false);
+        member.put(5, 0);
+        assert_eq!((member.take(), member.next_offset()), ((vec![], false, false), 0));
+        member.publish(5, 0);
+        assert_eq!(member.take(), (vec![5], true, false));
+        assert_eq!((member.take(), member.next_offset()), ((vec![], false, false), 1));
+    }
+
+    #[test]
     fn what_was_fetched_or_repeated_is_let_go_and_what_misses_a_record_is_not_taken() {
         let mut member = Member::new(false);
         member.publish(5, 0);

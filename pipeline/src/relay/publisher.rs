@@ -187,6 +187,7 @@ impl Publisher {
                 handed_over.push(self.hand_over(entry, (at, &at_text), outgoing, key).await?);
             }
         }
+        // Where one could not be handed over, the relay begins at its cursor, and hands over all of them again.
         self.loopback.handed_over(&handed_over);
         Ok(())
     }
