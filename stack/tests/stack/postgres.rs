@@ -45,7 +45,7 @@ async fn the_cluster_is_safe_and_set_up_for_many_connections() {
         ("SHOW fsync", "on"),
         ("SHOW synchronous_commit", "on"),
         ("SHOW full_page_writes", "on"),
-        ("SHOW wal_compression", "pglz"),
+        ("SHOW wal_compression", "lz4"),
         ("SHOW shared_buffers", "256MB"),
         ("SHOW max_wal_size", "4GB"),
         ("SHOW shared_preload_libraries", "pg_stat_statements"),
