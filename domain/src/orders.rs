@@ -22,6 +22,8 @@ use crate::capability::{Capability, Decided, Reacts};
 use crate::shipments::Shipment;
 use crate::{pricing, times};
 
+use saga::is_paid_by_deduction;
+
 pub use commands::{Refusal, Replacement};
 pub use status::{OrderStatus, TRANSITIONS, diagram};
 
@@ -241,12 +243,12 @@ documents! { Orders { orders: Order, shipments: Shipment } }
 impl Reacts for Orders {
     const READS: &'static [Topic] = &[Topic::Stock, Topic::Payments, Topic::Coupons];
 
-    /// All that participants say of an order, but that the gateway is about to be asked.
+    /// All that participants say of an order, but that the gateway is about to be asked, and what their next answer says too.
     fn keys(event: &Event) -> Vec<(&'static str, Uuid)> {
         let is_answer = !matches!(
             event,
             Event::PaymentRequested(_) | Event::PaymentVoiding(_) | Event::PaymentRefunding(_)
-        );
+        ) && !is_paid_by_deduction(event);
         let order_id = event.order_id().filter(|_| is_answer);
         order_id.map(|order_id| (Order::NOUN, order_id)).into_iter().collect()
     }

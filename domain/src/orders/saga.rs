@@ -115,24 +115,40 @@ impl Order {
     }
 
     fn observe_payment(&mut self, event: &Event) {
-        let (round, step) = match event {
-            Event::PaymentCompleted(e) => (e.charge_number, PaymentStep::Completed),
-            Event::PaymentFailed(e) => (e.charge_number, PaymentStep::Failed),
-            Event::PaymentRefunded(e) => (e.round, PaymentStep::Refunded),
-            _ => return,
-        };
-        if !self.advance_payment(round, step) {
-            return;
-        }
         match event {
-            Event::PaymentCompleted(e) => self.paid += e.amount,
-            Event::PaymentRefunded(e) => self.refunded += e.amount,
-            Event::PaymentFailed(e) if round == PLACING => self.fail(&e.failure),
-            // Why a modification is refused shows only once it is.
-            Event::PaymentFailed(e) => return self.fail_change(round, &e.failure),
+            // Stock deducts what is paid.
+            Event::StockDeducted(_) => self.pay(PLACING, self.purchase.total),
+            Event::PaymentCompleted(e) if !is_paid_by_deduction(event) => self.pay(e.charge_number, e.amount),
+            Event::PaymentFailed(e) if self.advance_payment(e.charge_number, PaymentStep::Failed) => {
+                if e.charge_number == PLACING {
+                    self.fail(&e.failure);
+                    self.visible_version += 1;
+                } else {
+                    // Why a modification is refused shows only once it is.
+                    self.fail_change(e.charge_number, &e.failure);
+                }
+            }
+            Event::PaymentRefunded(e) => self.pay_back(e.round, e.amount),
             _ => {}
         }
-        self.visible_version += 1;
+    }
+
+    fn pay(&mut self, round: i32, amount: Money) {
+        if self.advance_payment(round, PaymentStep::Completed) {
+            self.paid += amount;
+            self.visible_version += 1;
+        }
+    }
+
+    fn pay_back(&mut self, round: i32, amount: Money) {
+        if self.payment == PaymentStep::Due {
+            // Given up between payment and deduction: that it was paid comes with its being paid back.
+            self.pay(round, amount);
+        }
+        if self.advance_payment(round, PaymentStep::Refunded) {
+            self.refunded += amount;
+            self.visible_version += 1;
+        }
     }
 
     /// Moves the payment of the round under way forward; whether that was new. A cancellation undoes the payment of
@@ -334,6 +350,12 @@ impl Order {
         }
         self.in_transit += 1;
     }
+}
+
+/// Whether an event says only that the placing is paid, which the order hears of as `stock.deducted`: that follows at once, and until
+/// it has come the order would do nothing but write this down.
+pub(super) fn is_paid_by_deduction(event: &Event) -> bool {
+    matches!(event, Event::PaymentCompleted(e) if e.charge_number == PLACING)
 }
 
 fn holds_no_money(step: PaymentStep) -> bool {

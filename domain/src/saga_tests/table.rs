@@ -4,7 +4,7 @@ use ordermill_schemas::orders::PaymentMethod;
 use uuid::Uuid;
 
 use super::world::{Call, Step, World, coupon, lines, order};
-use crate::orders::OrderStatus;
+use crate::orders::{Order, OrderStatus, PaymentStep};
 
 /// What a saga is about to do.
 struct Scenario {
@@ -227,6 +227,48 @@ fn an_order_whose_reserved_stock_has_vanished_is_paid_back_and_gives_back_what_i
     assert_eq!(world.payments.balances.values().next().unwrap().available, 1_000);
     let shelf = &world.stock.shelves[&super::world::product(0)];
     assert_eq!((shelf.on_hand, shelf.reserved, shelf.deducted), (4, 0, 0));
+}
+
+/// A world in which the only order is paid and nobody has read of it, and that order.
+fn paid() -> (World, Order) {
+    let mut world = started(&SCENARIOS[0], PaymentMethod::Card);
+    while !world.log.iter().any(|event| event.name() == "payment.completed") {
+        assert!(walk(&mut world, 1));
+    }
+    let unpaid = world.orders.orders[&order(0)].clone();
+    assert_eq!((unpaid.payment, unpaid.paid), (PaymentStep::Due, 0));
+    (world, unpaid)
+}
+
+#[test]
+fn an_order_hears_that_it_is_paid_when_its_stock_is_deducted() {
+    let (mut world, unpaid) = paid();
+    let payments_of_orders = 1;
+    while world.steps().contains(&Step::Deliver(payments_of_orders)) {
+        world.deliver(payments_of_orders);
+    }
+    assert_eq!(world.orders.orders[&order(0)], unpaid);
+    world.settle();
+    world.assert_agreement();
+    let paid = &world.orders.orders[&order(0)];
+    assert_eq!((paid.status, paid.payment, paid.paid), (OrderStatus::Confirmed, PaymentStep::Completed, 200));
+    assert_eq!(paid.visible_version, unpaid.visible_version + 2);
+}
+
+#[test]
+fn an_order_that_is_given_up_between_payment_and_deduction_shows_what_was_paid_once_it_is_paid_back() {
+    let (mut world, unpaid) = paid();
+    let payments_of_stock = 3;
+    while !world.discard(payments_of_stock, "payment.completed") {
+        world.deliver(payments_of_stock);
+    }
+    assert!(world.expire(order(0)));
+    world.settle();
+    world.assert_agreement();
+    let refused = &world.orders.orders[&order(0)];
+    assert_eq!((refused.status, refused.payment), (OrderStatus::Rejected, PaymentStep::Refunded));
+    assert_eq!((refused.paid, refused.refunded), (200, 200));
+    assert!(refused.visible_version > unpaid.visible_version);
 }
 
 #[test]
