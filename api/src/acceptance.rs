@@ -1,8 +1,7 @@
 //! Accepting orders, many in one commit.
 //!
 //! Submissions wait in a bounded queue. An acceptor takes all that wait, decides each in memory, and stores the
-//! accepted with one statement; meanwhile the next ones gather, so that batches grow with the load and nobody
-//! waits for a timer. An answer is given after the commit.
+//! accepted with one statement. An answer is given after the commit.
 
 mod decision;
 
@@ -29,6 +28,7 @@ use crate::idempotency::{Answer, RunningKey, first_answer, in_use, location_of, 
 use crate::metrics::ApiMetrics;
 use crate::problem::Problem;
 use crate::request::RequestContext;
+use crate::rounds::in_rounds;
 use crate::routes::orders::view::OrderView;
 
 pub(crate) use decision::{Wanted, order_lines};
@@ -84,13 +84,13 @@ impl Acceptance {
     ) -> Acceptance {
         let (queue, submissions) = mpsc::channel(config.accept_queue_max.max(1));
         let deadline = SignedDuration::try_from(config.order_deadline).unwrap_or(SignedDuration::MAX);
-        let acceptor = Acceptor {
-            journal: journal.clone(),
-            metrics: metrics.clone(),
-            deadline,
-            batch_max: config.accept_batch_max.max(1),
-        };
-        tasks.spawn(acceptor.run(submissions, drained.clone()));
+        let acceptor = Acceptor { journal: journal.clone(), metrics: metrics.clone(), deadline };
+        // While one batch is read and committed, the next one gathers: fewer and larger ones than several acceptors would make.
+        tasks.spawn(in_rounds(submissions, config.accept_batch_max.max(1), drained.clone(), move |batch| {
+            acceptor.metrics.accept_queue_orders.dec_by(i64::try_from(batch.len()).unwrap_or(i64::MAX));
+            let acceptor = acceptor.clone();
+            async move { acceptor.accept(batch).await }
+        }));
         let admission = Arc::<Admission>::default();
         tasks.spawn(admission.clone().watch(journal.clone(), config.clone(), drained.clone()));
         Acceptance { queue, admission, metrics: metrics.clone() }
@@ -125,34 +125,9 @@ struct Acceptor {
     journal: Journal,
     metrics: ApiMetrics,
     deadline: SignedDuration,
-    batch_max: usize,
 }
 
 impl Acceptor {
-    /// While one batch is read and committed, the next one gathers: fewer and larger ones than several acceptors would make.
-    async fn run(self, mut queue: mpsc::Receiver<Pending>, drained: CancellationToken) {
-        loop {
-            let mut batch = Vec::new();
-            let taken = tokio::select! {
-                taken = queue.recv_many(&mut batch, self.batch_max) => taken,
-                () = drained.cancelled() => {
-                    queue.close();
-                    queue.recv_many(&mut batch, self.batch_max).await
-                }
-            };
-            if taken == 0 {
-                return;
-            }
-            self.metrics.accept_queue_orders.dec_by(i64::try_from(taken).unwrap_or(i64::MAX));
-            let acceptor = self.clone();
-            // A task of its own, so that a panic takes this batch with it but not the acceptor.
-            let decided = tokio::spawn(async move { acceptor.accept(batch).await });
-            if let Err(error) = decided.await {
-                tracing::error!(%error, "a batch of submissions ended without a result");
-            }
-        }
-    }
-
     async fn accept(&self, mut batch: Vec<Pending>) {
         // Nobody waits for these, and nothing has been begun.
         batch.retain(|pending| !pending.reply.is_closed());

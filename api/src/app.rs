@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::acceptance::Acceptance;
+use crate::claiming::Claiming;
 use crate::config::ApiConfig;
 use crate::idempotency::RunningKeys;
 use crate::identities::Identities;
@@ -46,6 +47,7 @@ pub struct Shared {
     pub(crate) identities: Identities,
     pub(crate) running_keys: RunningKeys,
     pub(crate) acceptance: Acceptance,
+    pub(crate) claiming: Claiming,
     pub(crate) waiting: Arc<Waiting<RestingOrder>>,
     pub(crate) waiting_claims: Arc<Waiting<DecidedClaim>>,
     pub(crate) waiting_replays: Arc<Waiting<DoneReplay>>,
@@ -93,12 +95,13 @@ impl Api {
             Arc::new(product_cache.clone()),
             shutdown.clone(),
         ));
-        let identities = Identities::new();
-        tasks.spawn(identities.clone().keep(journal.pool.clone(), shutdown.clone()));
+        let identities = Identities::start(&journal.pool, &tasks, &drained);
+        tasks.spawn(identities.clone().keep(shutdown.clone()));
         let shared = Shared {
             identities,
             running_keys: RunningKeys::default(),
             acceptance: Acceptance::start(&journal, &config, &metrics, &tasks, &drained),
+            claiming: Claiming::start(&journal, &config, &tasks, &drained),
             waiting: Waiting::start(&journal, &metrics, &tasks, shutdown),
             waiting_claims: Waiting::start(&journal, &metrics, &tasks, shutdown),
             waiting_replays: Waiting::start(&journal, &metrics, &tasks, shutdown),

@@ -61,7 +61,7 @@ impl FromRequestParts<Api> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Caller, Problem> {
         let key = bearer(&parts.headers)?;
-        let identity = api.identities.of(&api.journal.pool, key).await?;
+        let identity = api.identities.of(key).await?;
         let [a, b, c, d, ..] = digest(key);
         Ok(Caller { identity, key_mark: [a, b, c, d] })
     }

@@ -8,10 +8,13 @@ use std::time::{Duration, Instant};
 use moka::future::Cache;
 use ordermill_store::keys::{self, Identity};
 use sqlx::PgPool;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::keys::digest;
 use crate::problem::{Code, Problem};
+use crate::rounds::in_rounds;
 
 /// How long a key that another process has revoked still works here at most.
 const REMEMBERED_FOR: Duration = Duration::from_secs(2);
@@ -25,11 +28,21 @@ const REMEMBERED_MAX: u64 = 100_000;
 /// Longer keys are none of ours and are not worth hashing.
 const KEY_LENGTH_MAX: usize = 256;
 
+/// How many keys are looked up in one query at most.
+const LOOKUP_MAX: usize = 256;
+/// How many may wait for that.
+const LOOKUPS_MAX: usize = 8_192;
+
 /// Why a key says nothing about its bearer.
+#[derive(Clone, Debug)]
 enum Unidentified {
     UnknownKey,
-    Database(sqlx::Error),
+    TooMany,
+    Database(Arc<sqlx::Error>),
 }
+
+/// The hash of a key that nobody has shown lately, and who waits to hear whose it is.
+type Lookup = ([u8; 32], oneshot::Sender<Result<Identity, Unidentified>>);
 
 /// Whose keys were seen lately. Only keys that are valid are remembered, so that a new key works at once, and
 /// only for a moment, so that a revoked one stops. One that was revoked here stops at once: a request that found it valid
@@ -38,6 +51,8 @@ enum Unidentified {
 pub(crate) struct Identities {
     known: Cache<[u8; 32], Remembered>,
     revoked: Cache<[u8; 32], ()>,
+    lookups: mpsc::Sender<Lookup>,
+    pool: PgPool,
 }
 
 /// Whose key it is, and whether anybody has shown it since that was last looked at.
@@ -54,18 +69,27 @@ impl From<Identity> for Remembered {
 }
 
 impl Identities {
-    pub(crate) fn new() -> Identities {
+    /// Starts looking keys up; that ends when everybody is answered after `drained`.
+    pub(crate) fn start(pool: &PgPool, tasks: &TaskTracker, drained: &CancellationToken) -> Identities {
+        let (lookups, asked) = mpsc::channel(LOOKUPS_MAX);
+        let looked_up_in = pool.clone();
+        tasks.spawn(in_rounds(asked, LOOKUP_MAX, drained.clone(), move |round| {
+            let pool = looked_up_in.clone();
+            async move { look_up(&pool, round).await }
+        }));
         Identities {
             known: Cache::builder().time_to_live(REMEMBERED_FOR).max_capacity(REMEMBERED_MAX).build(),
             revoked: Cache::builder().time_to_live(REVOKED_FOR).max_capacity(REMEMBERED_MAX).build(),
+            lookups,
+            pool: pool.clone(),
         }
     }
 
-    /// Whose key it is. Many requests with one key ask the database once.
+    /// Whose key it is. Many requests with one key ask once, and keys that are asked for at once are one query.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED` where it is nobody's, or where the database fails.
-    pub(crate) async fn of(&self, pool: &PgPool, key: &str) -> Result<Identity, Problem> {
+    /// `UNAUTHENTICATED` where it is nobody's, `OVERLOADED` where too many wait to hear of theirs, or where the database fails.
+    pub(crate) async fn of(&self, key: &str) -> Result<Identity, Problem> {
         let unknown = || Problem::new(Code::Unauthenticated, "this API key is unknown or revoked");
         if key.len() > KEY_LENGTH_MAX {
             return Err(unknown());
@@ -78,46 +102,47 @@ impl Identities {
             known.used.store(true, Ordering::Relaxed);
             return Ok(known.identity);
         }
-        let asked = self.known.try_get_with(hash, async {
-            match keys::find(pool, &hash).await {
-                Ok(Some(identity)) => Ok(Remembered::from(identity)),
-                Ok(None) => Err(Unidentified::UnknownKey),
-                Err(error) => Err(Unidentified::Database(error)),
-            }
-        });
+        let asked = self.known.try_get_with(hash, self.ask(hash));
         asked.await.map(|known| known.identity).map_err(|error: Arc<Unidentified>| match &*error {
             Unidentified::UnknownKey => unknown(),
-            Unidentified::Database(error) => Problem::from(error),
+            Unidentified::TooMany => Problem::overloaded(),
+            Unidentified::Database(error) => Problem::from(&**error),
         })
     }
 
+    async fn ask(&self, hash: [u8; 32]) -> Result<Remembered, Unidentified> {
+        let (reply, answer) = oneshot::channel();
+        self.lookups.try_send((hash, reply)).map_err(|_| Unidentified::TooMany)?;
+        // No answer at all: the round has panicked, or the front has closed.
+        let identity = answer.await.map_err(|_| Unidentified::TooMany)??;
+        Ok(Remembered::from(identity))
+    }
+
     /// Remembers keys that are in use for longer as long as they are valid, until the stop.
-    pub(crate) async fn keep(self, pool: PgPool, stop: CancellationToken) {
+    pub(crate) async fn keep(self, stop: CancellationToken) {
         let keep = async {
             loop {
                 tokio::time::sleep(KEEP_EVERY).await;
-                self.keep_used(&pool).await;
+                self.keep_used().await;
             }
         };
         let _: Option<()> = stop.run_until_cancelled(keep).await;
     }
 
-    async fn keep_used(&self, pool: &PgPool) {
+    async fn keep_used(&self) {
         let used = self.known.iter().filter(|(_, known)| known.used.swap(false, Ordering::Relaxed));
-        let used: HashMap<Vec<u8>, Identity> =
-            used.map(|(hash, known)| (hash.to_vec(), known.identity)).collect();
-        if used.is_empty() {
+        let hashes: Vec<Vec<u8>> = used.map(|(hash, _)| hash.to_vec()).collect();
+        if hashes.is_empty() {
             return;
         }
-        let (hashes, asked_at): (Vec<Vec<u8>>, _) = (used.keys().cloned().collect(), Instant::now());
-        match keys::valid(pool, &hashes).await {
+        let asked_at = Instant::now();
+        match keys::valid(&self.pool, &hashes).await {
             // An answer that took long says little of now.
             Ok(valid) if asked_at.elapsed() < KEEP_EVERY => {
-                for hash in valid {
-                    let (Some(identity), Ok(hash)) = (used.get(&hash), hash.as_slice().try_into()) else {
-                        continue;
-                    };
-                    self.known.insert(hash, Remembered::from(*identity)).await;
+                for (hash, identity) in valid {
+                    // The table lets no other length in.
+                    let Ok(hash) = <[u8; 32]>::try_from(hash) else { continue };
+                    self.known.insert(hash, Remembered::from(identity)).await;
                 }
             }
             Ok(_) => {}
@@ -143,19 +168,34 @@ impl Identities {
     }
 }
 
+/// Answers all who wait to hear whose keys they have shown.
+async fn look_up(pool: &PgPool, round: Vec<Lookup>) {
+    let hashes: Vec<Vec<u8>> = round.iter().map(|(hash, _)| hash.to_vec()).collect();
+    let valid: Result<HashMap<_, _>, _> =
+        keys::valid(pool, &hashes).await.map(|valid| valid.into_iter().collect()).map_err(Arc::new);
+    for (hash, reply) in round {
+        let identity = match &valid {
+            Ok(valid) => valid.get(hash.as_slice()).copied().ok_or(Unidentified::UnknownKey),
+            Err(error) => Err(Unidentified::Database(error.clone())),
+        };
+        // Whoever has gone hears nothing.
+        let _ = reply.send(identity);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::parts_without_database;
+    use crate::testing::api_without_database;
 
     #[tokio::test]
     async fn a_key_that_was_revoked_here_does_not_get_in_even_if_it_is_remembered_afterwards() {
-        let (identities, pool) = (Identities::new(), &parts_without_database().journal.pool);
+        let identities = &api_without_database().identities;
         identities.remember("om_1", Identity::Admin).await;
-        assert_eq!(identities.of(pool, "om_1").await, Ok(Identity::Admin));
+        assert_eq!(identities.of("om_1").await, Ok(Identity::Admin));
         identities.revoke(vec![digest("om_1").to_vec()]).await;
         // As a request does that asked the database just before.
         identities.remember("om_1", Identity::Admin).await;
-        assert_eq!(identities.of(pool, "om_1").await.unwrap_err().code(), Code::Unauthenticated);
+        assert_eq!(identities.of("om_1").await.unwrap_err().code(), Code::Unauthenticated);
     }
 }

@@ -132,7 +132,10 @@ impl Coupon {
     }
 
     /// Whether a claim of that time can be granted, as far as is known.
-    fn grants_claim_of(&self, time: Timestamp) -> Result<(), ClaimFailureCode> {
+    ///
+    /// # Errors
+    /// [`ClaimFailureCode`] where it can't.
+    pub fn grants_claim_of(&self, time: Timestamp) -> Result<(), ClaimFailureCode> {
         if !self.is_claimable_at(time) {
             return Err(ClaimFailureCode::CouponNotClaimable);
         }

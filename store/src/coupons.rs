@@ -1,7 +1,9 @@
 //! Coupons, their claims and what users have, as they are read.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
-use ordermill_domain::coupons::{Claim, ClaimState, UserCoupon, UserCouponState, user_coupon_id};
+use ordermill_domain::coupons::{Claim, ClaimState, Coupon, UserCoupon, UserCouponState, user_coupon_id};
 use sqlx::{FromRow, PgExecutor, PgPool, Postgres, QueryBuilder};
 use uuid::Uuid;
 
@@ -37,29 +39,38 @@ pub enum Claimant {
     NoUser,
 }
 
-/// Looks who asks for a coupon; locks nothing.
+/// The coupons with these ids, as far as there are any.
+///
+/// # Errors
+/// Where the database fails, or a document can't be read.
+pub async fn find_many(pool: &PgPool, coupon_ids: &[Uuid]) -> Result<HashMap<Uuid, Coupon>, sqlx::Error> {
+    let mut statement = documents::select();
+    statement.push("coupons WHERE key = ANY(").push_bind(coupon_ids).push(")");
+    Ok(documents::all(statement, pool).await?.into_iter().collect())
+}
+
+/// Looks who asks for coupons, in the order of `wanted`, which are ids of a coupon and a user; locks nothing.
 ///
 /// # Errors
 /// Where the database fails.
-pub async fn claimant(
-    executor: impl PgExecutor<'_>,
-    coupon_id: Uuid,
-    user_id: Uuid,
-) -> Result<Claimant, sqlx::Error> {
-    let known = sqlx::query_scalar!(
-        r#"SELECT c.key AS "claim_id?" FROM users u
-           LEFT JOIN coupon_claims c ON c.user_id = u.user_id AND c.coupon_id = $1
-           WHERE u.user_id = $2 AND u.erased_at IS NULL"#,
-        coupon_id,
-        user_id,
+pub async fn claimants(pool: &PgPool, wanted: &[(Uuid, Uuid)]) -> Result<Vec<Claimant>, sqlx::Error> {
+    let (coupon_ids, user_ids): (Vec<Uuid>, Vec<Uuid>) = wanted.iter().copied().unzip();
+    let known = sqlx::query!(
+        r#"SELECT (SELECT true FROM users u WHERE u.user_id = w.user_id AND u.erased_at IS NULL) AS is_user,
+               (SELECT c.key FROM coupon_claims c WHERE c.coupon_id = w.coupon_id AND c.user_id = w.user_id) AS claim_id
+           FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS w (coupon_id, user_id, ordinal)
+           ORDER BY w.ordinal"#,
+        &coupon_ids,
+        &user_ids,
     )
-    .fetch_optional(executor)
+    .fetch_all(pool)
     .await?;
-    Ok(match known {
-        None => Claimant::NoUser,
-        Some(None) => Claimant::New,
-        Some(Some(claim_id)) => Claimant::HasClaimed(claim_id),
-    })
+    let claimant = |is_user: Option<bool>, claim_id: Option<Uuid>| match (is_user, claim_id) {
+        (None, _) => Claimant::NoUser,
+        (Some(_), None) => Claimant::New,
+        (Some(_), Some(claim_id)) => Claimant::HasClaimed(claim_id),
+    };
+    Ok(known.into_iter().map(|row| claimant(row.is_user, row.claim_id)).collect())
 }
 
 /// A claim as a client reads it, with what it brought.

@@ -14,29 +14,19 @@ pub enum Identity {
     Admin,
 }
 
-/// Whose key has that SHA-256; `None` where none has or it was revoked.
+/// Which of these SHA-256 hashes are of keys that are valid, and whose they are.
 ///
 /// # Errors
 /// Where the database fails.
-pub async fn find(pool: &PgPool, key_hash: &[u8]) -> Result<Option<Identity>, sqlx::Error> {
-    let row =
-        sqlx::query!("SELECT user_id FROM api_keys WHERE key_hash = $1 AND revoked_at IS NULL", key_hash)
-            .fetch_optional(pool)
-            .await?;
-    Ok(row.map(|row| row.user_id.map_or(Identity::Admin, Identity::Customer)))
-}
-
-/// Which of these hashes are of keys that are valid.
-///
-/// # Errors
-/// Where the database fails.
-pub async fn valid(pool: &PgPool, key_hashes: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, sqlx::Error> {
-    sqlx::query_scalar!(
-        "SELECT key_hash FROM api_keys WHERE key_hash = ANY($1) AND revoked_at IS NULL",
+pub async fn valid(pool: &PgPool, key_hashes: &[Vec<u8>]) -> Result<Vec<(Vec<u8>, Identity)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "SELECT key_hash, user_id FROM api_keys WHERE key_hash = ANY($1) AND revoked_at IS NULL",
         key_hashes,
     )
     .fetch_all(pool)
-    .await
+    .await?;
+    let owner = |user_id: Option<Uuid>| user_id.map_or(Identity::Admin, Identity::Customer);
+    Ok(rows.into_iter().map(|row| (row.key_hash, owner(row.user_id))).collect())
 }
 
 /// Stores an admin's key, or does nothing where it is stored already.

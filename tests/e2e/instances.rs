@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use ordermill_stack::{Child, Private, TestStack, free_port};
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{ORDERMILL, Shop, answer, new_wire_secret, stop, until};
+use crate::support::{ORDERMILL, Shop, answer, id, new_wire_secret, stop, until};
 
 /// How soon a change must be visible everywhere.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(1);
@@ -170,4 +170,29 @@ async fn the_number_of_partitions_is_said_where_the_log_is_set_up_and_never_agai
     let (status, text) = migrate(&["--partitions", "5"]).await;
     assert_eq!(status, Some(1), "{text}");
     assert!(text.contains("written for 3 partitions, not 5"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_claims_on_two_instances_at_once_has_one_claim_and_hears_of_it() {
+    let shop = Shop::new().await;
+    let running = shop.open().await;
+    let other = OtherApi::start(&shop).await;
+    let coupon = json!({"name": "Spring", "discount": {"type": "PERCENT", "value": 10}, "quantity": 100});
+    let (status, coupon) = shop.post("/coupons", &coupon).await;
+    assert_eq!(status, 201, "{coupon}");
+    let path = format!("/coupons/{}/claims", id(&coupon["coupon_id"]));
+    for _ in 0..10 {
+        let user = shop.user(0).await;
+        let here = shop.request_as(&user.key, Method::POST, &path);
+        let there = shop.client.post(format!("{}/v1{path}", other.url)).bearer_auth(&user.key);
+        let claim = |request: RequestBuilder| answer(request.json(&json!({"user_id": user.id})));
+        let (here, there) = tokio::join!(claim(here), claim(there));
+        let (taken, refused) = if here.0 == 202 { (here, there) } else { (there, here) };
+        assert_eq!((taken.0.as_u16(), refused.0.as_u16()), (202, 409), "{} {}", taken.1, refused.1);
+        assert_eq!(refused.1["code"], "COUPON_ALREADY_CLAIMED");
+        assert_eq!(refused.1["claim_id"], taken.1["claim_id"]);
+    }
+    stop(&other.child);
+    running.stop().await;
+    shop.assert_verified().await;
 }

@@ -1,9 +1,8 @@
 //! Claims of coupons, first come, first served.
 
-use ordermill_domain::coupons::{ClaimState, Coupon, Coupons};
-use ordermill_pipeline::log::Origin;
-use ordermill_schemas::coupons::{ClaimFailure, ClaimFailureCode};
-use ordermill_store::coupons::{self, ClaimRow, Claimant};
+use ordermill_domain::coupons::ClaimState;
+use ordermill_schemas::coupons::ClaimFailure;
+use ordermill_store::coupons::{self, ClaimRow};
 
 use super::user_coupons::UserCouponView;
 use crate::routes::prelude::*;
@@ -91,7 +90,7 @@ pub(super) async fn claim_coupon(
     Json { value, .. }: Json<NewClaim>,
 ) -> Result<Response, Problem> {
     caller.acting_for(value.user_id)?;
-    let mut row = request(&api, context.origin(caller.name()), coupon_id, value.user_id).await?;
+    let mut row = api.claiming.claim(coupon_id, value.user_id, context.origin(caller.name())).await?;
     if let Some(wait) = prefer.wait {
         api.waiting_claims.until_rest(row.claim_id, wait).await;
         // The claim stands whatever happens now: where it can't be read, it is shown as it was asked for.
@@ -105,49 +104,6 @@ pub(super) async fn claim_coupon(
         (header::ETAG, tag(&row)),
     ];
     Ok((StatusCode::ACCEPTED, headers, JsonAnswer(ClaimView::from(row))).into_response())
-}
-
-/// Writes the claim and its event, or nothing.
-async fn request(api: &Api, origin: Origin, coupon_id: Uuid, user_id: Uuid) -> Result<ClaimRow, Problem> {
-    let pool = &api.journal.pool;
-    // Not locked: the worker decides, and a crowd must not hold the coupon against it.
-    let coupon: Option<Coupon> = ordermill_store::find(pool, coupon_id).await?;
-    let coupon = coupon.ok_or_else(path::unknown::<path::Coupon>)?;
-    // Whoever has a claim is told of it, whatever became of the coupon since.
-    claimant(api, coupon_id, user_id).await?;
-    let claim_id = Uuid::now_v7();
-    let request = move |state: &mut Coupons| {
-        let decided = state.request(claim_id, coupon_id, user_id, &coupon).map_err(refusal)?;
-        Ok((decided, state.claims[&claim_id].clone()))
-    };
-    match api.decide(Keys::default(), origin, request).await {
-        Ok(claim) => Ok(ClaimRow { claim_id, claim, user_coupon: None }),
-        // Another claim of the same user may have come first, by another request.
-        Err(problem) => Err(claimant(api, coupon_id, user_id).await.err().unwrap_or(problem)),
-    }
-}
-
-/// Refuses whoever is not there, or has claimed the coupon before.
-async fn claimant(api: &Api, coupon_id: Uuid, user_id: Uuid) -> Result<(), Problem> {
-    match coupons::claimant(&api.journal.pool, coupon_id, user_id).await? {
-        Claimant::New => Ok(()),
-        Claimant::NoUser => Err(path::unknown::<path::User>()),
-        Claimant::HasClaimed(known) => {
-            let detail = "a user gets one of each coupon; this user's claim is claim_id";
-            Err(Problem::new(Code::CouponAlreadyClaimed, detail).with_claim(known))
-        }
-    }
-}
-
-/// Why nobody gets this coupon now, as far as it is known here.
-fn refusal(code: ClaimFailureCode) -> Problem {
-    match code {
-        ClaimFailureCode::CouponSoldOut => Problem::new(Code::CouponSoldOut, "all of this coupon are issued"),
-        ClaimFailureCode::CouponNotClaimable => {
-            let detail = "it is not between claimable_from and claimable_until";
-            Problem::new(Code::CouponNotClaimable, detail)
-        }
-    }
 }
 
 /// Show a claim
