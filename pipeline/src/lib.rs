@@ -23,6 +23,7 @@ pub mod log;
 mod loopback;
 pub mod metrics;
 pub mod others;
+pub mod pacing;
 pub mod partition;
 mod raw_record;
 pub mod record;

@@ -10,7 +10,7 @@ mod client;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ordermill_domain::aggregate::Aggregate as _;
 use ordermill_domain::payments::{Outcome, Payment, Payments};
@@ -18,6 +18,7 @@ use ordermill_pipeline::consumer::{Runtime, derived_event_id};
 use ordermill_pipeline::database::Next;
 use ordermill_pipeline::journal::{Journal, JournalError, Keys};
 use ordermill_pipeline::log::Origin;
+use ordermill_pipeline::pacing::pause_after;
 use ordermill_pipeline::retry::Retry;
 use ordermill_pipeline::trace::TraceContext;
 use ordermill_store::payments::{self, Intent};
@@ -192,8 +193,10 @@ async fn ask_all(
 async fn settle_all(runtime: Runtime, queue: GatewayQueue, mut answered: mpsc::Receiver<Answered>) {
     let mut batch = Vec::with_capacity(SETTLE_MAX);
     while answered.recv_many(&mut batch, SETTLE_MAX).await > 0 {
+        let (began, settled) = (Instant::now(), batch.len());
         settle_batch(&runtime, &batch).await;
         batch.drain(..).for_each(|(intent, _)| queue.done(&intent));
+        tokio::time::sleep(pause_after(settled, began.elapsed())).await;
     }
 }
 

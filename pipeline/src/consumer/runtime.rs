@@ -26,6 +26,7 @@ use crate::dead_letters::flood::FloodGuard;
 use crate::heartbeat::{self, Pulse};
 use crate::kafka;
 use crate::kafka_usage::STATISTICS_INTERVAL;
+use crate::pacing::pause_after;
 use crate::partition::Slot;
 use crate::retry::Retry;
 use crate::supervised;
@@ -193,9 +194,9 @@ impl<'a, H: Handler> Member<'a, H> {
                 self.batches.flood.count(self.runtime.journal.now(), passed_over, 0);
             }
             if !taken.items.is_empty() {
-                let began = Instant::now();
+                let (began, applied) = (Instant::now(), taken.items.len());
                 self.apply(taken, retry)?;
-                self.lasting.watchdog.worked(began.elapsed());
+                self.worked(applied, began.elapsed());
             } else if self.assignment(|state| state.reader.is_due(Instant::now())) {
                 self.store()?;
             } else if !any_looped_back && taken.is_all {
@@ -206,12 +207,17 @@ impl<'a, H: Handler> Member<'a, H> {
         Ok(())
     }
 
+    /// A batch of so many took so long: after a large one the next one gathers.
+    fn worked(&mut self, applied: usize, took: Duration) {
+        self.lasting.watchdog.worked(took);
+        std::thread::sleep(pause_after(applied, took));
+    }
+
     fn assignment<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         self.consumer.context().with_state(change)
     }
 
-    /// Takes what the client has at hand, up to a batch. More is not waited for: while a batch is applied, the next one gathers in the
-    /// client.
+    /// Takes what the client has at hand, up to a batch: while one is applied, the next one gathers in the client.
     fn take_what_is_there(&mut self) -> Result<Taken<H::Event>, Anew> {
         let generation = self.assignment(|state| state.reader.generation());
         let mut taken = Taken { items: Vec::new(), may_wait: false, generation, is_all: false };

@@ -64,7 +64,7 @@ impl<H: Handler> Member<'_, H> {
         let progress = self.assignment(|state| state.reader.progress());
         let began = Instant::now();
         let outcome = Handle::current().block_on(self.batches.apply_looped_back(events, &progress));
-        self.lasting.watchdog.worked(began.elapsed());
+        self.worked(events.len(), began.elapsed());
         match outcome {
             Ok(true) => {
                 self.assignment(|state| state.reader.stored(progress.iter().map(|p| (p.slot, p.upto))));
