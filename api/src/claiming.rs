@@ -36,6 +36,9 @@ impl Pending {
     }
 }
 
+/// A claim that may be written, and its coupon as it was looked at.
+type Granted = (Pending, Coupon);
+
 /// Where claims wait to be written.
 #[derive(Debug)]
 pub(crate) struct Claiming {
@@ -84,22 +87,27 @@ struct Claimer {
 
 impl Claimer {
     /// Writes those of a round that may ask, and answers all.
-    async fn claim(&self, round: Vec<Pending>) {
-        let (first, repeated) = first_of_each(round);
-        let granted = match self.granted(first).await {
+    async fn claim(&self, mut round: Vec<Pending>) {
+        // Nobody waits for these, and nothing has been begun.
+        round.retain(|pending| !pending.reply.is_closed());
+        let granted = match self.granted(round).await {
             Ok(granted) => granted,
-            Err((round, problem)) => return refuse_all(round.into_iter().chain(repeated), &problem),
+            Err((round, problem)) => return refuse_all(round, &problem),
         };
-        self.write(granted).await;
+        let (first, repeated) = first_of_each(granted);
+        self.write(first).await;
         if !repeated.is_empty() {
-            // They find those claims now.
-            Box::pin(self.claim(repeated)).await;
+            // However many they are, they find those claims now.
+            Box::pin(self.claim(repeated.into_iter().map(|(pending, _)| pending).collect())).await;
         }
     }
 
     /// Those who may ask, each with the coupon as it was looked at; the others are answered. It is not locked: the worker decides, and a crowd must not
     /// hold the coupon against it.
-    async fn granted(&self, round: Vec<Pending>) -> Result<Vec<(Pending, Coupon)>, (Vec<Pending>, Problem)> {
+    async fn granted(&self, round: Vec<Pending>) -> Result<Vec<Granted>, (Vec<Pending>, Problem)> {
+        if round.is_empty() {
+            return Ok(Vec::new());
+        }
         let coupon_ids: HashSet<Uuid> = round.iter().map(|pending| pending.coupon_id).collect();
         let coupon_ids: Vec<Uuid> = coupon_ids.into_iter().collect();
         let wanted: Vec<(Uuid, Uuid)> = round.iter().map(|p| (p.coupon_id, p.user_id)).collect();
@@ -124,7 +132,7 @@ impl Claimer {
     }
 
     /// Writes claims and their events; where that fails for one of them, each alone.
-    async fn write(&self, granted: Vec<(Pending, Coupon)>) {
+    async fn write(&self, granted: Vec<Granted>) {
         if granted.is_empty() {
             return;
         }
@@ -152,7 +160,7 @@ impl Claimer {
     }
 
     /// Another claim of the same user may have come first, by another process.
-    async fn explain(&self, refused: Vec<(Pending, Coupon)>, problem: Problem) {
+    async fn explain(&self, refused: Vec<Granted>, problem: Problem) {
         let refused = refused.into_iter().map(|(pending, _)| pending).collect();
         match self.granted(refused).await {
             Ok(unexplained) => refuse_all(unexplained.into_iter().map(|(pending, _)| pending), &problem),
@@ -162,9 +170,9 @@ impl Claimer {
 }
 
 /// The first claim of each user for each coupon, and the others.
-fn first_of_each(round: Vec<Pending>) -> (Vec<Pending>, Vec<Pending>) {
+fn first_of_each(granted: Vec<Granted>) -> (Vec<Granted>, Vec<Granted>) {
     let mut seen = HashSet::new();
-    round.into_iter().partition(|pending| seen.insert((pending.coupon_id, pending.user_id)))
+    granted.into_iter().partition(|(pending, _)| seen.insert((pending.coupon_id, pending.user_id)))
 }
 
 /// Whoever has a claim is told of it, whatever became of the coupon since.
@@ -181,10 +189,7 @@ fn may_ask(coupon: Option<&Coupon>, claimant: Claimant, now: Timestamp) -> Resul
 }
 
 /// What is written for claims, in the order in which they were asked for, and what is answered to each.
-fn requested(
-    state: &mut Coupons,
-    granted: &[(Pending, Coupon)],
-) -> Decision<Vec<Result<ClaimRow, ClaimFailureCode>>> {
+fn requested(state: &mut Coupons, granted: &[Granted]) -> Decision<Vec<Result<ClaimRow, ClaimFailureCode>>> {
     let mut written = Vec::new();
     let mut request = |pending: &Pending, coupon: &Coupon| {
         let Pending { claim_id, coupon_id, user_id, origin, .. } = pending;
@@ -250,17 +255,17 @@ mod tests {
 
     #[test]
     fn of_several_claims_of_a_user_for_a_coupon_in_a_round_the_others_wait_for_the_first() {
-        let round = vec![pending(1, 1), pending(1, 2), pending(2, 1), pending(1, 1), pending(1, 1)];
-        let ids: Vec<Uuid> = round.iter().map(|pending| pending.claim_id).collect();
-        let (first, repeated) = first_of_each(round);
-        let of = |round: Vec<Pending>| round.iter().map(|p| p.claim_id).collect::<Vec<_>>();
-        assert_eq!((of(first), of(repeated)), (ids[..3].to_vec(), ids[3..].to_vec()));
+        let asked = [(1, 1), (1, 2), (2, 1), (1, 1), (1, 1)];
+        let granted: Vec<_> = asked.map(|(of, user)| (pending(of, user), coupon(0))).into();
+        let of = |granted: &[Granted]| granted.iter().map(|(p, _)| p.claim_id).collect::<Vec<_>>();
+        let ids = of(&granted);
+        let (first, repeated) = first_of_each(granted);
+        assert_eq!((of(&first), of(&repeated)), (ids[..3].to_vec(), ids[3..].to_vec()));
     }
 
     #[test]
     fn claims_are_written_in_the_order_in_which_they_were_asked_for() {
-        let granted: Vec<(Pending, Coupon)> =
-            (1..=9).rev().map(|user| (pending(1, user), coupon(0))).collect();
+        let granted: Vec<Granted> = (1..=9).rev().map(|user| (pending(1, user), coupon(0))).collect();
         let Decision { written, answer, .. } = requested(&mut Coupons::default(), &granted);
         let asked: Vec<Uuid> = granted.iter().map(|(pending, _)| pending.claim_id).collect();
         let of_events: Vec<Uuid> = written.iter().map(|written| written.event.key()).collect();
