@@ -134,7 +134,7 @@ events! {
         pub user_id: Uuid,
         /// Why.
         pub failure: Failure,
-        /// The charge is asked for and not answered; left out where it is not so.
+        /// The charge is asked for, and the order has not heard what became of it; left out where it is not so.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         pub charge_due: bool,
     }
@@ -220,7 +220,7 @@ events! {
         pub round: i32,
         /// Why.
         pub failure: Failure,
-        /// Its charge is asked for and not answered; left out where it is not so.
+        /// Its charge is asked for, and the order has not heard what became of it; left out where it is not so.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         pub charge_due: bool,
     }

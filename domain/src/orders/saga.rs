@@ -141,8 +141,8 @@ impl Order {
     }
 
     fn pay_back(&mut self, round: i32, amount: Money) {
-        if self.payment == PaymentStep::Due {
-            // Given up between payment and deduction: that it was paid comes with its being paid back.
+        if self.payment_of(round).is_some_and(|step| *step == PaymentStep::Due) {
+            // Given up before the order has heard of the payment: that it was paid comes with its being paid back.
             self.pay(round, amount);
         }
         if self.advance_payment(round, PaymentStep::Refunded) {
@@ -151,22 +151,26 @@ impl Order {
         }
     }
 
-    /// Moves the payment of the round under way forward; whether that was new. A cancellation undoes the payment of
-    /// the placing.
+    /// Moves the payment of the round under way forward; whether that was new.
     fn advance_payment(&mut self, round: i32, step: PaymentStep) -> bool {
-        if round != self.round {
-            return false;
-        }
-        let current = match (self.status, &mut self.change) {
-            (OrderStatus::Pending | OrderStatus::Rejecting | OrderStatus::Cancelling, None) => {
-                &mut self.payment
-            }
-            (_, Some(change)) => &mut change.payment,
-            _ => return false,
-        };
+        let Some(current) = self.payment_of(round) else { return false };
         let is_new = step > *current;
         *current = step.max(*current);
         is_new
+    }
+
+    /// How far payment has got in a round, if that is the one under way. A cancellation undoes the payment of the placing.
+    fn payment_of(&mut self, round: i32) -> Option<&mut PaymentStep> {
+        if round != self.round {
+            return None;
+        }
+        match (self.status, &mut self.change) {
+            (OrderStatus::Pending | OrderStatus::Rejecting | OrderStatus::Cancelling, None) => {
+                Some(&mut self.payment)
+            }
+            (_, Some(change)) => Some(&mut change.payment),
+            _ => None,
+        }
     }
 
     /// The next thing to be decided, as the state stands; `None` while there is something to wait for.

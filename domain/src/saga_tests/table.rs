@@ -274,11 +274,14 @@ fn an_order_that_is_given_up_between_payment_and_deduction_shows_what_was_paid_o
 #[test]
 fn what_was_asked_of_a_participant_and_discarded_is_given_up_at_the_deadline() {
     let (stock, payments) = (2, 4);
+    let (orders_of_payments, stock_of_payments) = (1, 3);
     for (scenario, reader, event) in [
         ("placing", stock, "order.placed"),
         ("placing", payments, "order.payment_due"),
+        ("placing", stock_of_payments, "payment.completed"),
         ("modifying to more", stock, "order.modifying"),
         ("modifying to more", payments, "order.payment_due"),
+        ("modifying to more", orders_of_payments, "payment.completed"),
     ] {
         let scenario = SCENARIOS.iter().find(|known| known.name == scenario).unwrap();
         let mut world = started(scenario, PaymentMethod::Balance);
