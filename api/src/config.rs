@@ -26,9 +26,9 @@ pub struct ApiConfig {
     pub callback_secret: String,
     /// What `GET /v1/verification` asks; without it, it says that it can't.
     pub verifier: Option<Verifier>,
-    /// How many submissions may wait to be accepted; more are turned away.
+    /// How many submissions may wait to be accepted, and as many claims to be written; more are turned away.
     pub accept_queue_max: usize,
-    /// How many submissions are accepted in one commit at most.
+    /// How many submissions are accepted, or claims written, in one commit at most.
     pub accept_batch_max: usize,
     /// How many connections are served at once; more wait.
     pub connections_max: usize,

@@ -34,9 +34,10 @@ const LOOKUP_MAX: usize = 256;
 const LOOKUPS_MAX: usize = 8_192;
 
 /// Why a key says nothing about its bearer.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Unidentified {
     UnknownKey,
+    /// Nobody could be asked: too many wait, or the round has panicked.
     TooMany,
     Database(Arc<sqlx::Error>),
 }
@@ -113,7 +114,6 @@ impl Identities {
     async fn ask(&self, hash: [u8; 32]) -> Result<Remembered, Unidentified> {
         let (reply, answer) = oneshot::channel();
         self.lookups.try_send((hash, reply)).map_err(|_| Unidentified::TooMany)?;
-        // No answer at all: the round has panicked, or the front has closed.
         let identity = answer.await.map_err(|_| Unidentified::TooMany)??;
         Ok(Remembered::from(identity))
     }

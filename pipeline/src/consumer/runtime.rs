@@ -196,7 +196,9 @@ impl<'a, H: Handler> Member<'a, H> {
             if !taken.items.is_empty() {
                 let (began, applied) = (Instant::now(), taken.items.len());
                 self.apply(taken, retry)?;
-                self.worked(applied, began.elapsed());
+                let took = began.elapsed();
+                self.lasting.watchdog.worked(took);
+                std::thread::sleep(pause_after(applied, took));
             } else if self.assignment(|state| state.reader.is_due(Instant::now())) {
                 self.store()?;
             } else if !any_looped_back && taken.is_all {
@@ -205,12 +207,6 @@ impl<'a, H: Handler> Member<'a, H> {
             self.tell_kafka();
         }
         Ok(())
-    }
-
-    /// A batch of so many took so long: after a large one the next one gathers.
-    fn worked(&mut self, applied: usize, took: Duration) {
-        self.lasting.watchdog.worked(took);
-        std::thread::sleep(pause_after(applied, took));
     }
 
     fn assignment<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {

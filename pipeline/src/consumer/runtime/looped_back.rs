@@ -12,6 +12,7 @@ use crate::consumer::assignment::Anew;
 use crate::consumer::batch::BatchError;
 use crate::consumer::feed::Fed;
 use crate::consumer::taking::{SEEK_TIMEOUT, ToBeFetched, take_looped_back};
+use crate::pacing::pause_after;
 use crate::partition::Slot;
 use crate::record::Received;
 use crate::retry::Retry;
@@ -64,10 +65,12 @@ impl<H: Handler> Member<'_, H> {
         let progress = self.assignment(|state| state.reader.progress());
         let began = Instant::now();
         let outcome = Handle::current().block_on(self.batches.apply_looped_back(events, &progress));
-        self.worked(events.len(), began.elapsed());
+        let took = began.elapsed();
+        self.lasting.watchdog.worked(took);
         match outcome {
             Ok(true) => {
                 self.assignment(|state| state.reader.stored(progress.iter().map(|p| (p.slot, p.upto))));
+                std::thread::sleep(pause_after(events.len(), took));
                 Ok(true)
             }
             Ok(false) => Ok(false),
