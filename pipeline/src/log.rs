@@ -17,6 +17,7 @@ use jiff_sqlx::ToSqlx as _;
 use ordermill_wire::{DecodeError, Event, Topic as _};
 use sqlx::{Encode, Postgres, Type};
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 use crate::journal::statement::{Shortfall, Statement};
 use crate::partition::partition_of;
@@ -85,6 +86,14 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The Kafka key, which is the text of the key where the record was ours.
+    pub(crate) fn kafka_key<'a>(&'a self, text: &'a mut [u8; Hyphenated::LENGTH]) -> &'a [u8] {
+        match &self.record_key {
+            Some(key) => key,
+            None => self.key.hyphenated().encode_lower(text).as_bytes(),
+        }
+    }
+
     /// The entry for an event.
     ///
     /// # Errors

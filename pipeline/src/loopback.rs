@@ -1,6 +1,6 @@
 //! The loopback: records that the relay of this process publishes, for the workers of this process, without a fetch.
 //!
-//! A worker is handed a record when the relay hands it to Kafka's client: it is committed to the log, and its label is final. Where it lies
+//! A worker is handed a record when the relay has it sent: it is committed to the log, and its label is final. Where it lies
 //! is told once Kafka has acknowledged it. What does not loop back, for whatever reason, is fetched; and what can't be applied is fetched
 //! as well, so dead letters are made of what lies in Kafka.
 
@@ -22,7 +22,7 @@ const BYTES_BESIDE: usize = 1_500;
 /// So many places may wait of a partition; then the oldest is let go.
 const PLACES_MAX: usize = 20_000;
 
-/// A record that the relay has handed to Kafka's client.
+/// A record that the relay has sent.
 #[derive(Clone, Debug)]
 pub(crate) struct LoopedBack {
     pub(crate) entry: Arc<Entry>,
@@ -97,17 +97,17 @@ impl Loopback {
         inbox
     }
 
-    /// The relay has handed these records to Kafka's client. They arrive together, so that whoever is called finds all of them.
+    /// The relay has these records sent. They arrive together, so that whoever is called finds all of them.
     pub(crate) fn handed_over(&self, records: &[LoopedBack]) {
         for inbox in lock(&self.listeners).iter().filter_map(Weak::upgrade) {
             inbox.put(records);
         }
     }
 
-    /// Kafka has put a record there.
-    pub(crate) fn acknowledged(&self, entry: &Entry, lies: Lies) {
+    /// Kafka has put these records there.
+    pub(crate) fn acknowledged(&self, places: &[(Arc<Entry>, Lies)]) {
         for inbox in lock(&self.listeners).iter().filter_map(Weak::upgrade) {
-            inbox.put_place(entry, lies);
+            inbox.put_places(places);
         }
     }
 }
@@ -135,16 +135,22 @@ impl Inbox {
     }
 
     /// Nobody is called for it.
-    fn put_place(&self, entry: &Entry, lies: Lies) {
-        let Some(slot) = self.slot(entry) else { return };
+    fn put_places(&self, places: &[(Arc<Entry>, Lies)]) {
+        let mut wanted =
+            places.iter().filter_map(|(entry, lies)| Some((self.slot(entry)?, *lies))).peekable();
+        if wanted.peek().is_none() {
+            return;
+        }
         let mut waiting = lock(&self.waiting);
         if waiting.is_closed {
             return;
         }
-        let places = waiting.places.entry(slot).or_default();
-        places.push_back(lies);
-        if places.len() > PLACES_MAX {
-            places.pop_front();
+        for (slot, lies) in wanted {
+            let places = waiting.places.entry(slot).or_default();
+            places.push_back(lies);
+            if places.len() > PLACES_MAX {
+                places.pop_front();
+            }
         }
     }
 
@@ -290,10 +296,11 @@ mod tests {
         let loopback = Loopback::default();
         let inbox = loopback.listen(vec!["cups"], false);
         let lies = |position| Lies { label: label(position), offset: position * 2 };
+        let place = |topic, position| (Arc::new(entry(topic, 1, 1)), lies(position));
         for position in 1..4 {
-            loopback.acknowledged(&entry("cups", 1, 1), lies(position));
+            loopback.acknowledged(&[place("cups", position)]);
         }
-        loopback.acknowledged(&entry("pots", 1, 1), lies(9));
+        loopback.acknowledged(&[place("pots", 9)]);
         assert!(!lock(&inbox.waiting).is_called);
         let mut told = Vec::new();
         let mut take = |leave: i64| {
@@ -309,9 +316,8 @@ mod tests {
         take(2);
         take(0);
         assert_eq!(told, [1, 2, 3].map(lies));
-        for position in 0..=i64::try_from(PLACES_MAX).unwrap() {
-            loopback.acknowledged(&entry("cups", 1, 1), lies(position));
-        }
+        let many = (0..=i64::try_from(PLACES_MAX).unwrap()).map(|position| place("cups", position));
+        loopback.acknowledged(&many.collect::<Vec<_>>());
         let waiting = lock(&inbox.waiting);
         let places = waiting.places.values().next().unwrap();
         assert_eq!((places.len(), places.front()), (PLACES_MAX, Some(&lies(1))), "the oldest is let go");

@@ -172,7 +172,8 @@ mod tests {
 
         /// Kafka puts it there.
         fn put(&self, position: i64, offset: i64) {
-            self.loopback.acknowledged(&entry("cups", 0, 1), Lies { label: label(position), offset });
+            self.loopback
+                .acknowledged(&[(Arc::new(entry("cups", 0, 1)), Lies { label: label(position), offset })]);
         }
 
         /// The member reads the record at that offset, one of the relay's or a foreign one.

@@ -179,8 +179,8 @@ impl Leader<'_> {
             match delivery.outcome {
                 Ok(offset) => self.core.acknowledged(delivery.ticket, offset, now),
                 Err(error) => {
-                    tracing::warn!(%error, "Kafka's client has given a record up");
-                    return Err(error.into());
+                    tracing::warn!(%error, "a record could not be sent");
+                    return Err(error);
                 }
             }
             count += 1;
@@ -193,7 +193,7 @@ impl Leader<'_> {
     async fn act(&mut self) -> Result<Option<Instant>, RelayError> {
         loop {
             match self.core.next(Instant::now()) {
-                Action::Publish(publication) => self.publisher.publish(publication).await?,
+                Action::Publish(publication) => self.publisher.publish(publication)?,
                 Action::Read(question) => self.begun.reading = Some(self.read(question)),
                 Action::Write(write) => self.begun.writing = Some(self.write(write)),
                 Action::Look(published) => self.begun.looking = Some(self.look(published)),

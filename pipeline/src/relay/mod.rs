@@ -10,6 +10,7 @@
 mod adopt;
 mod core;
 mod cursor;
+mod departures;
 mod ends;
 mod lead;
 mod leadership;
@@ -18,6 +19,7 @@ mod published;
 mod publisher;
 mod repeat;
 mod rewind;
+mod sender;
 mod signed;
 mod status;
 

@@ -105,6 +105,8 @@ pub(crate) struct Publication<S> {
 pub(crate) struct Outgoing {
     /// Its event among those of the segment.
     pub(crate) index: usize,
+    /// The number of its partition.
+    pub(crate) slot: usize,
     /// The event's position.
     pub(crate) position: i64,
     /// By what its acknowledgement is told.
@@ -464,7 +466,7 @@ impl<S: Segment> Core<S> {
                 continue;
             }
             let ticket = self.window.hand_over(slot, position, segment.bytes(index), now);
-            records.push(Outgoing { index, position, ticket, previous });
+            records.push(Outgoing { index, slot, position, ticket, previous });
         }
         self.reached(end_of(number));
         Some(Publication { segment, records })

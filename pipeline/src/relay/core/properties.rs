@@ -315,7 +315,7 @@ impl World {
         }
         assert!(segment.number > self.handed_over, "{} came twice or late", segment.number);
         self.handed_over = segment.number;
-        for Outgoing { index, position, ticket, previous } in records {
+        for Outgoing { index, position, ticket, previous, .. } in records {
             let (topic, partition) = segment.place(index);
             let place = (topic.to_owned(), partition);
             self.under_way.entry(place).or_default().push(Sent { ticket, position, previous });

@@ -1,0 +1,336 @@
+//! The thread that has Kafka's client: it signs records, sends them when they may leave, and hears what becomes of them.
+//!
+//! All of it is one thread's, so that the memory of a record's headers is given back where it was taken.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Message as _, OwnedHeaders};
+use rdkafka::producer::{
+    BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig,
+};
+use rdkafka::{ClientContext, Statistics};
+
+use super::departures::Departures;
+use super::signed::{self, Texts, Unsigned};
+use super::{RelayConfig, RelayError};
+use crate::authenticity::Keys;
+use crate::kafka::KafkaConfig;
+use crate::kafka_usage::{ClientUsage, KafkaUsage, STATISTICS_INTERVAL};
+use crate::label::Label;
+use crate::log::Entry;
+use crate::loopback::{Lies, Loopback, LoopedBack};
+
+/// The relay among the clients of Kafka.
+const CLIENT: &str = "relay";
+/// The setting of Kafka's client by which records wait for others.
+const LINGER: &str = "linger.ms";
+/// How long the client itself lets records wait at most, so that it takes the whole of a batch that it is just being given.
+const CLIENT_LINGER_MAX: Duration = Duration::from_millis(1);
+/// How long it is listened for acknowledgements before it is looked again what may leave.
+const LISTEN_MIN: Duration = Duration::from_millis(1);
+const LISTEN_MAX: Duration = Duration::from_millis(5);
+/// How often the client's own news are heard while there is nothing to do.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// A record that is to be sent.
+pub(super) struct Departing {
+    /// The number of its partition.
+    pub(super) slot: usize,
+    pub(super) ticket: u64,
+    pub(super) bytes: usize,
+    pub(super) record: LoopedBack,
+}
+
+/// What became of a record: where Kafka has put it, if that is known.
+pub(super) struct Delivery {
+    pub(super) ticket: u64,
+    pub(super) outcome: Result<Option<i64>, RelayError>,
+}
+
+/// The relay's end of the thread, which ends with it. What is under way then is given up.
+pub(super) struct Sender {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    inbox: Mutex<Inbox>,
+    /// Somebody has put something into the inbox of a thread that was idle, or has closed it.
+    arrived: Condvar,
+    deliveries: Mutex<Vec<Delivery>>,
+}
+
+#[derive(Default)]
+struct Inbox {
+    departing: Vec<Departing>,
+    /// The thread waits for nothing but this.
+    is_idle: bool,
+    is_closed: bool,
+}
+
+impl Sender {
+    pub(super) fn start(
+        config: &RelayConfig,
+        era: i32,
+        usage: &KafkaUsage,
+        loopback: Loopback,
+    ) -> Result<Sender, RelayError> {
+        let kafka = config.kafka.clone();
+        let linger = linger(&kafka).unwrap_or(config.linger);
+        let mut client = kafka.client_with([
+            ("enable.idempotence", "true"),
+            ("acks", "all"),
+            // After a failure nothing overtakes: the producer stops, and the next one begins at the cursor.
+            ("enable.gapless.guarantee", "true"),
+            ("message.timeout.ms", "0"),
+            // A topic that is gone shows after this long, and is made again.
+            ("topic.metadata.propagation.max.ms", "5000"),
+            ("topic.metadata.refresh.interval.ms", "5000"),
+            ("compression.type", "lz4"),
+            ("queue.buffering.max.messages", "100000"),
+            ("message.max.bytes", "1000000"),
+            ("partitioner", "murmur2_random"),
+            STATISTICS_INTERVAL,
+        ]);
+        // Records have waited before the client is given them.
+        client.set(LINGER, linger.min(CLIENT_LINGER_MAX).as_millis().to_string());
+        let context = Context { usage: usage.of(CLIENT), arrived: Mutex::default() };
+        let producer = client.create_with_context(context)?;
+        let shared = Arc::<Shared>::default();
+        let sending = Sending {
+            producer,
+            shared: shared.clone(),
+            loopback,
+            departures: Departures::new(linger),
+            listens: (linger / 4).clamp(LISTEN_MIN, LISTEN_MAX),
+            kafka,
+            era,
+            stalled_after: config.stalled_after,
+            names: HashMap::new(),
+            at: (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH.to_string()),
+            texts: Texts::default(),
+        };
+        // A client that waits for an answer while it ends holds up this thread and nobody else.
+        std::thread::spawn(move || sending.run());
+        Ok(Sender { shared })
+    }
+
+    /// Has the records sent, those of a partition in their order.
+    pub(super) fn send(&self, departing: Vec<Departing>) {
+        let mut inbox = lock(&self.shared.inbox);
+        inbox.departing.extend(departing);
+        if std::mem::take(&mut inbox.is_idle) {
+            drop(inbox);
+            self.shared.arrived.notify_one();
+        }
+    }
+
+    /// What became of records since this was last asked. It does not wait.
+    pub(super) fn deliveries(&self) -> Vec<Delivery> {
+        std::mem::take(&mut lock(&self.shared.deliveries))
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        lock(&self.shared.inbox).is_closed = true;
+        self.shared.arrived.notify_one();
+    }
+}
+
+/// How long records are to wait for others by the settings that were given.
+fn linger(kafka: &KafkaConfig) -> Option<Duration> {
+    let given = kafka.settings.get(LINGER)?;
+    Duration::try_from_secs_f64(given.parse::<f64>().ok()? / 1e3).ok()
+}
+
+/// A record that is under way.
+struct Sent {
+    slot: usize,
+    ticket: u64,
+    entry: Arc<Entry>,
+    label: Label,
+}
+
+/// Where Kafka has put a record, if that is known.
+type Outcome = Result<Option<i64>, KafkaError>;
+
+/// What Kafka's client calls.
+struct Context {
+    usage: ClientUsage,
+    arrived: Mutex<Vec<(Sent, Outcome)>>,
+}
+
+impl ClientContext for Context {
+    fn stats(&self, statistics: Statistics) {
+        self.usage.report(&statistics);
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Box<Sent>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, sent: Box<Sent>) {
+        let outcome = match result {
+            // That of a record that was sent twice may not be known.
+            Ok(message) => Ok(Some(message.offset()).filter(|offset| *offset >= 0)),
+            Err((error, _)) => Err(error.clone()),
+        };
+        lock(&self.arrived).push((*sent, outcome));
+    }
+}
+
+/// A record can't be sent, or was given up. Nothing is sent after that, so that nothing overtakes it.
+struct Failed;
+
+/// What the thread has: a producer that keeps order and repeats nothing by itself.
+struct Sending {
+    producer: BaseProducer<Context>,
+    shared: Arc<Shared>,
+    loopback: Loopback,
+    departures: Departures<Departing>,
+    listens: Duration,
+    kafka: KafkaConfig,
+    era: i32,
+    stalled_after: Duration,
+    /// The names that topics have in Kafka.
+    names: HashMap<String, String>,
+    /// When the events of the last segment happened, and the text of that.
+    at: (Timestamp, String),
+    texts: Texts,
+}
+
+impl Sending {
+    /// Sends until the relay's end is dropped, or until something can't be sent.
+    fn run(mut self) {
+        while let Some(departing) = self.wait() {
+            let now = Instant::now();
+            for departing in departing {
+                self.departures.put(departing.slot, departing.bytes, departing, now);
+            }
+            if self.hear().and_then(|()| self.send_what_may_leave(now)).is_err() {
+                break;
+            }
+        }
+        self.producer.purge(PurgeConfig::default().queue().inflight());
+    }
+
+    /// Waits until something may be to be done. Answers what is to be sent besides; nothing at the end.
+    fn wait(&self) -> Option<Vec<Departing>> {
+        let next_at = self.departures.next_at();
+        let left = next_at.map(|at| at.saturating_duration_since(Instant::now()));
+        let mut inbox = if self.departures.is_any_under_way() {
+            self.producer.poll(left.map_or(self.listens, |left| left.min(self.listens)));
+            lock(&self.shared.inbox)
+        } else {
+            let mut inbox = lock(&self.shared.inbox);
+            // What comes while others wait leaves after them.
+            inbox.is_idle = next_at.is_none();
+            let waits =
+                |inbox: &mut Inbox| !inbox.is_closed && (next_at.is_some() || inbox.departing.is_empty());
+            let waited = self.shared.arrived.wait_timeout_while(inbox, left.unwrap_or(IDLE), waits);
+            inbox = waited.unwrap_or_else(PoisonError::into_inner).0;
+            inbox.is_idle = false;
+            inbox
+        };
+        let departing = std::mem::take(&mut inbox.departing);
+        let is_closed = inbox.is_closed;
+        drop(inbox);
+        if departing.is_empty() && !self.departures.is_any_under_way() {
+            self.producer.poll(Duration::ZERO);
+        }
+        (!is_closed).then_some(departing)
+    }
+
+    /// Takes in what Kafka's client has told: the workers of this process hear where records lie, and the relay when it looks.
+    fn hear(&mut self) -> Result<(), Failed> {
+        let arrived = std::mem::take(&mut *lock(&self.producer.context().arrived));
+        let (mut places, mut deliveries) = (Vec::new(), Vec::with_capacity(arrived.len()));
+        let mut heard = Ok(());
+        for (Sent { slot, ticket, entry, label }, outcome) in arrived {
+            self.departures.arrived(slot);
+            match &outcome {
+                Ok(offset) => places.extend(offset.map(|offset| (entry, Lies { label, offset }))),
+                Err(_) => heard = Err(Failed),
+            }
+            deliveries.push(Delivery { ticket, outcome: outcome.map_err(RelayError::from) });
+        }
+        if !deliveries.is_empty() {
+            self.loopback.acknowledged(&places);
+            lock(&self.shared.deliveries).extend(deliveries);
+        }
+        heard
+    }
+
+    fn send_what_may_leave(&mut self, now: Instant) -> Result<(), Failed> {
+        while let Some(batch) = self.departures.leave(now) {
+            let keys = self.kafka.keyring.keys();
+            // The client is given all of them at once, so that it sends them together.
+            let headers: Vec<_> = batch.iter().map(|departing| self.sign(departing, &keys)).collect();
+            for (departing, headers) in batch.into_iter().zip(headers) {
+                let ticket = departing.ticket;
+                if let Err(error) = headers.and_then(|headers| self.send(departing, headers)) {
+                    lock(&self.shared.deliveries).push(Delivery { ticket, outcome: Err(error) });
+                    return Err(Failed);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn sign(&mut self, departing: &Departing, keys: &Keys) -> Result<OwnedHeaders, RelayError> {
+        let LoopedBack { entry, at, label, previous } = &departing.record;
+        if !self.names.contains_key(&entry.topic) {
+            self.names.insert(entry.topic.clone(), self.kafka.full_name(&entry.topic));
+        }
+        if self.at.0 != *at {
+            self.at = (*at, at.to_string());
+        }
+        let mut text = [0_u8; 36];
+        let unsigned = Unsigned {
+            topic: self.names.get(&entry.topic).map_or("", String::as_str),
+            key: entry.kafka_key(&mut text),
+            entry,
+            at: &self.at.1,
+            label: *label,
+            previous: Some(*previous).filter(|previous| *previous != Label::START),
+        };
+        Ok(signed::headers(&mut self.texts, &unsigned, keys.signing(self.era)?))
+    }
+
+    fn send(&self, departing: Departing, headers: OwnedHeaders) -> Result<(), RelayError> {
+        let Departing { slot, ticket, record: LoopedBack { entry, label, .. }, .. } = departing;
+        let name = self.names.get(&entry.topic).map_or("", String::as_str);
+        let mut text = [0_u8; 36];
+        let sent = Sent { slot, ticket, entry: entry.clone(), label };
+        let mut record = BaseRecord::with_opaque_to(name, Box::new(sent))
+            .partition(i32::from(entry.partition))
+            .key(entry.kafka_key(&mut text))
+            .payload(entry.data.as_slice())
+            .headers(headers);
+        let began = Instant::now();
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                // The same record again, once there is room, so that none overtakes it.
+                Err((error, refused))
+                    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull)
+                        && began.elapsed() < self.stalled_after =>
+                {
+                    record = refused;
+                    self.producer.poll(LISTEN_MIN);
+                }
+                Err((error, _)) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// A poisoned lock means that somebody else panicked; what it guards is plain data and still whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
