@@ -12,6 +12,7 @@ mod core;
 mod cursor;
 mod departures;
 mod ends;
+mod inbox;
 mod lead;
 mod leadership;
 mod places;

@@ -3,7 +3,7 @@
 //! All of it is one thread's, so that the memory of a record's headers is given back where it was taken.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -15,6 +15,7 @@ use rdkafka::producer::{
 use rdkafka::{ClientContext, Statistics};
 
 use super::departures::Departures;
+use super::inbox::{Inbox, lock};
 use super::signed::{self, Texts, Unsigned};
 use super::{RelayConfig, RelayError};
 use crate::authenticity::Keys;
@@ -30,10 +31,10 @@ const CLIENT: &str = "relay";
 const LINGER: &str = "linger.ms";
 /// How long the client itself lets records wait at most, so that it takes the whole of a batch that it is just being given.
 const CLIENT_LINGER_MAX: Duration = Duration::from_millis(1);
-/// How long it is listened for acknowledgements before it is looked again what may leave.
+/// How often it is asked for acknowledgements while something is under way, at least and at most.
 const LISTEN_MIN: Duration = Duration::from_millis(1);
 const LISTEN_MAX: Duration = Duration::from_millis(5);
-/// How often the client's own news are heard while there is nothing to do.
+/// How often the client is asked for its other news while there is nothing to do.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// A record that is to be sent.
@@ -58,18 +59,8 @@ pub(super) struct Sender {
 
 #[derive(Default)]
 struct Shared {
-    inbox: Mutex<Inbox>,
-    /// Somebody has put something into the inbox of a thread that was idle, or has closed it.
-    arrived: Condvar,
+    inbox: Inbox<Departing>,
     deliveries: Mutex<Vec<Delivery>>,
-}
-
-#[derive(Default)]
-struct Inbox {
-    departing: Vec<Departing>,
-    /// The thread waits for nothing but this.
-    is_idle: bool,
-    is_closed: bool,
 }
 
 impl Sender {
@@ -106,6 +97,7 @@ impl Sender {
             shared: shared.clone(),
             loopback,
             departures: Departures::new(linger),
+            linger,
             listens: (linger / 4).clamp(LISTEN_MIN, LISTEN_MAX),
             kafka,
             era,
@@ -121,12 +113,7 @@ impl Sender {
 
     /// Has the records sent, those of a partition in their order.
     pub(super) fn send(&self, departing: Vec<Departing>) {
-        let mut inbox = lock(&self.shared.inbox);
-        inbox.departing.extend(departing);
-        if std::mem::take(&mut inbox.is_idle) {
-            drop(inbox);
-            self.shared.arrived.notify_one();
-        }
+        self.shared.inbox.put(departing);
     }
 
     /// What became of records since this was last asked. It does not wait.
@@ -137,8 +124,7 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        lock(&self.shared.inbox).is_closed = true;
-        self.shared.arrived.notify_one();
+        self.shared.inbox.close();
     }
 }
 
@@ -193,12 +179,15 @@ struct Sending {
     shared: Arc<Shared>,
     loopback: Loopback,
     departures: Departures<Departing>,
+    /// How long a record waits for others.
+    linger: Duration,
+    /// How long it is waited for acknowledgements before they are asked for.
     listens: Duration,
     kafka: KafkaConfig,
     era: i32,
     stalled_after: Duration,
     /// The names that topics have in Kafka.
-    names: HashMap<String, String>,
+    names: HashMap<String, Arc<str>>,
     /// When the events of the last segment happened, and the text of that.
     at: (Timestamp, String),
     texts: Texts,
@@ -220,35 +209,32 @@ impl Sending {
     }
 
     /// Waits until something may be to be done. Answers what is to be sent besides; nothing at the end.
+    ///
+    /// The client is not waited for: it would spend the last millisecond of every wait going round and round.
     fn wait(&self) -> Option<Vec<Departing>> {
         let next_at = self.departures.next_at();
-        let left = next_at.map(|at| at.saturating_duration_since(Instant::now()));
-        let mut inbox = if self.departures.is_any_under_way() {
-            self.producer.poll(left.map_or(self.listens, |left| left.min(self.listens)));
-            lock(&self.shared.inbox)
-        } else {
-            let mut inbox = lock(&self.shared.inbox);
-            // What comes while others wait leaves after them.
-            inbox.is_idle = next_at.is_none();
-            let waits =
-                |inbox: &mut Inbox| !inbox.is_closed && (next_at.is_some() || inbox.departing.is_empty());
-            let waited = self.shared.arrived.wait_timeout_while(inbox, left.unwrap_or(IDLE), waits);
-            inbox = waited.unwrap_or_else(PoisonError::into_inner).0;
-            inbox.is_idle = false;
-            inbox
-        };
-        let departing = std::mem::take(&mut inbox.departing);
-        let is_closed = inbox.is_closed;
-        drop(inbox);
-        if departing.is_empty() && !self.departures.is_any_under_way() {
-            self.producer.poll(Duration::ZERO);
+        let mut wait = next_at.map_or(IDLE, |at| at.saturating_duration_since(Instant::now()));
+        if self.departures.is_any_under_way() {
+            wait = wait.min(self.listens);
         }
-        (!is_closed).then_some(departing)
+        // What comes meanwhile leaves no sooner than after its own wait.
+        self.shared.inbox.take_within(wait, wait > self.linger)
     }
 
-    /// Takes in what Kafka's client has told: the workers of this process hear where records lie, and the relay when it looks.
+    /// Takes in what Kafka's client tells: the workers of this process hear where records lie, and the relay when it looks.
     fn hear(&mut self) -> Result<(), Failed> {
-        let arrived = std::mem::take(&mut *lock(&self.producer.context().arrived));
+        let mut arrived = Vec::new();
+        loop {
+            self.producer.poll(Duration::ZERO);
+            let more = std::mem::take(&mut *lock(&self.producer.context().arrived));
+            if more.is_empty() {
+                break;
+            }
+            arrived.extend(more);
+        }
+        if arrived.is_empty() {
+            return Ok(());
+        }
         let (mut places, mut deliveries) = (Vec::new(), Vec::with_capacity(arrived.len()));
         let mut heard = Ok(());
         for (Sent { slot, ticket, entry, label }, outcome) in arrived {
@@ -259,21 +245,23 @@ impl Sending {
             }
             deliveries.push(Delivery { ticket, outcome: outcome.map_err(RelayError::from) });
         }
-        if !deliveries.is_empty() {
-            self.loopback.acknowledged(&places);
-            lock(&self.shared.deliveries).extend(deliveries);
-        }
+        self.loopback.acknowledged(&places);
+        lock(&self.shared.deliveries).extend(deliveries);
         heard
     }
 
     fn send_what_may_leave(&mut self, now: Instant) -> Result<(), Failed> {
         while let Some(batch) = self.departures.leave(now) {
+            // All of it is one partition's.
+            let Some(first) = batch.first() else { continue };
+            let topic = self.full_name(&first.record.entry.topic);
             let keys = self.kafka.keyring.keys();
             // The client is given all of them at once, so that it sends them together.
-            let headers: Vec<_> = batch.iter().map(|departing| self.sign(departing, &keys)).collect();
+            let headers: Vec<_> =
+                batch.iter().map(|departing| self.sign(&departing.record, &topic, &keys)).collect();
             for (departing, headers) in batch.into_iter().zip(headers) {
                 let ticket = departing.ticket;
-                if let Err(error) = headers.and_then(|headers| self.send(departing, headers)) {
+                if let Err(error) = headers.and_then(|headers| self.send(departing, &topic, headers)) {
                     lock(&self.shared.deliveries).push(Delivery { ticket, outcome: Err(error) });
                     return Err(Failed);
                 }
@@ -282,17 +270,24 @@ impl Sending {
         Ok(())
     }
 
-    fn sign(&mut self, departing: &Departing, keys: &Keys) -> Result<OwnedHeaders, RelayError> {
-        let LoopedBack { entry, at, label, previous } = &departing.record;
-        if !self.names.contains_key(&entry.topic) {
-            self.names.insert(entry.topic.clone(), self.kafka.full_name(&entry.topic));
+    /// The name that a topic has in Kafka.
+    fn full_name(&mut self, topic: &str) -> Arc<str> {
+        if let Some(name) = self.names.get(topic) {
+            return name.clone();
         }
+        let name: Arc<str> = self.kafka.full_name(topic).into();
+        self.names.insert(topic.to_owned(), name.clone());
+        name
+    }
+
+    fn sign(&mut self, record: &LoopedBack, topic: &str, keys: &Keys) -> Result<OwnedHeaders, RelayError> {
+        let LoopedBack { entry, at, label, previous } = record;
         if self.at.0 != *at {
             self.at = (*at, at.to_string());
         }
         let mut text = [0_u8; 36];
         let unsigned = Unsigned {
-            topic: self.names.get(&entry.topic).map_or("", String::as_str),
+            topic,
             key: entry.kafka_key(&mut text),
             entry,
             at: &self.at.1,
@@ -302,12 +297,11 @@ impl Sending {
         Ok(signed::headers(&mut self.texts, &unsigned, keys.signing(self.era)?))
     }
 
-    fn send(&self, departing: Departing, headers: OwnedHeaders) -> Result<(), RelayError> {
+    fn send(&self, departing: Departing, topic: &str, headers: OwnedHeaders) -> Result<(), RelayError> {
         let Departing { slot, ticket, record: LoopedBack { entry, label, .. }, .. } = departing;
-        let name = self.names.get(&entry.topic).map_or("", String::as_str);
         let mut text = [0_u8; 36];
         let sent = Sent { slot, ticket, entry: entry.clone(), label };
-        let mut record = BaseRecord::with_opaque_to(name, Box::new(sent))
+        let mut record = BaseRecord::with_opaque_to(topic, Box::new(sent))
             .partition(i32::from(entry.partition))
             .key(entry.kafka_key(&mut text))
             .payload(entry.data.as_slice())
@@ -322,15 +316,11 @@ impl Sending {
                         && began.elapsed() < self.stalled_after =>
                 {
                     record = refused;
-                    self.producer.poll(LISTEN_MIN);
+                    std::thread::sleep(LISTEN_MIN);
+                    self.producer.poll(Duration::ZERO);
                 }
                 Err((error, _)) => return Err(error.into()),
             }
         }
     }
-}
-
-/// A poisoned lock means that somebody else panicked; what it guards is plain data and still whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
