@@ -1,7 +1,7 @@
 //! Which records leave for Kafka, and when.
 //!
-//! A record waits for others, for a short time. Of a partition one batch is under way; what comes meanwhile waits for its
-//! acknowledgement, too, and leaves together. An idempotent client would send it no sooner: while something of a partition is under way
+//! A record waits for others, for a short time. Of a partition one batch is in flight; what comes meanwhile waits for its
+//! acknowledgement, too, and leaves together. An idempotent client would send it no sooner: while something of a partition is in flight
 //! it sends nothing more of it, and until then it asks itself again and again whether it may, without a pause.
 
 use std::collections::VecDeque;
@@ -10,21 +10,21 @@ use std::time::{Duration, Instant};
 /// About how many bytes leave together: less than a request may have, so that nothing of a batch stays behind.
 const BATCH_BYTES_MAX: usize = 800_000;
 
-/// What waits of each partition, and how much is under way.
+/// What waits of each partition, and how much is in flight.
 #[derive(Debug)]
 pub(super) struct Departures<R> {
     /// How long a record waits for others.
     linger: Duration,
     /// By the number of the partition.
     lines: Vec<Line<R>>,
-    under_way: usize,
+    in_flight: usize,
 }
 
 /// The records of a partition.
 #[derive(Debug)]
 struct Line<R> {
     waiting: VecDeque<Waiting<R>>,
-    under_way: usize,
+    in_flight: usize,
 }
 
 #[derive(Debug)]
@@ -36,12 +36,12 @@ struct Waiting<R> {
 
 impl<R> Line<R> {
     fn new() -> Line<R> {
-        Line { waiting: VecDeque::new(), under_way: 0 }
+        Line { waiting: VecDeque::new(), in_flight: 0 }
     }
 
     /// Since when the first one waits, where it waits for nothing but others.
     fn waits_since(&self) -> Option<Instant> {
-        self.waiting.front().filter(|_| self.under_way == 0).map(|first| first.since)
+        self.waiting.front().filter(|_| self.in_flight == 0).map(|first| first.since)
     }
 
     fn leave(&mut self) -> Vec<R> {
@@ -53,7 +53,7 @@ impl<R> Line<R> {
         while let Some(next) = self.waiting.pop_front_if(&mut fits) {
             batch.push(next.record);
         }
-        self.under_way = batch.len();
+        self.in_flight = batch.len();
         batch
     }
 }
@@ -61,7 +61,7 @@ impl<R> Line<R> {
 impl<R> Departures<R> {
     /// Nothing waits. Every record is to wait so long for others.
     pub(super) fn new(linger: Duration) -> Departures<R> {
-        Departures { linger, lines: Vec::new(), under_way: 0 }
+        Departures { linger, lines: Vec::new(), in_flight: 0 }
     }
 
     /// A record of that partition is to leave.
@@ -74,20 +74,20 @@ impl<R> Departures<R> {
         }
     }
 
-    /// The next batch that leaves now, all of one partition and in order. It is under way then.
+    /// The next batch that leaves now, all of one partition and in order. It is in flight then.
     pub(super) fn leave(&mut self, now: Instant) -> Option<Vec<R>> {
         let linger = self.linger;
         let is_due = |line: &&mut Line<R>| line.waits_since().is_some_and(|since| since + linger <= now);
         let batch = self.lines.iter_mut().find(is_due)?.leave();
-        self.under_way += batch.len();
+        self.in_flight += batch.len();
         Some(batch)
     }
 
-    /// A record of that partition is not under way any more.
+    /// A record of that partition is not in flight any more.
     pub(super) fn arrived(&mut self, slot: usize) {
         if let Some(line) = self.lines.get_mut(slot) {
-            line.under_way = line.under_way.saturating_sub(1);
-            self.under_way = self.under_way.saturating_sub(1);
+            line.in_flight = line.in_flight.saturating_sub(1);
+            self.in_flight = self.in_flight.saturating_sub(1);
         }
     }
 
@@ -96,8 +96,8 @@ impl<R> Departures<R> {
         self.lines.iter().filter_map(Line::waits_since).min().map(|since| since + self.linger)
     }
 
-    pub(super) fn is_any_under_way(&self) -> bool {
-        self.under_way > 0
+    pub(super) fn is_any_in_flight(&self) -> bool {
+        self.in_flight > 0
     }
 }
 
@@ -119,14 +119,14 @@ mod tests {
         departures.put(3, 10, 1, now);
         departures.put(3, 10, 2, now + 19 * MS);
         assert_eq!((departures.next_at(), departures.leave(now + 19 * MS)), (Some(now + LINGER), None));
-        assert!(!departures.is_any_under_way());
+        assert!(!departures.is_any_in_flight());
         assert_eq!(departures.leave(now + LINGER), Some(vec![1, 2]));
-        assert!(departures.is_any_under_way());
+        assert!(departures.is_any_in_flight());
         assert_eq!((departures.leave(now + 60 * MS), departures.next_at()), (None, None));
     }
 
     #[test]
-    fn what_comes_while_a_batch_is_under_way_leaves_together_once_all_of_that_has_arrived() {
+    fn what_comes_while_a_batch_is_in_flight_leaves_together_once_all_of_that_has_arrived() {
         let (mut departures, now) = departures();
         let late = now + 60 * MS;
         (1..=2).for_each(|record| departures.put(0, 10, record, now));
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(departures.next_at(), Some(now + 2 * LINGER), "it has waited long enough by then");
         assert_eq!(departures.leave(late), Some(vec![3, 4]));
         [0, 0, 1].iter().for_each(|slot| departures.arrived(*slot));
-        assert!(!departures.is_any_under_way());
+        assert!(!departures.is_any_in_flight());
     }
 
     #[test]

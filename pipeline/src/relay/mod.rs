@@ -12,7 +12,7 @@ mod core;
 mod cursor;
 mod departures;
 mod ends;
-mod inbox;
+mod intake;
 mod lead;
 mod leadership;
 mod places;

@@ -15,7 +15,7 @@ use rdkafka::producer::{
 use rdkafka::{ClientContext, Statistics};
 
 use super::departures::Departures;
-use super::inbox::{Inbox, lock};
+use super::intake::{Intake, lock};
 use super::signed::{self, Texts, Unsigned};
 use super::{RelayConfig, RelayError};
 use crate::authenticity::Keys;
@@ -31,7 +31,7 @@ const CLIENT: &str = "relay";
 const LINGER: &str = "linger.ms";
 /// How long the client itself lets records wait at most, so that it takes the whole of a batch that it is just being given.
 const CLIENT_LINGER_MAX: Duration = Duration::from_millis(1);
-/// How often it is asked for acknowledgements while something is under way, at least and at most.
+/// How often it is asked for acknowledgements while something is in flight, at least and at most.
 const LISTEN_MIN: Duration = Duration::from_millis(1);
 const LISTEN_MAX: Duration = Duration::from_millis(5);
 /// How often the client is asked for its other news while there is nothing to do.
@@ -59,7 +59,7 @@ pub(super) struct Sender {
 
 #[derive(Default)]
 struct Shared {
-    inbox: Inbox<Departing>,
+    intake: Intake<Departing>,
     deliveries: Mutex<Vec<Delivery>>,
 }
 
@@ -113,7 +113,7 @@ impl Sender {
 
     /// Has the records sent, those of a partition in their order.
     pub(super) fn send(&self, departing: Vec<Departing>) {
-        self.shared.inbox.put(departing);
+        self.shared.intake.put(departing);
     }
 
     /// What became of records since this was last asked. It does not wait.
@@ -124,7 +124,7 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        self.shared.inbox.close();
+        self.shared.intake.close();
     }
 }
 
@@ -134,7 +134,7 @@ fn linger(kafka: &KafkaConfig) -> Option<Duration> {
     Duration::try_from_secs_f64(given.parse::<f64>().ok()? / 1e3).ok()
 }
 
-/// A record that is under way.
+/// A record that is in flight.
 struct Sent {
     slot: usize,
     ticket: u64,
@@ -214,11 +214,11 @@ impl Sending {
     fn wait(&self) -> Option<Vec<Departing>> {
         let next_at = self.departures.next_at();
         let mut wait = next_at.map_or(IDLE, |at| at.saturating_duration_since(Instant::now()));
-        if self.departures.is_any_under_way() {
+        if self.departures.is_any_in_flight() {
             wait = wait.min(self.listens);
         }
         // What comes meanwhile leaves no sooner than after its own wait.
-        self.shared.inbox.take_within(wait, wait > self.linger)
+        self.shared.intake.take_within(wait, wait > self.linger)
     }
 
     /// Takes in what Kafka's client tells: the workers of this process hear where records lie, and the relay when it looks.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Things that are put in by one and taken out by another.
 #[derive(Debug)]
-pub(super) struct Inbox<T> {
+pub(super) struct Intake<T> {
     state: Mutex<State<T>>,
     /// Something was put in that is awaited, or it was closed.
     called: Condvar,
@@ -19,14 +19,14 @@ struct State<T> {
     is_closed: bool,
 }
 
-impl<T> Default for Inbox<T> {
-    fn default() -> Inbox<T> {
+impl<T> Default for Intake<T> {
+    fn default() -> Intake<T> {
         let state = State { things: Vec::new(), is_awaited: false, is_closed: false };
-        Inbox { state: Mutex::new(state), called: Condvar::new() }
+        Intake { state: Mutex::new(state), called: Condvar::new() }
     }
 }
 
-impl<T> Inbox<T> {
+impl<T> Intake<T> {
     /// Puts things in, behind those that wait.
     pub(super) fn put(&self, things: Vec<T>) {
         let mut state = lock(&self.state);
@@ -71,39 +71,39 @@ mod tests {
 
     #[test]
     fn what_is_awaited_is_taken_at_once_whether_it_comes_before_or_during_the_wait() {
-        let inbox = Inbox::default();
-        inbox.put(vec![1]);
-        inbox.put(vec![2]);
-        assert_eq!(inbox.take_within(LONG, true), Some(vec![1, 2]));
+        let intake = Intake::default();
+        intake.put(vec![1]);
+        intake.put(vec![2]);
+        assert_eq!(intake.take_within(LONG, true), Some(vec![1, 2]));
         thread::scope(|scope| {
-            let taken = scope.spawn(|| inbox.take_within(LONG, true));
-            while !lock(&inbox.state).is_awaited {
+            let taken = scope.spawn(|| intake.take_within(LONG, true));
+            while !lock(&intake.state).is_awaited {
                 thread::yield_now();
             }
-            inbox.put(vec![3]);
+            intake.put(vec![3]);
             assert_eq!(taken.join().unwrap(), Some(vec![3]));
         });
     }
 
     #[test]
     fn what_is_not_awaited_waits_until_the_time_is_over() {
-        let inbox = Inbox::default();
-        inbox.put(vec![1]);
+        let intake = Intake::default();
+        intake.put(vec![1]);
         let wait = Duration::from_millis(20);
         let began = std::time::Instant::now();
-        assert_eq!(inbox.take_within(wait, false), Some(vec![1]));
+        assert_eq!(intake.take_within(wait, false), Some(vec![1]));
         assert!(began.elapsed() >= wait);
-        assert_eq!(inbox.take_within(Duration::ZERO, true), Some(vec![]));
+        assert_eq!(intake.take_within(Duration::ZERO, true), Some(vec![]));
     }
 
     #[test]
     fn every_wait_ends_when_it_is_closed() {
-        let inbox = Inbox::<u8>::default();
+        let intake = Intake::<u8>::default();
         thread::scope(|scope| {
-            let taken = scope.spawn(|| inbox.take_within(LONG, false));
-            inbox.close();
+            let taken = scope.spawn(|| intake.take_within(LONG, false));
+            intake.close();
             assert_eq!(taken.join().unwrap(), None);
         });
-        assert_eq!(inbox.take_within(LONG, true), None);
+        assert_eq!(intake.take_within(LONG, true), None);
     }
 }
