@@ -2,13 +2,16 @@
 //!
 //! A record waits for others, for a short time. Of a partition one batch is in flight; what comes meanwhile waits for its
 //! acknowledgement, too, and leaves together. An idempotent client would send it no sooner: while something of a partition is in flight
-//! it sends nothing more of it, and until then it asks itself again and again whether it may, without a pause.
+//! it sends nothing more of it, and until then it asks itself again and again whether it may, without a pause. Only of a backlog it is given
+//! more ahead, so that it need not wait for us.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// About how many bytes leave together: less than a request may have, so that nothing of a batch stays behind.
 const BATCH_BYTES_MAX: usize = 800_000;
+/// While fewer records than that are in flight, a batch that is full leaves as well.
+const AHEAD_MAX: usize = 2_000;
 
 /// What waits of each partition, and how much is in flight.
 #[derive(Debug)]
@@ -24,6 +27,7 @@ pub(super) struct Departures<R> {
 #[derive(Debug)]
 struct Line<R> {
     waiting: VecDeque<Waiting<R>>,
+    bytes: usize,
     in_flight: usize,
 }
 
@@ -36,12 +40,22 @@ struct Waiting<R> {
 
 impl<R> Line<R> {
     fn new() -> Line<R> {
-        Line { waiting: VecDeque::new(), in_flight: 0 }
+        Line { waiting: VecDeque::new(), bytes: 0, in_flight: 0 }
     }
 
-    /// Since when the first one waits, where it waits for nothing but others.
-    fn waits_since(&self) -> Option<Instant> {
-        self.waiting.front().filter(|_| self.in_flight == 0).map(|first| first.since)
+    fn put(&mut self, next: Waiting<R>) {
+        self.bytes += next.bytes;
+        self.waiting.push_back(next);
+    }
+
+    /// When the next batch leaves, if nothing is acknowledged before.
+    fn leaves_at(&self, linger: Duration) -> Option<Instant> {
+        let since = self.waiting.front()?.since;
+        if self.bytes >= BATCH_BYTES_MAX && self.in_flight < AHEAD_MAX {
+            Some(since)
+        } else {
+            (self.in_flight == 0).then(|| since + linger)
+        }
     }
 
     fn leave(&mut self) -> Vec<R> {
@@ -51,9 +65,10 @@ impl<R> Line<R> {
             bytes == next.bytes || bytes <= BATCH_BYTES_MAX
         };
         while let Some(next) = self.waiting.pop_front_if(&mut fits) {
+            self.bytes -= next.bytes;
             batch.push(next.record);
         }
-        self.in_flight = batch.len();
+        self.in_flight += batch.len();
         batch
     }
 }
@@ -70,14 +85,14 @@ impl<R> Departures<R> {
             self.lines.resize_with(slot + 1, Line::new);
         }
         if let Some(line) = self.lines.get_mut(slot) {
-            line.waiting.push_back(Waiting { record, bytes, since: now });
+            line.put(Waiting { record, bytes, since: now });
         }
     }
 
     /// The next batch that leaves now, all of one partition and in order. It is in flight then.
     pub(super) fn leave(&mut self, now: Instant) -> Option<Vec<R>> {
         let linger = self.linger;
-        let is_due = |line: &&mut Line<R>| line.waits_since().is_some_and(|since| since + linger <= now);
+        let is_due = |line: &&mut Line<R>| line.leaves_at(linger).is_some_and(|at| at <= now);
         let batch = self.lines.iter_mut().find(is_due)?.leave();
         self.in_flight += batch.len();
         Some(batch)
@@ -93,7 +108,7 @@ impl<R> Departures<R> {
 
     /// When the next batch leaves, as long as nothing arrives; `None` where none does.
     pub(super) fn next_at(&self) -> Option<Instant> {
-        self.lines.iter().filter_map(Line::waits_since).min().map(|since| since + self.linger)
+        self.lines.iter().filter_map(|line| line.leaves_at(self.linger)).min()
     }
 
     pub(super) fn is_any_in_flight(&self) -> bool {
@@ -154,5 +169,34 @@ mod tests {
             batch.iter().for_each(|_| departures.arrived(0));
         }
         assert_eq!(departures.next_at(), None);
+    }
+
+    #[test]
+    fn of_a_backlog_full_batches_leave_at_once_and_ahead_but_not_all_of_it() {
+        let (mut departures, now) = departures();
+        let bytes = BATCH_BYTES_MAX / 500;
+        for record in 0..5_100 {
+            departures.put(0, bytes, record, now);
+        }
+        let mut left = Vec::new();
+        while let Some(batch) = departures.leave(now) {
+            left.extend(batch);
+        }
+        assert_eq!((left.len(), departures.next_at()), (AHEAD_MAX, None));
+        (0..500).for_each(|_| departures.arrived(0));
+        assert_eq!(departures.leave(now).map(|batch| batch.len()), Some(500));
+        (0..2_000).for_each(|_| departures.arrived(0));
+        while let Some(batch) = departures.leave(now) {
+            left.extend(batch);
+        }
+        (0..2_000).for_each(|_| departures.arrived(0));
+        assert_eq!(departures.leave(now).map(|batch| batch.len()), Some(500));
+        assert_eq!(
+            departures.next_at(),
+            None,
+            "what is left of it is no full batch, and waits for the others"
+        );
+        (0..500).for_each(|_| departures.arrived(0));
+        assert_eq!(departures.next_at(), Some(now + LINGER));
     }
 }
