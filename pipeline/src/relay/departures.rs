@@ -16,7 +16,6 @@ const AHEAD_MAX: usize = 2_000;
 /// What waits of each partition, and how much is in flight.
 #[derive(Debug)]
 pub(super) struct Departures<R> {
-    /// How long a record waits for others.
     linger: Duration,
     /// By the number of the partition.
     lines: Vec<Line<R>>,
@@ -109,6 +108,11 @@ impl<R> Departures<R> {
     /// When the next batch leaves, as long as nothing arrives; `None` where none does.
     pub(super) fn next_at(&self) -> Option<Instant> {
         self.lines.iter().filter_map(|line| line.leaves_at(self.linger)).min()
+    }
+
+    /// How long a record waits for others.
+    pub(super) fn linger(&self) -> Duration {
+        self.linger
     }
 
     pub(super) fn is_any_in_flight(&self) -> bool {

@@ -1,8 +1,8 @@
 //! The relay: brings the log to Kafka, in order, without a hole.
 //!
 //! One instance leads, the others stand by. The leader follows the log's numbers: what follows on what it has taken is final
-//! (`core/numbers.rs`). What this process commits it is handed; what others commit it reads. It hands records to Kafka's client
-//! as they come, and moves its cursor behind the acknowledgements. Whoever takes over begins at the cursor and sends the
+//! (`core/numbers.rs`). What this process commits it is handed; what others commit it reads. It has records sent as
+//! they come, and moves its cursor behind the acknowledgements. Whoever takes over begins at the cursor and sends the
 //! same records under the same labels; consumers skip what they have seen.
 //!
 //! What is to be done is decided by `core`, which does no I/O; `lead.rs` carries it out.
@@ -12,7 +12,6 @@ mod core;
 mod cursor;
 mod departures;
 mod ends;
-mod intake;
 mod lead;
 mod leadership;
 mod places;

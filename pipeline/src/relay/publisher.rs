@@ -57,7 +57,7 @@ impl Publisher {
     }
 
     /// What became of records since this was last asked. It does not wait.
-    pub(super) fn deliveries(&self) -> Vec<Delivery> {
+    pub(super) fn deliveries(&self) -> impl Iterator<Item = Delivery> {
         self.sender.deliveries()
     }
 

@@ -3,7 +3,8 @@
 //! All of it is one thread's, so that the memory of a record's headers is given back where it was taken.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -15,7 +16,6 @@ use rdkafka::producer::{
 use rdkafka::{ClientContext, Statistics};
 
 use super::departures::Departures;
-use super::intake::{Intake, lock};
 use super::signed::{self, Texts, Unsigned};
 use super::{RelayConfig, RelayError};
 use crate::authenticity::Keys;
@@ -54,13 +54,8 @@ pub(super) struct Delivery {
 
 /// The relay's end of the thread, which ends with it. What is under way then is given up.
 pub(super) struct Sender {
-    shared: Arc<Shared>,
-}
-
-#[derive(Default)]
-struct Shared {
-    intake: Intake<Departing>,
-    deliveries: Mutex<Vec<Delivery>>,
+    departing: mpsc::Sender<Vec<Departing>>,
+    deliveries: Receiver<Vec<Delivery>>,
 }
 
 impl Sender {
@@ -89,15 +84,16 @@ impl Sender {
         ]);
         // Records have waited before the client is given them.
         client.set(LINGER, linger.min(CLIENT_LINGER_MAX).as_millis().to_string());
-        let context = Context { usage: usage.of(CLIENT), arrived: Mutex::default() };
-        let producer = client.create_with_context(context)?;
-        let shared = Arc::<Shared>::default();
+        let (arrives, arrived) = mpsc::channel();
+        let producer = client.create_with_context(Context { usage: usage.of(CLIENT), arrives })?;
+        let ((departs, departing), (delivers, deliveries)) = (mpsc::channel(), mpsc::channel());
         let sending = Sending {
             producer,
-            shared: shared.clone(),
+            departing,
+            arrived,
+            delivers,
             loopback,
             departures: Departures::new(linger),
-            linger,
             listens: (linger / 4).clamp(LISTEN_MIN, LISTEN_MAX),
             kafka,
             era,
@@ -108,23 +104,18 @@ impl Sender {
         };
         // A client that waits for an answer while it ends holds up this thread and nobody else.
         std::thread::spawn(move || sending.run());
-        Ok(Sender { shared })
+        Ok(Sender { departing: departs, deliveries })
     }
 
     /// Has the records sent, those of a partition in their order.
     pub(super) fn send(&self, departing: Vec<Departing>) {
-        self.shared.intake.put(departing);
+        // The thread has ended only where something could not be sent, which its last delivery says.
+        let _ = self.departing.send(departing);
     }
 
     /// What became of records since this was last asked. It does not wait.
-    pub(super) fn deliveries(&self) -> Vec<Delivery> {
-        std::mem::take(&mut lock(&self.shared.deliveries))
-    }
-}
-
-impl Drop for Sender {
-    fn drop(&mut self) {
-        self.shared.intake.close();
+    pub(super) fn deliveries(&self) -> impl Iterator<Item = Delivery> {
+        self.deliveries.try_iter().flatten()
     }
 }
 
@@ -148,7 +139,7 @@ type Outcome = Result<Option<i64>, KafkaError>;
 /// What Kafka's client calls.
 struct Context {
     usage: ClientUsage,
-    arrived: Mutex<Vec<(Sent, Outcome)>>,
+    arrives: mpsc::Sender<(Sent, Outcome)>,
 }
 
 impl ClientContext for Context {
@@ -166,7 +157,8 @@ impl ProducerContext for Context {
             Ok(message) => Ok(Some(message.offset()).filter(|offset| *offset >= 0)),
             Err((error, _)) => Err(error.clone()),
         };
-        lock(&self.arrived).push((*sent, outcome));
+        // Nobody hears it any more while the client ends.
+        let _ = self.arrives.send((*sent, outcome));
     }
 }
 
@@ -176,11 +168,11 @@ struct Failed;
 /// What the thread has: a producer that keeps order and repeats nothing by itself.
 struct Sending {
     producer: BaseProducer<Context>,
-    shared: Arc<Shared>,
+    departing: Receiver<Vec<Departing>>,
+    arrived: Receiver<(Sent, Outcome)>,
+    delivers: mpsc::Sender<Vec<Delivery>>,
     loopback: Loopback,
     departures: Departures<Departing>,
-    /// How long a record waits for others.
-    linger: Duration,
     /// How long it is waited for acknowledgements before they are asked for.
     listens: Duration,
     kafka: KafkaConfig,
@@ -217,8 +209,24 @@ impl Sending {
         if self.departures.is_any_in_flight() {
             wait = wait.min(self.listens);
         }
-        // What comes meanwhile leaves no sooner than after its own wait.
-        self.shared.intake.take_within(wait, wait > self.linger)
+        let mut departing = Vec::new();
+        if wait > self.departures.linger() {
+            match self.departing.recv_timeout(wait) {
+                Ok(first) => departing = first,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        } else {
+            // What comes meanwhile leaves no sooner than after a wait of its own, so it need not wake this thread.
+            std::thread::sleep(wait);
+        }
+        loop {
+            match self.departing.try_recv() {
+                Ok(more) => departing.extend(more),
+                Err(TryRecvError::Empty) => return Some(departing),
+                Err(TryRecvError::Disconnected) => return None,
+            }
+        }
     }
 
     /// Takes in what Kafka's client tells: the workers of this process hear where records lie, and the relay when it looks.
@@ -226,11 +234,11 @@ impl Sending {
         let mut arrived = Vec::new();
         loop {
             self.producer.poll(Duration::ZERO);
-            let more = std::mem::take(&mut *lock(&self.producer.context().arrived));
-            if more.is_empty() {
+            let known = arrived.len();
+            arrived.extend(self.arrived.try_iter());
+            if arrived.len() == known {
                 break;
             }
-            arrived.extend(more);
         }
         if arrived.is_empty() {
             return Ok(());
@@ -246,7 +254,7 @@ impl Sending {
             deliveries.push(Delivery { ticket, outcome: outcome.map_err(RelayError::from) });
         }
         self.loopback.acknowledged(&places);
-        lock(&self.shared.deliveries).extend(deliveries);
+        self.tell(deliveries);
         heard
     }
 
@@ -262,12 +270,17 @@ impl Sending {
             for (departing, headers) in batch.into_iter().zip(headers) {
                 let ticket = departing.ticket;
                 if let Err(error) = headers.and_then(|headers| self.send(departing, &topic, headers)) {
-                    lock(&self.shared.deliveries).push(Delivery { ticket, outcome: Err(error) });
+                    self.tell(vec![Delivery { ticket, outcome: Err(error) }]);
                     return Err(Failed);
                 }
             }
         }
         Ok(())
+    }
+
+    fn tell(&self, deliveries: Vec<Delivery>) {
+        // The relay does not lead any more where nobody hears it; the next wait ends with that.
+        let _ = self.delivers.send(deliveries);
     }
 
     /// The name that a topic has in Kafka.

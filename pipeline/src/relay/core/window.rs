@@ -1,4 +1,4 @@
-//! What was handed to Kafka's client and is not acknowledged yet, and the cursor behind it.
+//! What was handed over to be sent and is not acknowledged yet, and the cursor behind it.
 
 use std::collections::VecDeque;
 use std::time::Instant;
