@@ -12,7 +12,7 @@ use ordermill_pipeline::consumer::{ConsumerConfig, FloodLimit, Runtime};
 use ordermill_pipeline::database;
 use ordermill_pipeline::journal::Journal;
 use ordermill_pipeline::metrics::PipelineMetrics;
-use ordermill_pipeline::relay::{self, RelayConfig};
+use ordermill_pipeline::relay::{self, Beside, RelayConfig};
 use ordermill_pipeline::topics;
 use ordermill_pipeline::wake::Wake;
 use ordermill_schemas::CATALOGUE;
@@ -34,8 +34,6 @@ const CONNECTIONS_MAX: u32 = 24;
 const RELAY_LEASE: Duration = Duration::from_secs(3);
 /// How often the leading relay looks whether Kafka still holds what was published last.
 const RELAY_LOOKS_EVERY: Duration = Duration::from_secs(30);
-/// How long a record waits for others where all workers are in the relay's process, and so do not wait for it.
-pub const LINGER_BESIDE_WORKERS: Duration = Duration::from_millis(20);
 /// How long Kafka may acknowledge nothing before the relay takes a new client; longer than a broker takes to restart.
 const RELAY_STALLED_AFTER: Duration = Duration::from_secs(60);
 /// How long Kafka waits for a silent group member; the broker takes nothing below 6 s.
@@ -94,15 +92,15 @@ impl Services {
         })
     }
 
-    /// Runs the relay until shutdown. Records wait so long for others, to be sent with them.
-    pub async fn run_relay(&self, linger: Duration) {
+    /// Runs the relay until shutdown, with that beside it in this process.
+    pub async fn run_relay(&self, beside: Beside) {
         let config = RelayConfig {
             kafka: self.connections.kafka.clone(),
             topics: topics::names(&ordermill_workers::groups()),
             instance: self.instance.clone(),
             lease: RELAY_LEASE,
             look_every: RELAY_LOOKS_EVERY,
-            linger,
+            beside,
             stalled_after: RELAY_STALLED_AFTER,
         };
         let Runtime { journal, metrics, shutdown } = self.runtime.clone();

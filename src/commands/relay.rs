@@ -4,10 +4,9 @@ mod adopt;
 mod rewind;
 mod status;
 
-use std::time::Duration;
-
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use ordermill_pipeline::relay::Beside;
 
 use crate::arguments::ServiceArgs;
 use crate::connections::ConnectionArgs;
@@ -49,8 +48,7 @@ pub(crate) async fn run(connections: &ConnectionArgs, args: RelayArgs) -> Result
     match args.command {
         None => {
             let services = services::connect(&connections.resolve()?, args.service.metrics_listen).await?;
-            // Workers elsewhere wait for every record.
-            services.run_relay(Duration::ZERO).await;
+            services.run_relay(Beside::Nothing).await;
             Ok(())
         }
         Some(RelayCommand::Status { json }) => status::run(&connections.database_url()?, json).await,

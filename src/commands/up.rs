@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use ordermill_pipeline::authenticity::{self, KeyError, RootSecret};
 use ordermill_pipeline::clock::Clock;
-use ordermill_pipeline::relay;
+use ordermill_pipeline::relay::{self, Beside};
 use ordermill_pipeline::topics::{self, PARTITIONS_DEFAULT_ON_ONE_MACHINE};
 use ordermill_stack::{
     Gateway, GatewayOptions, Kafka, KafkaOptions, Postgres, PostgresOptions, Progress, Server,
@@ -29,7 +29,7 @@ use crate::arguments::{FloodArgs, PartitionArgs, TimeZoneArgs};
 use crate::connections::{ConnectionArgs, Connections, admin_key_file, wire_secret_file};
 use crate::database::connect_pool;
 use crate::output::print;
-use crate::services::{LINGER_BESIDE_WORKERS, Services, listen};
+use crate::services::{Services, listen};
 use crate::shutdown::shutdown_on_signal;
 use crate::stack_file::StackFile;
 
@@ -168,7 +168,7 @@ impl Stack {
         let mut running = JoinSet::new();
         let relay = services.clone();
         running.spawn(async move {
-            relay.run_relay(LINGER_BESIDE_WORKERS).await;
+            relay.run_relay(Beside::ApiAndWorkers).await;
             Ok(())
         });
         let (workers, gateway) = (services.clone(), GatewayConfig::new(self.connections.gateway_url()?));

@@ -25,15 +25,16 @@ pub(crate) fn is_executable(path: &Path) -> bool {
     path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
 }
 
-/// The first number in what the program prints, on either stream, when asked for its version: 15 of
-/// `postgres (PostgreSQL) 15.10`, 17 of `openjdk version "17.0.1"`.
+/// The first number of the version in what the program prints, on either stream, when asked for it: 15 of
+/// `postgres (PostgreSQL) 15.10`, 17 of `openjdk version "17.0.1"`, also where Java says before that which options it has picked up.
 pub(crate) fn major_version(program: &Path, flag: &str) -> Option<u32> {
     let output = Command::new(program).arg(flag).output().ok()?;
     let text = [output.stdout, output.stderr].concat();
-    first_number(&String::from_utf8_lossy(&text))
+    first_version_number(&String::from_utf8_lossy(&text))
 }
 
-fn first_number(text: &str) -> Option<u32> {
+fn first_version_number(text: &str) -> Option<u32> {
+    let text = text.split_once(" version ").map_or(text, |(_, version)| version);
     let start = text.find(|letter: char| letter.is_ascii_digit())?;
     text[start..].split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
 }
@@ -60,9 +61,11 @@ mod tests {
 
     #[test]
     fn versions_are_read_from_what_programs_print() {
-        assert_eq!(first_number("postgres (PostgreSQL) 15.10 (Debian 15.10-0)"), Some(15));
-        assert_eq!(first_number("openjdk version \"17.0.15\" 2025-04-15"), Some(17));
-        assert_eq!(first_number("no number"), None);
+        assert_eq!(first_version_number("postgres (PostgreSQL) 15.10 (Debian 15.10-0)"), Some(15));
+        assert_eq!(first_version_number("openjdk version \"17.0.15\" 2025-04-15"), Some(17));
+        let picked_up = "Picked up JAVA_TOOL_OPTIONS: -Xmx64m\nopenjdk version \"17.0.15\" 2025-04-15";
+        assert_eq!(first_version_number(picked_up), Some(17));
+        assert_eq!(first_version_number("no number"), None);
     }
 
     #[test]

@@ -9,12 +9,13 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use ordermill::connections::Connections;
-use ordermill::services::{self, LINGER_BESIDE_WORKERS, Services};
+use ordermill::services::{self, Services};
 use ordermill::verify;
 use ordermill_pipeline::authenticity::{RootSecret, Secrets};
 use ordermill_pipeline::clock::Clock;
 use ordermill_pipeline::kafka::KafkaConfig;
-use ordermill_pipeline::{database, relay, topics};
+use ordermill_pipeline::relay::{self, Beside};
+use ordermill_pipeline::{database, topics};
 use ordermill_stack::{
     Child, Gateway, GatewayOptions, Program, Quiet, Scratch, Signal, TestStack, free_port, sibling_program,
 };
@@ -160,7 +161,7 @@ impl Shop {
         let zone = services::time_zone(TIME_ZONE).unwrap();
         let (relay, workers, api) = (services.clone(), services.clone(), services);
         let tasks = vec![
-            tokio::spawn(async move { relay.run_relay(LINGER_BESIDE_WORKERS).await }),
+            tokio::spawn(async move { relay.run_relay(Beside::ApiAndWorkers).await }),
             tokio::spawn(async move { workers.run_workers(Worker::ALL, &gateway).await.unwrap() }),
             tokio::spawn(async move { api.run_api(listener, Some(CALLBACK_SECRET), zone).await.unwrap() }),
         ];

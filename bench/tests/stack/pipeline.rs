@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ordermill::connections::Connections;
-use ordermill::services::{self, LINGER_BESIDE_WORKERS, Services};
+use ordermill::services::{self, Services};
 use ordermill_bench::cost::{KAFKA_SETTING, Meter};
 use ordermill_bench::load::report::LoadReport;
 use ordermill_bench::setup;
 use ordermill_pipeline::authenticity::RootSecret;
 use ordermill_pipeline::clock::Clock;
+use ordermill_pipeline::database;
 use ordermill_pipeline::kafka::KafkaConfig;
+use ordermill_pipeline::relay::{self, Beside};
 use ordermill_pipeline::topics::{self, PARTITIONS_DEFAULT_ON_ONE_MACHINE};
-use ordermill_pipeline::{database, relay};
 use ordermill_stack::{
     Gateway, GatewayOptions, Kafka, Postgres, PostgresOptions, Private, Quiet, Scratch, free_port,
     sibling_program,
@@ -158,7 +159,7 @@ async fn serve(services: Services, api_port: u16, gateway_url: &str) -> Vec<Join
     let api = Arc::new(services);
     let (relay, workers) = (api.clone(), api.clone());
     vec![
-        tokio::spawn(async move { relay.run_relay(LINGER_BESIDE_WORKERS).await }),
+        tokio::spawn(async move { relay.run_relay(Beside::ApiAndWorkers).await }),
         tokio::spawn(async move { workers.run_workers(Worker::ALL, &gateway).await.unwrap() }),
         tokio::spawn(async move { api.run_api(listener, Some(SECRET), zone).await.unwrap() }),
     ]

@@ -11,7 +11,7 @@ use super::ends::{self, Depth, Subject};
 use super::leadership::Leadership;
 use super::published::{Loss, Published};
 use super::publisher::Publisher;
-use super::{Relay, RelayError, log_end};
+use super::{Beside, Relay, RelayError, log_end};
 use crate::log::{self, Appended, Wanted};
 use crate::retry::Retry;
 use crate::topics;
@@ -83,6 +83,9 @@ impl Relay {
             waiting: WAITING,
         };
         let mut core = Core::new(begin, limits, Instant::now());
+        if self.config.beside == Beside::ApiAndWorkers {
+            core.expect_word();
+        }
         for end in &ends {
             core.ends_at(&end.topic, end.partition, end.high);
         }

@@ -63,11 +63,21 @@ pub struct RelayConfig {
     pub lease: Duration,
     /// How often the leader looks whether Kafka still holds what was published last.
     pub look_every: Duration,
-    /// How long a record may wait for others, to be sent with them. The workers of the relay's process do not wait for it.
-    pub linger: Duration,
+    /// What runs beside the relay.
+    pub beside: Beside,
     /// How long Kafka may acknowledge nothing of what is being published before the leader begins anew with another
     /// client.
     pub stalled_after: Duration,
+}
+
+/// What runs in the relay's process beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// API and workers. What they commit is told to the relay, and the workers do not wait for Kafka, so records may wait for
+    /// others, to be sent with them.
+    ApiAndWorkers,
+    /// Nothing. Whoever commits and whoever waits for records does so elsewhere.
+    Nothing,
 }
 
 /// Why a relay stopped leading.

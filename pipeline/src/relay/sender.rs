@@ -17,7 +17,7 @@ use rdkafka::{ClientContext, Statistics};
 
 use super::departures::Departures;
 use super::signed::{self, Texts, Unsigned};
-use super::{RelayConfig, RelayError};
+use super::{Beside, RelayConfig, RelayError};
 use crate::authenticity::Keys;
 use crate::kafka::KafkaConfig;
 use crate::kafka_usage::{ClientUsage, KafkaUsage, STATISTICS_INTERVAL};
@@ -27,6 +27,8 @@ use crate::loopback::{Lies, Loopback, LoopedBack};
 
 /// The relay among the clients of Kafka.
 const CLIENT: &str = "relay";
+/// How long a record waits for others where all workers are in the relay's process, and so do not wait for it.
+const LINGER_BESIDE_WORKERS: Duration = Duration::from_millis(20);
 /// The setting of Kafka's client by which records wait for others.
 const LINGER: &str = "linger.ms";
 /// How long the client itself lets records wait at most, so that it takes the whole of a batch that it is just being given.
@@ -66,7 +68,7 @@ impl Sender {
         loopback: Loopback,
     ) -> Result<Sender, RelayError> {
         let kafka = config.kafka.clone();
-        let linger = linger(&kafka).unwrap_or(config.linger);
+        let linger = linger(&kafka).unwrap_or(default_linger(config.beside));
         let mut client = kafka.client_with([
             ("enable.idempotence", "true"),
             ("acks", "all"),
@@ -116,6 +118,14 @@ impl Sender {
     /// What became of records since this was last asked. It does not wait.
     pub(super) fn deliveries(&self) -> impl Iterator<Item = Delivery> {
         self.deliveries.try_iter().flatten()
+    }
+}
+
+/// How long records are to wait for others, unless settings say it.
+fn default_linger(beside: Beside) -> Duration {
+    match beside {
+        Beside::ApiAndWorkers => LINGER_BESIDE_WORKERS,
+        Beside::Nothing => Duration::ZERO,
     }
 }
 

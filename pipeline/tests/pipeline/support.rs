@@ -12,7 +12,7 @@ use ordermill_pipeline::kafka::KafkaConfig;
 use ordermill_pipeline::label::Label;
 use ordermill_pipeline::log::{Entry, Origin};
 use ordermill_pipeline::metrics::PipelineMetrics;
-use ordermill_pipeline::relay::{self, RelayConfig};
+use ordermill_pipeline::relay::{self, Beside, RelayConfig};
 use ordermill_pipeline::trace::TraceContext;
 use ordermill_pipeline::wake::Wake;
 use ordermill_pipeline::{database, topics};
@@ -138,7 +138,7 @@ impl Log {
             instance: Uuid::new_v4().to_string(),
             lease: Duration::from_secs(3),
             look_every,
-            linger: Duration::ZERO,
+            beside: Beside::Nothing,
             stalled_after: Duration::from_secs(5),
         };
         let task = tokio::spawn(relay::run(

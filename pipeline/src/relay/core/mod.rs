@@ -229,6 +229,11 @@ impl<S: Segment> Core<S> {
         self.window.ends_at(slot, offset);
     }
 
+    /// What is committed will be told, unless looks show something else.
+    pub(crate) fn expect_word(&mut self) {
+        self.others.told();
+    }
+
     /// This process has committed a segment.
     pub(crate) fn told(&mut self, segment: S) {
         self.others.told();
@@ -238,6 +243,8 @@ impl<S: Segment> Core<S> {
 
     /// This process has committed a segment of that number, which is not at hand any more.
     pub(crate) fn told_of(&mut self, number: i64) {
+        self.others.told();
+        self.others.word(&number);
         self.numbers.drawn(number);
     }
 

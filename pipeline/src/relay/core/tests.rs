@@ -89,6 +89,43 @@ fn what_is_told_is_published_without_a_statement_and_the_cursor_follows_at_most_
     assert!(leader.reads.len() <= 5, "{:?}", leader.reads);
 }
 
+/// How often a leader reads within a second in which nothing is committed.
+fn reads_at_rest(leader: &mut Leader) -> usize {
+    let before = leader.reads.len();
+    for _ in 0..200 {
+        leader.pass(Duration::from_millis(5));
+        leader.nothing_read();
+        leader.core.written(Written::Kept(None));
+    }
+    leader.reads.len() - before
+}
+
+#[test]
+fn at_rest_a_leader_reads_four_times_a_second_where_what_is_committed_is_told_and_often_where_it_may_not_be()
+{
+    let mut leader = Leader::new();
+    assert!(reads_at_rest(&mut leader) >= 40, "nobody has ever told it anything");
+    leader.core.expect_word();
+    assert!(reads_at_rest(&mut leader) <= 5);
+    // A read was faster than the word of a commit, whose segment was not kept for it.
+    leader.pass(Duration::from_millis(250));
+    leader.core.answered(Answer { segments: vec![1], is_all: true, xmin: 1, xid: None }, leader.now);
+    leader.core.told_of(1);
+    leader.act();
+    leader.acknowledge();
+    assert!(reads_at_rest(&mut leader) <= 5);
+    // Of another commit no word ever comes.
+    leader.pass(Duration::from_millis(250));
+    leader.core.answered(Answer { segments: vec![2], is_all: true, xmin: 1, xid: None }, leader.now);
+    leader.act();
+    leader.acknowledge();
+    assert!(reads_at_rest(&mut leader) >= 30, "others commit, too");
+    leader.pass(Duration::from_secs(2));
+    let reads: usize = (0..10).map(|_| reads_at_rest(&mut leader)).sum();
+    assert!(reads >= 300, "{reads}: for a while");
+    assert!(reads_at_rest(&mut leader) <= 5, "they have stopped");
+}
+
 #[test]
 fn the_first_cursor_after_a_rest_is_written_as_soon_as_it_is_acknowledged() {
     let mut leader = Leader::new();
