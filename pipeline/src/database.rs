@@ -6,6 +6,8 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgPool, Postgres, Transaction};
 
+use crate::database_sockets;
+
 /// How long a connection is waited for before the work is put off.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -33,7 +35,8 @@ pub async fn connect(url: &str, name: &str, connections_max: u32) -> Result<PgPo
     open(url, name, connections_max, &[]).await
 }
 
-/// Opens a pool for a service, whose statements all go by keys.
+/// Opens a pool for a service, whose statements all go by keys and are short: one that takes longer than any should is given up, and so is
+/// the wait for a lock. Whoever sent it tries again.
 ///
 /// Their plans are made once, and on a new database while the tables are empty: a scan looks cheap then, and would
 /// be kept while the tables grow. So a service plans with indexes and nested loops only. Rows are read in the order of an
@@ -42,14 +45,16 @@ pub async fn connect(url: &str, name: &str, connections_max: u32) -> Result<PgPo
 /// # Errors
 /// As [`connect`].
 pub async fn connect_service(url: &str, name: &str, connections_max: u32) -> Result<PgPool, sqlx::Error> {
-    let planning = [
+    let settings = [
+        ("statement_timeout", "30s"),
+        ("lock_timeout", "10s"),
         ("plan_cache_mode", "force_generic_plan"),
         ("enable_seqscan", "off"),
         ("enable_bitmapscan", "off"),
         ("enable_hashjoin", "off"),
         ("enable_mergejoin", "off"),
     ];
-    open(url, name, connections_max, &planning).await
+    open(url, name, connections_max, &settings).await
 }
 
 async fn open(
@@ -59,7 +64,16 @@ async fn open(
     settings: &[(&str, &str)],
 ) -> Result<PgPool, sqlx::Error> {
     let options = PgConnectOptions::from_str(url)?.application_name(name);
-    let ours = [("idle_in_transaction_session_timeout", "30s"), ("jit", "off")];
+    let port = options.get_port();
+    let ours = [
+        ("idle_in_transaction_session_timeout", "30s"),
+        // Where this process has vanished, the server lets go of its locks.
+        ("tcp_keepalives_idle", "10"),
+        ("tcp_keepalives_interval", "5"),
+        ("tcp_keepalives_count", "2"),
+        ("tcp_user_timeout", "20s"),
+        ("jit", "off"),
+    ];
     PgPoolOptions::new()
         .max_connections(connections_max)
         .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -72,6 +86,14 @@ async fn open(
                     connection.ping().await?;
                 }
                 Ok(true)
+            })
+        })
+        .after_connect(move |_, _| {
+            Box::pin(async move {
+                if let Err(error) = database_sockets::set_up(port) {
+                    tracing::warn!(%error, "it will not be noticed if the database vanishes without a word");
+                }
+                Ok(())
             })
         })
         .connect_with(options.options(ours).options(settings.iter().copied()))

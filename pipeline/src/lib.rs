@@ -11,6 +11,7 @@ pub mod backlog;
 pub mod clock;
 pub mod consumer;
 pub mod database;
+mod database_sockets;
 pub mod dead_letters;
 pub mod follower;
 mod headers;
@@ -30,7 +31,7 @@ pub mod record;
 pub mod relay;
 pub mod retry;
 pub mod stored_header;
-mod supervised;
+pub mod supervised;
 #[cfg(test)]
 mod testing;
 pub mod topics;

@@ -16,12 +16,14 @@ use crate::documents;
 pub async fn expired(
     executor: impl PgExecutor<'_>,
     now: Timestamp,
+    except: &[Uuid],
     at_most: i64,
 ) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar!(
-        "SELECT key FROM user_coupons WHERE open_until <= $1
-         ORDER BY open_until LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED",
+        "SELECT key FROM user_coupons WHERE open_until <= $1 AND key <> ALL($2)
+         ORDER BY open_until LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED",
         now.as_microsecond(),
+        except,
         at_most,
     )
     .fetch_all(executor)

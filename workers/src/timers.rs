@@ -1,5 +1,7 @@
 //! The timers: what lasts too long is given up, so that nobody waits for ever. The deadline stands in the order's row,
-//! so a timer that dies loses none.
+//! so a timer that dies loses none. What can't be given up keeps nothing else waiting.
+
+mod put_aside;
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -7,15 +9,19 @@ use std::time::{Duration, Instant};
 use ordermill_domain::aggregate::Aggregate as _;
 use ordermill_domain::coupons::{Coupons, UserCoupon};
 use ordermill_domain::orders::{Order, Orders};
-use ordermill_pipeline::consumer::{Runtime, derived_event_id};
-use ordermill_pipeline::heartbeat;
+use ordermill_pipeline::consumer::{Runtime, derived_event_id, is_rejected};
+use ordermill_pipeline::heartbeat::{self, Pulse};
 use ordermill_pipeline::journal::{Journal, JournalError, Keys};
 use ordermill_pipeline::log::Origin;
 use ordermill_pipeline::retry::Retry;
+use ordermill_pipeline::supervised::{self, without_panic};
 use ordermill_pipeline::trace::TraceContext;
 use ordermill_store::{Decision, Written, coupons, decide, orders};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::metrics::WorkerMetrics;
+use put_aside::PutAside;
 
 /// The worker's name.
 pub(crate) const NAME: &str = "timers";
@@ -23,95 +29,173 @@ pub(crate) const NAME: &str = "timers";
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often it is counted what is overdue all the same.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
-/// How many orders are given up in one transaction.
+/// How many are ended in one transaction.
 const BATCH_MAX: i64 = 500;
 
 /// Gives up what is overdue, until shutdown. Several side by side share the work.
 pub(crate) async fn run(runtime: Runtime, instance: String, metrics: WorkerMetrics) {
     let role = format!("worker:{NAME}");
-    let (pulse, beat) = heartbeat::start(&runtime.journal.pool, &role, &instance, &runtime.shutdown);
-    let mut retry = Retry::forever(Duration::from_millis(100), Duration::from_secs(5));
-    let shutdown = runtime.shutdown.clone();
-    let mut counted_at: Option<Instant> = None;
-    while !shutdown.is_cancelled() {
-        pulse.beat();
-        let pause = match look(&runtime.journal, &metrics, &mut counted_at).await {
-            Ok(()) => {
-                retry.succeeded();
-                LOOK_EVERY
-            }
-            Err(error) => {
-                tracing::warn!(%error, "deadlines could not be looked at; tried again");
-                retry.next_delay()
-            }
-        };
-        shutdown.run_until_cancelled(tokio::time::sleep(pause)).await;
-    }
+    let Runtime { journal, shutdown, .. } = runtime;
+    let (pulse, beat) = heartbeat::start(&journal.pool, &role, &instance, &shutdown);
+    supervised::run(&role, &shutdown, || {
+        let (journal, metrics, pulse) = (journal.clone(), metrics.clone(), pulse.clone());
+        let timers = Timers { journal, metrics, pulse, put_aside: Default::default(), counted_at: None };
+        tokio::spawn(timers.run(shutdown.clone()))
+    })
+    .await;
     let _ = beat.await;
 }
 
-async fn look(
-    journal: &Journal,
-    metrics: &WorkerMetrics,
-    counted_at: &mut Option<Instant>,
-) -> Result<(), JournalError> {
-    let full = usize::try_from(BATCH_MAX).unwrap_or(usize::MAX);
-    while give_up_some(journal).await? == full {}
-    while expire_some(journal).await? == full {}
-    if counted_at.is_none_or(|at| at.elapsed() >= COUNT_EVERY) {
-        metrics.orders_overdue.set(orders::count_overdue(&journal.pool, journal.now()).await?);
-        *counted_at = Some(Instant::now());
-    }
-    Ok(())
+/// What has a deadline.
+#[derive(Clone, Copy, Debug)]
+enum Timed {
+    Orders,
+    UserCoupons,
 }
 
-/// Gives up one batch of orders; how many were due.
-async fn give_up_some(journal: &Journal) -> Result<usize, JournalError> {
-    let due = orders::expired(&journal.pool, journal.now(), BATCH_MAX).await?;
-    if due.is_empty() {
-        return Ok(0);
+struct Timers {
+    journal: Journal,
+    metrics: WorkerMetrics,
+    pulse: Pulse,
+    put_aside: [PutAside; Timed::ALL.len()],
+    counted_at: Option<Instant>,
+}
+
+impl Timers {
+    async fn run(mut self, shutdown: CancellationToken) {
+        let mut retry = Retry::forever(Duration::from_millis(100), Duration::from_secs(5));
+        while !shutdown.is_cancelled() {
+            let pause = match self.look().await {
+                Ok(()) => {
+                    retry.succeeded();
+                    LOOK_EVERY
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "deadlines could not be looked at; tried again");
+                    retry.next_delay()
+                }
+            };
+            shutdown.run_until_cancelled(tokio::time::sleep(pause)).await;
+        }
     }
+
+    async fn look(&mut self) -> Result<(), JournalError> {
+        for (timed, put_aside) in Timed::ALL.into_iter().zip(&mut self.put_aside) {
+            self.pulse.beat();
+            while end_some(&self.journal, timed, put_aside).await? {
+                self.pulse.beat();
+            }
+            self.metrics.put_aside(timed.name(), put_aside.len());
+        }
+        if self.counted_at.is_none_or(|at| at.elapsed() >= COUNT_EVERY) {
+            let overdue = orders::count_overdue(&self.journal.pool, self.journal.now()).await?;
+            self.metrics.orders_overdue.set(overdue);
+            self.counted_at = Some(Instant::now());
+        }
+        Ok(())
+    }
+}
+
+/// Ends a batch of what is overdue, together, or, where that can't be, one after the other. Answers whether there may be more.
+///
+/// # Errors
+/// Where the same may work later.
+async fn end_some(journal: &Journal, timed: Timed, put_aside: &mut PutAside) -> Result<bool, JournalError> {
+    let now = journal.now();
+    let due = timed.due(journal, &put_aside.left_alone(now)).await?;
+    let is_full = usize::try_from(BATCH_MAX).is_ok_and(|full| due.len() >= full);
+    if !is_full {
+        put_aside.due(&due, now);
+    }
+    if due.is_empty() {
+        return Ok(false);
+    }
+    match timed.end(journal, &due).await {
+        Ok(()) => due.iter().for_each(|id| put_aside.ended(*id)),
+        Err(error) if !is_rejected(&error) => return Err(error),
+        Err(_) => {
+            for id in due {
+                match timed.end(journal, &[id]).await {
+                    Ok(()) => put_aside.ended(id),
+                    Err(error) if !is_rejected(&error) => return Err(error),
+                    Err(error) => {
+                        let pause_ms = put_aside.put(id, journal.now()).as_millis();
+                        let what = timed.name();
+                        tracing::error!(what, %id, %error, pause_ms, "can't be ended although its time is over");
+                    }
+                }
+            }
+        }
+    }
+    Ok(is_full)
+}
+
+impl Timed {
+    const ALL: [Timed; 2] = [Timed::Orders, Timed::UserCoupons];
+
+    fn name(self) -> &'static str {
+        match self {
+            Timed::Orders => Order::NOUN,
+            Timed::UserCoupons => UserCoupon::NOUN,
+        }
+    }
+
+    /// Some of what is overdue, without those.
+    async fn due(self, journal: &Journal, except: &[Uuid]) -> Result<Vec<Uuid>, sqlx::Error> {
+        let (pool, now) = (&journal.pool, journal.now());
+        match self {
+            Timed::Orders => orders::expired(pool, now, except, BATCH_MAX).await,
+            Timed::UserCoupons => coupons::expired(pool, now, except, BATCH_MAX).await,
+        }
+    }
+
+    /// Ends those, or none of them.
+    async fn end(self, journal: &Journal, due: &[Uuid]) -> Result<(), JournalError> {
+        match self {
+            Timed::Orders => give_up(journal, due).await,
+            Timed::UserCoupons => expire(journal, due).await,
+        }
+    }
+}
+
+async fn give_up(journal: &Journal, due: &[Uuid]) -> Result<(), JournalError> {
     let mut keys = Keys::default();
     keys.extend(Order::NOUN, due.iter().copied());
     decide(journal, &keys, |state: &mut Orders| {
-        let (now, mut written) = (state.now, Vec::with_capacity(due.len()));
-        for order_id in &due {
-            let round = state.orders.get(order_id).map_or(0, |order| order.round);
-            let Ok(decided) = state.command(*order_id, |order| Ok::<_, Infallible>(order.expire(now)));
-            for decided in decided {
-                tracing::warn!(%order_id, event = decided.event.name(), "the order's deadline has passed");
-                // One deadline for each round, so one event.
-                let round = usize::try_from(round).unwrap_or_default();
-                written.push(Written::new(derived_event_id(NAME, *order_id, round), decided, origin()));
+        without_panic(|| {
+            let (now, mut written) = (state.now, Vec::with_capacity(due.len()));
+            for order_id in due {
+                let round = state.orders.get(order_id).map_or(0, |order| order.round);
+                let Ok(decided) = state.command(*order_id, |order| Ok::<_, Infallible>(order.expire(now)));
+                for decided in decided {
+                    tracing::warn!(%order_id, event = decided.event.name(), "the order's deadline has passed");
+                    // One deadline for each round, so one event.
+                    let round = usize::try_from(round).unwrap_or_default();
+                    written.push(Written::new(derived_event_id(NAME, *order_id, round), decided, origin()));
+                }
             }
-        }
-        Ok::<_, JournalError>(Decision::of(written, ()))
+            Ok(Decision::of(written, ()))
+        })
     })
-    .await?;
-    Ok(due.len())
+    .await
 }
 
-/// Ends one batch of users' coupons whose time is over; how many were due.
-async fn expire_some(journal: &Journal) -> Result<usize, JournalError> {
-    let due = coupons::expired(&journal.pool, journal.now(), BATCH_MAX).await?;
-    if due.is_empty() {
-        return Ok(0);
-    }
+async fn expire(journal: &Journal, due: &[Uuid]) -> Result<(), JournalError> {
     let mut keys = Keys::default();
     keys.extend(UserCoupon::NOUN, due.iter().copied());
     decide(journal, &keys, |state: &mut Coupons| {
-        let mut written = Vec::with_capacity(due.len());
-        for user_coupon_id in &due {
-            // A coupon expires once, so it has one event of that.
-            let event_id = derived_event_id(NAME, *user_coupon_id, 0);
-            written.extend(
-                state.expire(*user_coupon_id).map(|decided| Written::new(event_id, decided, origin())),
-            );
-        }
-        Ok::<_, JournalError>(Decision::of(written, ()))
+        without_panic(|| {
+            let mut written = Vec::with_capacity(due.len());
+            for user_coupon_id in due {
+                // A coupon expires once, so it has one event of that.
+                let event_id = derived_event_id(NAME, *user_coupon_id, 0);
+                let expired = state.expire(*user_coupon_id);
+                written.extend(expired.map(|decided| Written::new(event_id, decided, origin())));
+            }
+            Ok(Decision::of(written, ()))
+        })
     })
-    .await?;
-    Ok(due.len())
+    .await
 }
 
 fn origin() -> Origin {

@@ -1,8 +1,5 @@
 //! Attempts at messages: all of one, or nothing of it.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use jiff::Timestamp;
 use sqlx::{Connection as _, PgConnection};
 
@@ -11,21 +8,7 @@ use crate::dead_letters::Code;
 use crate::dead_letters::working::Attempt;
 use crate::journal::{JournalError, Keys, Loaded, Lock, Statement, Stored, load};
 use crate::record::{Received, Record};
-
-/// Has the handler decide. A panic is an error like others: it must not end the consumer.
-pub(super) fn decide<H: Handler>(
-    handler: &H,
-    loaded: &Loaded,
-    batch: &Batch<'_, H::Event>,
-) -> Result<Handled, JournalError> {
-    catch_unwind(AssertUnwindSafe(|| handler.decide(loaded, batch)))
-        .unwrap_or_else(|panic| Err(JournalError::Panic(message_of(panic.as_ref()))))
-}
-
-fn message_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".to_owned())
-}
+use crate::supervised::without_panic;
 
 /// Who tries messages, and the time that this happens at.
 pub(super) struct Attempter<'a, H> {
@@ -153,7 +136,7 @@ impl<H: Handler> Attempter<'_, H> {
     fn decide(&self, loaded: &Loaded, events: &[&Received<H::Event>]) -> Result<Handled, JournalError> {
         let partitions = self.runtime.journal.partitions;
         let batch = Batch { events, now: self.now, partitions, tells_effects: true };
-        decide(self.handler, loaded, &batch)
+        without_panic(|| self.handler.decide(loaded, &batch))
     }
 }
 

@@ -5,7 +5,6 @@ use sqlx::{Postgres, Transaction};
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::attempt;
 use super::gathered::{Gathered, Item};
 use super::mark::Progress;
 use super::offsets;
@@ -20,6 +19,7 @@ use crate::dead_letters::{Code, Rejection};
 use crate::journal::{JournalError, Keys, Load, Loaded, Lock, Shortfall, Statement, Unwritten, Writes};
 use crate::metrics::GroupMetrics;
 use crate::record::{Received, Record};
+use crate::supervised::without_panic;
 
 /// Why a batch was not committed.
 #[derive(Debug, Error)]
@@ -297,7 +297,7 @@ impl<H: Handler> Batches<'_, H> {
         }
         let partitions = self.runtime.journal.partitions;
         let batch = Batch { events, now, partitions, tells_effects: false };
-        Ok(attempt::decide(self.handler, loaded, &batch)?.writes)
+        Ok(without_panic(|| self.handler.decide(loaded, &batch))?.writes)
     }
 
     /// Begins a transaction and loads what the events are about, how the group stands, and which of the keys are parked. The

@@ -163,6 +163,12 @@ fn rejection(error: &JournalError) -> Option<Code> {
     }
 }
 
+/// Whether the same fails again, whatever happens meanwhile, because of what it is about.
+#[must_use]
+pub fn is_rejected(error: &JournalError) -> bool {
+    rejection(error).is_some()
+}
+
 /// The id of the `index`-th event that `group` appends because of `cause`: derived, so that a batch that is
 /// repeated writes the same events.
 #[must_use]

@@ -21,6 +21,7 @@ mod relay;
 mod rewind;
 mod round_trips;
 mod support;
+mod vanished;
 mod victim;
 mod wire_keys;
 mod wire_keys_at_work;
