@@ -273,14 +273,19 @@ async fn create_database_if_missing(mut connection: PgConnection) -> Result<()> 
         .await
         .map_err(error())?;
     if !exists {
-        create_database(&mut connection, DATABASE).await.map_err(error())?;
+        create_database(&mut connection, DATABASE, "").await.map_err(error())?;
     }
     connection.close().await.map_err(error())
 }
 
-/// Creates a database. `name` is ours, never a user's: it goes into the statement as it is.
-pub(crate) async fn create_database(connection: &mut PgConnection, name: &str) -> sqlx::Result<()> {
+/// Creates a database, with further options of the statement. They and `name` are ours, never a user's: they go into the statement as
+/// they are.
+pub(crate) async fn create_database(
+    connection: &mut PgConnection,
+    name: &str,
+    options: &str,
+) -> sqlx::Result<()> {
     // template1 can't be copied while anyone is connected to it; nobody can be to template0.
-    let statement = format!("CREATE DATABASE {name} TEMPLATE template0");
+    let statement = format!("CREATE DATABASE {name} TEMPLATE template0 {options}");
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await.map(|_| ())
 }

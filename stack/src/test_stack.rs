@@ -71,10 +71,18 @@ impl TestStack {
     /// # Panics
     /// If the server refuses.
     pub async fn fresh_database(&self) -> String {
+        self.fresh_database_with("").await
+    }
+
+    /// The same with further options of `CREATE DATABASE`, like `ENCODING 'LATIN1' LOCALE 'C'`.
+    ///
+    /// # Panics
+    /// If the server refuses.
+    pub async fn fresh_database_with(&self, options: &str) -> String {
         let name = format!("t{}", unique());
         let created = async {
             let mut connection = connect(&self.database_url).await?;
-            create_database(&mut connection, &name).await
+            create_database(&mut connection, &name, options).await
         };
         match created.await {
             Ok(()) => with_database(&self.database_url, &name),

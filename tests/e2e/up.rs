@@ -7,12 +7,13 @@ use std::process::{Output, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use ordermill_stack::{Child, Program, Scratch, Signal, free_port};
+use ordermill_stack::{Child, Program, Scratch, Signal, TestStack, free_port};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
+use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::support::{DEADLINE, ORDERMILL, answer, id};
+use crate::support::{DEADLINE, ORDERMILL, answer, id, new_wire_secret};
 
 /// Variables by which the tests, or whoever runs them, may point to other servers than those that `up` starts.
 const POINTERS: [&str; 3] = ["DATABASE_URL", "KAFKA_BROKERS", "ORDERMILL_"];
@@ -156,7 +157,7 @@ async fn the_stack_file_says_where_everything_is_and_only_its_owner_reads_it() {
         let mode = up.data_dir.join(secret).metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{secret}");
     }
-    let pool = sqlx::PgPool::connect(file["database_url"].as_str().unwrap()).await.unwrap();
+    let pool = PgPool::connect(file["database_url"].as_str().unwrap()).await.unwrap();
     let balances = "SELECT key AS user_id, available, held FROM public.balances LIMIT 1";
     sqlx::query(balances).fetch_optional(&pool).await.unwrap();
 }
@@ -191,6 +192,33 @@ async fn a_command_without_a_stack_says_how_to_get_one() {
     // To `verify`, 1 would mean that it has looked and found something.
     let line = refusal(2, &["verify", "--data-dir", text(scratch.path())]).await;
     assert!(line.contains("start one with `ordermill up`"), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_not_utf_8_is_refused_by_migrate_and_up_before_anything_is_written() {
+    let (stack, scratch) = (TestStack::shared().await, Scratch::new().unwrap());
+    let (secret, data_dir) = (new_wire_secret(scratch.path()), scratch.path().join("data"));
+    let port = free_port().unwrap().to_string();
+    // Where nothing listens: what is given is not started.
+    let elsewhere = ["--kafka-brokers", "127.0.0.1:1", "--gateway-url", "http://127.0.0.1:1"];
+    for encoding in ["SQL_ASCII", "LATIN1"] {
+        let url = stack.fresh_database_with(&format!("ENCODING '{encoding}' LOCALE 'C'")).await;
+        let migrate = ["migrate", "--wire-secret-file", text(&secret), "--database-url", url.as_str()];
+        let up = ["up", "--data-dir", text(&data_dir), "--port", port.as_str()];
+        let up = [&up[..], &migrate[3..], &elsewhere[..]].concat();
+        for arguments in [&migrate[..], &up[..]] {
+            let output = run(ORDERMILL, arguments).await;
+            let told = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{told}");
+            let line = told.lines().last().unwrap();
+            assert!(line.contains(&format!("the encoding of the database is {encoding}")), "{told}");
+            assert!(line.contains("ENCODING 'UTF8' TEMPLATE template0"), "it says what to do: {told}");
+        }
+        let pool = PgPool::connect(&url).await.unwrap();
+        let written = "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace";
+        let written: i64 = sqlx::query_scalar(written).fetch_one(&pool).await.unwrap();
+        assert_eq!(written, 0, "{encoding}");
+    }
 }
 
 /// The blocks marked `sh` in one section of a document, as one script.
