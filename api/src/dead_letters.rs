@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use crate::view::view;
 
 pub use letter::{LetterView, SchemaView, WholeLetterView};
-pub use replay::{ItemView, ReplayView, RequestedView};
+pub use replay::{ItemView, ReplayView, RequestedView, WholeReplayView};
 
 /// A list that has no pages.
 #[derive(Debug, Serialize, ToSchema)]

@@ -67,7 +67,7 @@ async fn until_letters(shop: &Shop, group: &str, state: &str, count: i64) {
 }
 
 /// Asks for a replay and answers it once every letter has its verdict.
-async fn replay(shop: &Shop, body: &Value) -> Value {
+pub(crate) async fn replay(shop: &Shop, body: &Value) -> Value {
     let (status, requested) = shop.post("/dead-letters/replays", body).await;
     assert_eq!(status, StatusCode::ACCEPTED, "{requested}");
     done(shop, id(&requested["replay_id"])).await
@@ -127,7 +127,7 @@ fn sound(key: Uuid) -> String {
 
 /// Of a key, a message whose payload is broken, and some behind it that are sound. Answers its letter of the group stock,
 /// once all of them are put aside.
-async fn broken_with_waiting(shop: &Shop, waiting: i32) -> (Uuid, Uuid) {
+pub(crate) async fn broken_with_waiting(shop: &Shop, waiting: i32) -> (Uuid, Uuid) {
     let key = Uuid::now_v7();
     write_by_hand(shop, key, 1, r#"{"user_id": "nobody"}"#).await;
     for sequence in 2..waiting + 2 {

@@ -2,6 +2,7 @@
 
 mod access;
 mod balances;
+mod documented;
 mod idempotency;
 mod operating;
 mod order_lists;

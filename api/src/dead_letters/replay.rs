@@ -22,9 +22,9 @@ view! {
 }
 
 view! {
-    /// A replay as it stands.
+    /// A replay as it stands, without its letters.
     #[schema(as = Replay)]
-    pub struct ReplayView of(replay: Replay, items: Option<Vec<Item>>) {
+    pub struct ReplayView from replay: Replay {
         /// The replay.
         pub replay_id: Uuid,
         /// `RUNNING`, or `DONE` once every letter has its verdict.
@@ -43,10 +43,18 @@ view! {
         pub requested_at: Timestamp,
         /// The verdicts so far.
         pub counts: Verdicts = replay.verdicts,
-        /// The letters, in the order in which they were put aside; left out where only the replays are listed.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        #[schema(value_type = Vec<ItemView>, required = true)]
-        pub items: Option<Vec<ItemView>> = items.map(|items| items.into_iter().map(ItemView::from).collect()),
+    }
+}
+
+view! {
+    /// A replay as it stands, with its letters.
+    #[schema(as = WholeReplay)]
+    pub struct WholeReplayView of(replay: Replay, items: Vec<Item>) {
+        /// The replay.
+        #[serde(flatten)]
+        pub replay: ReplayView = replay.into(),
+        /// The letters, in the order in which they were put aside.
+        pub items: Vec<ItemView> = items.into_iter().map(ItemView::from).collect(),
     }
 }
 

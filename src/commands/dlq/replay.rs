@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use clap::Args;
 use ordermill_api::Items;
-use ordermill_api::dead_letters::{ItemView, ReplayView, RequestedView};
+use ordermill_api::dead_letters::{ItemView, ReplayView, RequestedView, WholeReplayView};
 use ordermill_pipeline::database;
 use ordermill_pipeline::dead_letters::replays::{self, Options, Replay, Requested, Selection, Verdicts};
 use ordermill_pipeline::dead_letters::{State, Verdict};
@@ -116,8 +116,8 @@ async fn request(desk: &Desk, selection: &Selection, options: Options) -> Result
 /// Lists the latest replays.
 pub(super) async fn replays(desk: &Desk, limit: u16) -> Result<()> {
     let rows = replays::list(&desk.pool, None, i64::from(limit) + 1).await.map_err(explain)?;
-    let view = |replay| ReplayView::of(replay, None);
-    let page = Items::of_rows(rows, usize::from(limit), |replay: &Replay| replay.replay_id, view);
+    let replay_id = |replay: &Replay| replay.replay_id;
+    let page = Items::of_rows(rows, usize::from(limit), replay_id, ReplayView::from);
     desk.list(
         &page,
         &page.items,
@@ -151,12 +151,13 @@ pub(super) async fn progress(desk: &Desk, args: &ProgressArgs) -> Result<bool> {
 /// Prints a replay; answers whether all was applied. A dry run has done what it was asked for when it has its verdicts.
 async fn show(desk: &Desk, replay: Replay, verbose: bool) -> Result<bool> {
     let items = replays::items(&desk.pool, replay.replay_id).await.map_err(explain)?;
-    let view = ReplayView::of(replay, Some(items));
-    desk.show(&view, || match verdicts(view.items.as_deref().unwrap_or_default(), verbose) {
-        Some(verdicts) => format!("{}\n\n{verdicts}", counted(&view)),
-        None => counted(&view),
+    let view = WholeReplayView::of(replay, items);
+    desk.show(&view, || match verdicts(&view.items, verbose) {
+        Some(verdicts) => format!("{}\n\n{verdicts}", counted(&view.replay)),
+        None => counted(&view.replay),
     })?;
-    Ok(view.dry_run || view.counts.failed_again + view.counts.waiting == 0)
+    let ReplayView { dry_run, counts, .. } = view.replay;
+    Ok(dry_run || counts.failed_again + counts.waiting == 0)
 }
 
 /// The counts as a table.

@@ -6,7 +6,7 @@ use ordermill_pipeline::dead_letters::State as LetterState;
 use ordermill_pipeline::dead_letters::replays::{self, Options, Replay, ReplayError, Selection};
 
 use super::filter::LetterFilter;
-use crate::dead_letters::{ReplayView, RequestedView};
+use crate::dead_letters::{ReplayView, RequestedView, WholeReplayView};
 use crate::routes::prelude::*;
 
 /// How many replays a page has unless the client says otherwise.
@@ -92,8 +92,7 @@ pub(super) async fn list_replays(
 ) -> Result<JsonAnswer<Items<ReplayView>>, Problem> {
     let page = query.page::<Uuid>(REPLAYS_DEFAULT)?;
     let rows = replays::list(&api.journal.pool, page.after, page.rows()).await?;
-    let view = |replay| ReplayView::of(replay, None);
-    Ok(JsonAnswer(Items::of_rows(rows, page.limit, |replay: &Replay| replay.replay_id, view)))
+    Ok(JsonAnswer(Items::of_rows(rows, page.limit, |replay: &Replay| replay.replay_id, ReplayView::from)))
 }
 
 type ReplayDeadLettersRequest = Keyed<Admin, (), NewReplay>;
@@ -195,7 +194,7 @@ fn refusal(error: ReplayError, selection: &Selection) -> Problem {
     path = "/v1/dead-letters/replays/{replay_id}",
     params(Prefer),
     responses(
-        (status = 200, description = "The replay", body = ReplayView),
+        (status = 200, description = "The replay", body = WholeReplayView),
         Problems<(Admin, Id<path::Replay>)>,
     ),
 )]
@@ -204,7 +203,7 @@ pub(super) async fn get_replay(
     Admin(_caller): Admin,
     Id(replay_id, _): Id<path::Replay>,
     prefer: Prefer,
-) -> Result<JsonAnswer<ReplayView>, Problem> {
+) -> Result<JsonAnswer<WholeReplayView>, Problem> {
     let pool = &api.journal.pool;
     let unknown = path::unknown::<path::Replay>;
     let mut replay = replays::get(pool, replay_id).await?.ok_or_else(unknown)?;
@@ -214,7 +213,7 @@ pub(super) async fn get_replay(
     }
     // Read after the counts: a replay that says it is done shows a verdict on each letter.
     let items = replays::items(pool, replay_id).await?;
-    Ok(JsonAnswer(ReplayView::of(replay, Some(items))))
+    Ok(JsonAnswer(WholeReplayView::of(replay, items)))
 }
 
 #[cfg(test)]
