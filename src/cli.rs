@@ -10,6 +10,7 @@ use crate::commands::{api, dlq, keys, migrate, order, payments, relay, replay, t
 use crate::connections::ConnectionArgs;
 use crate::logging::{self, LogFormat};
 use crate::one_line::one_line;
+use crate::output::{ReaderGone, note};
 use crate::printable::printable;
 
 /// A message-driven, asynchronous order pipeline for online shops.
@@ -63,7 +64,8 @@ const SERVICES_FILTER: &str = "info,librdkafka=error,rdkafka=off";
 /// What commands log that run to an end and print what they have to say.
 const TOOLS_FILTER: &str = "warn,sqlx::query=error,librdkafka=error,rdkafka=off";
 
-/// Runs a command to its end; where it could not do what was asked, says why in one line on standard error.
+/// Runs a command to its end; where it could not do what was asked, says why in one line on standard error. Where nobody reads what it
+/// prints, it says nothing, and answers neither that all is well nor that something was found.
 pub fn run(cli: Cli) -> ExitCode {
     let failed = match &cli.command {
         // 1 says that they found something.
@@ -71,7 +73,10 @@ pub fn run(cli: Cli) -> ExitCode {
         _ => 1,
     };
     start(cli).unwrap_or_else(|error| {
-        eprintln!("ordermill: {}", printable(&one_line(&error)));
+        if error.is::<ReaderGone>() {
+            return ExitCode::from(ReaderGone::EXIT_CODE);
+        }
+        note(&format!("ordermill: {}", printable(&one_line(&error))));
         ExitCode::from(failed)
     })
 }

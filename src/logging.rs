@@ -18,6 +18,8 @@ pub enum LogFormat {
 pub fn start(format: LogFormat, default_filter: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_filter));
     let builder = tracing_subscriber::fmt()
+        // Where standard error is closed, the complaint about that would end whoever logs.
+        .log_internal_errors(false)
         .with_env_filter(filter)
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal());

@@ -1,11 +1,12 @@
 //! What commands print.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _, stderr, stdout};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
+use derive_more::Display;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -83,14 +84,39 @@ fn harmless_json(json: &str) -> String {
 
 /// Prints lines to standard output.
 pub(crate) fn print(text: &str) -> Result<()> {
-    writeln!(std::io::stdout(), "{text}")?;
-    Ok(())
+    write(format!("{text}\n").as_bytes())
 }
 
-/// Prints a line to standard error, beside what programs read.
-pub(crate) fn note(text: &str) -> Result<()> {
-    writeln!(std::io::stderr(), "{text}")?;
-    Ok(())
+/// Writes to standard output, in one go: `head` may leave between two writes, and the second one would be a line feed alone. All commands
+/// write here.
+///
+/// # Errors
+/// [`ReaderGone`]; or where it can't be written, as on a disk that is full.
+pub(crate) fn write(bytes: &[u8]) -> Result<()> {
+    let mut out = stdout().lock();
+    let written = out.write_all(bytes).and_then(|()| out.flush());
+    if written.as_ref().is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) {
+        return Err(ReaderGone.into());
+    }
+    written.context("standard output can't be written: make room where it goes, or send it elsewhere")
+}
+
+/// Who read standard output through a pipe has closed it, as `head` does that has its lines. The command ends at its next write, without a
+/// word, as SIGPIPE ends other programs.
+#[derive(Debug, Display)]
+#[display("nobody reads standard output any more")]
+pub(crate) struct ReaderGone;
+
+impl ReaderGone {
+    /// 128 + SIGPIPE, as a shell shows a program that was ended so. It is none of the codes that tell what was found, since that was not told.
+    pub(crate) const EXIT_CODE: u8 = 141;
+}
+
+impl std::error::Error for ReaderGone {}
+
+/// Prints a line to standard error, beside what programs read. Where that is closed, nobody wants to know, and the work goes on.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(stderr(), "{text}");
 }
 
 #[cfg(test)]

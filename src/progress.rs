@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::output::note;
+
 /// A bar, which goes when the value is dropped.
 pub(crate) struct Bar {
     /// Hidden where there is no terminal.
@@ -32,13 +34,13 @@ impl Bar {
         self.bar.set_message(message.into());
         if self.bar.is_hidden() && self.told_at.elapsed() >= self.tell_every {
             self.told_at = Instant::now();
-            eprintln!("{}", line());
+            note(&line());
         }
     }
 
     /// Writes a line above the bar.
     pub(crate) fn warn(&self, warning: &str) {
-        self.bar.suspend(|| eprintln!("{warning}"));
+        self.bar.suspend(|| note(warning));
     }
 }
 

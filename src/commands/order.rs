@@ -6,7 +6,6 @@
 mod head;
 mod story;
 
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::database::{connect_pool, explain};
-use crate::output::{answer, note, show};
+use crate::output::{answer, note, show, write};
 
 use story::Story;
 
@@ -63,23 +62,21 @@ pub(crate) async fn run(args: &OrderArgs, database_url: Result<String>) -> Resul
     };
     let (told, pool) = first.await.context(NOT_READ)?;
     let Some(told) = told else {
-        note(&format!("ordermill: there is no order {}", args.order_id))?;
+        note(&format!("ordermill: there is no order {}", args.order_id));
         return Ok(answer(false));
     };
     if args.json {
         show(&told, true, String::new)?;
         return Ok(answer(true));
     }
-    let mut out = std::io::stdout();
     let mut order = serde_json::to_value(&told.order)?;
     let mut story = Story::default();
-    write!(out, "{}\n\n{}", head::text(&order), story.next(&told.timeline.items))?;
+    write(format!("{}\n\n{}", head::text(&order), story.next(&told.timeline.items)).as_bytes())?;
     while args.follow && !FINAL_STATUSES.iter().any(|status| order["status"] == *status) {
         tokio::time::sleep(LOOK_EVERY).await;
         let told = look(&pool, args.order_id).await.context(NOT_READ)?.context("the order is gone")?;
         order = serde_json::to_value(&told.order)?;
-        write!(out, "{}", story.next(&told.timeline.items))?;
-        out.flush()?;
+        write(story.next(&told.timeline.items).as_bytes())?;
     }
     Ok(answer(true))
 }

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::arguments::{FloodArgs, PartitionArgs, TimeZoneArgs};
 use crate::connections::{ConnectionArgs, Connections, admin_key_file, wire_secret_file};
 use crate::database::connect_pool;
-use crate::output::print;
+use crate::output::{note, print};
 use crate::services::{Services, listen};
 use crate::shutdown::shutdown_on_signal;
 use crate::stack_file::StackFile;
@@ -81,10 +81,10 @@ pub(crate) async fn run(given: &ConnectionArgs, args: UpArgs) -> Result<ExitCode
     let stack = block_in_place(|| Stack::start(&given, args, directory.clone(), api_url))?;
     let outcome = stack.serve(listener, shutdown).await;
     StackFile::remove(&directory);
-    eprintln!("stopping ...");
+    note("stopping ...");
     block_in_place(|| stack.stop());
     outcome?;
-    eprintln!("stopped; the data is in {}", directory.display());
+    note(&format!("stopped; the data is in {}", directory.display()));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -190,8 +190,8 @@ impl Stack {
             services.runtime.journal.close().await;
         };
         if tokio::time::timeout(END_WITHIN, ended).await.is_err() {
-            eprintln!(
-                "ordermill: a service takes too long to end; what it had not committed is done at the next start"
+            note(
+                "ordermill: a service takes too long to end; what it had not committed is done at the next start",
             );
         }
         outcome
@@ -217,9 +217,9 @@ impl Stack {
         let is_own = self.postgres.is_some() && self.wire_secret_file == wire_secret_file(&self.directory);
         match keyring.open(pool).await {
             Err(KeyError::OtherSecret(key)) if is_own => {
-                eprintln!(
+                note(&format!(
                     "the wire secret is another one than that of key {key}: what still matters is published again"
-                );
+                ));
                 authenticity::rotate(pool, &keyring.secrets()).await?;
                 Ok(keyring.refresh(pool).await?)
             }
@@ -290,7 +290,7 @@ impl Stack {
         if let Some(postgres) = self.postgres
             && let Err(error) = postgres.stop()
         {
-            eprintln!("ordermill: {error}");
+            note(&format!("ordermill: {error}"));
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish};
 use tokio::time::{Instant, interval_at};
 
+use crate::output::note;
 use crate::progress::style;
 
 /// How often the bar is drawn.
@@ -48,7 +49,7 @@ impl Progress {
         let outcome = loop {
             tokio::select! {
                 outcome = &mut work => break outcome,
-                _ = ticks.tick(), if self.0.is_hidden() => eprintln!("{}", self.line()),
+                _ = ticks.tick(), if self.0.is_hidden() => note(&self.line()),
             }
         };
         self.0.finish_and_clear();

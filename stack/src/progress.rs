@@ -1,6 +1,6 @@
 //! Showing what takes its time.
 
-use std::io::{IsTerminal, stderr};
+use std::io::{IsTerminal, Write as _, stderr};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar};
@@ -38,7 +38,7 @@ impl Progress {
                 Some(bar)
             }
             Progress::Terminal(_) => {
-                eprintln!("{name} ...");
+                tell(&format!("{name} ..."));
                 None
             }
             Progress::Quiet => None,
@@ -58,8 +58,13 @@ impl Step<'_> {
             bars.remove(&spinner);
         }
         if bars.println(&line).is_err() || !stderr().is_terminal() {
-            eprintln!("{line}");
+            tell(&line);
         }
         result
     }
+}
+
+/// Where standard error is closed nobody wants to know, and the work goes on.
+fn tell(line: &str) {
+    let _ = writeln!(stderr(), "{line}");
 }

@@ -17,6 +17,7 @@ mod http;
 mod instances;
 mod modifications;
 mod orders;
+mod output;
 mod overload;
 mod recovery;
 mod relay;

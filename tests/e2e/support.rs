@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::PipeWriter;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::{Arc, LazyLock};
@@ -182,9 +183,16 @@ impl Shop {
 
     /// Runs a command to its end: `["verify", "--json"]`.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
+        self.run_into(arguments, Stdio::piped()).await
+    }
+
+    /// The same with its standard output going there.
+    pub(crate) async fn run_into(&self, arguments: &[&str], stdout: impl Into<Stdio>) -> Output {
         let mut command = tokio::process::Command::new(ORDERMILL);
         command.args(arguments).envs(self.environment()).stdin(Stdio::null()).kill_on_drop(true);
-        tokio::time::timeout(DEADLINE, command.output()).await.expect("the command ends in time").unwrap()
+        let process = command.stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
+        let ended = tokio::time::timeout(DEADLINE, process.wait_with_output()).await;
+        ended.expect("the command ends in time").unwrap()
     }
 
     /// What tells a process of ours where everything is.
@@ -424,6 +432,13 @@ pub(crate) async fn answer(request: RequestBuilder) -> (StatusCode, Value) {
     let text = answer.text().await.unwrap();
     let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
     (status, body)
+}
+
+/// A pipe whose reader has gone, as `head` has once it has its lines.
+pub(crate) fn closed_pipe() -> PipeWriter {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    writer
 }
 
 /// A file with a wire secret of its own.

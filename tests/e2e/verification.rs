@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::coupons;
 use crate::documents::Forgery;
-use crate::support::{DEADLINE, Shop, answer, id, until};
+use crate::support::{DEADLINE, Shop, answer, closed_pipe, id, until};
 
 /// What some orders were about: one that was confirmed, one that was refused.
 struct Subjects {
@@ -144,8 +144,10 @@ async fn the_command_prints_its_report_and_its_exit_code_says_whether_all_is_wel
             "{check} has looked at something"
         );
     }
+    assert_untold(&shop, subjects.confirmed).await;
     let balance = || Forgery::of("balances", subjects.user);
     balance().add("available", 1).make(&shop.pool).await;
+    assert_untold(&shop, subjects.confirmed).await;
     let output = shop.run(&["verify", "--json"]).await;
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((output.status.code(), &report["ok"]), (Some(1), &json!(false)));
@@ -155,6 +157,15 @@ async fn the_command_prints_its_report_and_its_exit_code_says_whether_all_is_wel
     assert!(table.contains(&format!("user {}: available 7701", subjects.user)), "{table}");
     balance().add("available", -1).make(&shop.pool).await;
     assert_eq!(shop.run(&["verify"]).await.status.code(), Some(0));
+}
+
+/// Where nobody reads what was found, the exit code says neither that all is well nor that it is not, and nobody goes on to follow an order.
+async fn assert_untold(shop: &Shop, order_id: Uuid) {
+    let order_id = order_id.to_string();
+    for arguments in [&["verify"][..], &["verify", "--json"], &["order", &order_id, "--follow"]] {
+        let output = shop.run_into(arguments, closed_pipe()).await;
+        assert_eq!((output.status.code(), &output.stderr[..]), (Some(141), &b""[..]), "{arguments:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -57,10 +57,10 @@ pub(super) async fn list(desk: &Desk, args: &ListArgs) -> Result<()> {
             ("error", |letter| cell(letter.error.as_deref())),
         ],
     )?;
-    match page.next_cursor.filter(|_| !desk.json) {
-        Some(cursor) => note(&format!("there are more: add --cursor {cursor}")),
-        None => Ok(()),
+    if let Some(cursor) = page.next_cursor.filter(|_| !desk.json) {
+        note(&format!("there are more: add --cursor {cursor}"));
     }
+    Ok(())
 }
 
 /// Counts letters by cause.

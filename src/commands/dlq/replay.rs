@@ -91,11 +91,11 @@ pub(super) async fn replay(desk: &Desk, args: ReplayArgs) -> Result<bool> {
         return Ok(true);
     }
     let kind = if args.dry_run { "dry run" } else { "replay" };
-    note(&format!("{kind} {replay_id}: {selected} letters are selected"))?;
+    note(&format!("{kind} {replay_id}: {selected} letters are selected"));
     if selected > 0 {
         note(&format!(
             "it goes on without this command; to see it again: ordermill dlq progress {replay_id}"
-        ))?;
+        ));
     }
     let replay = progress::watch(desk, replay_id).await?;
     show(desk, replay, args.verbose).await

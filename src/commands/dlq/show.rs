@@ -1,6 +1,6 @@
 //! `dlq show`: one letter with everything.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{IsTerminal as _, stdout};
 
 use anyhow::Result;
 use clap::Args;
@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::desk::Desk;
 use super::payload;
 use crate::database::explain;
-use crate::output::{note, print, time};
+use crate::output::{note, print, time, write};
 use crate::printable::printable;
 
 /// How many of the letters that wait are named.
@@ -42,12 +42,12 @@ pub(super) async fn show(desk: &Desk, args: &ShowArgs) -> Result<()> {
 }
 
 fn write_payload(payload: &[u8]) -> Result<()> {
-    let mut out = std::io::stdout();
-    if !out.is_terminal() {
-        return Ok(out.write_all(payload)?);
+    if !stdout().is_terminal() {
+        return write(payload);
     }
     print(&printable(&String::from_utf8_lossy(payload)))?;
-    note("what could change the terminal is shown as its number; write into a file to have each byte")
+    note("what could change the terminal is shown as its number; write into a file to have each byte");
+    Ok(())
 }
 
 /// The letter for people.

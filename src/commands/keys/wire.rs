@@ -54,7 +54,8 @@ pub(super) async fn run(connections: &ConnectionArgs, command: WireCommand) -> R
         WireCommand::Revoke { id } => {
             let revocation = authenticity::revoke(&pool, &secrets, &id).await?;
             let noted = note_revocation(&file, &secrets, &id);
-            print(&revoked(&id, &revocation))?;
+            let told = print(&revoked(&id, &revocation));
+            // What is left to be done is told whether or not somebody reads the rest.
             noted.with_context(|| {
                 let line = Secrets::revocation_line(&id);
                 format!(
@@ -64,6 +65,7 @@ pub(super) async fn run(connections: &ConnectionArgs, command: WireCommand) -> R
                     line.trim_end()
                 )
             })?;
+            told?;
             print(&format!(
                 "{} says so, too, which a database that is restored can't forget: give this file to all processes; they read it \
                  when they start",

@@ -36,7 +36,7 @@ pub(super) async fn run(connections: &Connections, args: AdoptArgs) -> Result<()
     if args.dry_run {
         return Ok(());
     }
-    note("looking for some seconds whether a relay or a worker is at work ...")?;
+    note("looking for some seconds whether a relay or a worker is at work ...");
     adoption.carry_out(&pool, kafka, args.recreate_topics, args.force).await?;
     print(&format!(
         "era {} has begun: start relays and workers; then see what the gateway holds for orders that are lost, \
