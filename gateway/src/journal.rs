@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -58,13 +59,14 @@ pub(crate) struct Line {
 /// Resolves when the writer has ended: well, after every sender was dropped, or because of an error.
 pub(crate) type WriterEnd = JoinHandle<io::Result<()>>;
 
-/// Opens or creates the file, locks it and reads it into a book.
+/// Opens or creates the file, its owner's alone, locks it and reads it into a book.
 ///
 /// # Errors
 /// See [`OpenError`].
 pub(crate) fn open(path: &Path) -> Result<(File, Book), OpenError> {
     let io_error = |source| OpenError::Io { path: path.to_owned(), source };
-    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(io_error)?;
+    let mut file =
+        OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(io_error)?;
     file.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => OpenError::InUse { path: path.to_owned() },
         TryLockError::Error(error) => io_error(error),

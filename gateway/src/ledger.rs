@@ -112,6 +112,7 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::MetadataExt as _;
     use std::path::PathBuf;
 
     use jiff::Timestamp;
@@ -175,6 +176,13 @@ mod tests {
         assert!(ledger.transact(decide).await.unwrap().entry.is_none());
         let late = charge(&ledger, "still on its way").await;
         assert_eq!(late, ChargeStatus::Voided);
+    }
+
+    #[tokio::test]
+    async fn the_file_is_its_owners_alone() {
+        let place = place();
+        let (_ledger, _ended) = Ledger::open(&place.path, false).unwrap();
+        assert_eq!(fs::metadata(&place.path).unwrap().mode() & 0o777, 0o600);
     }
 
     #[tokio::test]

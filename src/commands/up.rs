@@ -16,7 +16,7 @@ use ordermill_pipeline::relay::{self, Beside};
 use ordermill_pipeline::topics::{self, PARTITIONS_DEFAULT_ON_ONE_MACHINE};
 use ordermill_stack::{
     Gateway, GatewayOptions, Kafka, KafkaOptions, Postgres, PostgresOptions, Progress, Server,
-    sibling_program, write_private,
+    private_data_dir, sibling_program, write_private,
 };
 use ordermill_store::{keys, migrations};
 use ordermill_workers::{GatewayConfig, Worker};
@@ -90,7 +90,8 @@ pub(crate) async fn run(given: &ConnectionArgs, args: UpArgs) -> Result<ExitCode
 
 /// The data directory as an absolute path, made if it is missing.
 fn data_dir(path: &Path) -> Result<PathBuf> {
-    std::fs::create_dir_all(path).and_then(|()| path.canonicalize()).with_context(|| {
+    let made = private_data_dir(path).map_err(anyhow::Error::new);
+    made.and_then(|()| Ok(path.canonicalize()?)).with_context(|| {
         format!("can't make the data directory {}: choose another by --data-dir", path.display())
     })
 }

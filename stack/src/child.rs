@@ -28,6 +28,7 @@ pub struct Program {
     log: PathBuf,
     user: Option<(Uid, Gid)>,
     death_signal: Signal,
+    is_private: bool,
     /// Where it listens, which may be in use.
     pub(crate) port: Option<u16>,
     is_telling: fn(&str) -> bool,
@@ -46,6 +47,7 @@ impl Program {
             log: log.into(),
             user: None,
             death_signal: Signal::SIGKILL,
+            is_private: false,
             port: None,
             is_telling: |_| false,
         }
@@ -100,6 +102,13 @@ impl Program {
         self
     }
 
+    /// Has what it makes be its owner's alone.
+    #[must_use]
+    pub(crate) fn private(mut self) -> Self {
+        self.is_private = true;
+        self
+    }
+
     /// Runs it as another user. Only root can.
     #[must_use]
     pub(crate) fn user(mut self, user: Option<(Uid, Gid)>) -> Self {
@@ -129,9 +138,15 @@ impl Program {
     }
 
     /// The command line behind `setpriv`, which sets the death signal and the user and then becomes the program, with
-    /// the same process id.
+    /// the same process id. Before that, a shell sets the umask: ours is that of all our threads, and not the stack's to change.
     fn command(&self, setpriv: &Path) -> Command {
-        let mut command = Command::new(setpriv);
+        let mut command = if self.is_private {
+            let mut shell = Command::new("/bin/sh");
+            shell.args(["-c", r#"umask 077; exec "$@""#, "sh"]).arg(setpriv);
+            shell
+        } else {
+            Command::new(setpriv)
+        };
         command.arg("--pdeathsig").arg(self.death_signal.as_str());
         if let Some((uid, gid)) = self.user {
             command.arg(format!("--reuid={uid}")).arg(format!("--regid={gid}")).arg("--clear-groups");
@@ -300,6 +315,8 @@ impl Drop for Child {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     const SOON: Duration = Duration::from_secs(10);
@@ -314,6 +331,19 @@ mod tests {
         let child = shell(&dir, "echo hello; echo listening on http://x:1; sleep 60");
         assert_eq!(child.wait_for_line("listening on ", SOON).unwrap(), "http://x:1");
         assert!(child.is_alive());
+    }
+
+    #[test]
+    fn what_a_private_child_makes_is_its_owners_alone_and_it_keeps_its_words_and_its_process_id() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, made) = (dir.path().join("log"), dir.path().join("made"));
+        let program = Program::new("the shell", "/bin/sh", log).private();
+        let script = r#"echo "ready $$ $1"; mkdir "$0"; : > "$0/file"; echo made"#;
+        let child = program.args(["-c", script]).arg(&made).arg("two  words").start().unwrap();
+        assert_eq!(child.wait_for_line("ready ", SOON).unwrap(), format!("{} two  words", child.pid()));
+        child.wait_for_line("made", SOON).unwrap();
+        let modes = [&made, &made.join("file")].map(|path| path.metadata().unwrap().mode() & 0o777);
+        assert_eq!(modes, [0o700, 0o600]);
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Who holds a part of the data directory, and what that one left behind.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::error::{Result, StackError};
+use crate::files::{close, make_data_dir};
 use crate::processes::Identity;
 use crate::wait;
 
@@ -30,15 +32,17 @@ pub(crate) struct Claim {
 impl Claim {
     /// Claims `dir` for the part called `name`, and sees off a child of a former holder that was killed.
     pub(crate) fn take(dir: &Path, name: &str) -> Result<Claim> {
-        fs::create_dir_all(dir).map_err(StackError::io("create", dir))?;
+        make_data_dir(dir)?;
         let path = dir.join(format!("{name}.run"));
         let mut file = File::options()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(0o600)
             .open(&path)
             .map_err(StackError::io("open", &path))?;
+        close(&path)?;
         let lock = lock(&file);
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(StackError::io("read", &path))?;

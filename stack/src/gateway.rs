@@ -9,10 +9,14 @@ use crate::Progress;
 use crate::child::Program;
 use crate::claim::Claim;
 use crate::error::{Result, StackError};
+use crate::files::close;
 use crate::ports;
 use crate::server::Server;
 
 const NAME: &str = "the gateway";
+
+/// Its file in the data directory.
+const LEDGER: &str = "gateway-ledger.jsonl";
 
 const READY: Duration = Duration::from_secs(30);
 const SHUTDOWN: Duration = Duration::from_secs(10);
@@ -53,6 +57,7 @@ impl Gateway {
         let claim = Claim::take(dir, "gateway")?;
         let port = ports::choose(NAME, options.port, claim.last_ports().first().copied())?;
         let dir = dir.canonicalize().map_err(StackError::io("find", dir))?;
+        close(&dir.join(LEDGER))?;
         let server = Server::new(NAME, dir.join("gateway.log"), vec![port], SHUTDOWN, claim);
         let gateway = Gateway { server, program: program.to_owned(), dir, options };
         progress.begin("starting the gateway").end(gateway.launch())?;
@@ -76,11 +81,12 @@ impl Gateway {
 
     fn launch(&self) -> Result<()> {
         let program = Program::new(NAME, &self.program, self.log())
+            .private()
             .env("ORDERMILL_CALLBACK_SECRET", &self.options.callback_secret)
             .arg("--listen")
             .arg(format!("127.0.0.1:{}", self.port()))
             .arg("--ledger")
-            .arg(self.dir.join("gateway-ledger.jsonl"))
+            .arg(self.dir.join(LEDGER))
             .args(self.options.callback_url.iter().flat_map(|url| ["--callback-url", url]));
         self.server.launch(program, |child| child.wait_for_line("listening on ", READY).map(drop))
     }

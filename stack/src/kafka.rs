@@ -16,7 +16,7 @@ use crate::Progress;
 use crate::child::Program;
 use crate::claim::Claim;
 use crate::error::{Result, StackError};
-use crate::files::remove_if_there;
+use crate::files::{close, make_private_dir, remove_if_there};
 use crate::server::Server;
 use crate::{ports, programs};
 
@@ -68,7 +68,8 @@ impl Kafka {
         let claim = Claim::take(dir, "kafka")?;
         let dir = dir.canonicalize().map_err(StackError::io("find", dir))?;
         let home = dir.join("kafka");
-        fs::create_dir_all(&home).map_err(StackError::io("create", &home))?;
+        make_private_dir(&home)?;
+        close(&home)?;
         let last = claim.last_ports();
         let ports = [
             ports::choose(NAME, options.port, last.first().copied())?,
@@ -139,8 +140,9 @@ impl Kafka {
         // A killed Java leaves the libraries that it unpacked; here they are found, and cleared away at the next start.
         let scratch = self.home.join("tmp");
         let _ = fs::remove_dir_all(&scratch);
-        let _ = fs::create_dir_all(&scratch);
+        let _ = make_private_dir(&scratch);
         Program::new(name, &self.java, self.home.join("java.log"))
+            .private()
             .directory(&self.home)
             .arg("-Xmx512m")
             // The machine is shared with the database and the pipeline: one collector thread costs the least.

@@ -9,6 +9,7 @@
 //! - A data directory has one owner at a time; a second one is told who has it.
 //! - A directory that looks finished is finished: clusters, logs and jars are made under another name and renamed.
 //! - Nothing listens on anything but the loopback address.
+//! - What is kept is its owner's alone: directories are 0700 and files 0600, whatever the umask is and an earlier version has made.
 
 mod child;
 mod claim;
@@ -31,7 +32,7 @@ mod wait;
 
 pub use child::{Child, Program};
 pub use error::{Result, StackError};
-pub use files::write_private;
+pub use files::{private_data_dir, write_private};
 pub use gateway::{Gateway, GatewayOptions};
 pub use kafka::{KAFKA_VERSION, Kafka, KafkaOptions};
 pub use nix::sys::signal::Signal;

@@ -162,6 +162,25 @@ async fn the_stack_file_says_where_everything_is_and_only_its_owner_reads_it() {
     sqlx::query(balances).fetch_optional(&pool).await.unwrap();
 }
 
+/// Expects that nobody but its owner may do anything with what is in a data directory, nor look into it.
+async fn assert_private(data_dir: &Path) {
+    for look in [&["-mindepth", "1", "!", "-type", "l", "-perm", "/077"][..], &["-prune", "-perm", "/066"]] {
+        // Files come and go meanwhile, of which it complains.
+        let found = run("find", &[&[text(data_dir)][..], look].concat()).await;
+        assert_eq!(String::from_utf8(found.stdout).unwrap(), "");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_in_the_data_directory_is_its_owners_alone() {
+    let up = running();
+    assert_eq!(up.order().await["status"], "CONFIRMED");
+    for made in ["kafka/data", "kafka/kafka.log", "gateway-ledger.jsonl", "postgres.log", "kafka.run"] {
+        assert!(up.data_dir.join(made).exists(), "{made}");
+    }
+    assert_private(&up.data_dir).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_order_is_confirmed_and_verify_finds_the_stack_by_its_data_directory() {
     let up = running();
@@ -264,7 +283,14 @@ async fn ctrl_c_stops_everything_and_the_next_up_finds_the_order_until_postgresq
     assert_eq!(status.code(), Some(0), "{}", up.process.output());
     up.assert_gone();
 
+    // An earlier version has left open what is not PostgreSQL's.
+    let parts = ["kafka", "kafka.run", "postgres.run", "gateway.run", "gateway-ledger.jsonl"];
+    let parts = parts.map(|part| data_dir.join(part));
+    let opened: Vec<&str> = parts.iter().map(|part| text(part)).collect();
+    assert!(run("chmod", &[&["-R", "go+rX"][..], &opened[..]].concat()).await.status.success());
+    assert!(run("chmod", &["go+rx", text(&data_dir)]).await.status.success());
     let up = Up::start(&data_dir, port);
+    assert_private(&data_dir).await;
     assert_eq!(up.find(id(&order["order_id"])).await, order);
     assert_eq!(up.order().await["status"], "CONFIRMED");
     let noted = fs::read_to_string(data_dir.join("postgres.run")).unwrap();

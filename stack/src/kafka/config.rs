@@ -1,10 +1,10 @@
 //! The files that Kafka reads at its start.
 
 use std::fmt::Write;
-use std::fs;
 use std::path::Path;
 
-use crate::error::{Result, StackError};
+use crate::error::Result;
+use crate::files::write_private;
 
 /// One node that is broker and controller, on the loopback address, with every internal topic unreplicated.
 const SERVER: &str = include_str!("server.properties");
@@ -31,12 +31,12 @@ pub(crate) fn write_server(
         // Writing to a string can't fail.
         let _ = writeln!(text, "{name}={}", escape(value));
     }
-    fs::write(path, text).map_err(StackError::io("write", path))
+    write_private(path, &text)
 }
 
 /// Writes `log4j2.properties`.
 pub(crate) fn write_log4j(path: &Path) -> Result<()> {
-    fs::write(path, LOG4J).map_err(StackError::io("write", path))
+    write_private(path, LOG4J)
 }
 
 /// In a properties file a backslash begins an escape.
@@ -46,6 +46,8 @@ fn escape(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

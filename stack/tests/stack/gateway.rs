@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use ordermill_stack::{Gateway, GatewayOptions, Quiet, Scratch};
 
-use crate::{is_running, scratch};
+use crate::{is_running, open_to_others, open_up, scratch};
 
 fn stand_in(scratch: &Scratch, script: &str) -> PathBuf {
     let path = scratch.path().join("ordermill-gateway");
@@ -39,6 +39,21 @@ fn it_is_ready_when_it_says_so_and_comes_back_on_its_port() {
     gateway.restart().unwrap();
     assert_eq!(gateway.url(), format!("http://127.0.0.1:{port}"));
     assert_ne!(gateway.pid(), Some(pid));
+}
+
+#[test]
+fn its_ledger_is_its_owners_alone_also_where_an_earlier_version_left_it_open() {
+    let scratch = scratch();
+    let ledger = scratch.path().join("gateway-ledger.jsonl");
+    let program = stand_in(&scratch, r#"echo >> "$4"; echo "listening on http://$2"; exec sleep 600"#);
+    let start = || Gateway::start(&program, scratch.path(), GatewayOptions::default(), &Quiet).unwrap();
+    drop(start());
+    assert!(ledger.exists());
+    assert_eq!(open_to_others(&ledger), "");
+    open_up(&ledger);
+    assert_ne!(open_to_others(&ledger), "", "the look for what is open sees something");
+    drop(start());
+    assert_eq!(open_to_others(&ledger), "");
 }
 
 #[test]

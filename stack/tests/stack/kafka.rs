@@ -13,7 +13,7 @@ use rdkafka::message::Message;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use crate::{SOON, is_running, scratch};
+use crate::{SOON, is_running, open_to_others, open_up, scratch};
 
 fn start(dir: &Path) -> Result<Kafka, StackError> {
     Kafka::start(dir, KafkaOptions::default(), &Quiet)
@@ -67,6 +67,28 @@ async fn a_second_start_finds_the_messages_and_the_port_of_the_first() {
     let second = start(scratch.path()).unwrap();
     assert_eq!(second.port(), port);
     assert_eq!(first_message(&second, "orders"), "kept");
+}
+
+#[tokio::test]
+async fn what_a_broker_keeps_is_its_owners_alone_also_where_an_earlier_version_left_it_open() {
+    let scratch = scratch();
+    let (home, claim) = (scratch.path().join("kafka"), scratch.path().join("kafka.run"));
+    let open = || [&home, &claim].map(|path| open_to_others(path)).concat();
+    let kafka = start(scratch.path()).unwrap();
+    create_topic(&kafka, "orders").await;
+    send(&kafka, "orders", "kept").await;
+    assert!(home.join("kafka.log").exists() && home.join("data/orders-0").exists());
+    assert_eq!(open(), "");
+    kafka.stop();
+    drop(kafka);
+
+    for path in [&home, &claim] {
+        open_up(path);
+    }
+    assert_ne!(open(), "", "the look for what is open sees something");
+    let kafka = start(scratch.path()).unwrap();
+    assert_eq!(first_message(&kafka, "orders"), "kept");
+    assert_eq!(open(), "");
 }
 
 #[tokio::test]
