@@ -7,9 +7,9 @@
 mod asking;
 mod circuit;
 mod client;
+mod under_way;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ordermill_domain::aggregate::Aggregate as _;
@@ -26,12 +26,12 @@ use ordermill_store::{Decision, Written, decide};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
 
 use crate::metrics::WorkerMetrics;
 use asking::Asker;
 use circuit::Circuit;
 use client::GatewayClient;
+use under_way::{Place, UnderWay};
 
 pub use client::GatewayError;
 
@@ -72,50 +72,17 @@ impl GatewayConfig {
 /// Where intents are handed in.
 #[derive(Clone, Debug)]
 pub(crate) struct GatewayQueue {
-    sender: mpsc::UnboundedSender<Asked>,
-    /// What this process asks the gateway, by order.
-    under_way: Arc<Mutex<HashMap<Uuid, Asked>>>,
-    under_way_max: usize,
-}
-
-/// An intent on its way to the gateway.
-#[derive(Clone, Debug)]
-struct Asked {
-    intent: Intent,
-    superseded: CancellationToken,
+    sender: mpsc::UnboundedSender<Place>,
+    under_way: UnderWay,
 }
 
 impl GatewayQueue {
-    /// Hands in an intent. What is under way here already, or does not fit, is left to the table; what is under way
-    /// for the same order, but for something that is not wanted any more, is given up.
+    /// Hands in an intent. What is under way here already, or does not fit, is left to the table.
     pub(crate) fn offer(&self, intent: Intent) {
-        let order_id = intent.order_id;
-        let mut under_way = self.under_way();
-        if let Some(Asked { intent: known, superseded }) = under_way.get(&order_id) {
-            // What was read from the table may come later than what was asked for since.
-            if known.task == intent.task || known.sequence > intent.sequence {
-                return;
-            }
-            superseded.cancel();
-        } else if under_way.len() >= self.under_way_max {
-            return;
+        if let Some(place) = self.under_way.take(intent) {
+            // The channel has no bound of its own; where nobody takes from it any more, the process ends.
+            let _ = self.sender.send(place);
         }
-        let asked = Asked { intent, superseded: CancellationToken::new() };
-        // The channel has no bound of its own; where nobody takes from it any more, the process ends.
-        if self.sender.send(asked.clone()).is_ok() {
-            under_way.insert(order_id, asked);
-        }
-    }
-
-    fn done(&self, intent: &Intent) {
-        let mut under_way = self.under_way();
-        if under_way.get(&intent.order_id).is_some_and(|known| known.intent.task == intent.task) {
-            under_way.remove(&intent.order_id);
-        }
-    }
-
-    fn under_way(&self) -> MutexGuard<'_, HashMap<Uuid, Asked>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -132,8 +99,8 @@ impl Executor {
     }
 }
 
-/// What was asked, and what came of it.
-type Answered = (Intent, Outcome);
+/// What was asked, still at its place, and what came of it.
+type Answered = (Place, Outcome);
 
 /// Starts asking and settling.
 ///
@@ -151,38 +118,38 @@ pub(crate) fn start(
         clock: runtime.journal.clock.clone(),
         metrics,
     };
+    let ask = move |intent: Intent| {
+        let asker = asker.clone();
+        async move { asker.ask(&intent).await }
+    };
     let (sender, asked) = mpsc::unbounded_channel();
     let (answers, answered) = mpsc::channel(UNDER_WAY_MAX);
-    let queue = GatewayQueue { sender, under_way: Arc::default(), under_way_max: UNDER_WAY_MAX };
+    let queue = GatewayQueue { sender, under_way: UnderWay::new(UNDER_WAY_MAX) };
     let tasks = TaskTracker::new();
-    tasks.spawn(ask_all(runtime.shutdown.clone(), queue.clone(), asker, asked, answers));
-    tasks.spawn(settle_all(runtime.clone(), queue.clone(), answered));
+    tasks.spawn(ask_all(runtime.shutdown.clone(), asked, answers, ask));
+    tasks.spawn(settle_all(runtime.clone(), answered));
     tasks.spawn(take_over(runtime.clone(), queue.clone()));
     Ok((queue, Executor(tasks)))
 }
 
-/// Asks for everything that is handed in. A task each: one that waits for its next attempt holds up no other.
-async fn ask_all(
+/// Asks for everything that is handed in. A task each: one that waits for its next attempt holds up no other, and one that panics gives
+/// its place back.
+async fn ask_all<A: Future<Output = Outcome> + Send + 'static>(
     shutdown: CancellationToken,
-    queue: GatewayQueue,
-    asker: Asker,
-    mut asked: mpsc::UnboundedReceiver<Asked>,
+    mut asked: mpsc::UnboundedReceiver<Place>,
     answers: mpsc::Sender<Answered>,
+    ask: impl Fn(Intent) -> A,
 ) {
     let tasks = TaskTracker::new();
-    while let Some(Some(Asked { intent, superseded })) = shutdown.run_until_cancelled(asked.recv()).await {
-        let (asker, answers, queue, shutdown) =
-            (asker.clone(), answers.clone(), queue.clone(), shutdown.clone());
+    while let Some(Some(place)) = shutdown.run_until_cancelled(asked.recv()).await {
+        let (asking, answers, shutdown) = (ask(place.intent.clone()), answers.clone(), shutdown.clone());
         tasks.spawn(async move {
             let outcome = tokio::select! {
-                outcome = asker.ask(&intent) => Some(outcome),
-                () = superseded.cancelled() => None,
-                () = shutdown.cancelled() => None,
+                outcome = asking => outcome,
+                () = place.given_up.cancelled() => return,
+                () = shutdown.cancelled() => return,
             };
-            match outcome {
-                Some(outcome) => drop(answers.send((intent, outcome)).await),
-                None => queue.done(&intent),
-            }
+            let _ = answers.send((place, outcome)).await;
         });
     }
     tasks.close();
@@ -190,23 +157,24 @@ async fn ask_all(
 }
 
 /// Writes outcomes as they come, many in one transaction.
-async fn settle_all(runtime: Runtime, queue: GatewayQueue, mut answered: mpsc::Receiver<Answered>) {
+async fn settle_all(runtime: Runtime, mut answered: mpsc::Receiver<Answered>) {
     let mut batch = Vec::with_capacity(SETTLE_MAX);
     while answered.recv_many(&mut batch, SETTLE_MAX).await > 0 {
         let (began, settled) = (Instant::now(), batch.len());
-        settle_batch(&runtime, &batch).await;
-        batch.drain(..).for_each(|(intent, _)| queue.done(&intent));
+        let batch = batch.drain(..).collect();
+        // In a task of its own: where it panics, the places are given back, and what comes later is settled all the same.
+        let _ = tokio::spawn(settle_batch(runtime.clone(), batch)).await;
         tokio::time::sleep(pause_after(settled, began.elapsed())).await;
     }
 }
 
 /// Settles a batch; if it is refused, one by one, so that one bad row doesn't hold up the others. What can't be
 /// settled stays open in the table and comes back when its lease has run out.
-async fn settle_batch(runtime: &Runtime, batch: &[Answered]) {
+async fn settle_batch(runtime: Runtime, batch: Vec<Answered>) {
     let mut retry = Retry::forever(Duration::from_millis(20), Duration::from_secs(2));
-    while let Err(error) = settle(&runtime.journal, batch).await {
+    while let Err(error) = settle(&runtime.journal, &batch).await {
         if error.next() != Next::Retry {
-            return settle_one_by_one(runtime, batch).await;
+            return settle_one_by_one(&runtime, &batch).await;
         }
         tracing::warn!(%error, count = batch.len(), "outcomes could not be written; tried again");
         tokio::select! {
@@ -219,17 +187,17 @@ async fn settle_batch(runtime: &Runtime, batch: &[Answered]) {
 async fn settle_one_by_one(runtime: &Runtime, batch: &[Answered]) {
     for answered in batch {
         if let Err(error) = settle(&runtime.journal, std::slice::from_ref(answered)).await {
-            tracing::error!(order_id = %answered.0.order_id, %error, "an outcome could not be written");
+            tracing::error!(order_id = %answered.0.intent.order_id, %error, "an outcome could not be written");
         }
     }
 }
 
 async fn settle(journal: &Journal, batch: &[Answered]) -> Result<(), JournalError> {
     let mut keys = Keys::default();
-    keys.extend(Payment::NOUN, batch.iter().map(|(intent, _)| intent.order_id));
+    keys.extend(Payment::NOUN, batch.iter().map(|(place, _)| place.intent.order_id));
     decide(journal, &keys, |state: &mut Payments| {
         let mut written = Vec::with_capacity(batch.len() * 2);
-        for (intent, outcome) in batch {
+        for (Place { intent, .. }, outcome) in batch {
             for (index, decided) in state.settle(intent.order_id, outcome).into_iter().enumerate() {
                 let origin = Origin {
                     cause_id: Some(intent.cause_id),
@@ -265,70 +233,45 @@ async fn take_over(runtime: Runtime, queue: GatewayQueue) {
 
 #[cfg(test)]
 mod tests {
-    use ordermill_domain::payments::GatewayTask;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
+    use ordermill_domain::payments::GatewayResult;
+
+    use super::under_way::tests::void;
     use super::*;
 
-    fn intent(task: GatewayTask) -> Intent {
-        Intent { order_id: Uuid::nil(), task, sequence: 1, cause_id: Uuid::nil(), traceparent: String::new() }
-    }
-
-    fn void(number: i32) -> Intent {
-        intent(GatewayTask::Void { number, charge_id: Uuid::nil() })
-    }
-
-    fn queue(under_way_max: usize) -> (GatewayQueue, mpsc::UnboundedReceiver<Asked>) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        (GatewayQueue { sender, under_way: Arc::default(), under_way_max }, receiver)
-    }
+    /// Longer than a busy machine takes.
+    const IN_TIME: Duration = Duration::from_secs(30);
 
     #[tokio::test]
-    async fn what_is_under_way_is_not_asked_for_twice() {
-        let (queue, mut asked) = queue(5);
+    async fn what_panics_gives_its_place_back_and_is_asked_again() {
+        let (sender, asked) = mpsc::unbounded_channel();
+        let (answers, mut answered) = mpsc::channel(1);
+        let queue = GatewayQueue { sender, under_way: UnderWay::new(1) };
+        let has_panicked = Arc::new(AtomicBool::new(false));
+        let ask = move |_intent: Intent| {
+            let has_panicked = has_panicked.clone();
+            async move {
+                assert!(has_panicked.swap(true, Ordering::SeqCst), "a bug");
+                Outcome { result: GatewayResult::Voided(1), attempts: Vec::new() }
+            }
+        };
+        let shutdown = CancellationToken::new();
+        let asking = tokio::spawn(ask_all(shutdown.clone(), asked, answers, ask));
         queue.offer(void(1));
-        queue.offer(void(1));
-        assert!(asked.try_recv().is_ok());
-        assert!(asked.try_recv().is_err());
-        queue.done(&void(1));
-        queue.offer(void(1));
-        assert!(asked.try_recv().is_ok());
-    }
-
-    #[tokio::test]
-    async fn what_is_wanted_now_supersedes_what_was_wanted_before() {
-        let (queue, mut asked) = queue(5);
-        queue.offer(void(1));
-        queue.offer(void(2));
-        let (first, second) = (asked.try_recv().unwrap(), asked.try_recv().unwrap());
-        assert!(first.superseded.is_cancelled());
-        assert!(!second.superseded.is_cancelled());
-        // The end of the former is not the end of the latter.
-        queue.done(&first.intent);
-        queue.offer(void(2));
-        assert!(asked.try_recv().is_err());
-    }
-
-    #[tokio::test]
-    async fn what_was_wanted_before_does_not_supersede_what_is_wanted_now() {
-        let (queue, mut asked) = queue(5);
-        queue.offer(Intent { sequence: 2, ..void(2) });
-        queue.offer(Intent { sequence: 1, ..void(1) });
-        let newer = asked.try_recv().unwrap();
-        assert!(asked.try_recv().is_err());
-        assert!(!newer.superseded.is_cancelled());
-        queue.offer(Intent { sequence: 3, ..void(3) });
-        assert!(newer.superseded.is_cancelled());
-    }
-
-    #[tokio::test]
-    async fn what_does_not_fit_can_be_offered_again() {
-        let (queue, mut asked) = queue(1);
-        queue.offer(void(1));
-        queue.offer(Intent { order_id: Uuid::from_u128(1), ..void(1) });
-        let first = asked.try_recv().unwrap();
-        assert!(asked.try_recv().is_err());
-        queue.done(&first.intent);
-        queue.offer(Intent { order_id: Uuid::from_u128(1), ..void(1) });
-        assert_eq!(asked.try_recv().unwrap().intent.order_id, Uuid::from_u128(1));
+        // As who takes over does: there is a place only once the first one is given back.
+        let again = async {
+            loop {
+                queue.offer(void(1));
+                match answered.try_recv() {
+                    Ok(answer) => return answer,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        };
+        let (place, outcome) = tokio::time::timeout(IN_TIME, again).await.unwrap();
+        assert_eq!((&place.intent, &outcome.result), (&void(1), &GatewayResult::Voided(1)));
+        shutdown.cancel();
+        asking.await.unwrap();
     }
 }
