@@ -124,23 +124,24 @@ impl Asking<'_> {
         call: GatewayCall,
         send: impl FnOnce() -> F,
     ) -> Answer {
+        let asker = self.asker;
         let mut waits = Retry::forever(CIRCUIT.0, CIRCUIT.1);
-        let room = loop {
+        let (room, permit) = loop {
             // The semaphore is never closed; if it were, a call without its permit would be a call too many, no more.
-            let room = self.asker.calls.acquire().await;
-            if self.asker.circuit.permits() {
-                break room;
+            let room = asker.calls.acquire().await;
+            if let Some(permit) = asker.circuit.permit() {
+                break (room, permit);
             }
             drop(room);
             tokio::time::sleep(waits.next_delay()).await;
         };
-        let (at, started) = (self.asker.clock.now(), Instant::now());
-        let in_flight = InFlight::begin(&self.asker.metrics.gateway_calls_in_flight);
+        let (at, started) = (asker.clock.now(), Instant::now());
+        let in_flight = InFlight::begin(&asker.metrics.gateway_calls_in_flight);
         let answer = send().await;
         drop((in_flight, room));
         let took = started.elapsed();
-        self.asker.circuit.record(!matches!(answer, Answer::Unknown(_)));
-        self.asker.metrics.gateway_answered(answer.word(), took.as_secs_f64());
+        permit.record(!matches!(answer, Answer::Unknown(_)));
+        asker.metrics.gateway_answered(answer.word(), took.as_secs_f64());
         let (order_id, task, attempt) = (self.intent.order_id, &self.intent.task, self.attempts.len() + 1);
         let outcome = match &answer {
             Answer::Unknown(error) => {
