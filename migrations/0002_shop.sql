@@ -198,9 +198,12 @@ CREATE TABLE payments (
     state   jsonb   NOT NULL
 ) WITH (fillfactor = 50);
 
--- Who asks the gateway after the process that was to has not done it in time: no state, and not in the log.
+-- Who alone asks the gateway, where that takes long or another process has taken it over: no state, and not in the log.
 CREATE TABLE gateway_lease (
     order_id     uuid        PRIMARY KEY,
+    -- The ordinal of the payment's event that it follows from: the lease of what was asked before says nothing of what is asked now.
+    sequence     integer     NOT NULL,
+    holder       uuid        NOT NULL,
     leased_until timestamptz NOT NULL
 );
 

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ordermill_stack::{Child, free_port};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::{Shop, id, order_of, until};
+use crate::support::{Shop, id, order_of, stop, until};
 
 /// How many orders go through each fault.
 const ORDERS: usize = 60;
@@ -179,4 +180,71 @@ async fn a_slow_gateway_holds_up_no_order_that_does_not_need_it() {
     }
     running.stop().await;
     shop.assert_verified().await;
+}
+
+/// A process with the worker of payments, and where it shows its figures.
+struct Payer {
+    child: Child,
+    address: String,
+}
+
+impl Payer {
+    async fn start(shop: &Shop) -> Payer {
+        let listen = format!("127.0.0.1:{}", free_port().unwrap());
+        let child = shop.start(&["worker", "payments", "--metrics-listen", &listen]);
+        let payer = Payer { child, address: format!("http://{listen}") };
+        until("the worker runs", async || {
+            shop.client.get(format!("{}/healthz", payer.address)).send().await.is_ok()
+        })
+        .await;
+        payer
+    }
+
+    /// Whether it is asking the gateway now, or has ever done so and heard of it.
+    async fn asks(&self, shop: &Shop) -> bool {
+        let in_flight = shop.metric_at(&self.address, "ordermill_gateway_calls_in_flight").await;
+        let ended = shop.metric_at(&self.address, "ordermill_gateway_seconds_count").await;
+        (in_flight.unwrap(), ended.unwrap()) != (0.0, 0.0)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_outlasts_its_lease_is_asked_by_one_process_and_by_another_once_that_has_died() {
+    let shop = Shop::new().await;
+    // Without timers, so that no deadline changes what the gateway is asked for.
+    let others = [
+        shop.start(&["api"]),
+        shop.start(&["relay"]),
+        shop.start(&["worker", "orders", "stock", "coupons", "sales"]),
+    ];
+    until("the API listens", async || {
+        shop.client.get(shop.url("/healthz")).send().await.is_ok_and(|answer| answer.status() == 200)
+    })
+    .await;
+    let (user, lamp) = (shop.user(5_000).await, shop.product(1_000, 5).await);
+    shop.behave(&json!({"timeout_before": 1.0})).await;
+    let first = Payer::start(&shop).await;
+    let order_id = id(&shop.submit(&user, &[(lamp, 1)]).await["order_id"]);
+    until("the first asks", async || first.asks(&shop).await).await;
+
+    let second = Payer::start(&shop).await;
+    // Without renewals the second would have taken it over twice by then.
+    let renewed = "SELECT count(*) FROM gateway_lease l JOIN payments p ON p.key = l.order_id
+        WHERE l.leased_until > to_timestamp((p.state #>> '{asked,at}')::bigint / 1e6) + interval '48 seconds'";
+    until("the lease is renewed again and again", async || shop.count(renewed).await == 1).await;
+    assert!(!second.asks(&shop).await, "the first asks alone");
+    assert_eq!(shop.count("SELECT count(DISTINCT holder) FROM gateway_lease").await, 1);
+
+    let until_us = "SELECT (extract(epoch FROM leased_until) * 1e6)::bigint FROM gateway_lease";
+    let leased_until_us = shop.count(until_us).await;
+    first.child.kill9();
+    until("the second asks", async || second.asks(&shop).await).await;
+    let now_us = shop.count("SELECT (extract(epoch FROM clock_timestamp()) * 1e6)::bigint").await;
+    assert!(now_us >= leased_until_us, "the second has waited until the lease had run out");
+    shop.behave(&json!({"timeout_before": 0.0})).await;
+    assert_eq!(shop.settled(order_id).await["status"], "CONFIRMED");
+    shop.until_quiet().await;
+    shop.assert_verified().await;
+    stop(&second.child);
+    others.iter().for_each(stop);
 }

@@ -339,7 +339,12 @@ impl Shop {
 
     /// A figure of this process as Prometheus reads it; `None` where there is none of that name.
     pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
-        let text = self.client.get(self.url("/metrics")).send().await.unwrap().text().await.unwrap();
+        self.metric_at(&self.url(""), name).await
+    }
+
+    /// The same of the process that shows its figures at that address.
+    pub(crate) async fn metric_at(&self, address: &str, name: &str) -> Option<f64> {
+        let text = self.client.get(format!("{address}/metrics")).send().await.unwrap().text().await.unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.map(|figure| figure.parse().unwrap())
     }

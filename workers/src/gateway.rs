@@ -1,7 +1,7 @@
 //! What the gateway is asked for: outside of any transaction and partition, settled in batches.
 //!
-//! What is to be asked stands in the table `payments` before the gateway is asked. This process asks
-//! and writes the answer; if it dies, another takes over when the lease has run out. Ids are derived, so asking twice
+//! What is to be asked stands in the table `payments` before the gateway is asked. This process asks, alone for as long as it renews its
+//! lease, and writes the answer; if it dies, another takes over when the lease has run out. Ids are derived, so asking twice
 //! charges, voids and pays back once.
 
 mod asking;
@@ -21,11 +21,12 @@ use ordermill_pipeline::log::Origin;
 use ordermill_pipeline::pacing::pause_after;
 use ordermill_pipeline::retry::Retry;
 use ordermill_pipeline::trace::TraceContext;
-use ordermill_store::payments::{self, Intent};
+use ordermill_store::payments::{self, Intent, LEASE};
 use ordermill_store::{Decision, Written, decide};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use crate::metrics::WorkerMetrics;
 use asking::Asker;
@@ -39,6 +40,8 @@ pub use client::GatewayError;
 const UNDER_WAY_MAX: usize = 10_000;
 /// How many outcomes one transaction settles at most.
 const SETTLE_MAX: usize = 500;
+/// How often leases are renewed.
+const RENEW_EVERY: Duration = Duration::from_secs(LEASE.as_secs() / 3);
 /// How often the table is looked at for what its process has not brought to an end.
 const TAKE_OVER_EVERY: Duration = Duration::from_secs(1);
 /// How many of them are taken at once.
@@ -128,7 +131,9 @@ pub(crate) fn start(
     let tasks = TaskTracker::new();
     tasks.spawn(ask_all(runtime.shutdown.clone(), asked, answers, ask));
     tasks.spawn(settle_all(runtime.clone(), answered));
-    tasks.spawn(take_over(runtime.clone(), queue.clone()));
+    let holder = Uuid::new_v4();
+    tasks.spawn(renew_leases(runtime.clone(), queue.under_way.clone(), holder));
+    tasks.spawn(take_over(runtime.clone(), queue.clone(), holder));
     Ok((queue, Executor(tasks)))
 }
 
@@ -214,15 +219,33 @@ async fn settle(journal: &Journal, batch: &[Answered]) -> Result<(), JournalErro
     .await
 }
 
-/// Hands in what its process has not brought to an end in time.
-async fn take_over(runtime: Runtime, queue: GatewayQueue) {
-    let mut ticks = tokio::time::interval(TAKE_OVER_EVERY);
-    loop {
-        tokio::select! {
-            () = runtime.shutdown.cancelled() => return,
-            _ = ticks.tick() => {}
+/// Leases anew what is under way here, so that nobody else asks for it, however long it takes. What is somebody else's by now, or wanted by
+/// nobody, is given up, and so is what could not be leased anew in time; an outcome that is being written is written all the same, since it
+/// changes nothing a second time.
+async fn renew_leases(runtime: Runtime, under_way: UnderWay, holder: Uuid) {
+    let mut ticks = tokio::time::interval(RENEW_EVERY);
+    while runtime.shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        let began = Instant::now();
+        // What is younger can wait for the next time, and is mostly answered by then.
+        let due = under_way.leased_for(RENEW_EVERY / 2, began);
+        if due.is_empty() {
+            continue;
         }
-        match payments::take_over(&runtime.journal.pool, runtime.journal.now(), TAKE_OVER_MAX).await {
+        match payments::renew(&runtime.journal.pool, holder, runtime.journal.now(), &due).await {
+            Ok(kept) => under_way.renewed(&due, &kept, began),
+            Err(error) => {
+                tracing::warn!(%error, "what the gateway is asked for could not be leased anew; tried again");
+                under_way.give_up(LEASE, Instant::now());
+            }
+        }
+    }
+}
+
+/// Hands in what nobody alone asks for any more.
+async fn take_over(runtime: Runtime, queue: GatewayQueue, holder: Uuid) {
+    let (mut ticks, pool) = (tokio::time::interval(TAKE_OVER_EVERY), &runtime.journal.pool);
+    while runtime.shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        match payments::take_over(pool, holder, runtime.journal.now(), TAKE_OVER_MAX).await {
             Ok(intents) => intents.into_iter().for_each(|intent| queue.offer(intent)),
             Err(error) => {
                 tracing::warn!(%error, "what the gateway owes an answer to could not be looked for")

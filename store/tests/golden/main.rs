@@ -13,6 +13,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod golden;
+mod leases;
 mod story;
 mod tables;
 

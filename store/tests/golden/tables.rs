@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::golden::{Golden, Leaf, leaves};
 
 /// A database with the golden log and the golden documents.
-async fn database(golden: &Golden) -> PgPool {
+pub(crate) async fn database(golden: &Golden) -> PgPool {
     let url = TestStack::shared().await.fresh_database().await;
     let pool = PgPool::connect(&url).await.unwrap();
     ordermill_store::migrations::run(&pool).await.unwrap();

@@ -1,8 +1,9 @@
 //! What this process asks the gateway: one intent at a time for each order, each at a place of its own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use ordermill_store::payments::Intent;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +21,14 @@ pub(crate) struct UnderWay {
 struct Taken {
     sequence: i32,
     given_up: CancellationToken,
+    /// Since when nobody else asks, for the time of a lease.
+    leased_at: Instant,
+}
+
+impl Taken {
+    fn is_leased_for(&self, at_least: Duration, now: Instant) -> bool {
+        now.saturating_duration_since(self.leased_at) >= at_least
+    }
 }
 
 /// A place, with what is asked for there. It is given back when this is dropped, however that comes about: until then nobody else of this
@@ -49,10 +58,40 @@ impl UnderWay {
             None if taken.len() >= self.places_max => return None,
             None => {}
         }
-        let given_up = CancellationToken::new();
-        taken.insert(intent.order_id, Taken { sequence: intent.sequence, given_up: given_up.clone() });
+        let (sequence, given_up) = (intent.sequence, CancellationToken::new());
+        let known = Taken { sequence, given_up: given_up.clone(), leased_at: Instant::now() };
+        taken.insert(intent.order_id, known);
         drop(taken);
         Some(Place { intent, given_up, under_way: self.clone() })
+    }
+
+    /// What was leased so long ago, or longer: orders, each with the ordinal of the payment's event that it follows from.
+    pub(crate) fn leased_for(&self, at_least: Duration, now: Instant) -> Vec<(Uuid, i32)> {
+        let taken = self.taken();
+        let due = taken.iter().filter(|(_, known)| known.is_leased_for(at_least, now));
+        due.map(|(order_id, known)| (*order_id, known.sequence)).collect()
+    }
+
+    /// Takes note of which of `due` were leased anew at that time. The others are given up: somebody else asks for them, or nobody
+    /// has a use for the outcome any more.
+    pub(crate) fn renewed(&self, due: &[(Uuid, i32)], kept: &HashSet<Uuid>, at: Instant) {
+        let mut taken = self.taken();
+        for (order_id, sequence) in due {
+            match taken.get_mut(order_id) {
+                // What is asked for since has a lease of its own.
+                Some(known) if known.sequence != *sequence => {}
+                Some(known) if kept.contains(order_id) => known.leased_at = at,
+                Some(known) => known.given_up.cancel(),
+                None => {}
+            }
+        }
+    }
+
+    /// Gives up what was leased so long ago, or longer.
+    pub(crate) fn give_up(&self, leased_for: Duration, now: Instant) {
+        let taken = self.taken();
+        let over = taken.values().filter(|known| known.is_leased_for(leased_for, now));
+        over.for_each(|known| known.given_up.cancel());
     }
 
     fn taken(&self) -> MutexGuard<'_, HashMap<Uuid, Taken>> {
@@ -80,6 +119,7 @@ impl Drop for Place {
 #[cfg(test)]
 pub(super) mod tests {
     use ordermill_domain::payments::GatewayTask;
+    use ordermill_store::payments::LEASE;
 
     use super::*;
 
@@ -127,5 +167,40 @@ pub(super) mod tests {
         assert!(first.is_some() && under_way.take(other()).is_none());
         drop(first);
         assert!(under_way.take(other()).is_some());
+    }
+
+    #[test]
+    fn what_was_leased_anew_goes_on_and_the_rest_is_given_up() {
+        let under_way = UnderWay::new(5);
+        let other = Intent { order_id: Uuid::from_u128(1), ..void(1) };
+        let (ours, lost) = (under_way.take(void(1)).unwrap(), under_way.take(other).unwrap());
+        let later = Instant::now() + LEASE;
+        assert!(under_way.leased_for(LEASE * 2, later).is_empty());
+        let due = under_way.leased_for(LEASE, later);
+        assert_eq!(due.len(), 2);
+        under_way.renewed(&due, &HashSet::from([ours.intent.order_id]), later);
+        assert!(!ours.given_up.is_cancelled());
+        assert!(lost.given_up.is_cancelled());
+        assert_eq!(under_way.leased_for(LEASE, later), [(lost.intent.order_id, 1)]);
+    }
+
+    #[test]
+    fn what_is_wanted_now_is_not_given_up_for_what_was_wanted_before() {
+        let under_way = UnderWay::new(5);
+        let before = under_way.take(void(1)).unwrap();
+        let due = under_way.leased_for(Duration::ZERO, Instant::now());
+        let now = under_way.take(void(2)).unwrap();
+        under_way.renewed(&due, &HashSet::new(), Instant::now());
+        assert!(before.given_up.is_cancelled() && !now.given_up.is_cancelled());
+    }
+
+    #[test]
+    fn what_could_not_be_leased_anew_for_the_time_of_a_lease_is_given_up() {
+        let under_way = UnderWay::new(5);
+        let place = under_way.take(void(1)).unwrap();
+        under_way.give_up(LEASE, Instant::now());
+        assert!(!place.given_up.is_cancelled());
+        under_way.give_up(LEASE, Instant::now() + LEASE);
+        assert!(place.given_up.is_cancelled());
     }
 }
