@@ -389,6 +389,19 @@ impl Coupons {
         Some(CouponReturned { order_id, user_id, user_coupon_id: used.user_coupon_id }.into())
     }
 
+    /// An order that is being undone hears of the coupon that it named, whatever its worker was told and was not, since somebody has discarded
+    /// it as a dead letter: the coupon comes back, or was never used and will not be. Nothing where the order was answered.
+    pub fn give_up(&mut self, order_id: Uuid, user_id: Uuid, user_coupon_id: Uuid) -> Option<Decided> {
+        let event = if self.uses.contains_key(&order_id) {
+            self.give_back(order_id)?
+        } else {
+            let detail = "the order was given up before the coupon was used".to_owned();
+            let failure = Failure { code: FailureCode::CouponNotUsable, detail };
+            CouponRefused { order_id, user_id, user_coupon_id, failure }.into()
+        };
+        self.record([event]).pop()
+    }
+
     /// A user's coupon was not used in time; nothing where it is not there to be used.
     pub fn expire(&mut self, user_coupon_id: Uuid) -> Option<Decided> {
         let coupon = self.user_coupons.get(&user_coupon_id)?;
@@ -719,6 +732,21 @@ mod tests {
         let (mut coupons, own) = with_one_issued();
         coupons.react(&placed(1, user(0), own, 500), Timestamp::UNIX_EPOCH);
         assert_eq!(coupons.revoke(own, "abuse".to_owned()), Err(InUse));
+    }
+
+    #[test]
+    fn an_order_that_is_undone_hears_of_its_coupon_once_whatever_its_worker_was_told() {
+        let (mut coupons, own) = with_one_issued();
+        let (never_asked, used) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        assert_eq!(coupons.give_up(never_asked, user(0), own).unwrap().event.name(), "coupon.refused");
+        assert_eq!(coupons.give_up(never_asked, user(0), own), None);
+        let asked = coupons.react(&placed(1, user(0), own, 500), Timestamp::UNIX_EPOCH);
+        assert!(asked.is_empty(), "what comes too late does not use it");
+        coupons.react(&placed(2, user(0), own, 500), Timestamp::UNIX_EPOCH);
+        assert_eq!(coupons.user_coupons[&own].order_id, Some(used));
+        assert_eq!(coupons.give_up(used, user(0), own).unwrap().event.name(), "coupon.returned");
+        assert_eq!(coupons.give_up(used, user(0), own), None);
+        assert_eq!(coupons.user_coupons[&own].state, UserCouponState::Issued);
     }
 
     #[test]

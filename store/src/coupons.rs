@@ -30,6 +30,45 @@ pub async fn expired(
     .await
 }
 
+/// An order that is being undone and waits for the coupon that it named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AwaitsCoupon {
+    /// The order.
+    pub order_id: Uuid,
+    /// Who ordered.
+    pub user_id: Uuid,
+    /// The user's coupon.
+    pub user_coupon_id: Uuid,
+}
+
+/// Orders that are being undone, are past their deadline and wait for their coupon, of which nobody has told them; the most overdue first.
+///
+/// Which coupon an order has named says its first event.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn overdue(pool: &PgPool, now: Timestamp, at_most: i64) -> Result<Vec<AwaitsCoupon>, sqlx::Error> {
+    sqlx::query_as!(
+        AwaitsCoupon,
+        r#"SELECT o.key AS "order_id!", o.user_id AS "user_id!",
+               (convert_from(placed.data, 'UTF8')::jsonb ->> 'user_coupon_id')::uuid AS "user_coupon_id!"
+           FROM orders o LEFT JOIN coupon_uses u ON u.key = o.key
+           -- One look at the index for each, also where the planner takes the log for small.
+           CROSS JOIN LATERAL (
+               SELECT e.data FROM event_log e
+               WHERE e.about @> ARRAY[o.key] AND e.aggregate_id = o.key AND e.topic = 'orders' AND e.sequence = 1
+               LIMIT 1) placed
+           WHERE o.open_until < $1 AND o.status IN ('REJECTING', 'CANCELLING')
+               AND o.state ->> 'coupon_step' IN ('ASKED', 'APPLIED')
+               AND (u.key IS NULL OR u.state ->> 'state' = 'APPLIED')
+           ORDER BY o.open_until LIMIT $2"#,
+        now.as_microsecond(),
+        at_most,
+    )
+    .fetch_all(pool)
+    .await
+}
+
 /// Who asks for a coupon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claimant {

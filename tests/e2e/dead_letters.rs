@@ -2,6 +2,7 @@
 
 mod changes;
 mod command;
+mod coupons;
 mod killed;
 mod rule;
 

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use ordermill_domain::aggregate::Aggregate as _;
-use ordermill_domain::coupons::{Coupons, UserCoupon};
+use ordermill_domain::coupons::{CouponUse, Coupons, UserCoupon};
 use ordermill_domain::orders::{Order, Orders};
 use ordermill_pipeline::consumer::{Runtime, derived_event_id, is_rejected};
 use ordermill_pipeline::heartbeat::{self, Pulse};
@@ -16,6 +16,7 @@ use ordermill_pipeline::log::Origin;
 use ordermill_pipeline::retry::Retry;
 use ordermill_pipeline::supervised::{self, without_panic};
 use ordermill_pipeline::trace::TraceContext;
+use ordermill_store::coupons::AwaitsCoupon;
 use ordermill_store::{Decision, Written, coupons, decide, orders};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -90,6 +91,9 @@ impl Timers {
         if self.counted_at.is_none_or(|at| at.elapsed() >= COUNT_EVERY) {
             let overdue = orders::count_overdue(&self.journal.pool, self.journal.now()).await?;
             self.metrics.orders_overdue.set(overdue);
+            if overdue > 0 {
+                give_coupons_up(&self.journal).await?;
+            }
             self.counted_at = Some(Instant::now());
         }
         Ok(())
@@ -175,6 +179,38 @@ async fn give_up(journal: &Journal, due: &[Uuid]) -> Result<(), JournalError> {
                 }
             }
             Ok(Decision::of(written, ()))
+        })
+    })
+    .await
+}
+
+/// Tells orders that are being undone and are overdue of their coupons. Each by itself: one that can't be told holds up no other.
+async fn give_coupons_up(journal: &Journal) -> Result<(), JournalError> {
+    for awaits in coupons::overdue(&journal.pool, journal.now(), BATCH_MAX).await? {
+        if let Err(error) = give_coupon_up(journal, awaits).await {
+            if !is_rejected(&error) {
+                return Err(error);
+            }
+            let order_id = awaits.order_id;
+            tracing::warn!(%order_id, %error, "the order can't be told of its coupon; tried again");
+        }
+    }
+    Ok(())
+}
+
+async fn give_coupon_up(journal: &Journal, awaits: AwaitsCoupon) -> Result<(), JournalError> {
+    let AwaitsCoupon { order_id, user_id, user_coupon_id } = awaits;
+    let mut keys = Keys::default();
+    keys.add(CouponUse::NOUN, order_id);
+    decide(journal, &keys, |state: &mut Coupons| {
+        // An order is told of its coupon once. The rounds that are given up under its id count from 1.
+        let event_id = derived_event_id(NAME, order_id, 0);
+        without_panic(|| {
+            let told = state.give_up(order_id, user_id, user_coupon_id).map(|decided| {
+                tracing::warn!(%order_id, event = decided.event.name(), "nobody has told the order of its coupon");
+                Written::new(event_id, decided, origin())
+            });
+            Ok(Decision::of(told.into_iter().collect(), ()))
         })
     })
     .await

@@ -39,7 +39,7 @@ fn command(world: &mut World, dice: usize, orders: usize) {
         3 => world.ship(order_id, product(0), quantity),
         4 => world.command(order_id, |order| order.deliver(uuid::Uuid::from_u128(7)).map(Some)),
         5 => world.expire(order_id),
-        _ => false,
+        _ => world.give_up_coupon(order_id),
     };
 }
 

@@ -295,3 +295,52 @@ fn what_was_asked_of_a_participant_and_discarded_is_given_up_at_the_deadline() {
         world.assert_agreement();
     }
 }
+
+/// The worker of coupons reading orders.
+const COUPONS_OF_ORDERS: usize = 6;
+
+#[test]
+fn an_order_that_is_undone_ends_although_what_its_coupon_was_to_be_told_was_discarded() {
+    for (scenario, discarded) in [
+        ("placing", &["order.placed"][..]),
+        ("placing", &["order.rejecting"]),
+        ("placing", &["order.placed", "order.rejecting"]),
+        ("cancelling", &["order.cancelling"]),
+    ] {
+        let scenario = SCENARIOS.iter().find(|known| known.name == scenario).unwrap();
+        let mut world = started_with(scenario, PaymentMethod::Balance, Some(coupon(0)));
+        world.declines = scenario.name == "placing";
+        for event in discarded {
+            while !world.discard(COUPONS_OF_ORDERS, event) {
+                if !walk(&mut world, 1) {
+                    assert!(world.expire(order(0)), "{event} never came");
+                }
+            }
+        }
+        world.settle();
+        world.expire(order(0));
+        world.settle();
+        assert!(!world.statuses()[0].is_resting(), "{discarded:?} is needed");
+        assert!(world.give_up_coupon(order(0)), "{discarded:?}");
+        world.settle();
+        let ends = if world.declines { OrderStatus::Rejected } else { scenario.ends };
+        assert_eq!(world.statuses(), [ends], "{discarded:?}");
+        world.assert_agreement();
+    }
+}
+
+#[test]
+fn a_modification_ends_although_the_worker_of_coupons_hears_nothing() {
+    for scenario in SCENARIOS.iter().filter(|scenario| scenario.name.starts_with("modifying")) {
+        let mut world = started_with(scenario, PaymentMethod::Balance, Some(coupon(0)));
+        let others = |step: &Step| *step != Step::Deliver(COUPONS_OF_ORDERS);
+        while let Some(step) = world.steps().into_iter().find(others) {
+            match step {
+                Step::Deliver(reader) => world.deliver(reader),
+                Step::Gateway(task) => world.call(task, Call::Answered, true),
+            }
+        }
+        assert_eq!(world.statuses(), [scenario.ends], "{}", scenario.name);
+        world.assert_agreement();
+    }
+}

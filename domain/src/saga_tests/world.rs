@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::capability::{Capability as _, Decided, Reacts as _};
 use crate::coupons::{Coupons, UserCoupon, UserCouponState};
-use crate::orders::{Order, OrderStatus, Orders, Replacement};
+use crate::orders::{CouponStep, Order, OrderStatus, Orders, Replacement};
 use crate::payments::{Balance, GatewayResult, GatewayTask, Outcome, Payments};
 use crate::pricing;
 use crate::stock::{Shelf, Stock};
@@ -232,6 +232,23 @@ impl World {
 
     pub(super) fn expire(&mut self, order_id: Uuid) -> bool {
         self.command(order_id, |order| Ok::<_, ()>(order.expire(Timestamp::MAX)))
+    }
+
+    /// Has an order that is being undone hear of its coupon, as the timers do once it is overdue; whether there was anything to tell.
+    pub(super) fn give_up_coupon(&mut self, order_id: Uuid) -> bool {
+        let Order { status, coupon_step, .. } = self.orders.orders[&order_id];
+        let is_undone = matches!(status, OrderStatus::Rejecting | OrderStatus::Cancelling);
+        if !is_undone || !matches!(coupon_step, CouponStep::Asked | CouponStep::Applied) {
+            return false;
+        }
+        let named = self.log.iter().find_map(|event| match event {
+            Event::OrderPlaced(placed) if placed.order_id == order_id => placed.user_coupon_id,
+            _ => None,
+        });
+        let decided = self.coupons.give_up(order_id, USER, named.expect("it waits for the coupon it named"));
+        let is_told = decided.is_some();
+        self.append(decided);
+        is_told
     }
 
     /// The next event that a reader has not seen.
