@@ -43,7 +43,7 @@ enum Command {
     /// Gives back what the gateway holds for orders that the database does not know.
     #[command(subcommand)]
     Payments(payments::PaymentsCommand),
-    /// Stores an admin's API key, read from standard input or made anew and printed; or looks at wire keys and changes them.
+    /// Lists, makes, replaces and revokes API keys of administrators and customers; or looks at wire keys and changes them.
     Keys(keys::KeysArgs),
     /// Checks on the live system that money, stock, charges, orders and log add up.
     Verify {

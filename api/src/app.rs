@@ -22,6 +22,7 @@ use crate::metrics::ApiMetrics;
 use crate::problem::Problem;
 use crate::product_cache::ProductCache;
 use crate::readiness::Readiness;
+use crate::refusals::Refusals;
 use crate::verification::Verifications;
 use crate::waiting::{DecidedClaim, DoneReplay, RestingOrder, Waiting};
 use crate::watching::Watching;
@@ -45,6 +46,7 @@ pub struct Shared {
     pub(crate) metrics: ApiMetrics,
     pub(crate) registry: Arc<Registry>,
     pub(crate) identities: Identities,
+    pub(crate) refusals: Refusals,
     pub(crate) running_keys: RunningKeys,
     pub(crate) acceptance: Acceptance,
     pub(crate) claiming: Claiming,
@@ -95,10 +97,11 @@ impl Api {
             Arc::new(product_cache.clone()),
             shutdown.clone(),
         ));
-        let identities = Identities::start(&journal.pool, &tasks, &drained);
+        let identities = Identities::start(&journal, &tasks, &drained);
         tasks.spawn(identities.clone().keep(shutdown.clone()));
         let shared = Shared {
             identities,
+            refusals: Refusals::new(metrics.authentication_failures.clone()),
             running_keys: RunningKeys::default(),
             acceptance: Acceptance::start(&journal, &config, &metrics, &tasks, &drained),
             claiming: Claiming::start(&journal, &config, &tasks, &drained),

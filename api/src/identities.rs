@@ -6,17 +6,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use moka::future::Cache;
-use ordermill_store::keys::{self, Identity};
+use ordermill_pipeline::clock::Clock;
+use ordermill_pipeline::journal::Journal;
+use ordermill_store::keys::{self, Identity, Standing};
 use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::keys::digest;
-use crate::problem::{Code, Problem};
+use crate::refusals::Reason;
 use crate::rounds::in_rounds;
 
-/// How long a key that another process has revoked still works here at most.
+/// How long a key is remembered: one that has expired or that another process has revoked works here that much longer, and for
+/// as long as the database took to say that it was valid.
 const REMEMBERED_FOR: Duration = Duration::from_secs(2);
 /// How often the keys that are in use are looked at, all at once, so that they need not be asked for one by one.
 const KEEP_EVERY: Duration = Duration::from_secs(1);
@@ -25,8 +28,6 @@ const KEEP_EVERY: Duration = Duration::from_secs(1);
 const REVOKED_FOR: Duration = Duration::from_secs(90);
 /// How many keys are remembered at once.
 const REMEMBERED_MAX: u64 = 100_000;
-/// Longer keys are none of ours and are not worth hashing.
-const KEY_LENGTH_MAX: usize = 256;
 
 /// How many keys are looked up in one query at most.
 const LOOKUP_MAX: usize = 256;
@@ -34,11 +35,13 @@ const LOOKUP_MAX: usize = 256;
 const LOOKUPS_MAX: usize = 8_192;
 
 /// Why a key says nothing about its bearer.
-#[derive(Debug)]
-enum Unidentified {
-    UnknownKey,
+#[derive(Clone, Debug)]
+pub(crate) enum Unidentified {
+    /// It lets nobody in.
+    Refused(Reason),
     /// Nobody could be asked: too many wait, or the round has panicked.
     TooMany,
+    /// The database failed.
     Database(Arc<sqlx::Error>),
 }
 
@@ -54,6 +57,7 @@ pub(crate) struct Identities {
     revoked: Cache<[u8; 32], ()>,
     lookups: mpsc::Sender<Lookup>,
     pool: PgPool,
+    clock: Clock,
 }
 
 /// Whose key it is, and whether anybody has shown it since that was last looked at.
@@ -71,44 +75,40 @@ impl From<Identity> for Remembered {
 
 impl Identities {
     /// Starts looking keys up; that ends when everybody is answered after `drained`.
-    pub(crate) fn start(pool: &PgPool, tasks: &TaskTracker, drained: &CancellationToken) -> Identities {
+    pub(crate) fn start(journal: &Journal, tasks: &TaskTracker, drained: &CancellationToken) -> Identities {
         let (lookups, asked) = mpsc::channel(LOOKUPS_MAX);
-        let looked_up_in = pool.clone();
+        let (pool, clock) = (journal.pool.clone(), journal.clock.clone());
         tasks.spawn(in_rounds(asked, LOOKUP_MAX, drained.clone(), move |round| {
-            let pool = looked_up_in.clone();
-            async move { look_up(&pool, round).await }
+            let (pool, clock) = (pool.clone(), clock.clone());
+            async move { look_up(&pool, &clock, round).await }
         }));
         Identities {
             known: Cache::builder().time_to_live(REMEMBERED_FOR).max_capacity(REMEMBERED_MAX).build(),
             revoked: Cache::builder().time_to_live(REVOKED_FOR).max_capacity(REMEMBERED_MAX).build(),
             lookups,
-            pool: pool.clone(),
+            pool: journal.pool.clone(),
+            clock: journal.clock.clone(),
         }
     }
 
     /// Whose key it is. Many requests with one key ask once, and keys that are asked for at once are one query.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED` where it is nobody's, `OVERLOADED` where too many wait to hear of theirs, or where the database fails.
-    pub(crate) async fn of(&self, key: &str) -> Result<Identity, Problem> {
-        let unknown = || Problem::new(Code::Unauthenticated, "this API key is unknown or revoked");
-        if key.len() > KEY_LENGTH_MAX {
-            return Err(unknown());
-        }
+    /// [`Unidentified`] where it is nobody's, too many wait to hear of theirs, or the database fails.
+    pub(crate) async fn of(&self, key: &str) -> Result<Identity, Unidentified> {
         let hash = digest(key);
         if self.revoked.contains_key(&hash) {
-            return Err(unknown());
+            return Err(Unidentified::Refused(Reason::Revoked));
         }
         if let Some(known) = self.known.get(&hash).await {
             known.used.store(true, Ordering::Relaxed);
             return Ok(known.identity);
         }
         let asked = self.known.try_get_with(hash, self.ask(hash));
-        asked.await.map(|known| known.identity).map_err(|error: Arc<Unidentified>| match &*error {
-            Unidentified::UnknownKey => unknown(),
-            Unidentified::TooMany => Problem::overloaded(),
-            Unidentified::Database(error) => Problem::from(&**error),
-        })
+        asked
+            .await
+            .map(|known| known.identity)
+            .map_err(|error: Arc<Unidentified>| Unidentified::clone(&error))
     }
 
     async fn ask(&self, hash: [u8; 32]) -> Result<Remembered, Unidentified> {
@@ -136,13 +136,16 @@ impl Identities {
             return;
         }
         let asked_at = Instant::now();
-        match keys::valid(&self.pool, &hashes).await {
+        match keys::standings(&self.pool, &hashes, self.clock.now()).await {
             // An answer that took long says little of now.
-            Ok(valid) if asked_at.elapsed() < KEEP_EVERY => {
-                for (hash, identity) in valid {
+            Ok(standings) if asked_at.elapsed() < KEEP_EVERY => {
+                for (hash, standing) in standings {
                     // The table lets no other length in.
                     let Ok(hash) = <[u8; 32]>::try_from(hash) else { continue };
-                    self.known.insert(hash, Remembered::from(identity)).await;
+                    match standing {
+                        Standing::Valid(identity) => self.known.insert(hash, identity.into()).await,
+                        Standing::Expired | Standing::Revoked => self.known.invalidate(&hash).await,
+                    }
                 }
             }
             Ok(_) => {}
@@ -169,15 +172,22 @@ impl Identities {
 }
 
 /// Answers all who wait to hear whose keys they have shown.
-async fn look_up(pool: &PgPool, round: Vec<Lookup>) {
+async fn look_up(pool: &PgPool, clock: &Clock, round: Vec<Lookup>) {
     let hashes: Vec<Vec<u8>> = round.iter().map(|(hash, _)| hash.to_vec()).collect();
-    let valid: Result<HashMap<_, _>, _> =
-        keys::valid(pool, &hashes).await.map(|valid| valid.into_iter().collect()).map_err(Arc::new);
+    let standings = keys::standings(pool, &hashes, clock.now()).await;
+    let standings: Result<HashMap<_, _>, _> =
+        standings.map(|standings| standings.into_iter().collect()).map_err(Arc::new);
     for (hash, reply) in round {
-        let identity = match &valid {
-            Ok(valid) => valid.get(hash.as_slice()).copied().ok_or(Unidentified::UnknownKey),
+        let standing = match &standings {
+            Ok(standings) => Ok(standings.get(hash.as_slice())),
             Err(error) => Err(Unidentified::Database(error.clone())),
         };
+        let identity = standing.and_then(|standing| match standing {
+            Some(Standing::Valid(identity)) => Ok(*identity),
+            Some(Standing::Expired) => Err(Unidentified::Refused(Reason::Expired)),
+            Some(Standing::Revoked) => Err(Unidentified::Refused(Reason::Revoked)),
+            None => Err(Unidentified::Refused(Reason::Unknown)),
+        });
         // Whoever has gone hears nothing.
         let _ = reply.send(identity);
     }
@@ -191,11 +201,13 @@ mod tests {
     #[tokio::test]
     async fn a_key_that_was_revoked_here_does_not_get_in_even_if_it_is_remembered_afterwards() {
         let identities = &api_without_database().identities;
-        identities.remember("om_1", Identity::Admin).await;
-        assert_eq!(identities.of("om_1").await, Ok(Identity::Admin));
+        let minji = Identity::Admin("minji".parse().unwrap());
+        identities.remember("om_1", minji).await;
+        assert_eq!(identities.of("om_1").await.unwrap(), minji);
         identities.revoke(vec![digest("om_1").to_vec()]).await;
         // As a request does that asked the database just before.
-        identities.remember("om_1", Identity::Admin).await;
-        assert_eq!(identities.of("om_1").await.unwrap_err().code(), Code::Unauthenticated);
+        identities.remember("om_1", minji).await;
+        let refused = identities.of("om_1").await.unwrap_err();
+        assert!(matches!(refused, Unidentified::Refused(Reason::Revoked)), "{refused:?}");
     }
 }

@@ -31,6 +31,7 @@ mod problem;
 mod problem_responses;
 mod product_cache;
 mod readiness;
+mod refusals;
 mod request;
 mod rounds;
 mod routes;
@@ -49,7 +50,7 @@ mod testing;
 
 pub use app::{Api, ApiError};
 pub use config::ApiConfig;
-pub use keys::{hash_key, new_api_key};
+pub use keys::{UnfitKey, hash_chosen_key, hash_key, new_api_key};
 pub use metrics::ApiMetrics;
 pub use paging::{Items, read_cursor};
 pub use routes::orders::timeline::{

@@ -23,6 +23,13 @@ pub struct CodeLabel {
     pub code: &'static str,
 }
 
+/// Why a request is nobody's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabel {
+    /// One of a few words.
+    pub reason: &'static str,
+}
+
 /// What became of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabel {
@@ -43,6 +50,8 @@ pub struct ApiMetrics {
     pub replays: Counter,
     /// Requests that were answered with a problem.
     pub problems: Family<CodeLabel, Counter>,
+    /// Requests that were refused since they carried no valid API key: `missing`, `malformed`, `unknown`, `expired`, `revoked`.
+    pub authentication_failures: Family<ReasonLabel, Counter>,
     /// Time from the request's head to the answer's, with what `Prefer: wait` asked for.
     pub request_seconds: Family<RouteLabel, Histogram>,
     /// Requests that hold their answer until an order rests.
@@ -70,6 +79,8 @@ impl ApiMetrics {
             accept_queue_orders: new.figure("accept_queue_orders", "Submissions not accepted yet"),
             replays: new.figure("idempotent_replays", "Answers given again to a repeated key"),
             problems: new.figure("http_problems", "Requests answered with a problem, by code"),
+            authentication_failures: new
+                .figure("authentication_failures", "Requests without a valid API key, by what was wrong"),
             request_seconds: seconds,
             waiting_requests: new
                 .figure("http_waiting_requests", "Requests held until an order or a claim rests"),

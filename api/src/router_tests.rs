@@ -6,7 +6,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::testing::{CALLBACK_SECRET, api_without_database, ask};
-use crate::{openapi, router};
+use crate::{hash_key, openapi, router};
 
 const USER: Uuid = Uuid::from_u128(0x0192_f0c1_7a3e_7000_8000_0000_0000_0001);
 const OTHER: Uuid = Uuid::from_u128(0x0192_f0c1_7a3e_7000_8000_0000_0000_0002);
@@ -18,7 +18,7 @@ const IDEMPOTENCY_KEY: (&str, &str) = ("idempotency-key", "k-1");
 async fn router_with_keys() -> Router {
     let api = api_without_database();
     api.identities.remember("om_customer", Identity::Customer(USER)).await;
-    api.identities.remember("om_admin", Identity::Admin).await;
+    api.identities.remember("om_admin", Identity::Admin("minji".parse().unwrap())).await;
     router(api)
 }
 
@@ -361,6 +361,28 @@ async fn only_the_gateways_callbacks_are_received() {
     assert_eq!((answer.status, answer.code()), (400, "INVALID_JSON"));
     let figures = ask(&router, "GET", "/metrics", &[], "").await;
     assert!(figures.text().contains("ordermill_payment_callbacks_total 1\n"), "{}", figures.text());
+}
+
+#[tokio::test]
+async fn the_figures_count_requests_without_a_valid_key_by_what_was_wrong() {
+    let api = api_without_database();
+    api.identities.revoke(vec![hash_key("om_revoked")]).await;
+    let router = router(api);
+    for (headers, asked) in [
+        (&[][..], 1),
+        (&[("authorization", "Basic om_1")], 2),
+        (&[("authorization", "Bearer om_revoked")], 3),
+    ] {
+        for _ in 0..asked {
+            let answer = ask(&router, "GET", "/v1/orders", headers, "").await;
+            assert_eq!((answer.status, answer.code()), (401, "UNAUTHENTICATED"), "{headers:?}");
+        }
+    }
+    let figures = ask(&router, "GET", "/metrics", &[], "").await;
+    for (reason, count) in [("missing", 1), ("malformed", 2), ("revoked", 3)] {
+        let line = format!("ordermill_authentication_failures_total{{reason=\"{reason}\"}} {count}\n");
+        assert!(figures.text().contains(&line), "{line} is not in\n{}", figures.text());
+    }
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ const NAME: &str = "apart";
 const WITHIN: Duration = Duration::from_secs(90);
 /// How often it is looked whether the API answers.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-const ADMIN_KEY: &str = "om_admin_of_the_pipeline_apart";
+const ADMIN_KEY: &str = "om_admin_of_the_pipeline_apart_0123456789";
 
 /// The pipeline apart.
 #[derive(Debug)]

@@ -284,7 +284,9 @@ mod tests {
         assert_eq!(actor_of(&format!("user:{id}")), ("user", Some(id)));
         let (without_hyphens, in_capitals) =
             (format!("user:{}", id.simple()), format!("user:{}", Uuid::max()).to_uppercase());
-        for actor in ["admin", "worker:orders", "gateway", "user:", &without_hyphens, &in_capitals] {
+        for actor in
+            ["admin", "admin:minji", "worker:orders", "gateway", "user:", &without_hyphens, &in_capitals]
+        {
             assert_eq!(actor_of(actor), (actor, None));
         }
     }

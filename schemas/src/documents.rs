@@ -133,7 +133,11 @@ const HEADERS: [(&str, bool, &str); 16] = [
     (headers::SEQUENCE, true, "its ordinal among the aggregate's events on this topic, from 1, without gap"),
     (headers::CORRELATION, false, "the order it belongs to"),
     (headers::CAUSATION, false, "the id of the event that caused it"),
-    (headers::ACTOR, true, "who caused it: `user:<id>`, `admin`, `worker:<group>`, `gateway`"),
+    (
+        headers::ACTOR,
+        true,
+        "who caused it: `user:<id>`, `admin:<name of the key>`, `worker:<group>`, `gateway`",
+    ),
     (headers::TRACEPARENT, true, "W3C trace context of the request that it follows from"),
     (headers::LABEL, true, "`<era>-<position>`, its place in the log"),
     (headers::PREVIOUS, false, "the label of the record before it in its partition; absent on the first"),

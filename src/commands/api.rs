@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
 use ordermill_store::keys;
 
@@ -10,13 +10,16 @@ use crate::arguments::TimeZoneArgs;
 use crate::connections::Connections;
 use crate::services::{self, listen};
 
+/// The name of the administrator whose key is given at the start.
+const ADMIN: &str = "environment";
+
 /// The flags of `ordermill api`.
 #[derive(Args, Debug)]
 pub(crate) struct ApiArgs {
     /// Where to listen.
     #[arg(long, env = "ORDERMILL_LISTEN", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// An admin's API key that is stored at the start.
+    /// The API key of the administrator `environment`, 32 characters at least; a former one is revoked at the start.
     #[arg(long, env = "ORDERMILL_ADMIN_KEY", hide_env_values = true)]
     admin_key: Option<String>,
     /// What the gateway signs its callbacks with.
@@ -28,15 +31,17 @@ pub(crate) struct ApiArgs {
 
 /// Serves the API until Ctrl-C or SIGTERM.
 pub(crate) async fn run(connections: &Connections, args: ApiArgs) -> Result<()> {
+    const UNUSABLE: &str = "ORDERMILL_ADMIN_KEY (--admin-key) can't be used";
+    let key_hash = args.admin_key.as_deref().map(ordermill_api::hash_chosen_key).transpose();
+    let key_hash = key_hash.context(UNUSABLE)?;
     let listener = listen(args.listen).await?;
     let services = services::connect(connections, None).await?;
-    if let Some(key) = &args.admin_key {
-        keys::insert_admin(
-            &services.runtime.journal.pool,
-            &ordermill_api::hash_key(key),
-            services.runtime.journal.now(),
-        )
-        .await?;
+    if let Some(key_hash) = key_hash {
+        let journal = &services.runtime.journal;
+        let former = keys::establish(&journal.pool, ADMIN, &key_hash, journal.now()).await;
+        if former.context(UNUSABLE)? > 0 {
+            tracing::info!("ORDERMILL_ADMIN_KEY has changed; the former key is revoked");
+        }
     }
     services.run_api(listener, args.callback_secret.as_deref(), args.zone.time_zone).await
 }

@@ -33,6 +33,8 @@ use crate::services::{Services, listen};
 use crate::shutdown::shutdown_on_signal;
 use crate::stack_file::StackFile;
 
+/// The name of the administrator whose key is in the data directory.
+const ADMIN: &str = "up";
 /// How often it is looked whether everything is ready.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How often the servers are looked at.
@@ -205,9 +207,20 @@ impl Stack {
         let partitions = relay::install(&pool, partitions, PARTITIONS_DEFAULT_ON_ONE_MACHINE).await?;
         topics::ensure(&self.connections.kafka, partitions, &ordermill_workers::groups()).await?;
         self.open_keyring(&pool).await?;
-        let key = kept_key(&admin_key_file(&self.directory))?;
-        keys::insert_admin(&pool, &ordermill_api::hash_key(&key), Clock::system().now()).await?;
+        self.establish_admin(&pool).await?;
         pool.close().await;
+        Ok(())
+    }
+
+    /// Has the key in the data directory be that of the administrator who is called `up`.
+    async fn establish_admin(&self, pool: &PgPool) -> Result<()> {
+        let file = admin_key_file(&self.directory);
+        let key = kept_key(&file)?;
+        let unusable = || {
+            format!("the key in {} can't be used; where there is no such file one is made", file.display())
+        };
+        let key_hash = ordermill_api::hash_chosen_key(&key).with_context(unusable)?;
+        keys::establish(pool, ADMIN, &key_hash, Clock::system().now()).await.with_context(unusable)?;
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 /// A request that carries an idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Request {
-    /// Who asks: `user:<id>` or `admin`.
+    /// Who asks: `user:<id>` or `admin:<name of the key>`.
     pub caller: String,
     /// Method and concrete path.
     pub route: String,

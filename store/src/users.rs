@@ -47,8 +47,8 @@ impl Projection for SignUp {
         statement.part(
             "key_given",
             format!(
-                "INSERT INTO api_keys (key_hash, user_id, scope, created_at)
-                 SELECT {hash}, {user_id}, 'customer', {at} FROM signed_up"
+                "INSERT INTO api_keys (key_hash, user_id, scope, name, created_at)
+                 SELECT {hash}, {user_id}, 'customer', 'sign-up', {at} FROM signed_up"
             ),
         );
     }

@@ -15,6 +15,7 @@ mod faults;
 mod gateway;
 mod http;
 mod instances;
+mod keys;
 mod modifications;
 mod orders;
 mod output;

@@ -36,7 +36,9 @@ use crate::diagnosis;
 pub(crate) const DEADLINE: Duration = Duration::from_secs(240);
 /// The program.
 pub(crate) const ORDERMILL: &str = env!("CARGO_BIN_EXE_ordermill");
-pub(crate) const ADMIN_KEY: &str = "om_admin_key_of_the_tests";
+pub(crate) const ADMIN_KEY: &str = "om_admin_key_of_the_tests_0123456789";
+/// The name of that key.
+pub(crate) const ADMIN: &str = "tests";
 /// The zone whose days shops in this process go by.
 pub(crate) const TIME_ZONE: &str = "Asia/Seoul";
 const CALLBACK_SECRET: &str = "secret of the tests";
@@ -132,7 +134,8 @@ impl Shop {
         relay::install(&pool, None, PARTITIONS).await.unwrap();
         kafka.keyring.open(&pool).await.unwrap();
         topics::ensure(&kafka, PARTITIONS, &ordermill_workers::groups()).await.unwrap();
-        keys::insert_admin(&pool, &ordermill_api::hash_key(ADMIN_KEY), Clock::system().now()).await.unwrap();
+        let key_hash = ordermill_api::hash_chosen_key(ADMIN_KEY).unwrap();
+        keys::establish(&pool, ADMIN, &key_hash, Clock::system().now()).await.unwrap();
         let api_port = free_port().unwrap();
         let options = GatewayOptions {
             port: None,

@@ -106,6 +106,8 @@ async fn a_cancellation_by_an_administrator_shows_its_refund_but_not_the_request
     );
     assert!(event(&to_admin, "order.cancelling")["request"]["idempotency_key"].is_string());
     assert!(event(&to_user, "order.cancelling")["request"].is_null());
+    assert_eq!(event(&to_admin, "order.cancelling")["actor"], "admin:tests");
+    assert_eq!(event(&to_user, "order.cancelling")["actor"], "admin");
     assert!(event(&to_user, "order.placed")["request"].is_object());
     let refunds = &event(&to_user, "payment.refunding")["gateway"]["refund_ids"];
     assert_eq!(refunds.as_array().unwrap().len(), 1, "{refunds}");

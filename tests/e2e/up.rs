@@ -192,6 +192,16 @@ async fn a_first_order_is_confirmed_and_verify_finds_the_stack_by_its_data_direc
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_key_in_the_data_directory_is_that_of_the_administrator_up() {
+    let up = running();
+    let output = run(ORDERMILL, &["keys", "list", "--data-dir", text(&up.data_dir), "--json"]).await;
+    let keys: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let [key] = &keys.as_array().unwrap()[..] else { panic!("{keys:#}") };
+    assert_eq!((&key["name"], &key["state"]), (&json!("up"), &json!("VALID")));
+    assert!(!keys.to_string().contains(&up.key), "{keys:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_up_is_told_in_one_line_who_has_the_port_or_the_data() {
     let (up, scratch) = (running(), Scratch::new().unwrap());
     let (port, free) = (up.port.to_string(), free_port().unwrap().to_string());

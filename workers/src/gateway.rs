@@ -166,7 +166,7 @@ async fn settle_all(runtime: Runtime, mut answered: mpsc::Receiver<Answered>) {
     let mut batch = Vec::with_capacity(SETTLE_MAX);
     while answered.recv_many(&mut batch, SETTLE_MAX).await > 0 {
         let (began, settled) = (Instant::now(), batch.len());
-        let batch = batch.drain(..).collect();
+        let batch = std::mem::take(&mut batch);
         // In a task of its own: where it panics, the places are given back, and what comes later is settled all the same.
         let _ = tokio::spawn(settle_batch(runtime.clone(), batch)).await;
         tokio::time::sleep(pause_after(settled, began.elapsed())).await;

@@ -30,7 +30,7 @@ use uuid::Uuid;
 /// How long anything may take on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(240);
 const LOOK_EVERY: Duration = Duration::from_millis(25);
-const ADMIN_KEY: &str = "om_admin_key_of_the_tests";
+const ADMIN_KEY: &str = "om_admin_key_of_the_tests_0123456789";
 const SECRET: &str = "secret of the tests";
 const TIME_ZONE: &str = "Asia/Seoul";
 const USERS: usize = 50;
@@ -70,7 +70,8 @@ impl Pipeline {
         let mut kafka = KafkaConfig::new(&broker.brokers(), "", RootSecret::generate().unwrap().into());
         kafka.settings.insert(KAFKA_SETTING.0.to_owned(), KAFKA_SETTING.1.to_owned());
         topics::ensure(&kafka, partitions, &ordermill_workers::groups()).await.unwrap();
-        keys::insert_admin(&pool, &ordermill_api::hash_key(ADMIN_KEY), Clock::system().now()).await.unwrap();
+        let key_hash = ordermill_api::hash_chosen_key(ADMIN_KEY).unwrap();
+        keys::establish(&pool, "tests", &key_hash, Clock::system().now()).await.unwrap();
         let api_port = free_port().unwrap();
         let gateway = gateway(&scratch, api_port);
         let connections = Connections { database_url, kafka, gateway_url: Some(gateway.url()) };

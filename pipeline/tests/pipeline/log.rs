@@ -143,6 +143,7 @@ async fn an_actor_is_shown_as_it_was_given_whatever_it_is() {
     let id = Uuid::new_v4();
     for actor in [
         "admin".to_owned(),
+        "admin:minji".to_owned(),
         "worker:orders".to_owned(),
         format!("user:{id}"),
         format!("user:{}", id.simple()),

@@ -64,7 +64,7 @@ pub(super) async fn edit_dead_letter(
     Json { value, .. }: Json<NewPayload>,
 ) -> Result<JsonAnswer<WholeLetterView>, Problem> {
     let payload = value.check()?;
-    let (worker, actor) = (api.clone(), caller.name_with_key());
+    let (worker, actor) = (api.clone(), caller.name());
     let work = async move {
         let now = worker.journal.now();
         edits::edit(&worker.journal.pool, dead_letter_id, &payload, &actor, now).await.map_err(refusal)
@@ -104,7 +104,7 @@ pub(super) async fn discard_dead_letter(
 ) -> Result<JsonAnswer<WholeLetterView>, Problem> {
     Checks::all(|checks| checks.text("reason", &value.reason, &limits::REASON_LENGTH))?;
     let waiting = if value.release_waiting { Waiting::Released } else { Waiting::Discarded };
-    let (worker, actor) = (api.clone(), caller.name_with_key());
+    let (worker, actor) = (api.clone(), caller.name());
     let work = async move {
         let (pool, now) = (&worker.journal.pool, worker.journal.now());
         let done = edits::discard(pool, dead_letter_id, &value.reason, Some(waiting), &actor, now).await;

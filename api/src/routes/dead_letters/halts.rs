@@ -68,7 +68,7 @@ pub(super) async fn resume_group(
     let Whole(seconds) = value.unchecked_seconds;
     Checks::all(|checks| checks.number("unchecked_seconds", seconds, &limits::UNCHECKED_S))?;
     let unchecked = Duration::from_secs(seconds.unsigned_abs());
-    let (worker, actor) = (api.clone(), caller.name_with_key());
+    let (worker, actor) = (api.clone(), caller.name());
     let work = async move {
         let (pool, now) = (&worker.journal.pool, worker.journal.now());
         Ok(halts::resume(pool, &group, unchecked, &actor, now).await?)

@@ -124,7 +124,7 @@ pub(super) async fn replay_dead_letters(
     Keyed { caller: Admin(caller), request, body, .. }: ReplayDeadLettersRequest,
 ) -> Result<Answer, Problem> {
     let (selection, options) = body.check(&api.config.kafka.prefix)?;
-    let actor = caller.name_with_key();
+    let actor = caller.name();
     let select = |api: Api, turn| async move {
         let (mut transaction, now) = (api.journal.begin().await?, api.journal.now());
         let requested = replays::request(&mut transaction, &selection, options, &actor, now).await;

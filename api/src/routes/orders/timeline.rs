@@ -1,7 +1,7 @@
 //! An order's timeline as a client sees it.
 //!
 //! An administrator sees everything. A customer sees the order's story without what is internal: no dead letters, no
-//! words of errors, no request of anybody else.
+//! words of errors, no request of anybody else, no names of administrators.
 
 mod gateway;
 mod parts;
@@ -45,7 +45,7 @@ view! {
         pub r#type: String = row.event_type,
         /// When.
         pub at: Timestamp,
-        /// Who did it: `user:<id>`, `admin`, `worker:<group>`, `gateway`.
+        /// Who did it: `user:<id>`, `admin:<name of the key>` (to a customer only `admin`), `worker:<group>`, `gateway`.
         #[schema(example = "worker:stock")]
         pub actor: String,
         /// The HTTP request that wrote it, where one did; to a customer only their own.
@@ -132,6 +132,9 @@ impl Timeline {
 /// Leaves what the customer of that name may see.
 fn hide_what_is_internal(row: &mut TimelineRow, name: &str) {
     row.request.take_if(|_| row.actor != name);
+    if row.actor.starts_with("admin:") {
+        row.actor = "admin".to_owned();
+    }
     row.put_aside.clear();
     let mut data = parts::payload(&row.data);
     gateway::keep_words_only(&mut data);

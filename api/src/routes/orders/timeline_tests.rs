@@ -59,7 +59,7 @@ fn an_event_has_the_members_of_the_contract() {
         "sequence": 1,
         "type": "order.placed",
         "at": "1970-01-01T00:00:00Z",
-        "actor": "admin",
+        "actor": "admin:minji",
         "request": {"request_id": REQUEST, "route": "POST /v1/orders", "idempotency_key": "cart-1"},
         "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
         "data": {"a": 1},
@@ -73,7 +73,7 @@ fn an_event_has_the_members_of_the_contract() {
         "cause_id": null,
         "cause_sequence": null,
     });
-    assert_eq!(shown(vec![placed("admin")], &Reader::Admin), [expected]);
+    assert_eq!(shown(vec![placed("admin:minji")], &Reader::Admin), [expected]);
 }
 
 #[test]
@@ -89,10 +89,17 @@ fn a_cause_is_named_by_its_place_on_the_timeline_where_it_is_there() {
 
 #[test]
 fn a_customer_sees_the_own_request_but_nobody_elses() {
-    for (actor, is_shown) in [(OWNER, true), ("admin", false)] {
+    for (actor, is_shown) in [(OWNER, true), ("admin:minji", false)] {
         let items = shown(vec![placed(actor)], &customer());
         assert_eq!(items[0]["request"].is_object(), is_shown, "{actor}");
     }
+}
+
+#[test]
+fn a_customer_is_not_told_which_administrator_it_was() {
+    let items = shown(vec![placed("admin:minji"), placed(OWNER)], &customer());
+    assert_eq!((&items[0]["actor"], &items[1]["actor"]), (&json!("admin"), &json!(OWNER)));
+    assert!(!json!(items).to_string().contains("minji"), "{items:?}");
 }
 
 #[test]
