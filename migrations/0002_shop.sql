@@ -13,7 +13,7 @@ CREATE TABLE users (
     CHECK (erased_at IS NOT NULL OR (name IS NOT NULL AND email IS NOT NULL))
 );
 
--- A key is valid until it expires or is revoked, whichever comes first.
+-- A key is valid until it expires, its grace ends or it is revoked, whichever comes first.
 CREATE TABLE api_keys (
     -- SHA-256 of the key; a random key of 256 bits needs no slow hash.
     key_hash   bytea       PRIMARY KEY CHECK (octet_length(key_hash) = 32),
@@ -25,13 +25,16 @@ CREATE TABLE api_keys (
     name       text        NOT NULL CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,29}$'),
     created_at timestamptz NOT NULL,
     expires_at timestamptz CHECK (expires_at > created_at),
-    -- It lies ahead while a key that was replaced is still good.
+    -- Until when a key that was replaced is still good.
+    replaced_until timestamptz,
+    -- Where it is there, the key is good no more, whatever time it is by anybody's clock.
     revoked_at timestamptz,
     CHECK ((scope = 'customer') = (user_id IS NOT NULL))
 );
 CREATE INDEX api_keys_user ON api_keys (user_id);
 -- One key has the name of an administrator. One that is replaced gives the name up at once, also while it is still good.
-CREATE UNIQUE INDEX api_keys_name ON api_keys (name) WHERE scope = 'admin' AND revoked_at IS NULL;
+CREATE UNIQUE INDEX api_keys_name ON api_keys (name)
+    WHERE scope = 'admin' AND replaced_until IS NULL AND revoked_at IS NULL;
 
 -- The first answers to requests that may be repeated.
 CREATE TABLE idempotency_keys (

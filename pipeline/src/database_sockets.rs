@@ -33,8 +33,8 @@ pub(crate) fn set_up(port: u16) -> io::Result<()> {
 
 #[expect(unsafe_code, reason = "the driver shows its sockets in no other way")]
 fn set_up_one(fd: i32, port: u16) -> io::Result<()> {
-    // SAFETY: `fd` is not negative; nothing is read, written or closed by it, and it is not kept. Where another thread closes it meanwhile and
-    // its number is given away, the calls below fail, or set on another socket to the same port what is set on all of them.
+    // SAFETY: `fd` is not negative; nothing is read, written or closed by it, and it is not kept. Where another thread closes it meanwhile, the
+    // calls below fail, or are about whatever has its number by then: another socket that is given up when its peer vanishes.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     let socket = SockRef::from(&fd);
     let leads_there = socket.peer_addr()?.as_socket().is_some_and(|peer| peer.port() == port);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use ordermill_store::keys;
+use ordermill_store::keys::{self, KeysError};
 
 use crate::arguments::TimeZoneArgs;
 use crate::connections::Connections;
@@ -34,13 +34,20 @@ pub(crate) async fn run(connections: &Connections, args: ApiArgs) -> Result<()> 
     const UNUSABLE: &str = "ORDERMILL_ADMIN_KEY (--admin-key) can't be used";
     let key_hash = args.admin_key.as_deref().map(ordermill_api::hash_chosen_key).transpose();
     let key_hash = key_hash.context(UNUSABLE)?;
+    if args.callback_secret.as_deref().unwrap_or_default().is_empty() {
+        // Whoever can't serve must not revoke anybody's key.
+        return Err(ordermill_api::ApiError::NoCallbackSecret.into());
+    }
     let listener = listen(args.listen).await?;
     let services = services::connect(connections, None).await?;
     if let Some(key_hash) = key_hash {
         let journal = &services.runtime.journal;
-        let former = keys::establish(&journal.pool, ADMIN, &key_hash, journal.now()).await;
-        if former.context(UNUSABLE)? > 0 {
-            tracing::info!("ORDERMILL_ADMIN_KEY has changed; the former key is revoked");
+        match keys::establish(&journal.pool, ADMIN, &key_hash, journal.now()).await {
+            Ok(0) => {}
+            Ok(_) => tracing::warn!("ORDERMILL_ADMIN_KEY has changed; the former key is revoked"),
+            // It lets nobody in. Customers are served all the same.
+            Err(error @ (KeysError::Over | KeysError::OfAnother)) => tracing::error!(%error, "{UNUSABLE}"),
+            Err(error) => return Err(error).context(UNUSABLE),
         }
     }
     services.run_api(listener, args.callback_secret.as_deref(), args.zone.time_zone).await

@@ -181,6 +181,7 @@ struct Shown {
     state: &'static str,
     created_at: Timestamp,
     expires_at: Option<Timestamp>,
+    replaced_until: Option<Timestamp>,
     revoked_at: Option<Timestamp>,
     /// The first digits of the key's hash, as the API logs them.
     key_hash: String,
@@ -201,6 +202,7 @@ impl Shown {
             },
             created_at: key.created_at,
             expires_at: key.expires_at,
+            replaced_until: key.replaced_until,
             revoked_at: key.revoked_at,
             key_hash: key.mark.clone(),
         }
@@ -217,6 +219,7 @@ fn listed(keys: &[Shown]) -> String {
             ("state", |key| key.state.to_owned()),
             ("made", |key| time(Some(key.created_at))),
             ("expires", |key| time(key.expires_at)),
+            ("good until", |key| time(key.replaced_until)),
             ("revoked", |key| time(key.revoked_at)),
             ("hash", |key| key.key_hash.clone()),
         ],

@@ -1,6 +1,7 @@
 //! `ordermill up`: the whole pipeline on this machine, in one process beside PostgreSQL, Kafka and the gateway.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
@@ -217,7 +218,11 @@ impl Stack {
         let file = admin_key_file(&self.directory);
         let key = kept_key(&file)?;
         let unusable = || {
-            format!("the key in {} can't be used; where there is no such file one is made", file.display())
+            let file = file.display();
+            format!(
+                "the key in {file} can't be used: put the one of `ordermill keys rotate up` into it; without the file another is \
+                 made, which revokes that one"
+            )
         };
         let key_hash = ordermill_api::hash_chosen_key(&key).with_context(unusable)?;
         keys::establish(pool, ADMIN, &key_hash, Clock::system().now()).await.with_context(unusable)?;
@@ -311,8 +316,11 @@ impl Stack {
 
 /// The key in that file, made where there is none.
 fn kept_key(path: &Path) -> Result<String> {
-    if let Ok(key) = fs::read_to_string(path) {
-        return Ok(key.trim().to_owned());
+    match fs::read_to_string(path) {
+        Ok(key) => return Ok(key.trim().to_owned()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        // A key that is there must not be replaced.
+        Err(error) => return Err(error).with_context(|| format!("can't read {}", path.display())),
     }
     let (key, _) = ordermill_api::new_api_key()?;
     write_private(path, &format!("{key}\n"))?;

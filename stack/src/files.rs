@@ -12,11 +12,11 @@ use crate::error::{Result, StackError};
 /// The bits of a mode that say what others may do.
 const OTHERS: u32 = 0o077;
 
-/// By which it is seen that a directory has been a stack's: what [`Claim`](crate::claim::Claim) leaves in it.
-const CLAIMS: [&str; 3] = ["postgres.run", "kafka.run", "gateway.run"];
+/// With what the names of a data directory's entries begin.
+const OURS: [&str; 7] = ["admin.", "callback.", "gateway", "kafka", "postgres", "stack.", "wire."];
 
 /// Makes the data directory of a stack, its owner's alone, and closes one that an earlier version has left open. One that holds something
-/// else and was no stack's yet is left as it is, and so is one that many share, like `/tmp`; what a stack puts into it is closed anyway.
+/// else is left as it is, and so is one that many share, like `/tmp`; what a stack puts into it is closed anyway.
 ///
 /// As root, others can pass through it, though not look into it: PostgreSQL runs as a user of its own then.
 ///
@@ -42,9 +42,15 @@ fn kept_from_others() -> u32 {
     if Uid::effective().is_root() { 0o066 } else { OTHERS }
 }
 
-/// Whether it is empty, or has been one before.
+/// Whether nothing is in it but what a stack puts there.
 fn is_a_stacks(dir: &Path) -> io::Result<bool> {
-    Ok(CLAIMS.iter().any(|claim| dir.join(claim).exists()) || fs::read_dir(dir)?.next().is_none())
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        if !OURS.iter().any(|ours| name.as_encoded_bytes().starts_with(ours.as_bytes())) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Makes a directory that is its owner's alone, where it is missing.
@@ -142,6 +148,9 @@ mod tests {
         private_data_dir(dir.path()).unwrap();
         assert_eq!(mode(dir.path()), 0o755);
         fs::write(dir.path().join("gateway.run"), "").unwrap();
+        private_data_dir(dir.path()).unwrap();
+        assert_eq!(mode(dir.path()), 0o755, "also once a stack has been there");
+        fs::remove_file(dir.path().join("thesis.txt")).unwrap();
         set_mode(dir.path(), 0o1777);
         private_data_dir(dir.path()).unwrap();
         assert_eq!(mode(dir.path()), 0o1777);

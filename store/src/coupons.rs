@@ -20,7 +20,7 @@ pub async fn expired(
     at_most: i64,
 ) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar!(
-        "SELECT key FROM user_coupons WHERE open_until <= $1 AND key <> ALL($2)
+        "SELECT key FROM user_coupons WHERE open_until <= $1 AND key NOT IN (SELECT unnest($2::uuid[]))
          ORDER BY open_until LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED",
         now.as_microsecond(),
         except,
@@ -52,16 +52,18 @@ pub async fn overdue(pool: &PgPool, now: Timestamp, at_most: i64) -> Result<Vec<
         AwaitsCoupon,
         r#"SELECT o.key AS "order_id!", o.user_id AS "user_id!",
                (convert_from(placed.data, 'UTF8')::jsonb ->> 'user_coupon_id')::uuid AS "user_coupon_id!"
-           FROM orders o LEFT JOIN coupon_uses u ON u.key = o.key
+           FROM (
+               SELECT o.key, o.user_id, o.open_until FROM orders o LEFT JOIN coupon_uses u ON u.key = o.key
+               WHERE o.open_until < $1 AND o.status IN ('REJECTING', 'CANCELLING')
+                   AND o.state ->> 'coupon_step' IN ('ASKED', 'APPLIED')
+                   AND (u.key IS NULL OR u.state ->> 'state' = 'APPLIED')
+               ORDER BY o.open_until LIMIT $2) o
            -- One look at the index for each, also where the planner takes the log for small.
            CROSS JOIN LATERAL (
                SELECT e.data FROM event_log e
                WHERE e.about @> ARRAY[o.key] AND e.aggregate_id = o.key AND e.topic = 'orders' AND e.sequence = 1
                LIMIT 1) placed
-           WHERE o.open_until < $1 AND o.status IN ('REJECTING', 'CANCELLING')
-               AND o.state ->> 'coupon_step' IN ('ASKED', 'APPLIED')
-               AND (u.key IS NULL OR u.state ->> 'state' = 'APPLIED')
-           ORDER BY o.open_until LIMIT $2"#,
+           ORDER BY o.open_until"#,
         now.as_microsecond(),
         at_most,
     )

@@ -1,4 +1,4 @@
-//! API keys; only their hashes are stored. A key is valid until it expires or is revoked, whichever comes first.
+//! API keys; only their hashes are stored. A key is valid until it expires, its grace ends or it is revoked, whichever comes first.
 
 mod manage;
 mod name;
@@ -6,7 +6,7 @@ mod name;
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use ordermill_pipeline::database;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -73,8 +73,8 @@ pub async fn standings(
     now: Timestamp,
 ) -> Result<Vec<(Vec<u8>, Standing)>, sqlx::Error> {
     let rows = sqlx::query!(
-        r#"SELECT key_hash, user_id, name, coalesce(revoked_at <= $2, false) AS "is_revoked!",
-               coalesce(expires_at <= $2, false) AS "is_expired!"
+        r#"SELECT key_hash, user_id, name, coalesce(expires_at <= $2, false) AS "is_expired!",
+               (revoked_at IS NOT NULL OR coalesce(replaced_until <= $2, false)) AS "is_revoked!"
            FROM api_keys WHERE key_hash = ANY($1)"#,
         key_hashes,
         now.to_sqlx() as _,
@@ -100,37 +100,50 @@ pub async fn standings(
 /// # Errors
 /// [`KeysError::OfAnother`] and [`KeysError::Over`], or where the database fails.
 pub async fn establish(pool: &PgPool, name: &str, key_hash: &[u8], now: Timestamp) -> Result<u64, KeysError> {
+    // Mostly nothing is to be changed, and nobody has to wait for that.
+    if is_established(pool, name, key_hash, now).await? {
+        return Ok(0);
+    }
     let mut transaction = database::begin(pool).await?;
     // Keeps others from changing keys, not from looking them up.
     sqlx::query!("LOCK TABLE api_keys IN SHARE ROW EXCLUSIVE MODE").execute(&mut *transaction).await?;
+    if is_established(&mut *transaction, name, key_hash, now).await? {
+        return Ok(0);
+    }
+    let former = sqlx::query!(
+        "UPDATE api_keys SET revoked_at = $2 WHERE scope = 'admin' AND name = $1 AND revoked_at IS NULL",
+        name,
+        now.to_sqlx() as _,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    let row = NewRow { key_hash, user_id: None, name, created_at: now, expires_at: None };
+    insert(&mut transaction, &row).await?.ok_or(KeysError::OfAnother)?;
+    transaction.commit().await?;
+    Ok(former.rows_affected())
+}
+
+/// Whether the key has that name of administrators and is good; not where it is unknown.
+async fn is_established(
+    executor: impl PgExecutor<'_>,
+    name: &str,
+    key_hash: &[u8],
+    now: Timestamp,
+) -> Result<bool, KeysError> {
     let known = sqlx::query!(
-        r#"SELECT user_id, name, coalesce(least(revoked_at, expires_at) <= $2, false) AS "is_over!"
+        r#"SELECT user_id, name,
+               (revoked_at IS NOT NULL OR coalesce(least(replaced_until, expires_at) <= $2, false)) AS "is_over!"
            FROM api_keys WHERE key_hash = $1"#,
         key_hash,
         now.to_sqlx() as _,
     )
-    .fetch_optional(&mut *transaction)
+    .fetch_optional(executor)
     .await?;
-    let revoked = match known {
-        Some(key) if key.user_id.is_some() || key.name != name => return Err(KeysError::OfAnother),
-        Some(key) if key.is_over => return Err(KeysError::Over),
-        Some(_) => 0,
-        None => {
-            let former = sqlx::query!(
-                "UPDATE api_keys SET revoked_at = $2
-                 WHERE scope = 'admin' AND name = $1 AND (revoked_at IS NULL OR revoked_at > $2)",
-                name,
-                now.to_sqlx() as _,
-            )
-            .execute(&mut *transaction)
-            .await?;
-            let row = NewRow { key_hash, user_id: None, name, created_at: now, expires_at: None };
-            insert(&mut transaction, &row).await?.ok_or(KeysError::OfAnother)?;
-            former.rows_affected()
-        }
-    };
-    transaction.commit().await?;
-    Ok(revoked)
+    match known {
+        Some(key) if key.user_id.is_some() || key.name != name => Err(KeysError::OfAnother),
+        Some(key) if key.is_over => Err(KeysError::Over),
+        known => Ok(known.is_some()),
+    }
 }
 
 /// Revokes all keys of a user, those included that were replaced and are still good; their hashes.
@@ -143,8 +156,7 @@ pub async fn revoke_of(
     now: Timestamp,
 ) -> Result<Vec<Vec<u8>>, sqlx::Error> {
     sqlx::query_scalar!(
-        "UPDATE api_keys SET revoked_at = $2 WHERE user_id = $1 AND (revoked_at IS NULL OR revoked_at > $2)
-         RETURNING key_hash",
+        "UPDATE api_keys SET revoked_at = $2 WHERE user_id = $1 AND revoked_at IS NULL RETURNING key_hash",
         user_id,
         now.to_sqlx() as _,
     )

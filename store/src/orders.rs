@@ -19,7 +19,7 @@ pub async fn expired(
     at_most: i64,
 ) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar!(
-        "SELECT key FROM orders WHERE open_until < $1 AND status IN ('PENDING', 'MODIFYING') AND key <> ALL($2)
+        "SELECT key FROM orders WHERE open_until < $1 AND status IN ('PENDING', 'MODIFYING') AND key NOT IN (SELECT unnest($2::uuid[]))
          ORDER BY open_until LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED",
         now.as_microsecond(),
         except,

@@ -134,6 +134,15 @@ pub async fn renew(
     Ok(kept.into_iter().collect())
 }
 
+/// What `holder` has leased is anybody's.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn release(pool: &PgPool, holder: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query!("DELETE FROM gateway_lease WHERE holder = $1", holder).execute(pool).await?;
+    Ok(())
+}
+
 fn lease() -> SignedDuration {
     SignedDuration::try_from(LEASE).unwrap_or(SignedDuration::MAX)
 }

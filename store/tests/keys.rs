@@ -127,17 +127,35 @@ async fn a_key_that_is_replaced_is_good_for_its_time_and_the_new_one_lasts_as_lo
     assert_eq!(standing(&pool, 1, at).await, Some(admin("minji")));
     assert_eq!(standing(&pool, 2, at).await, Some(admin("minji")));
     assert_eq!(standing(&pool, 1, at + HOUR).await, Some(Standing::Revoked));
-    // At once, and what was replaced before keeps its time.
-    rotate(3, at, at).await.unwrap();
-    assert_eq!(standing(&pool, 2, at).await, Some(Standing::Revoked));
-    assert_eq!(standing(&pool, 1, at).await, Some(admin("minji")));
     // What was replaced is not replaced again.
-    let refused = keys::rotate(&pool, &KeyRef::Id(former_id), &hash(4), at, at).await.unwrap_err();
+    let refused = keys::rotate(&pool, &KeyRef::Id(former_id), &hash(3), at, at).await.unwrap_err();
     assert!(matches!(refused, KeysError::NoSuchKey(_)), "{refused}");
-    // Whoever revokes the name means all that are good.
-    assert_eq!(keys::revoke(&pool, &named("minji"), at).await.unwrap().len(), 2);
-    for number in 1..=3 {
+    // At once: nothing is good but the new one, also of what was replaced before.
+    rotate(3, at, at).await.unwrap();
+    for number in 1..=2 {
         assert_eq!(standing(&pool, number, at).await, Some(Standing::Revoked), "{number}");
+    }
+    // Whoever revokes the name means all that are good.
+    rotate(4, at + HOUR, at).await.unwrap();
+    assert_eq!(keys::revoke(&pool, &named("minji"), at).await.unwrap().len(), 2);
+    for number in 1..=4 {
+        assert_eq!(standing(&pool, number, at).await, Some(Standing::Revoked), "{number}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_was_revoked_is_good_no_more_by_any_clock() {
+    let pool = pool().await;
+    for (number, name) in [(1, "minji"), (2, "kim"), (3, "environment")] {
+        keys::create(&pool, &hash(number), &new(name, None, None), start()).await.unwrap();
+    }
+    // Whoever revokes and replaces them is ahead of who looks.
+    let ahead = start() + HOUR;
+    keys::revoke(&pool, &named("minji"), ahead).await.unwrap();
+    keys::rotate(&pool, &named("kim"), &hash(4), ahead, ahead).await.unwrap();
+    keys::establish(&pool, "environment", &hash(5), ahead).await.unwrap();
+    for number in 1..=3 {
+        assert_eq!(standing(&pool, number, start()).await, Some(Standing::Revoked), "{number}");
     }
 }
 

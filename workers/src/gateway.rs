@@ -20,9 +20,11 @@ use ordermill_pipeline::journal::{Journal, JournalError, Keys};
 use ordermill_pipeline::log::Origin;
 use ordermill_pipeline::pacing::pause_after;
 use ordermill_pipeline::retry::Retry;
+use ordermill_pipeline::supervised::without_panic;
 use ordermill_pipeline::trace::TraceContext;
 use ordermill_store::payments::{self, Intent, LEASE};
 use ordermill_store::{Decision, Written, decide};
+use sqlx::PgPool;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -90,14 +92,20 @@ impl GatewayQueue {
 }
 
 /// The tasks that ask and settle.
-pub(crate) struct Executor(TaskTracker);
+pub(crate) struct Executor {
+    tasks: TaskTracker,
+    pool: PgPool,
+    holder: Uuid,
+}
 
 impl Executor {
     /// Waits until what is under way is settled, for a few seconds at most; the table keeps the rest.
     pub(crate) async fn finish(self) {
-        self.0.close();
-        if tokio::time::timeout(FINISH_WITHIN, self.0.wait()).await.is_err() {
+        self.tasks.close();
+        if tokio::time::timeout(FINISH_WITHIN, self.tasks.wait()).await.is_err() {
             tracing::warn!("what the gateway was asked for is left to the next process");
+        } else if let Err(error) = payments::release(&self.pool, self.holder).await {
+            tracing::warn!(%error, "the next process has to wait until the leases have run out");
         }
     }
 }
@@ -134,7 +142,7 @@ pub(crate) fn start(
     let holder = Uuid::new_v4();
     tasks.spawn(renew_leases(runtime.clone(), queue.under_way.clone(), holder));
     tasks.spawn(take_over(runtime.clone(), queue.clone(), holder));
-    Ok((queue, Executor(tasks)))
+    Ok((queue, Executor { tasks, pool: runtime.journal.pool.clone(), holder }))
 }
 
 /// Asks for everything that is handed in. A task each: one that waits for its next attempt holds up no other, and one that panics gives
@@ -201,20 +209,22 @@ async fn settle(journal: &Journal, batch: &[Answered]) -> Result<(), JournalErro
     let mut keys = Keys::default();
     keys.extend(Payment::NOUN, batch.iter().map(|(place, _)| place.intent.order_id));
     decide(journal, &keys, |state: &mut Payments| {
-        let mut written = Vec::with_capacity(batch.len() * 2);
-        for (Place { intent, .. }, outcome) in batch {
-            for (index, decided) in state.settle(intent.order_id, outcome).into_iter().enumerate() {
-                let origin = Origin {
-                    cause_id: Some(intent.cause_id),
-                    actor: "gateway".to_owned(),
-                    request: None,
-                    trace: TraceContext::child_of(Some(&intent.traceparent)),
-                };
-                let event_id = derived_event_id("gateway", intent.cause_id, index);
-                written.push(Written::new(event_id, decided, origin));
+        without_panic(|| {
+            let mut written = Vec::with_capacity(batch.len() * 2);
+            for (Place { intent, .. }, outcome) in batch {
+                for (index, decided) in state.settle(intent.order_id, outcome).into_iter().enumerate() {
+                    let origin = Origin {
+                        cause_id: Some(intent.cause_id),
+                        actor: "gateway".to_owned(),
+                        request: None,
+                        trace: TraceContext::child_of(Some(&intent.traceparent)),
+                    };
+                    let event_id = derived_event_id("gateway", intent.cause_id, index);
+                    written.push(Written::new(event_id, decided, origin));
+                }
             }
-        }
-        Ok(Decision::of(written, ()))
+            Ok(Decision::of(written, ()))
+        })
     })
     .await
 }
@@ -231,10 +241,14 @@ async fn renew_leases(runtime: Runtime, under_way: UnderWay, holder: Uuid) {
         if due.is_empty() {
             continue;
         }
-        match payments::renew(&runtime.journal.pool, holder, runtime.journal.now(), &due).await {
-            Ok(kept) => under_way.renewed(&due, &kept, began),
-            Err(error) => {
-                tracing::warn!(%error, "what the gateway is asked for could not be leased anew; tried again");
+        let renewed = payments::renew(&runtime.journal.pool, holder, runtime.journal.now(), &due);
+        match tokio::time::timeout(RENEW_EVERY, renewed).await {
+            Ok(Ok(kept)) => under_way.renewed(&due, &kept, began),
+            failed => {
+                tracing::warn!(
+                    ?failed,
+                    "what the gateway is asked for could not be leased anew; tried again"
+                );
                 under_way.give_up(LEASE, Instant::now());
             }
         }
@@ -245,7 +259,12 @@ async fn renew_leases(runtime: Runtime, under_way: UnderWay, holder: Uuid) {
 async fn take_over(runtime: Runtime, queue: GatewayQueue, holder: Uuid) {
     let (mut ticks, pool) = (tokio::time::interval(TAKE_OVER_EVERY), &runtime.journal.pool);
     while runtime.shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-        match payments::take_over(pool, holder, runtime.journal.now(), TAKE_OVER_MAX).await {
+        // What there is no place for is left to others.
+        let at_most = queue.under_way.free().min(TAKE_OVER_MAX);
+        if at_most == 0 {
+            continue;
+        }
+        match payments::take_over(pool, holder, runtime.journal.now(), at_most).await {
             Ok(intents) => intents.into_iter().for_each(|intent| queue.offer(intent)),
             Err(error) => {
                 tracing::warn!(%error, "what the gateway owes an answer to could not be looked for")

@@ -82,19 +82,18 @@ impl Timers {
 
     async fn look(&mut self) -> Result<(), JournalError> {
         for (timed, put_aside) in Timed::ALL.into_iter().zip(&mut self.put_aside) {
-            self.pulse.beat();
-            while end_some(&self.journal, timed, put_aside).await? {
-                self.pulse.beat();
-            }
+            while end_some(&self.journal, timed, put_aside, &self.pulse).await? {}
             self.metrics.put_aside(timed.name(), put_aside.len());
         }
         if self.counted_at.is_none_or(|at| at.elapsed() >= COUNT_EVERY) {
+            self.counted_at = Some(Instant::now());
             let overdue = orders::count_overdue(&self.journal.pool, self.journal.now()).await?;
             self.metrics.orders_overdue.set(overdue);
-            if overdue > 0 {
-                give_coupons_up(&self.journal).await?;
+            if overdue > 0
+                && let Err(error) = give_coupons_up(&self.journal, &self.pulse).await
+            {
+                tracing::warn!(%error, "orders that are overdue could not be told of their coupons; tried again");
             }
-            self.counted_at = Some(Instant::now());
         }
         Ok(())
     }
@@ -104,7 +103,13 @@ impl Timers {
 ///
 /// # Errors
 /// Where the same may work later.
-async fn end_some(journal: &Journal, timed: Timed, put_aside: &mut PutAside) -> Result<bool, JournalError> {
+async fn end_some(
+    journal: &Journal,
+    timed: Timed,
+    put_aside: &mut PutAside,
+    pulse: &Pulse,
+) -> Result<bool, JournalError> {
+    pulse.beat();
     let now = journal.now();
     let due = timed.due(journal, &put_aside.left_alone(now)).await?;
     let is_full = usize::try_from(BATCH_MAX).is_ok_and(|full| due.len() >= full);
@@ -119,6 +124,7 @@ async fn end_some(journal: &Journal, timed: Timed, put_aside: &mut PutAside) -> 
         Err(error) if !is_rejected(&error) => return Err(error),
         Err(_) => {
             for id in due {
+                pulse.beat();
                 match timed.end(journal, &[id]).await {
                     Ok(()) => put_aside.ended(id),
                     Err(error) if !is_rejected(&error) => return Err(error),
@@ -185,8 +191,9 @@ async fn give_up(journal: &Journal, due: &[Uuid]) -> Result<(), JournalError> {
 }
 
 /// Tells orders that are being undone and are overdue of their coupons. Each by itself: one that can't be told holds up no other.
-async fn give_coupons_up(journal: &Journal) -> Result<(), JournalError> {
+async fn give_coupons_up(journal: &Journal, pulse: &Pulse) -> Result<(), JournalError> {
     for awaits in coupons::overdue(&journal.pool, journal.now(), BATCH_MAX).await? {
+        pulse.beat();
         if let Err(error) = give_coupon_up(journal, awaits).await {
             if !is_rejected(&error) {
                 return Err(error);

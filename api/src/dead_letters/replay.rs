@@ -37,7 +37,7 @@ view! {
         /// How many letters it has.
         pub selected: i64,
         /// Who asked for it.
-        #[schema(example = "admin:1f0c22ab")]
+        #[schema(example = "admin:minji")]
         pub requested_by: String,
         /// When.
         pub requested_at: Timestamp,

@@ -11,6 +11,7 @@ use super::core::{Begin, Progress, Repeat, Write, Written};
 use super::cursor::{CursorError, partitions, tails_at};
 use super::places::{Columns, Places};
 use super::published::Tails;
+use crate::database;
 
 /// The right to publish, as long as the lease is kept.
 #[derive(Clone)]
@@ -142,9 +143,18 @@ impl Leadership {
         Ok(row.repeat_after.map(|after| Repeat { after, topics: row.repeat_topics }))
     }
 
+    /// What was last published to each partition when the cursor stood there. For reading the whole log a service's statements have no time.
+    async fn tails_at(&self, position: i64) -> Result<Tails, sqlx::Error> {
+        let mut transaction = database::begin(&self.pool).await?;
+        sqlx::query!("SET LOCAL statement_timeout = 0").execute(&mut *transaction).await?;
+        let tails = tails_at(&mut *transaction, position, self.partitions).await?;
+        transaction.rollback().await?;
+        Ok(tails)
+    }
+
     /// Moves the cursor back, so that what is asked for is published again.
     async fn go_back(&self, repeat: &Repeat) -> Result<Written, RelayError> {
-        let tails = self.keeping(tails_at(&self.pool, repeat.after, self.partitions)).await??;
+        let tails = self.keeping(self.tails_at(repeat.after)).await??;
         // A request that asks for more than this one has come meanwhile, and stays.
         let row = sqlx::query!(
             "WITH signed AS (UPDATE wire_key SET signed_after = $2 WHERE revoked_at IS NULL AND signed_after > $2)

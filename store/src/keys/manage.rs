@@ -23,7 +23,9 @@ pub struct KeyRow {
     pub created_at: Timestamp,
     /// When its time is over.
     pub expires_at: Option<Timestamp>,
-    /// When it was revoked or, for one that was replaced, until when it is good.
+    /// Until when it is good although it was replaced.
+    pub replaced_until: Option<Timestamp>,
+    /// When it was revoked, by the clock of whoever did it.
     pub revoked_at: Option<Timestamp>,
 }
 
@@ -45,8 +47,9 @@ impl KeyRow {
     #[must_use]
     pub fn state(&self, now: Timestamp) -> KeyState {
         let is_past = |at: Timestamp| at <= now;
-        match self.revoked_at {
-            Some(revoked_at) if is_past(revoked_at) => KeyState::Revoked,
+        match self.replaced_until {
+            _ if self.revoked_at.is_some() => KeyState::Revoked,
+            Some(until) if is_past(until) => KeyState::Revoked,
             _ if self.expires_at.is_some_and(is_past) => KeyState::Expired,
             Some(_) => KeyState::Replaced,
             None => KeyState::Valid,
@@ -85,7 +88,7 @@ pub struct Rotated {
 pub async fn list(pool: &PgPool, user_id: Option<Uuid>) -> Result<Vec<KeyRow>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"SELECT key_id, name, user_id, encode(substr(key_hash, 1, 4), 'hex') AS "mark!", created_at, expires_at,
-               revoked_at
+               replaced_until, revoked_at
            FROM api_keys WHERE user_id IS NOT DISTINCT FROM $1 ORDER BY created_at, key_id"#,
         user_id,
     )
@@ -99,6 +102,7 @@ pub async fn list(pool: &PgPool, user_id: Option<Uuid>) -> Result<Vec<KeyRow>, s
             mark: row.mark,
             created_at: row.created_at.to_jiff(),
             expires_at: row.expires_at.map(SqlTimestamp::to_jiff),
+            replaced_until: row.replaced_until.map(SqlTimestamp::to_jiff),
             revoked_at: row.revoked_at.map(SqlTimestamp::to_jiff),
         })
     });
@@ -131,7 +135,7 @@ pub async fn create(pool: &PgPool, key_hash: &[u8], new: &NewKey, now: Timestamp
 }
 
 /// Stores a new key in the place of another, with its name and for as long as that was made for. The former is good until `former_until`
-/// at most.
+/// at most, and so is whatever has been replaced before under an administrator's name; where that time is not ahead, they are revoked.
 ///
 /// # Errors
 /// [`KeysError::NoSuchKey`] where there is none, or it was revoked or replaced; [`KeysError::NoSuchUser`] where its user was erased; or
@@ -147,7 +151,8 @@ pub async fn rotate(
     let mut transaction = database::begin(pool).await?;
     let found = sqlx::query!(
         "SELECT key_id, user_id FROM api_keys
-         WHERE (key_id = $1 OR (scope = 'admin' AND name = $2)) AND revoked_at IS NULL",
+         WHERE (key_id = $1 OR (scope = 'admin' AND name = $2))
+             AND replaced_until IS NULL AND revoked_at IS NULL",
         key_id,
         name,
     )
@@ -159,14 +164,26 @@ pub async fn rotate(
     }
     // Somebody else may have replaced or revoked it since it was found.
     let former = sqlx::query!(
-        "UPDATE api_keys SET revoked_at = $2 WHERE key_id = $1 AND revoked_at IS NULL
+        "UPDATE api_keys SET replaced_until = $2, revoked_at = CASE WHEN $2::timestamptz <= $3 THEN $3 END
+         WHERE key_id = $1 AND replaced_until IS NULL AND revoked_at IS NULL
          RETURNING name, created_at, expires_at",
         found.key_id,
         former_until.to_sqlx() as _,
+        now.to_sqlx() as _,
     )
     .fetch_optional(&mut *transaction)
     .await?
     .ok_or(KeysError::NoSuchKey(*which))?;
+    // Whoever replaces a key because it is known to others may not know which of them is.
+    sqlx::query!(
+        "UPDATE api_keys SET replaced_until = $2, revoked_at = CASE WHEN $2::timestamptz <= $3 THEN $3 END
+         WHERE scope = 'admin' AND name = $1 AND replaced_until > $2 AND revoked_at IS NULL",
+        former.name,
+        former_until.to_sqlx() as _,
+        now.to_sqlx() as _,
+    )
+    .execute(&mut *transaction)
+    .await?;
     let created_at = former.created_at.to_jiff();
     let expires_at = former.expires_at.map(|expires_at| {
         let lasts = expires_at.to_jiff().duration_since(created_at);
@@ -187,7 +204,7 @@ pub async fn revoke(pool: &PgPool, which: &KeyRef, now: Timestamp) -> Result<Vec
     let (key_id, name) = which.parts();
     let revoked = sqlx::query_scalar!(
         "UPDATE api_keys SET revoked_at = $3
-         WHERE (key_id = $1 OR (scope = 'admin' AND name = $2)) AND (revoked_at IS NULL OR revoked_at > $3)
+         WHERE (key_id = $1 OR (scope = 'admin' AND name = $2)) AND revoked_at IS NULL
          RETURNING key_id",
         key_id,
         name,
@@ -220,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_key_stands_as_what_comes_first_says() {
-        let state = |expires_at: Option<i64>, revoked_at: Option<i64>| {
+        let state = |expires_at: Option<i64>, replaced_until: Option<i64>, revoked_at: Option<i64>| {
             let row = KeyRow {
                 key_id: Uuid::nil(),
                 name: "minji".parse().unwrap(),
@@ -228,16 +245,17 @@ mod tests {
                 mark: String::new(),
                 created_at: at(0),
                 expires_at: expires_at.map(at),
+                replaced_until: replaced_until.map(at),
                 revoked_at: revoked_at.map(at),
             };
             row.state(at(10))
         };
-        assert_eq!((state(None, None), state(Some(11), None)), (KeyState::Valid, KeyState::Valid));
-        assert_eq!(
-            (state(None, Some(11)), state(Some(12), Some(11))),
-            (KeyState::Replaced, KeyState::Replaced)
-        );
-        assert_eq!((state(Some(10), None), state(Some(9), Some(11))), (KeyState::Expired, KeyState::Expired));
-        assert_eq!((state(None, Some(10)), state(Some(9), Some(10))), (KeyState::Revoked, KeyState::Revoked));
+        let valid = [state(None, None, None), state(Some(11), None, None)];
+        assert_eq!(valid, [KeyState::Valid; 2]);
+        assert_eq!([state(None, Some(11), None), state(Some(12), Some(11), None)], [KeyState::Replaced; 2]);
+        assert_eq!([state(Some(10), None, None), state(Some(9), Some(11), None)], [KeyState::Expired; 2]);
+        assert_eq!([state(None, Some(10), None), state(Some(9), Some(10), None)], [KeyState::Revoked; 2]);
+        // By the clock of whoever has revoked it that is yet to come.
+        assert_eq!([state(None, None, Some(11)), state(Some(9), Some(12), Some(11))], [KeyState::Revoked; 2]);
     }
 }

@@ -86,3 +86,13 @@ async fn the_lease_of_what_was_asked_before_is_none_of_what_is_asked_now() {
     assert_eq!(asked.renewed(SECOND, &now, 3).await, 3);
     assert_eq!(asked.renewed(FIRST, &now, 4).await, 0);
 }
+
+#[tokio::test]
+async fn what_a_process_had_leased_is_anybodys_once_it_has_ended() {
+    let asked = Asked::read().await;
+    assert_eq!(asked.taken_over(FIRST, 16).await, asked.all);
+    payments::release(&asked.pool, SECOND).await.unwrap();
+    assert!(asked.taken_over(SECOND, 17).await.is_empty(), "it was not its own");
+    payments::release(&asked.pool, FIRST).await.unwrap();
+    assert_eq!(asked.taken_over(SECOND, 17).await, asked.all);
+}

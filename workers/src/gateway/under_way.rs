@@ -65,6 +65,12 @@ impl UnderWay {
         Some(Place { intent, given_up, under_way: self.clone() })
     }
 
+    /// How many places are free.
+    pub(crate) fn free(&self) -> i64 {
+        let free = self.places_max.saturating_sub(self.taken().len());
+        i64::try_from(free).unwrap_or(i64::MAX)
+    }
+
     /// What was leased so long ago, or longer: orders, each with the ordinal of the payment's event that it follows from.
     pub(crate) fn leased_for(&self, at_least: Duration, now: Instant) -> Vec<(Uuid, i32)> {
         let taken = self.taken();

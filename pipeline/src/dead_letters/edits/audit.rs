@@ -79,8 +79,8 @@ pub(crate) async fn write(
 pub struct Audited {
     /// When.
     pub at: Timestamp,
-    /// Who: `admin:<the first digits of the key's hash>` over HTTP, `cli:<user>@<host>` by the command.
-    #[schema(example = "admin:1f0c22ab")]
+    /// Who: `admin:<name of the key>` over HTTP, `cli:<user>@<host>` by the command.
+    #[schema(example = "admin:minji")]
     pub actor: String,
     /// `EDITED`, `DISCARDED` or `REPLAY_REQUESTED`.
     #[schema(example = "EDITED")]
