@@ -172,6 +172,13 @@ CREATE TABLE relay_cursor (
     repeat_topics     text[]
 );
 
+-- What was last in each partition up to some positions of the log, as `tails` of the cursor was there. Nothing comes to lie below them any
+-- more, so a relay that goes back reads the log from the one before on. It is written with the cursor, and may be lost with that.
+CREATE TABLE relay_checkpoint (
+    position bigint PRIMARY KEY,
+    tails    jsonb  NOT NULL
+);
+
 -- Where Kafka has put the events of the log's segments. The relay writes it with its cursor, and may lose it with that.
 CREATE TABLE log_place (
     number  bigint   PRIMARY KEY,

@@ -111,7 +111,9 @@ impl Adoption {
     ) -> Result<Adoption, AdoptError> {
         let cursor = Cursor::read(pool).await?.ok_or(RelayError::Cursor(CursorError::NotInstalled))?;
         kafka.keyring.refresh(pool).await?;
-        let ends = tails_at(pool, i64::MAX, cursor.partitions).await?;
+        let mut connection = pool.acquire().await?;
+        let ends = tails_at(&mut connection, i64::MAX, cursor.partitions).await?;
+        drop(connection);
         let known = topics::names(groups).into_iter();
         let names: BTreeSet<String> =
             known.chain(ends.0.keys().cloned()).chain(cursor.topics().cloned()).collect();
@@ -187,7 +189,7 @@ impl Adoption {
     async fn begin_era(&self, pool: &PgPool, secrets: &Secrets) -> Result<(), AdoptError> {
         let mut transaction = database::begin(pool).await?;
         raise_positions(&mut transaction).await?;
-        let tails = tails_at(&mut *transaction, self.after, self.cursor.partitions).await?;
+        let tails = tails_at(&mut transaction, self.after, self.cursor.partitions).await?;
         // A leader has a higher epoch than the one that was found, since it took the lead after that.
         let begun = sqlx::query!(
             "UPDATE relay_cursor

@@ -1,7 +1,7 @@
 //! The relay's one row: who leads, how far it is, and what it published last to each partition.
 
 use sqlx::types::Json;
-use sqlx::{PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 use thiserror::Error;
 
 use super::RelayError;
@@ -149,25 +149,37 @@ pub async fn partitions(pool: &PgPool) -> Result<i16, RelayError> {
     Ok(Cursor::read(pool).await?.ok_or(CursorError::NotInstalled)?.partitions)
 }
 
-/// What was last published to each partition when the cursor stood at `position`: read from the whole log,
-/// which is rare enough.
+/// What was last published to each partition when the cursor stood at `position`: as it was at the checkpoint before, and as the log has it
+/// from there on.
 pub(super) async fn tails_at(
-    database: impl PgExecutor<'_>,
+    connection: &mut PgConnection,
     position: i64,
     partitions: i16,
 ) -> Result<Tails, sqlx::Error> {
+    let checkpoint = sqlx::query!(
+        r#"SELECT position, tails AS "tails: Json<Tails>" FROM relay_checkpoint
+           WHERE position <= $1 ORDER BY position DESC LIMIT 1"#,
+        position,
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    let (after, known) = checkpoint.map_or_else(Default::default, |row| (row.position, row.tails.0));
+    // Where it lies by now may be elsewhere.
+    let mut tails = known.without_offsets();
     let rows = sqlx::query!(
         r#"SELECT word AS topic, partition AS "partition!", position AS "position!" FROM (
                SELECT e.topic, e.partition, max(number * 100000 + ordinal) AS position
                FROM log_segment s
                    CROSS JOIN LATERAL unnest(s.topic, s.partition) WITH ORDINALITY AS e (topic, partition, ordinal)
-               WHERE number <= $1::bigint / 100000 AND number * 100000 + ordinal <= $1 GROUP BY e.topic, e.partition
+               WHERE number BETWEEN $2::bigint / 100000 AND $1::bigint / 100000
+                   AND number * 100000 + ordinal > $2 AND number * 100000 + ordinal <= $1
+               GROUP BY e.topic, e.partition
            ) AS e JOIN log_word ON code = topic"#,
         position,
+        after,
     )
-    .fetch_all(database)
+    .fetch_all(connection)
     .await?;
-    let mut tails = Tails::default();
     for row in rows {
         tails.put(&row.topic, row.partition, row.position, partitions);
     }

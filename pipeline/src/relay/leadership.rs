@@ -11,7 +11,10 @@ use super::core::{Begin, Progress, Repeat, Write, Written};
 use super::cursor::{CursorError, partitions, tails_at};
 use super::places::{Columns, Places};
 use super::published::Tails;
-use crate::database;
+use crate::log::SEGMENT_POSITIONS;
+
+/// How many positions lie between two checkpoints, about: so much of the log is read for a step back.
+const CHECKPOINT_EVERY: i64 = 1_000 * SEGMENT_POSITIONS;
 
 /// The right to publish, as long as the lease is kept.
 #[derive(Clone)]
@@ -117,6 +120,10 @@ impl Leadership {
                  UPDATE relay_cursor
                  SET position = $2, tails = $3, lease_until = clock_timestamp() + make_interval(secs => $4)
                  FROM asynchronous WHERE epoch = $1 RETURNING repeat_after, repeat_topics
+             ), checkpoint AS (
+                 INSERT INTO relay_checkpoint (position, tails)
+                 SELECT $2, $3 FROM relay_cursor WHERE epoch = $1 AND position / $9::bigint < $2::bigint / $9
+                 ON CONFLICT DO NOTHING
              ), placed AS (
                  INSERT INTO log_place AS former (number, offsets)
                  SELECT number, ($8::bigint[])[first:last]
@@ -136,6 +143,7 @@ impl Leadership {
             &firsts,
             &lasts,
             &offsets,
+            CHECKPOINT_EVERY,
         )
         .fetch_optional(&self.pool)
         .await?;
@@ -143,13 +151,9 @@ impl Leadership {
         Ok(row.repeat_after.map(|after| Repeat { after, topics: row.repeat_topics }))
     }
 
-    /// What was last published to each partition when the cursor stood there. For reading the whole log a service's statements have no time.
     async fn tails_at(&self, position: i64) -> Result<Tails, sqlx::Error> {
-        let mut transaction = database::begin(&self.pool).await?;
-        sqlx::query!("SET LOCAL statement_timeout = 0").execute(&mut *transaction).await?;
-        let tails = tails_at(&mut *transaction, position, self.partitions).await?;
-        transaction.rollback().await?;
-        Ok(tails)
+        let mut connection = self.pool.acquire().await?;
+        tails_at(&mut connection, position, self.partitions).await
     }
 
     /// Moves the cursor back, so that what is asked for is published again.

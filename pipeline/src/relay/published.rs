@@ -42,6 +42,12 @@ impl Tails {
         }
     }
 
+    /// The same records, wherever they lie.
+    pub(super) fn without_offsets(mut self) -> Tails {
+        self.0.values_mut().flatten().for_each(|last| last.offset = None);
+        self
+    }
+
     /// What stands at the end of a partition.
     pub(super) fn of(&self, topic: &str, partition: i16) -> Last {
         let tails = self.0.get(topic);

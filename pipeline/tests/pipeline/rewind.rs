@@ -147,3 +147,44 @@ async fn a_position_that_was_not_published_and_a_topic_that_does_not_exist_are_r
     let nothing = plan(&log, &Rewind { after: end_of(4), topics: Vec::new() }).await.unwrap();
     assert_eq!(nothing.records, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_back_reads_the_log_from_the_checkpoint_before_it_on() {
+    let log = Log::new().await;
+    let relay = log.relay();
+    // A checkpoint is made about every thousand segments.
+    append(&log, 1_010).await;
+    log.until_published().await;
+    let checkpoints = "SELECT count(*) FROM relay_checkpoint";
+    until("there is a checkpoint", async || log.count(checkpoints).await == 1).await;
+    relay.stop().await;
+    // It is as the whole log says; what is not in the log shows whether it was read.
+    let differ = "SELECT count(*) FROM relay_checkpoint c, jsonb_each(c.tails) AS topic,
+                      jsonb_array_elements(topic.value) WITH ORDINALITY AS last (tail, ordinal)
+                  WHERE coalesce((SELECT max(position) FROM event_log e WHERE e.topic = topic.key
+                          AND e.partition = ordinal - 1 AND e.position <= c.position), 0)
+                      <> (tail ->> 0)::bigint";
+    assert_eq!(log.count(differ).await, 0);
+    for statement in [
+        "UPDATE relay_checkpoint SET tails = tails || '{\"mugs\": [[0, null]]}'",
+        "CREATE TABLE seen (tails jsonb)",
+        "CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN INSERT INTO seen VALUES (NEW.tails); RETURN NEW; END $$",
+        "CREATE TRIGGER sees BEFORE UPDATE ON relay_cursor FOR EACH ROW EXECUTE FUNCTION see()",
+    ] {
+        sqlx::query(statement).execute(&log.pool).await.unwrap();
+    }
+    for (after, is_read) in [(end_of(500), false), (end_of(1_005), true)] {
+        let rewind = Rewind { after, topics: Vec::new() };
+        let plan = plan(&log, &rewind).await.unwrap();
+        rewind.request(&log.pool).await.unwrap();
+        let relay = log.relay();
+        until_rewound(&log, &rewind, &plan).await;
+        log.until_published().await;
+        relay.stop().await;
+        let marked = log.count("SELECT count(*) FROM seen WHERE tails ? 'mugs'").await;
+        assert_eq!(marked > 0, is_read, "{after}");
+    }
+    let again = log.records().await;
+    assert_eq!((again.len(), labels(&again).len()), (1_010 + 510 + 5, 1_010));
+}
