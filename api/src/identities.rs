@@ -50,7 +50,8 @@ type Lookup = ([u8; 32], oneshot::Sender<Result<Identity, Unidentified>>);
 
 /// Whose keys were seen lately. Only keys that are valid are remembered, so that a new key works at once, and
 /// only for a moment, so that a revoked one stops. One that was revoked here stops at once: a request that found it valid
-/// a moment ago may still be about to remember it, so it isn't enough to forget it.
+/// a moment ago may still be about to remember it, so it isn't enough to forget it. What guessed keys cost is bounded all the same:
+/// rounds follow one another, so all of them together have one connection, and a statement for up to [`LOOKUP_MAX`] of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Identities {
     known: Cache<[u8; 32], Remembered>,
@@ -195,8 +196,37 @@ async fn look_up(pool: &PgPool, clock: &Clock, round: Vec<Lookup>) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
+    use tokio::task::JoinSet;
+
     use super::*;
     use crate::testing::api_without_database;
+
+    #[tokio::test]
+    async fn a_thousand_wrong_keys_at_once_are_a_handful_of_statements() {
+        const KEYS: usize = 1_000;
+        let api = api_without_database();
+        let mut asked = JoinSet::new();
+        for number in 0..KEYS {
+            let identities = api.identities.clone();
+            asked.spawn(async move { identities.of(&format!("om_{number}")).await.unwrap_err() });
+        }
+        // Nobody answers, and all who were asked about in one statement are told of the same failure. All are kept, so that none
+        // takes the place of another in memory.
+        let errors: Vec<Arc<sqlx::Error>> = asked
+            .join_all()
+            .await
+            .into_iter()
+            .map(|unidentified| match unidentified {
+                Unidentified::Database(error) => error,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let statements: HashSet<*const sqlx::Error> = errors.iter().map(Arc::as_ptr).collect();
+        assert_eq!(errors.len(), KEYS);
+        assert!(statements.len() <= KEYS.div_ceil(LOOKUP_MAX) + 2, "{}", statements.len());
+    }
 
     #[tokio::test]
     async fn a_key_that_was_revoked_here_does_not_get_in_even_if_it_is_remembered_afterwards() {
