@@ -8,6 +8,7 @@ pub mod database;
 pub mod logging;
 pub mod metrics_endpoint;
 mod one_line;
+mod open_files;
 mod output;
 mod printable;
 mod progress;

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::connections::Connections;
 use crate::database::NOT_THERE;
 use crate::metrics_endpoint;
+use crate::open_files;
 use crate::shutdown::shutdown_on_signal;
 use crate::verify;
 
@@ -146,6 +147,7 @@ impl Services {
         let forget = tokio::spawn(forget_answers(journal.clone(), shutdown.clone()));
         let callback_secret = callback_secret.unwrap_or_default();
         let mut config = ApiConfig::new(self.connections.kafka.clone(), callback_secret, time_zone);
+        config.connections_max = open_files::make_room_for(config.connections_max);
         config.pipeline_roles = roles();
         let order_groups = [Worker::Orders, Worker::Stock, Worker::Payments];
         config.order_groups = order_groups.map(|worker| worker.name().to_owned()).to_vec();
