@@ -32,6 +32,8 @@ pub struct ApiConfig {
     pub accept_batch_max: usize,
     /// How many connections are served at once; more wait.
     pub connections_max: usize,
+    /// How long a client may take nothing of what is written to it before its connection is closed.
+    pub write_timeout: Duration,
     /// How many streams of orders are open at once; more are turned away.
     pub streams_max: usize,
     /// How long requests under way have to finish after the stop.
@@ -54,6 +56,7 @@ impl ApiConfig {
             accept_queue_max: 4_096,
             accept_batch_max: 256,
             connections_max: 8_192,
+            write_timeout: Duration::from_secs(30),
             streams_max: 1_000,
             shutdown_grace: Duration::from_secs(10),
         }

@@ -42,6 +42,7 @@ mod verification;
 mod view;
 mod waiting;
 mod watching;
+mod write_timeout;
 
 #[cfg(test)]
 mod router_tests;

@@ -1,4 +1,4 @@
-//! The accept loop. `axum::serve` waits for half a header for ever, and so would the stop; this one does not.
+//! The accept loop. `axum::serve` waits for ever for half a header and for a client that reads nothing, and so would the stop; this one does not.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,6 +24,7 @@ use crate::app::{Api, ApiError};
 use crate::config::ApiConfig;
 use crate::metrics::ApiMetrics;
 use crate::routes::router;
+use crate::write_timeout::WriteTimeout;
 
 /// How long a connection may take for a request's head, and so how long it may be idle between two.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -66,6 +67,10 @@ async fn accept_until(listener: TcpListener, api: &Api, shutdown: CancellationTo
     while let Some((accepted, place)) = shutdown.run_until_cancelled(accept(&listener, &places)).await {
         match accepted {
             Ok((stream, _)) => {
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "a connection without TCP_NODELAY");
+                }
+                let stream = WriteTimeout::new(stream, api.config.write_timeout);
                 let connection = serve_connection(stream, router.clone(), requests.clone(), shutdown.clone());
                 let cut = cut.clone();
                 connections.spawn(async move {
@@ -114,14 +119,11 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 async fn serve_connection(
-    stream: TcpStream,
+    stream: WriteTimeout<TcpStream>,
     router: Router,
     requests: TaskTracker,
     shutdown: CancellationToken,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection without TCP_NODELAY");
-    }
     let service = service_fn(|request: Request<Incoming>| {
         let (router, under_way) = (router.clone(), requests.token());
         async move {
@@ -161,7 +163,14 @@ mod tests {
     const LONG: Duration = Duration::from_secs(8);
 
     async fn start() -> (SocketAddr, CancellationToken, JoinHandle<Result<(), ApiError>>) {
-        let Parts { journal, config, metrics, registry } = parts_without_database();
+        start_with(|_| {}).await
+    }
+
+    async fn start_with(
+        change: impl FnOnce(&mut ApiConfig),
+    ) -> (SocketAddr, CancellationToken, JoinHandle<Result<(), ApiError>>) {
+        let Parts { journal, mut config, metrics, registry } = parts_without_database();
+        change(&mut config);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
         let served = tokio::spawn(serve(listener, journal, config, metrics, registry, shutdown.clone()));
@@ -206,6 +215,19 @@ mod tests {
         shutdown.cancel();
         tokio::time::timeout(LONG, served).await.unwrap().unwrap().unwrap();
         assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_nothing_loses_its_connection() {
+        let (address, shutdown, served) =
+            start_with(|config| config.write_timeout = Duration::from_millis(100)).await;
+        let mut stream = connect(address).await;
+        let requests = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(64);
+        // The server reads no more requests while nobody reads its answers, so at last this waits for the server.
+        let cut_off = async { while stream.write_all(&requests).await.is_ok() {} };
+        tokio::time::timeout(LONG * 4, cut_off).await.unwrap();
+        shutdown.cancel();
+        served.await.unwrap().unwrap();
     }
 
     #[tokio::test]
