@@ -87,7 +87,7 @@ impl Api {
             return Err(ApiError::NoCallbackSecret);
         }
         let (tasks, drained) = (TaskTracker::new(), CancellationToken::new());
-        let watching = Watching::new(config.streams_max, metrics.open_streams.clone(), shutdown.clone());
+        let watching = Watching::new(&config, metrics.open_streams.clone(), shutdown.clone());
         tasks.spawn(watching.clone().run(journal.pool.clone()));
         let product_cache = ProductCache::new(metrics.product_cache_reads.clone());
         tasks.spawn(follower::run(

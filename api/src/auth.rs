@@ -7,8 +7,8 @@ use ordermill_store::keys::Identity;
 use uuid::Uuid;
 
 use crate::app::Api;
-use crate::identities::Unidentified;
-use crate::keys::KEY_LENGTH_MAX;
+use crate::identities::{Identities, Unidentified};
+use crate::keys::{KEY_LENGTH_MAX, digest};
 use crate::path;
 use crate::problem::{Code, Problem, Refuses};
 use crate::refusals::Reason;
@@ -26,6 +26,11 @@ impl Caller {
             Identity::Customer(user_id) => format!("user:{user_id}"),
             Identity::Admin(name) => format!("admin:{name}"),
         }
+    }
+
+    /// Who that is.
+    pub(crate) fn identity(self) -> Identity {
+        self.identity
     }
 
     /// Whether everything may be seen and changed.
@@ -61,6 +66,26 @@ impl FromRequestParts<Api> for Caller {
             Err(Unidentified::TooMany) => Err(Problem::overloaded()),
             Err(Unidentified::Database(error)) => Err(Problem::from(&*error)),
         }
+    }
+}
+
+/// The hash of the key that a request carries, for who stays when the request is answered and may lose the key meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeyHash(pub(crate) [u8; 32]);
+
+impl KeyHash {
+    /// Whether the key lets nobody in any more. Where that can't be seen just now, it does.
+    pub(crate) async fn is_refused(self, identities: &Identities) -> bool {
+        matches!(identities.of_hash(self.0).await, Err(Unidentified::Refused(_)))
+    }
+}
+
+impl FromRequestParts<Api> for KeyHash {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<KeyHash, Problem> {
+        let key = bearer(&parts.headers).map_err(|reason| api.refusals.refuse(reason, None))?;
+        Ok(KeyHash(digest(key)))
     }
 }
 

@@ -36,6 +36,8 @@ pub struct ApiConfig {
     pub write_timeout: Duration,
     /// How many streams of orders are open at once; more are turned away.
     pub streams_max: usize,
+    /// How many of them one caller has.
+    pub streams_of_one_max: usize,
     /// How long requests under way have to finish after the stop.
     pub shutdown_grace: Duration,
 }
@@ -58,6 +60,7 @@ impl ApiConfig {
             connections_max: 8_192,
             write_timeout: Duration::from_secs(30),
             streams_max: 1_000,
+            streams_of_one_max: 32,
             shutdown_grace: Duration::from_secs(10),
         }
     }

@@ -97,7 +97,14 @@ impl Identities {
     /// # Errors
     /// [`Unidentified`] where it is nobody's, too many wait to hear of theirs, or the database fails.
     pub(crate) async fn of(&self, key: &str) -> Result<Identity, Unidentified> {
-        let hash = digest(key);
+        self.of_hash(digest(key)).await
+    }
+
+    /// The same of the key that has this hash.
+    ///
+    /// # Errors
+    /// As [`Identities::of`].
+    pub(crate) async fn of_hash(&self, hash: [u8; 32]) -> Result<Identity, Unidentified> {
         if self.revoked.contains_key(&hash) {
             return Err(Unidentified::Refused(Reason::Revoked));
         }

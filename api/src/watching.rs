@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ordermill_domain::orders::Order;
+use ordermill_store::keys::Identity;
 use ordermill_store::order_lists;
 use prometheus_client::metrics::gauge::Gauge;
 use sqlx::PgPool;
@@ -14,6 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::config::ApiConfig;
 use crate::problem::{Code, Problem};
 
 /// The pause between two looks at the database while anybody watches.
@@ -31,6 +33,9 @@ type Looked = Vec<(Uuid, Result<Order, sqlx::Error>)>;
 pub(crate) struct Watching {
     orders: Arc<Mutex<HashMap<Uuid, Watched>>>,
     places: Arc<Semaphore>,
+    /// How many watches each caller has, of those who have any.
+    callers: Arc<Mutex<HashMap<Identity, usize>>>,
+    of_one_max: usize,
     arrived: Arc<Notify>,
     stop: CancellationToken,
     count: Gauge,
@@ -61,24 +66,33 @@ pub(crate) struct Watch {
 struct Place {
     watching: Watching,
     order_id: Uuid,
+    caller: Identity,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Watching {
-    /// Nobody watches yet, and at most so many will at once; every watch ends with `stop`.
-    pub(crate) fn new(watches_max: usize, count: Gauge, stop: CancellationToken) -> Watching {
-        let places = Arc::new(Semaphore::new(watches_max));
-        Watching { orders: Arc::default(), places, arrived: Arc::default(), stop, count }
+    /// Nobody watches yet, and at most so many will at once as streams may be open; every watch ends with `stop`.
+    pub(crate) fn new(config: &ApiConfig, count: Gauge, stop: CancellationToken) -> Watching {
+        Watching {
+            orders: Arc::default(),
+            places: Arc::new(Semaphore::new(config.streams_max)),
+            callers: Arc::default(),
+            of_one_max: config.streams_of_one_max,
+            arrived: Arc::default(),
+            stop,
+            count,
+        }
     }
 
-    /// Watches an order, of which that version has been seen.
+    /// Watches an order for that caller, who has seen that version.
     ///
     /// # Errors
-    /// `OVERLOADED` where too many watch.
-    pub(crate) fn enter(&self, order_id: Uuid, seen: i32) -> Result<Watch, Problem> {
+    /// `OVERLOADED` where too many watch, or the caller watches too many.
+    pub(crate) fn enter(&self, order_id: Uuid, seen: i32, caller: Identity) -> Result<Watch, Problem> {
         let permit = self.places.clone().try_acquire_owned().map_err(|_| {
             Problem::new(Code::Overloaded, "too many streams are open just now; come again a little later")
         })?;
+        self.count_in(caller)?;
         let newest = {
             let mut orders = self.lock();
             let watched = orders.entry(order_id);
@@ -89,8 +103,34 @@ impl Watching {
         };
         self.count.inc();
         self.arrived.notify_one();
-        let place = Place { watching: self.clone(), order_id, _permit: permit };
+        let place = Place { watching: self.clone(), order_id, caller, _permit: permit };
         Ok(Watch { seen, until: Instant::now() + WATCH_MAX, stop: self.stop.clone(), newest, _place: place })
+    }
+
+    /// One more of that caller's, who must not take the places of all others.
+    fn count_in(&self, caller: Identity) -> Result<(), Problem> {
+        let mut callers = self.lock_callers();
+        let watches = callers.entry(caller).or_default();
+        if *watches >= self.of_one_max {
+            let detail = format!("you have {watches} streams open already; close one, then come again");
+            return Err(Problem::new(Code::Overloaded, detail));
+        }
+        *watches += 1;
+        Ok(())
+    }
+
+    fn count_out(&self, caller: Identity) {
+        let mut callers = self.lock_callers();
+        if let Entry::Occupied(mut watches) = callers.entry(caller) {
+            *watches.get_mut() -= 1;
+            if *watches.get() == 0 {
+                watches.remove();
+            }
+        }
+    }
+
+    fn lock_callers(&self) -> MutexGuard<'_, HashMap<Identity, usize>> {
+        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Watched>> {
@@ -177,6 +217,8 @@ impl Drop for Place {
         if orders.get(&self.order_id).is_some_and(|watched| watched.newest.is_closed()) {
             orders.remove(&self.order_id);
         }
+        drop(orders);
+        self.watching.count_out(self.caller);
         self.watching.count.dec();
     }
 }
@@ -189,11 +231,19 @@ mod tests {
     use ordermill_schemas::orders::{OrderPlaced, PaymentMethod};
 
     use super::*;
+    use crate::testing::parts_without_database;
 
     const LONG: Duration = Duration::from_secs(60);
 
+    const CALLER: Identity = Identity::Customer(Uuid::nil());
+
     fn watching() -> Watching {
-        Watching::new(3, Gauge::default(), CancellationToken::new())
+        watching_with(3)
+    }
+
+    fn watching_with(streams_of_one_max: usize) -> Watching {
+        let config = ApiConfig { streams_max: 3, streams_of_one_max, ..parts_without_database().config };
+        Watching::new(&config, Gauge::default(), CancellationToken::new())
     }
 
     fn order(order_id: Uuid, version: i32) -> Order {
@@ -222,12 +272,12 @@ mod tests {
     #[tokio::test]
     async fn all_who_watch_an_order_are_told_what_each_has_not_seen() {
         let (watching, order_id) = (watching(), Uuid::now_v7());
-        let mut first = watching.enter(order_id, 1).unwrap();
-        let mut newer = watching.enter(order_id, 3).unwrap();
+        let mut first = watching.enter(order_id, 1, CALLER).unwrap();
+        let mut newer = watching.enter(order_id, 3, CALLER).unwrap();
         assert_eq!(watching.watched(), (vec![order_id], vec![1]));
         watching.tell(changed(order_id, 3));
         assert_eq!(next_version(&mut first).await, Some(3));
-        let mut late = watching.enter(order_id, 2).unwrap();
+        let mut late = watching.enter(order_id, 2, CALLER).unwrap();
         assert_eq!(next_version(&mut late).await, Some(3), "it changed before this one came");
         assert_eq!(watching.watched().1, [3]);
         watching.tell(changed(order_id, 5));
@@ -240,7 +290,8 @@ mod tests {
     #[tokio::test]
     async fn what_nobody_watches_is_not_asked_for() {
         let (watching, order_id) = (watching(), Uuid::now_v7());
-        let (first, second) = (watching.enter(order_id, 1).unwrap(), watching.enter(order_id, 1).unwrap());
+        let (first, second) =
+            (watching.enter(order_id, 1, CALLER).unwrap(), watching.enter(order_id, 1, CALLER).unwrap());
         drop(first);
         assert_eq!((watching.watched().0, watching.count.get()), (vec![order_id], 1));
         drop(second);
@@ -251,21 +302,41 @@ mod tests {
     #[tokio::test]
     async fn who_finds_no_place_is_turned_away_until_somebody_leaves() {
         let watching = watching();
-        let watches: Vec<Watch> = (0..3).map(|_| watching.enter(Uuid::now_v7(), 1).unwrap()).collect();
-        let refused = watching.enter(Uuid::now_v7(), 1).unwrap_err();
+        let watches: Vec<Watch> =
+            (0..3).map(|_| watching.enter(Uuid::now_v7(), 1, CALLER).unwrap()).collect();
+        let refused = watching.enter(Uuid::now_v7(), 1, CALLER).unwrap_err();
         assert_eq!((refused.code(), watching.count.get()), (Code::Overloaded, 3));
         assert_eq!(watching.watched().0.len(), 3);
         drop(watches);
-        assert!(watching.enter(Uuid::now_v7(), 1).is_ok());
+        assert!(watching.enter(Uuid::now_v7(), 1, CALLER).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_caller_has_a_few_places_and_leaves_the_others_to_others() {
+        let watching = watching_with(2);
+        let (first, _second) = (enter(&watching, CALLER).unwrap(), enter(&watching, CALLER).unwrap());
+        assert_eq!(enter(&watching, CALLER).unwrap_err().code(), Code::Overloaded);
+        let other = enter(&watching, Identity::Customer(Uuid::now_v7())).unwrap();
+        drop((first, other));
+        assert!(enter(&watching, CALLER).is_ok());
+        assert_eq!(
+            *watching.lock_callers(),
+            HashMap::from([(CALLER, 1)]),
+            "nobody is kept who watches nothing"
+        );
+    }
+
+    fn enter(watching: &Watching, caller: Identity) -> Result<Watch, Problem> {
+        watching.enter(Uuid::now_v7(), 1, caller)
     }
 
     #[tokio::test]
     async fn a_watch_ends_with_the_process_and_with_its_time() {
         let watching = watching();
-        let mut watch = watching.enter(Uuid::now_v7(), 1).unwrap();
+        let mut watch = watching.enter(Uuid::now_v7(), 1, CALLER).unwrap();
         watch.until = Instant::now();
         assert_eq!(next_version(&mut watch).await, None);
-        let mut watch = watching.enter(Uuid::now_v7(), 1).unwrap();
+        let mut watch = watching.enter(Uuid::now_v7(), 1, CALLER).unwrap();
         watching.stop.cancel();
         assert_eq!(next_version(&mut watch).await, None);
     }
@@ -273,12 +344,12 @@ mod tests {
     #[tokio::test]
     async fn an_order_that_can_not_be_read_ends_its_watches_and_no_others() {
         let (watching, order_id, other_id) = (watching(), Uuid::now_v7(), Uuid::now_v7());
-        let mut watch = watching.enter(order_id, 1).unwrap();
-        let mut other = watching.enter(other_id, 1).unwrap();
+        let mut watch = watching.enter(order_id, 1, CALLER).unwrap();
+        let mut other = watching.enter(other_id, 1, CALLER).unwrap();
         let corrupt = sqlx::Error::Decode("a status that is newer than this program".into());
         watching.tell(vec![(order_id, Err(corrupt)), (other_id, Ok(order(other_id, 2)))]);
         assert_eq!((next_version(&mut watch).await, next_version(&mut other).await), (None, Some(2)));
-        let again = watching.enter(order_id, 1).unwrap();
+        let again = watching.enter(order_id, 1, CALLER).unwrap();
         drop(watch);
         assert!(watching.watched().0.contains(&order_id), "the one who came again watches on");
         drop(again);
@@ -296,7 +367,7 @@ mod tests {
         };
         let watched = async {
             tokio::task::yield_now().await;
-            let mut watch = watching.enter(order_id, 1).unwrap();
+            let mut watch = watching.enter(order_id, 1, CALLER).unwrap();
             assert_eq!(next_version(&mut watch).await, Some(2));
         };
         tokio::select! {

@@ -29,11 +29,7 @@ impl<S: Unpin> WriteTimeout<S> {
     }
 
     /// What became of a write, or the end where it has waited for too long.
-    fn in_time<T>(
-        &mut self,
-        written: Poll<io::Result<T>>,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<T>> {
+    fn in_time<T>(&mut self, written: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.timer = None;
             return written;

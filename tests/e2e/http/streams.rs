@@ -167,6 +167,26 @@ fn another_users_order_has_no_stream() {
     });
 }
 
+#[test]
+fn a_stream_ends_soon_after_its_key_was_revoked() {
+    in_open_shop(async |shop| {
+        let (user, lamp) = (shop.user(100).await, shop.product(100, 5).await);
+        let order = shop.order(&user, &[(lamp, 1)]).await;
+        let made = shop.run(&["keys", "create", "--name", "follower"]).await;
+        assert!(made.status.success(), "{made:?}");
+        let key = String::from_utf8(made.stdout).unwrap().trim_end().to_owned();
+        let path = format!("/orders/{}/stream", id(&order["order_id"]));
+        let mut followed = Stream::open(shop.request_as(&key, Method::GET, &path)).await;
+        let mut others = Stream::open(stream(shop, &user, id(&order["order_id"]))).await;
+        assert_eq!(followed.next().await.unwrap().order, order);
+        assert_eq!(others.next().await.unwrap().order, order);
+        let revoked = shop.run(&["keys", "revoke", "follower"]).await;
+        assert!(revoked.status.success(), "{revoked:?}");
+        assert_eq!(followed.next().await, None);
+        others.assert_silent().await;
+    });
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_are_counted_go_on_after_a_lost_connection_and_end_with_the_server() {
     let shop = Shop::new().await;

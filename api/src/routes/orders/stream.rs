@@ -6,13 +6,18 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream;
 use ordermill_domain::orders::{Order, OrderStatus};
 use ordermill_pipeline::clock::Clock;
+use tokio::time::{Instant, sleep_until};
 
 use super::view::OrderView;
+use crate::auth::KeyHash;
+use crate::identities::Identities;
 use crate::routes::prelude::*;
 use crate::watching::Watch;
 
 /// How long nothing is sent at most: proxies cut connections that are silent for long.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How often it is looked whether the key still lets its owner in.
+const LOOK_EVERY: Duration = KEEP_ALIVE;
 /// The name of the one kind of event.
 const EVENT_NAME: &str = "order";
 /// The version that a client saw last, when it comes again.
@@ -25,8 +30,8 @@ const UNBUFFERED: (HeaderName, HeaderValue) =
 ///
 /// Server-Sent Events: `event: order`, `id` is the version, `data` the order as `get_order` shows it. The first comes
 /// at once, then one for each change of status; one that another follows within moments may be left out, the last one
-/// never is. The stream ends at a final state, from which nothing can follow. It also ends when the server stops or after
-/// an hour; come again with `Last-Event-ID`, and what was seen is not sent again.
+/// never is. The stream ends at a final state, from which nothing can follow. It also ends when the server stops, soon after the
+/// key has expired or was revoked, or after an hour; come again with `Last-Event-ID`, and what was seen is not sent again.
 #[utoipa::path(
     get,
     path = "/v1/orders/{order_id}/stream",
@@ -43,6 +48,7 @@ const UNBUFFERED: (HeaderName, HeaderValue) =
 pub(super) async fn stream_order(
     State(api): State<Api>,
     caller: Caller,
+    key_hash: KeyHash,
     Id(order_id, _): Id<path::Order>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -51,10 +57,12 @@ pub(super) async fn stream_order(
     if is_known && order.status.is_final() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let watch = api.watching.enter(order_id, order.visible_version)?;
+    let watch = api.watching.enter(order_id, order.visible_version, caller.identity())?;
     let told = is_known.then(|| told(&order));
     let first = (!is_known).then_some(order);
-    let follower = Follower { first, told, watch, clock: api.journal.clock.clone(), is_over: false };
+    let key =
+        Key { hash: key_hash, identities: api.identities.clone(), look_at: Instant::now() + LOOK_EVERY };
+    let follower = Follower { first, told, watch, key, clock: api.journal.clock.clone(), is_over: false };
     let events = Sse::new(stream::unfold(follower, Follower::next));
     Ok(([UNBUFFERED], events.keep_alive(KeepAlive::new().interval(KEEP_ALIVE))).into_response())
 }
@@ -77,9 +85,32 @@ struct Follower {
     /// What the client was told last.
     told: Option<(OrderStatus, i32)>,
     watch: Watch,
+    /// The key that opened it.
+    key: Key,
     clock: Clock,
     /// The final state was sent.
     is_over: bool,
+}
+
+/// A key that is looked at now and then.
+struct Key {
+    hash: KeyHash,
+    identities: Identities,
+    /// When the next look is due.
+    look_at: Instant,
+}
+
+impl Key {
+    /// Comes to an end once the key lets nobody in any more.
+    async fn refused(&mut self) {
+        loop {
+            sleep_until(self.look_at).await;
+            if self.hash.is_refused(&self.identities).await {
+                return;
+            }
+            self.look_at = Instant::now() + LOOK_EVERY;
+        }
+    }
 }
 
 impl Follower {
@@ -91,7 +122,12 @@ impl Follower {
         let order = loop {
             let order = match self.first.take() {
                 Some(order) => order,
-                None => self.watch.next().await?,
+                // The key first: what comes often must not keep it from being looked at.
+                None => tokio::select! {
+                    biased;
+                    () = self.key.refused() => return None,
+                    order = self.watch.next() => order?,
+                },
             };
             let told = Some(told(&order));
             if self.told != told {
@@ -108,7 +144,29 @@ impl Follower {
 
 #[cfg(test)]
 mod tests {
+    use ordermill_store::keys::Identity;
+
     use super::*;
+    use crate::keys::digest;
+    use crate::testing::api_without_database;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn a_stream_ends_once_its_key_was_revoked() {
+        let api = api_without_database();
+        let customer = Identity::Customer(Uuid::now_v7());
+        api.identities.remember("om_1", customer).await;
+        let watch = api.watching.enter(Uuid::now_v7(), 1, customer).unwrap();
+        let hash = KeyHash(digest("om_1"));
+        assert!(!hash.is_refused(&api.identities).await);
+        api.identities.revoke(vec![hash.0.to_vec()]).await;
+        let key = Key { hash, identities: api.identities.clone(), look_at: Instant::now() };
+        let clock = api.journal.clock.clone();
+        let follower = Follower { first: None, told: None, watch, key, clock, is_over: false };
+        assert!(tokio::time::timeout(LONG, follower.next()).await.unwrap().is_none());
+        assert!(!KeyHash(digest("om_2")).is_refused(&api.identities).await, "the database does not say so");
+    }
 
     #[test]
     fn a_client_has_the_version_that_it_names() {
