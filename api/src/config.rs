@@ -36,7 +36,7 @@ pub struct ApiConfig {
     pub write_timeout: Duration,
     /// How many streams of orders are open at once; more are turned away.
     pub streams_max: usize,
-    /// How many of them one caller has.
+    /// How many of them one customer has.
     pub streams_of_one_max: usize,
     /// How long requests under way have to finish after the stop.
     pub shutdown_grace: Duration,
