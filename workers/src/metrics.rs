@@ -24,7 +24,7 @@ pub struct WorkerMetrics {
     pub(crate) gateway_circuit_open: Gauge,
     /// How many orders do not rest although their deadline has passed.
     pub(crate) orders_overdue: Gauge,
-    deadlines_put_aside: Family<Label, Gauge>,
+    deadlines_postponed: Family<Label, Gauge>,
 }
 
 impl WorkerMetrics {
@@ -40,7 +40,7 @@ impl WorkerMetrics {
             gateway_calls_in_flight: Gauge::default(),
             gateway_circuit_open: Gauge::default(),
             orders_overdue: Gauge::default(),
-            deadlines_put_aside: Family::default(),
+            deadlines_postponed: Family::default(),
         };
         let m = metrics.clone();
         registry.register("orders_settled", "Orders that came to rest", m.settled);
@@ -54,14 +54,14 @@ impl WorkerMetrics {
         let help = "Orders that do not rest although their deadline has passed";
         registry.register("orders_overdue", help, m.orders_overdue);
         let help = "Orders and users' coupons that can't be ended although their time is over";
-        registry.register("deadlines_put_aside", help, m.deadlines_put_aside);
+        registry.register("deadlines_postponed", help, m.deadlines_postponed);
         metrics
     }
 
     /// So many of that can't be ended.
-    pub(crate) fn put_aside(&self, what: &'static str, count: usize) {
+    pub(crate) fn postponed(&self, what: &'static str, count: usize) {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
-        self.deadlines_put_aside.get_or_create(&[("what", what)]).set(count);
+        self.deadlines_postponed.get_or_create(&[("what", what)]).set(count);
     }
 
     /// An order has come to rest.

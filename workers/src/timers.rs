@@ -1,7 +1,7 @@
 //! The timers: what lasts too long is given up, so that nobody waits for ever. The deadline stands in the order's row,
 //! so a timer that dies loses none. What can't be given up keeps nothing else waiting.
 
-mod put_aside;
+mod postponed;
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::metrics::WorkerMetrics;
-use put_aside::PutAside;
+use postponed::Postponed;
 
 /// The worker's name.
 pub(crate) const NAME: &str = "timers";
@@ -40,7 +40,7 @@ pub(crate) async fn run(runtime: Runtime, instance: String, metrics: WorkerMetri
     let (pulse, beat) = heartbeat::start(&journal.pool, &role, &instance, &shutdown);
     supervised::run(&role, &shutdown, || {
         let (journal, metrics, pulse) = (journal.clone(), metrics.clone(), pulse.clone());
-        let timers = Timers { journal, metrics, pulse, put_aside: Default::default(), counted_at: None };
+        let timers = Timers { journal, metrics, pulse, postponed: Default::default(), counted_at: None };
         tokio::spawn(timers.run(shutdown.clone()))
     })
     .await;
@@ -58,7 +58,7 @@ struct Timers {
     journal: Journal,
     metrics: WorkerMetrics,
     pulse: Pulse,
-    put_aside: [PutAside; Timed::ALL.len()],
+    postponed: [Postponed; Timed::ALL.len()],
     counted_at: Option<Instant>,
 }
 
@@ -81,9 +81,9 @@ impl Timers {
     }
 
     async fn look(&mut self) -> Result<(), JournalError> {
-        for (timed, put_aside) in Timed::ALL.into_iter().zip(&mut self.put_aside) {
-            while end_some(&self.journal, timed, put_aside, &self.pulse).await? {}
-            self.metrics.put_aside(timed.name(), put_aside.len());
+        for (timed, postponed) in Timed::ALL.into_iter().zip(&mut self.postponed) {
+            while end_some(&self.journal, timed, postponed, &self.pulse).await? {}
+            self.metrics.postponed(timed.name(), postponed.len());
         }
         if self.counted_at.is_none_or(|at| at.elapsed() >= COUNT_EVERY) {
             self.counted_at = Some(Instant::now());
@@ -106,30 +106,30 @@ impl Timers {
 async fn end_some(
     journal: &Journal,
     timed: Timed,
-    put_aside: &mut PutAside,
+    postponed: &mut Postponed,
     pulse: &Pulse,
 ) -> Result<bool, JournalError> {
     pulse.beat();
     let now = journal.now();
-    let due = timed.due(journal, &put_aside.left_alone(now)).await?;
+    let due = timed.due(journal, &postponed.left_alone(now)).await?;
     let is_full = usize::try_from(BATCH_MAX).is_ok_and(|full| due.len() >= full);
     if !is_full {
-        put_aside.due(&due, now);
+        postponed.due(&due, now);
     }
     if due.is_empty() {
         return Ok(false);
     }
     match timed.end(journal, &due).await {
-        Ok(()) => due.iter().for_each(|id| put_aside.ended(*id)),
+        Ok(()) => due.iter().for_each(|id| postponed.ended(*id)),
         Err(error) if !is_rejected(&error) => return Err(error),
         Err(_) => {
             for id in due {
                 pulse.beat();
                 match timed.end(journal, &[id]).await {
-                    Ok(()) => put_aside.ended(id),
+                    Ok(()) => postponed.ended(id),
                     Err(error) if !is_rejected(&error) => return Err(error),
                     Err(error) => {
-                        let pause_ms = put_aside.put(id, journal.now()).as_millis();
+                        let pause_ms = postponed.put(id, journal.now()).as_millis();
                         let what = timed.name();
                         tracing::error!(what, %id, %error, pause_ms, "can't be ended although its time is over");
                     }

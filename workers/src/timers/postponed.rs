@@ -1,4 +1,4 @@
-//! What can't be ended although its time is over. It must not keep the rest waiting, so it is put aside and tried again, ever less
+//! What can't be ended although its time is over. It must not keep the rest waiting, so it is postponed and tried again, ever less
 //! often. Kept in memory: whoever begins anew tries all of it once more.
 
 use std::collections::{BTreeMap, HashSet};
@@ -11,9 +11,9 @@ use uuid::Uuid;
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// What is put aside, and when each is tried again.
+/// What is postponed, and when each is tried again.
 #[derive(Debug, Default)]
-pub(super) struct PutAside(BTreeMap<Uuid, Again>);
+pub(super) struct Postponed(BTreeMap<Uuid, Again>);
 
 #[derive(Debug)]
 struct Again {
@@ -21,7 +21,7 @@ struct Again {
     at: Timestamp,
 }
 
-impl PutAside {
+impl Postponed {
     /// This one has failed, once more perhaps. Answers how long it is left alone.
     pub(super) fn put(&mut self, id: Uuid, now: Timestamp) -> Duration {
         let retry = Retry::forever(PAUSE_FIRST, PAUSE_MAX);
@@ -58,20 +58,20 @@ mod tests {
 
     #[test]
     fn what_fails_is_left_alone_for_a_while_and_forgotten_once_it_is_ended_or_not_due_any_more() {
-        let (mut aside, now) = (PutAside::default(), Timestamp::UNIX_EPOCH);
+        let (mut postponed, now) = (Postponed::default(), Timestamp::UNIX_EPOCH);
         let ids = [Uuid::from_u128(1), Uuid::from_u128(2)];
         for id in ids {
-            let pause = aside.put(id, now);
+            let pause = postponed.put(id, now);
             assert!(pause <= PAUSE_FIRST * 2, "{pause:?}");
         }
-        assert_eq!(aside.left_alone(now - SignedDuration::from_secs(1)), ids);
+        assert_eq!(postponed.left_alone(now - SignedDuration::from_secs(1)), ids);
         let later = now + SignedDuration::from_secs(2);
-        assert!(aside.left_alone(later).is_empty());
+        assert!(postponed.left_alone(later).is_empty());
         // The first is tried again; the second was ended by another.
-        aside.due(&ids[..1], later);
-        assert_eq!(aside.len(), 1);
-        aside.put(ids[0], later);
-        aside.ended(ids[0]);
-        assert_eq!(aside.len(), 0);
+        postponed.due(&ids[..1], later);
+        assert_eq!(postponed.len(), 1);
+        postponed.put(ids[0], later);
+        postponed.ended(ids[0]);
+        assert_eq!(postponed.len(), 0);
     }
 }
