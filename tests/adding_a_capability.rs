@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// How many lines the patch may change in files that were there before.
-const CHANGED_LINES_MAX: usize = 6;
+const CHANGED_LINES_MAX: usize = 7;
 
 /// The document's patch: its blocks of `diff`, one after the other.
 fn patch() -> String {
@@ -105,7 +105,7 @@ impl Copied {
 }
 
 #[test]
-fn the_patch_adds_files_of_its_own_and_changes_six_lines_elsewhere() {
+fn the_patch_adds_files_of_its_own_and_changes_seven_lines_elsewhere() {
     let patch = patch();
     let changed = changed_lines(&patch);
     assert!((1..=CHANGED_LINES_MAX).contains(&changed.len()), "{changed:#?}");

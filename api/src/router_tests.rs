@@ -1,4 +1,5 @@
-//! Tests of the whole router that need no database: who may, in which order it is checked, what every answer has.
+//! Tests of the whole router that need no database: in which order a request is checked, what every answer has. Who may ask for what is
+//! in `api/tests/routes`.
 
 use axum::Router;
 use ordermill_store::keys::Identity;
@@ -6,7 +7,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::testing::{CALLBACK_SECRET, api_without_database, ask};
-use crate::{hash_key, openapi, router};
+use crate::{hash_key, router};
 
 const USER: Uuid = Uuid::from_u128(0x0192_f0c1_7a3e_7000_8000_0000_0000_0001);
 const OTHER: Uuid = Uuid::from_u128(0x0192_f0c1_7a3e_7000_8000_0000_0000_0002);
@@ -52,99 +53,6 @@ async fn readiness_names_what_does_not_answer() {
     let errors = answer.json()["errors"].clone();
     let names: Vec<&Value> = errors.as_array().unwrap().iter().map(|error| &error["field"]).collect();
     assert_eq!(names, ["database", "kafka"]);
-}
-
-/// Every operation of the document: method, a concrete path, and whether it needs a key.
-fn operations() -> Vec<(String, String, bool)> {
-    let document = serde_json::to_value(openapi()).unwrap();
-    let mut operations = Vec::new();
-    for (path, item) in document["paths"].as_object().unwrap() {
-        let path = path.replace("{user_id}", &OTHER.to_string()).replace("{order_id}", &OTHER.to_string());
-        let path = path.replace("{product_id}", &OTHER.to_string());
-        let path = path.replace("{shipment_id}", &OTHER.to_string());
-        let path = path.replace("{coupon_id}", &OTHER.to_string()).replace("{claim_id}", &OTHER.to_string());
-        let path = path.replace("{user_coupon_id}", &OTHER.to_string());
-        let path = path.replace("{dead_letter_id}", &OTHER.to_string());
-        let path = path.replace("{replay_id}", &OTHER.to_string()).replace("{group}", "stock");
-        assert!(!path.contains('{'), "{path} has an id that this test does not know");
-        for (method, operation) in item.as_object().unwrap() {
-            let needs_key = operation.get("security").is_some();
-            operations.push((method.to_uppercase(), path.clone(), needs_key));
-        }
-    }
-    operations
-}
-
-#[tokio::test]
-async fn every_route_that_needs_a_key_refuses_a_caller_without() {
-    let router = router_with_keys().await;
-    let operations = operations();
-    assert_eq!(operations.iter().filter(|(.., needs_key)| *needs_key).count(), 35);
-    for (method, path, needs_key) in operations {
-        for headers in [&[][..], &[("authorization", "Basic om_admin")]] {
-            let answer = ask(&router, &method, &path, headers, "").await;
-            assert_eq!(
-                answer.status == 401 && answer.code() == "UNAUTHENTICATED",
-                needs_key,
-                "{method} {path}"
-            );
-            assert_eq!(answer.headers.contains_key("www-authenticate"), needs_key, "{method} {path}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn another_customers_user_is_not_there() {
-    let router = router_with_keys().await;
-    let (user, balance) = (format!("/v1/users/{OTHER}"), format!("/v1/users/{OTHER}/balance"));
-    let (entries, charges) = (format!("{balance}/entries"), format!("{balance}/charges"));
-    let orders = format!("{user}/orders");
-    for (method, path) in [
-        ("GET", &user),
-        ("DELETE", &user),
-        ("GET", &orders),
-        ("GET", &balance),
-        ("GET", &entries),
-        ("POST", &charges),
-    ] {
-        let answer = ask(&router, method, path, &[CUSTOMER_KEY, IDEMPOTENCY_KEY], r#"{"amount":1}"#).await;
-        assert_eq!((answer.status, answer.code()), (404, "USER_NOT_FOUND"), "{method} {path}");
-    }
-    let order = format!(r#"{{"user_id":"{OTHER}","lines":[{{"product_id":"{USER}","quantity":1}}]}}"#);
-    let answer = ask(&router, "POST", "/v1/orders", &[CUSTOMER_KEY, IDEMPOTENCY_KEY], &order).await;
-    assert_eq!((answer.status, answer.code()), (404, "USER_NOT_FOUND"));
-}
-
-#[tokio::test]
-async fn a_customer_does_not_do_what_is_for_administrators() {
-    let router = router_with_keys().await;
-    let shipments = format!("/v1/orders/{OTHER}/shipments");
-    let delivery = format!("/v1/shipments/{OTHER}/delivery");
-    let product = format!("/v1/products/{OTHER}");
-    let stock = format!("{product}/stock");
-    for (method, path) in [
-        ("GET", "/v1/verification"),
-        ("POST", "/v1/products"),
-        ("PATCH", &product),
-        ("POST", &stock),
-        ("POST", &shipments),
-        ("POST", &delivery),
-    ] {
-        let answer = ask(&router, method, path, &[CUSTOMER_KEY], "").await;
-        assert_eq!((answer.status, answer.code()), (403, "FORBIDDEN"), "{method} {path}");
-    }
-}
-
-#[tokio::test]
-async fn a_customer_sees_and_changes_no_dead_letter() {
-    let router = router_with_keys().await;
-    let letters: Vec<_> =
-        operations().into_iter().filter(|(_, path, _)| path.starts_with("/v1/dead-letters")).collect();
-    assert_eq!(letters.len(), 10);
-    for (method, path, _) in letters {
-        let answer = ask(&router, &method, &path, &[CUSTOMER_KEY, IDEMPOTENCY_KEY], "{}").await;
-        assert_eq!((answer.status, answer.code()), (403, "FORBIDDEN"), "{method} {path}");
-    }
 }
 
 #[tokio::test]
