@@ -9,10 +9,10 @@ use ordermill_pipeline::consumer::FloodLimit;
 
 use crate::services::time_zone;
 
-/// The flags of every service but the API, which serves its figures itself.
+/// The flags of every service.
 #[derive(Args, Debug)]
 pub(crate) struct ServiceArgs {
-    /// Serves /metrics and /healthz of this process here.
+    /// Serves /metrics and /healthz of this process here, to whoever reaches this address.
     #[arg(long, env = "ORDERMILL_METRICS_LISTEN")]
     pub(crate) metrics_listen: Option<SocketAddr>,
 }

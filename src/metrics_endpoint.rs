@@ -1,4 +1,4 @@
-//! `/metrics` and `/healthz` of a process that serves no API.
+//! `/metrics` and `/healthz` of a process at an address of their own, which says who may read them.
 
 use std::sync::Arc;
 

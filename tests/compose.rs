@@ -43,7 +43,9 @@ fn every_port_is_published_on_the_loopback_address_alone() {
     let published: Vec<&str> =
         COMPOSE.lines().filter_map(|line| line.trim().strip_prefix("ports: ")).collect();
     assert_eq!((published.len(), COMPOSE.matches("ports:").count()), (4, 4), "{published:?}");
+    assert!(COMPOSE.contains("ORDERMILL_METRICS_LISTEN: 0.0.0.0:9100"), "whoever reaches them may read them");
     for ports in published {
+        assert!(!ports.contains("9100"), "figures are for other containers alone: {ports}");
         assert!(ports.starts_with("[\"127.0.0.1:") && ports.matches('"').count() == 2, "{ports}");
     }
 }

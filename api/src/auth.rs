@@ -1,5 +1,8 @@
 //! Who calls, and for whom they may act.
 
+use std::convert::Infallible;
+use std::time::Duration;
+
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
@@ -10,8 +13,12 @@ use crate::app::Api;
 use crate::identities::{Identities, Unidentified};
 use crate::keys::{KEY_LENGTH_MAX, digest};
 use crate::path;
+use crate::peer;
 use crate::problem::{Code, Problem, Refuses};
 use crate::refusals::Reason;
+
+/// How long it may take to see whether an operator asks how everything is: the database that would say so may be what does not answer.
+const OPERATOR_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Whose key the request carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +130,44 @@ impl FromRequestParts<Api> for Admin {
 impl Refuses for Admin {
     fn add_codes(codes: &mut Vec<Code>) {
         codes.extend([Code::Unauthenticated, Code::Forbidden]);
+    }
+}
+
+/// Whoever runs this: a program on the same machine, or an administrator. Others are refused as where only administrators may ask.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Operator;
+
+impl FromRequestParts<Api> for Operator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Operator, Problem> {
+        if !peer::is_this_machine(parts) {
+            Admin::from_request_parts(parts, api).await?;
+        }
+        Ok(Operator)
+    }
+}
+
+impl Refuses for Operator {
+    fn add_codes(codes: &mut Vec<Code>) {
+        Admin::add_codes(codes);
+    }
+}
+
+/// Whether an operator asks, where everybody may and operators are told more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IsOperator(pub(crate) bool);
+
+impl FromRequestParts<Api> for IsOperator {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<IsOperator, Infallible> {
+        // Who shows no key need not: that is no refusal to be counted.
+        if !peer::is_this_machine(parts) && !parts.headers.contains_key(header::AUTHORIZATION) {
+            return Ok(IsOperator(false));
+        }
+        let operator = tokio::time::timeout(OPERATOR_TIMEOUT, Operator::from_request_parts(parts, api)).await;
+        Ok(IsOperator(matches!(operator, Ok(Ok(Operator)))))
     }
 }
 

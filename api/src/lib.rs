@@ -26,6 +26,7 @@ mod openapi;
 mod order_command;
 mod paging;
 mod path;
+mod peer;
 mod prefer;
 mod problem;
 mod problem_responses;

@@ -69,7 +69,9 @@ fn complete(document: &mut Written, group: &str) {
         for operation in methods.into_iter().flatten() {
             operation.tags = Some(vec![group.to_owned()]);
             if may_refuse(operation, Code::Unauthenticated) {
-                operation.security = Some(vec![SecurityRequirement::new(API_KEY, [""; 0])]);
+                let a_key = || vec![SecurityRequirement::new(API_KEY, [""; 0])];
+                // A route that some may ask without one says so itself.
+                operation.security.get_or_insert_with(a_key);
             }
             let is_keyed = may_refuse(operation, Code::IdempotencyKeyMissing);
             let key = is_keyed.then(|| KeyHeader::into_params(|| None)).into_iter().flatten().map(RefOr::T);

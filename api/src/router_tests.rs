@@ -6,21 +6,28 @@ use ordermill_store::keys::Identity;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::testing::{CALLBACK_SECRET, api_without_database, ask};
-use crate::{hash_key, router};
+use crate::testing::{CALLBACK_SECRET, THIS_MACHINE, api_without_database, ask, ask_from};
+use crate::{Api, hash_key, router};
 
 const USER: Uuid = Uuid::from_u128(0x0192_f0c1_7a3e_7000_8000_0000_0000_0001);
 const OTHER: Uuid = Uuid::from_u128(0x0192_f0c1_7a3e_7000_8000_0000_0000_0002);
 const CUSTOMER_KEY: (&str, &str) = ("authorization", "Bearer om_customer");
 const ADMIN_KEY: (&str, &str) = ("authorization", "Bearer om_admin");
 const IDEMPOTENCY_KEY: (&str, &str) = ("idempotency-key", "k-1");
+/// Some other machine.
+const ELSEWHERE: &str = "203.0.113.7:50000";
 
 /// A router that knows a customer's and an admin's key, so that it need not ask for them.
 async fn router_with_keys() -> Router {
     let api = api_without_database();
+    remember_keys(&api).await;
+    router(api)
+}
+
+/// Has it know both keys for the moment for which it remembers any.
+async fn remember_keys(api: &Api) {
     api.identities.remember("om_customer", Identity::Customer(USER)).await;
     api.identities.remember("om_admin", Identity::Admin("minji".parse().unwrap())).await;
-    router(api)
 }
 
 #[tokio::test]
@@ -53,6 +60,62 @@ async fn readiness_names_what_does_not_answer() {
     let errors = answer.json()["errors"].clone();
     let names: Vec<&Value> = errors.as_array().unwrap().iter().map(|error| &error["field"]).collect();
     assert_eq!(names, ["database", "kafka"]);
+}
+
+#[tokio::test]
+async fn everybody_is_told_what_does_not_answer_and_operators_what_that_means() {
+    let api = api_without_database();
+    let router = router(api.clone());
+    let told = ask(&router, "GET", "/readyz", &[], "").await.json()["errors"].clone();
+    assert!(told.to_string().contains("orders are accepted and wait"), "{told}");
+    for (peer, headers, is_told_more) in [
+        (THIS_MACHINE, &[][..], true),
+        (THIS_MACHINE, &[("x-forwarded-for", "203.0.113.7")], false),
+        (ELSEWHERE, &[ADMIN_KEY], true),
+        (ELSEWHERE, &[CUSTOMER_KEY], false),
+        (ELSEWHERE, &[("authorization", "Bearer om_nobody")], false),
+        (ELSEWHERE, &[], false),
+    ] {
+        // To wait for the broker takes longer than a key is remembered.
+        remember_keys(&api).await;
+        let answer = ask_from(peer, &router, "GET", "/readyz", headers, "").await;
+        assert_eq!((answer.status, answer.code()), (503, "NOT_READY"), "{peer} {headers:?}");
+        let errors = answer.json()["errors"].clone();
+        assert_eq!(errors == told, is_told_more, "{peer} {headers:?}: {errors}");
+        for (error, known) in errors.as_array().unwrap().iter().zip(told.as_array().unwrap()) {
+            assert_eq!((&error["field"], &error["code"]), (&known["field"], &known["code"]));
+            let text = error["detail"].as_str().unwrap();
+            assert_eq!(text.contains("operators are told more"), !is_told_more, "{peer} {headers:?}: {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_asks_for_readiness_without_a_key_is_not_refused_and_not_counted() {
+    let router = router(api_without_database());
+    ask_from(ELSEWHERE, &router, "GET", "/readyz", &[], "").await;
+    let figures = ask(&router, "GET", "/metrics", &[], "").await;
+    assert!(!figures.text().contains("ordermill_authentication_failures_total{"), "{}", figures.text());
+}
+
+#[tokio::test]
+async fn figures_are_told_to_this_machine_and_to_administrators_and_to_nobody_else() {
+    let router = router_with_keys().await;
+    for (peer, headers, status) in [
+        (THIS_MACHINE, &[][..], 200),
+        (THIS_MACHINE, &[CUSTOMER_KEY], 200),
+        (THIS_MACHINE, &[("x-forwarded-for", "127.0.0.1")], 401),
+        (THIS_MACHINE, &[("x-forwarded-for", "203.0.113.7"), ADMIN_KEY], 200),
+        (ELSEWHERE, &[], 401),
+        (ELSEWHERE, &[("authorization", "Basic om_admin")], 401),
+        (ELSEWHERE, &[CUSTOMER_KEY], 403),
+        (ELSEWHERE, &[ADMIN_KEY], 200),
+    ] {
+        let answer = ask_from(peer, &router, "GET", "/metrics", headers, "").await;
+        assert_eq!(answer.status, status, "{peer} {headers:?}: {}", answer.text());
+        assert_eq!(answer.text().contains("ordermill_"), status == 200, "{}", answer.text());
+        assert_eq!(answer.headers.contains_key("www-authenticate"), status == 401, "{peer} {headers:?}");
+    }
 }
 
 #[tokio::test]

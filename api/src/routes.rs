@@ -49,7 +49,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     documented().into_openapi()
 }
 
-/// The routes with everything around them.
+/// The routes with everything around them. Whoever serves them tells them by `ConnectInfo<SocketAddr>` who is at the other end; where
+/// nobody has, the request is not taken for one of this machine.
 pub fn router(api: Api) -> Router {
     let (router, document) = documented().split_for_parts();
     surround(router.merge(docs::routes(&document)), api)

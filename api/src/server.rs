@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -66,12 +66,13 @@ async fn accept_until(listener: TcpListener, api: &Api, shutdown: CancellationTo
     let cut = CancellationToken::new();
     while let Some((accepted, place)) = shutdown.run_until_cancelled(accept(&listener, &places)).await {
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "a connection without TCP_NODELAY");
                 }
                 let stream = WriteTimeout::new(stream, api.config.write_timeout);
-                let connection = serve_connection(stream, router.clone(), requests.clone(), shutdown.clone());
+                let connection =
+                    serve_connection(stream, peer, router.clone(), requests.clone(), shutdown.clone());
                 let cut = cut.clone();
                 connections.spawn(async move {
                     cut.run_until_cancelled(connection).await;
@@ -120,11 +121,13 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 async fn serve_connection(
     stream: WriteTimeout<TcpStream>,
+    peer: SocketAddr,
     router: Router,
     requests: TaskTracker,
     shutdown: CancellationToken,
 ) {
-    let service = service_fn(|request: Request<Incoming>| {
+    let service = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
         let (router, under_way) = (router.clone(), requests.token());
         async move {
             let answer = router.oneshot(request.map(Body::new)).await;
@@ -226,6 +229,21 @@ mod tests {
         // The server reads no more requests while nobody reads its answers, so at last this waits for the server.
         let cut_off = async { while stream.write_all(&requests).await.is_ok() {} };
         tokio::time::timeout(LONG * 4, cut_off).await.unwrap();
+        shutdown.cancel();
+        served.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn figures_are_told_to_this_machine_but_not_to_whom_a_proxy_on_it_asks_for() {
+        let (address, shutdown, served) = start().await;
+        for (header, status) in [("", 200), ("x-forwarded-for: 203.0.113.7\r\n", 401)] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = format!("GET /metrics HTTP/1.1\r\nhost: x\r\n{header}connection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            tokio::time::timeout(LONG, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        }
         shutdown.cancel();
         served.await.unwrap().unwrap();
     }

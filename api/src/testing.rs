@@ -1,10 +1,12 @@
 //! What tests of the router share: a front whose database and broker are not there.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request};
 use jiff::tz::TimeZone;
 use ordermill_pipeline::authenticity::RootSecret;
@@ -22,6 +24,8 @@ use crate::{Api, ApiConfig, ApiMetrics};
 
 /// The secret that callbacks are signed with.
 pub(crate) const CALLBACK_SECRET: &str = "secret";
+/// A program on this machine, as the front sees it.
+pub(crate) const THIS_MACHINE: &str = "127.0.0.1:50000";
 /// Nothing listens there.
 const NOWHERE: &str = "127.0.0.1:1";
 
@@ -77,7 +81,7 @@ impl Received {
     }
 }
 
-/// Sends a request through the router.
+/// Sends a request through the router, from this machine.
 pub(crate) async fn ask(
     router: &Router,
     method: &str,
@@ -85,7 +89,20 @@ pub(crate) async fn ask(
     headers: &[(&str, &str)],
     body: &str,
 ) -> Received {
-    let mut request = Request::builder().method(method).uri(path);
+    ask_from(THIS_MACHINE, router, method, path, headers, body).await
+}
+
+/// The same from that address.
+pub(crate) async fn ask_from(
+    peer: &str,
+    router: &Router,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Received {
+    let peer: SocketAddr = peer.parse().unwrap();
+    let mut request = Request::builder().method(method).uri(path).extension(ConnectInfo(peer));
     for (name, value) in headers {
         request = request.header(*name, *value);
     }

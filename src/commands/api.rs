@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use ordermill_store::keys::{self, KeysError};
 
-use crate::arguments::TimeZoneArgs;
+use crate::arguments::{ServiceArgs, TimeZoneArgs};
 use crate::connections::Connections;
 use crate::services::{self, listen};
 
@@ -26,6 +26,8 @@ pub(crate) struct ApiArgs {
     #[arg(long, env = "ORDERMILL_CALLBACK_SECRET", hide_env_values = true)]
     callback_secret: Option<String>,
     #[command(flatten)]
+    service: ServiceArgs,
+    #[command(flatten)]
     zone: TimeZoneArgs,
 }
 
@@ -39,7 +41,7 @@ pub(crate) async fn run(connections: &Connections, args: ApiArgs) -> Result<()> 
         return Err(ordermill_api::ApiError::NoCallbackSecret.into());
     }
     let listener = listen(args.listen).await?;
-    let services = services::connect(connections, None).await?;
+    let services = services::connect(connections, args.service.metrics_listen).await?;
     if let Some(key_hash) = key_hash {
         let journal = &services.runtime.journal;
         match keys::establish(&journal.pool, ADMIN, &key_hash, journal.now()).await {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::openapi;
 
@@ -106,13 +106,25 @@ fn rankings_and_statistics_say_what_their_parameters_may_be() {
 }
 
 #[test]
+fn what_operators_are_told_takes_a_key_or_none() {
+    let document = document();
+    for path in ["/metrics", "/readyz"] {
+        let operation = &document["paths"][path]["get"];
+        assert_eq!(operation["security"], json!([{}, {"api_key": []}]), "{path}");
+    }
+    let refused = &document["paths"]["/metrics"]["get"]["responses"];
+    assert!(refused["401"].is_object() && refused["403"].is_object(), "{refused}");
+}
+
+#[test]
 fn a_route_that_takes_a_key_says_so_and_what_it_refuses() {
     let document = document();
     assert_eq!(document["components"]["securitySchemes"]["api_key"]["scheme"], "bearer");
     for (name, operation) in operations(&document) {
         let responses = operation["responses"].as_object().unwrap();
         let has_path_id = name.contains('{');
-        let needs_key = operation.get("security").is_some();
+        let may_do_without = operation["security"].as_array().is_none_or(|any| any.contains(&json!({})));
+        let needs_key = !may_do_without;
         let takes_body = operation.get("requestBody").is_some();
         let is_repeatable = operation["parameters"]
             .as_array()

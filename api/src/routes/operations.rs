@@ -2,8 +2,12 @@
 
 use prometheus_client::encoding::text::encode;
 
+use crate::auth::{IsOperator, Operator};
 use crate::routes::prelude::*;
 
+/// What everybody is told of what does not answer, beside its name. What is behind it is for operators.
+const FOR_OPERATORS: &str =
+    "operators are told more: ask from the machine itself, or with an administrator's key";
 /// What the figures are written in.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -32,33 +36,47 @@ async fn health() -> JsonAnswer<Condition> {
 
 /// Does everything answer that an order needs?
 ///
-/// Database, broker, relay and workers. What does not is named in `errors`.
+/// Database, broker, relay and workers. What does not is named in `errors`. What that means, and why, is told to operators: to programs
+/// on the same machine, and to whoever shows an administrator's key.
 #[utoipa::path(
     get,
     path = "/readyz",
+    security((), ("api_key" = [])),
     responses((status = 200, description = "It does", body = Condition), Problems<code::NotReady>),
 )]
-async fn readiness(State(api): State<Api>) -> Result<JsonAnswer<Condition>, Problem> {
-    let missing = api.readiness.missing().await;
+async fn readiness(
+    State(api): State<Api>,
+    IsOperator(is_operator): IsOperator,
+) -> Result<JsonAnswer<Condition>, Problem> {
+    let mut missing = api.readiness.missing().await;
     if missing.is_empty() {
         return Ok(JsonAnswer(Condition { status: "ready" }));
     }
     let names: Vec<&str> = missing.iter().map(|error| &*error.field).collect();
     let detail = format!("no answer from {}", names.join(", "));
+    if !is_operator {
+        missing.iter_mut().for_each(|error| error.detail = FOR_OPERATORS.into());
+    }
     Err(Problem::new(Code::NotReady, detail).with_errors(missing))
 }
 
-/// The figures, for Prometheus
+/// The figures, for Prometheus (operators)
+///
+/// For programs on the same machine, and for whoever shows an administrator's key.
 #[utoipa::path(
     get,
     path = "/metrics",
+    security((), ("api_key" = [])),
     responses(
         (status = 200, description = "The figures", body = String,
             content_type = "application/openmetrics-text"),
-        Problems<()>,
+        Problems<Operator>,
     ),
 )]
-async fn metrics(State(api): State<Api>) -> Result<([(HeaderName, &'static str); 1], String), Problem> {
+async fn metrics(
+    State(api): State<Api>,
+    _operator: Operator,
+) -> Result<([(HeaderName, &'static str); 1], String), Problem> {
     let mut text = String::new();
     encode(&mut text, &api.registry).map_err(|error| {
         tracing::error!(%error, "the figures could not be written");

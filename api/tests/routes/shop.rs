@@ -1,11 +1,13 @@
 //! A front on a database of its own, whoever calls it, and what they ask about.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::Timestamp;
@@ -37,6 +39,8 @@ const REVOKED_KEY: &str = "om_a_key_that_was_revoked_0123456789";
 const UNKNOWN_KEY: &str = "om_a_key_of_nobody_0123456789";
 const CALLBACK_SECRET: &str = "secret of the tests";
 const PARTITIONS: i16 = 1;
+/// Everybody asks from elsewhere: to programs on the same machine some routes answer without a key.
+const ELSEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7)), 50_000);
 /// How long an answer may take on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -217,7 +221,7 @@ impl Shop {
     }
 
     async fn send(&self, method: &str, path: &str, headers: &[(&str, String)], body: String) -> Answer {
-        let mut request = Request::builder().method(method).uri(path);
+        let mut request = Request::builder().method(method).uri(path).extension(ConnectInfo(ELSEWHERE));
         for (name, value) in headers {
             request = request.header(*name, value);
         }

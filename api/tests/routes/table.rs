@@ -1,6 +1,6 @@
 //! Every route, to whom it answers, and what those get.
 
-use Access::{Admins, AnyKey, Gateway, Owner, Public};
+use Access::{Admins, AnyKey, Gateway, Operators, Owner, Public};
 
 /// To whom a route answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub(crate) enum Access {
     Owner(&'static str),
     /// Administrators.
     Admins,
+    /// Administrators, and programs on the same machine.
+    Operators,
     /// Whoever signs as the payment gateway does.
     Gateway,
 }
@@ -77,7 +79,7 @@ pub(crate) const ROUTES: &[Route] = &[
     // Operating.
     get("/healthz", Public, 200),
     get("/readyz", Public, 200),
-    get("/metrics", Public, 200),
+    get("/metrics", Operators, 200),
     get("/openapi.json", Public, 200),
     get("/docs", Public, 303),
     get("/docs/", Public, 200),

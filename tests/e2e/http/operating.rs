@@ -1,12 +1,14 @@
 //! Health, figures and documents.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, UdpSocket};
 
+use ordermill_stack::free_port;
 use reqwest::Method;
 use serde_json::json;
 
 use super::{Answer, ask, field};
-use crate::support::{Shop, in_open_shop, stop, until};
+use crate::support::{ADMIN_KEY, Shop, in_open_shop, stop, until};
 
 async fn look(shop: &Shop, path: &str) -> Answer {
     ask(shop.request_as_nobody(Method::GET, path)).await
@@ -115,5 +117,70 @@ async fn an_api_that_runs_alone_takes_orders_and_says_what_is_silent() {
     }
     let (user, lamp) = (shop.user(1_000).await, shop.product(1_000, 5).await);
     assert_eq!(shop.submit(&user, &[(lamp, 1)]).await["status"], "PENDING");
+    stop(&api);
+}
+
+/// An address of this machine that is not a loopback one, if it has any. To find it nothing is sent.
+fn outer_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    socket.local_addr().ok().map(|address| address.ip()).filter(|address| !address.is_loopback())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn figures_and_why_a_group_stands_still_are_for_this_machine_and_for_administrators() {
+    const REASON: &str = "101 of 120 messages could not be applied";
+    let shop = Shop::new().await;
+    let port = shop.url("").rsplit(':').next().unwrap().to_owned();
+    let (listen, own) = (format!("0.0.0.0:{port}"), format!("127.0.0.1:{}", free_port().unwrap()));
+    let api = shop.start(&["api", "--listen", &listen, "--metrics-listen", &own]);
+    until("the API listens", async || {
+        shop.client.get(shop.url("/healthz")).send().await.is_ok_and(|answer| answer.status() == 200)
+    })
+    .await;
+    let halt = "INSERT INTO halted_group (group_name, halted_at, reason) VALUES ('stock', now(), $1)";
+    sqlx::query(halt).bind(REASON).execute(&shop.pool).await.unwrap();
+    let (user, address) = (shop.user(0).await, outer_address());
+    let from_outside = async |path: &str, key: Option<&str>| {
+        let request = match address {
+            Some(address) => shop.client.get(format!("http://{address}:{port}{path}")),
+            // What a proxy on this machine passes on is from outside, too.
+            None => {
+                let request = shop.request_as_nobody(Method::GET, path);
+                request.header("X-Forwarded-For", "203.0.113.7")
+            }
+        };
+        ask(match key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        })
+        .await
+    };
+
+    from_outside("/metrics", None).await.refused(401, "UNAUTHENTICATED");
+    from_outside("/metrics", Some(&user.key)).await.refused(403, "FORBIDDEN");
+    let passed_on = shop.request_as_nobody(Method::GET, "/metrics").header("Forwarded", "for=203.0.113.7");
+    ask(passed_on).await.refused(401, "UNAUTHENTICATED");
+    for figures in [
+        look(&shop, "/metrics").await,
+        from_outside("/metrics", Some(ADMIN_KEY)).await,
+        ask(shop.client.get(format!("http://{own}/metrics"))).await,
+    ] {
+        assert_eq!(figures.status, 200, "{figures:?}");
+        assert!(figures.body.contains("ordermill_http_request_seconds"), "{}", figures.body);
+    }
+
+    for (answer, is_told_why) in [
+        (look(&shop, "/readyz").await, true),
+        (from_outside("/readyz", Some(ADMIN_KEY)).await, true),
+        (from_outside("/readyz", Some(&user.key)).await, false),
+        (from_outside("/readyz", None).await, false),
+    ] {
+        let problem = answer.refused(503, "NOT_READY");
+        let names: BTreeSet<&str> = problem["errors"].as_array().unwrap().iter().map(field).collect();
+        assert!(names.is_superset(&["relay", "worker:stock", "worker:orders"].into()), "{problem}");
+        assert_eq!(answer.body.contains(REASON), is_told_why, "{problem}");
+    }
+    assert_eq!(from_outside("/healthz", None).await.status, 200);
     stop(&api);
 }

@@ -1,0 +1,70 @@
+//! Where a request comes from.
+
+use std::net::SocketAddr;
+
+use axum::extract::ConnectInfo;
+use axum::http::request::Parts;
+
+/// Headers by which a proxy tells that it asks for somebody else.
+const PASSED_ON: [&str; 6] =
+    ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
+
+/// The other end of the connection. Whoever serves the router must have put it there.
+pub(crate) fn address(parts: &Parts) -> Option<SocketAddr> {
+    parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address)
+}
+
+/// Whether a program on this machine asks, and for itself. A proxy on this machine that passes a request on asks for somebody who
+/// may be anywhere.
+pub(crate) fn is_this_machine(parts: &Parts) -> bool {
+    let is_loopback = address(parts).is_some_and(|address| address.ip().to_canonical().is_loopback());
+    is_loopback && !PASSED_ON.iter().any(|name| parts.headers.contains_key(*name))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+
+    use super::*;
+
+    fn is_this_machine_at(peer: Option<&str>, header: Option<(&str, &str)>) -> bool {
+        let mut request = Request::builder();
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
+        }
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        if let Some(peer) = peer {
+            parts.extensions.insert(ConnectInfo(peer.parse::<SocketAddr>().unwrap()));
+        }
+        is_this_machine(&parts)
+    }
+
+    #[test]
+    fn only_a_loopback_address_is_this_machine() {
+        for own in ["127.0.0.1:1", "127.8.8.8:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            assert!(is_this_machine_at(Some(own), None), "{own}");
+        }
+        for other in
+            ["203.0.113.7:1", "10.0.0.1:1", "0.0.0.0:1", "[::]:1", "[fe80::1]:1", "[::ffff:10.0.0.1]:1"]
+        {
+            assert!(!is_this_machine_at(Some(other), None), "{other}");
+        }
+        assert!(!is_this_machine_at(None, None), "nobody knows who it is");
+    }
+
+    #[test]
+    fn what_a_proxy_passes_on_is_not_of_this_machine_whatever_it_says() {
+        for header in [
+            ("Forwarded", "for=127.0.0.1"),
+            ("Via", "1.1 proxy"),
+            ("X-Forwarded-For", "127.0.0.1"),
+            ("X-Forwarded-For", ""),
+            ("X-Forwarded-Host", "localhost"),
+            ("X-Forwarded-Proto", "https"),
+            ("X-Real-IP", "127.0.0.1"),
+        ] {
+            assert!(!is_this_machine_at(Some("127.0.0.1:1"), Some(header)), "{header:?}");
+        }
+        assert!(is_this_machine_at(Some("127.0.0.1:1"), Some(("Host", "shop.example.com"))));
+    }
+}
