@@ -38,6 +38,7 @@ mod rounds;
 mod routes;
 mod server;
 mod signature;
+mod telling;
 mod validation;
 mod verification;
 mod view;
