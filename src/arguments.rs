@@ -1,10 +1,12 @@
 //! Flags that several commands take.
 
 use std::net::SocketAddr;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
 use jiff::tz::TimeZone;
+use ordermill_api::{ForwardedHeader, Networks, NotARate, Proxies, Rate, RateLimitConfig};
 use ordermill_pipeline::consumer::FloodLimit;
 
 use crate::services::time_zone;
@@ -23,6 +25,64 @@ pub(crate) struct TimeZoneArgs {
     /// By whose days sales are ranked and counted, a name of the tz database.
     #[arg(long, env = "ORDERMILL_TIME_ZONE", default_value = "Asia/Seoul", value_parser = time_zone)]
     pub(crate) time_zone: TimeZone,
+}
+
+/// How often anybody may ask the API.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RateLimitArgs {
+    /// How often all who come from one address may ask, before it is known who they are; or none.
+    #[arg(long, env = "ORDERMILL_LIMIT_BY_ADDRESS", default_value = "3000/30s", value_name = "RATE")]
+    limit_by_address: Limit,
+    /// How often one customer may ask: so many requests in so long, like 600/30s; or none.
+    #[arg(long, env = "ORDERMILL_LIMIT_BY_CALLER", default_value = "600/30s", value_name = "RATE")]
+    limit_by_caller: Limit,
+    /// How often somebody may sign up from one address; or none.
+    #[arg(long, env = "ORDERMILL_LIMIT_SIGN_UPS", default_value = "30/1h", value_name = "RATE")]
+    limit_sign_ups: Limit,
+    /// Whoever comes from these addresses or networks is not limited, with commas between them; or none.
+    #[arg(
+        long,
+        env = "ORDERMILL_UNLIMITED_ADDRESSES",
+        default_value = "127.0.0.0/8,::1",
+        value_name = "NETWORKS"
+    )]
+    unlimited_addresses: Networks,
+    /// Proxies that are believed from where their requests come, as addresses or networks with commas between them; or none.
+    #[arg(long, env = "ORDERMILL_TRUSTED_PROXIES", default_value = "none", value_name = "NETWORKS")]
+    trusted_proxies: Networks,
+    /// The header in which they write that: x-forwarded-for or forwarded.
+    #[arg(
+        long,
+        env = "ORDERMILL_FORWARDED_HEADER",
+        default_value = "x-forwarded-for",
+        value_name = "HEADER"
+    )]
+    forwarded_header: ForwardedHeader,
+}
+
+/// A rate, or none.
+#[derive(Clone, Copy, Debug)]
+struct Limit(Option<Rate>);
+
+impl FromStr for Limit {
+    type Err = NotARate;
+
+    fn from_str(text: &str) -> Result<Limit, NotARate> {
+        if text == "none" { Ok(Limit(None)) } else { text.parse().map(|rate| Limit(Some(rate))) }
+    }
+}
+
+impl RateLimitArgs {
+    /// The limits.
+    pub(crate) fn config(&self) -> RateLimitConfig {
+        RateLimitConfig {
+            by_address: self.limit_by_address.0,
+            by_caller: self.limit_by_caller.0,
+            sign_ups: self.limit_sign_ups.0,
+            unlimited: self.unlimited_addresses.clone(),
+            proxies: Proxies { trusted: self.trusted_proxies.clone(), header: self.forwarded_header },
+        }
+    }
 }
 
 /// The flags of every command that may set up the log.
@@ -77,11 +137,20 @@ mod tests {
     struct Program {
         #[command(flatten)]
         flood: FloodArgs,
+        #[command(flatten)]
+        rate_limits: RateLimitArgs,
+    }
+
+    fn parse(arguments: &[&str]) -> Option<Program> {
+        Program::try_parse_from(std::iter::once("ordermill").chain(arguments.iter().copied())).ok()
     }
 
     fn limit(arguments: &[&str]) -> Option<FloodLimit> {
-        let arguments = std::iter::once("worker").chain(arguments.iter().copied());
-        Program::try_parse_from(arguments).ok().map(|program| program.flood.limit())
+        parse(arguments).map(|program| program.flood.limit())
+    }
+
+    fn rate_limits(arguments: &[&str]) -> Option<RateLimitConfig> {
+        parse(arguments).map(|program| program.rate_limits.config())
     }
 
     #[test]
@@ -100,6 +169,45 @@ mod tests {
         }
         for wrong in ["--flood-min=0", "--flood-window=0", "--flood-window=86401", "--flood-min=-1"] {
             assert_eq!(limit(&[wrong]), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn anybody_may_ask_as_often_as_the_api_has_it_unless_something_else_is_given() {
+        assert_eq!(rate_limits(&[]), Some(RateLimitConfig::default()));
+        let given = rate_limits(&[
+            "--limit-by-address=none",
+            "--limit-by-caller=2/4s",
+            "--limit-sign-ups=5/1m",
+            "--unlimited-addresses=none",
+            "--trusted-proxies=10.0.0.0/8,::1",
+            "--forwarded-header=forwarded",
+        ]);
+        let expected = RateLimitConfig {
+            by_address: None,
+            by_caller: Rate::new(2, Duration::from_secs(4)),
+            sign_ups: Rate::new(5, Duration::from_secs(60)),
+            unlimited: Networks::default(),
+            proxies: Proxies {
+                trusted: "10.0.0.0/8,::1".parse().unwrap(),
+                header: ForwardedHeader::Forwarded,
+            },
+        };
+        assert_eq!(given, Some(expected));
+    }
+
+    #[test]
+    fn a_rate_limit_that_makes_no_sense_is_refused() {
+        for wrong in [
+            "--limit-by-caller=0/30s",
+            "--limit-by-caller=600",
+            "--limit-by-address=",
+            "--limit-sign-ups=1/2d",
+            "--unlimited-addresses=localhost",
+            "--trusted-proxies=10.0.0.0/33",
+            "--forwarded-header=x-real-ip",
+        ] {
+            assert!(rate_limits(&[wrong]).is_none(), "{wrong}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use jiff::tz::TimeZone;
-use ordermill_api::ApiConfig;
+use ordermill_api::{ApiConfig, RateLimitConfig};
 use ordermill_pipeline::clock::Clock;
 use ordermill_pipeline::consumer::{ConsumerConfig, FloodLimit, Runtime};
 use ordermill_pipeline::database;
@@ -52,6 +52,8 @@ pub struct Services {
     pub runtime: Runtime,
     /// When a worker stops because too much of what it reads can't be applied.
     pub flood_limit: FloodLimit,
+    /// How often anybody may ask the API.
+    pub rate_limits: RateLimitConfig,
     connections: Connections,
     instance: String,
     registry: Arc<Registry>,
@@ -85,6 +87,7 @@ impl Services {
         Ok(Services {
             runtime,
             flood_limit: FloodLimit::default(),
+            rate_limits: RateLimitConfig::default(),
             connections: connections.clone(),
             instance: instance(),
             registry: Arc::new(registry),
@@ -151,6 +154,7 @@ impl Services {
         config.pipeline_roles = roles();
         let order_groups = [Worker::Orders, Worker::Stock, Worker::Payments];
         config.order_groups = order_groups.map(|worker| worker.name().to_owned()).to_vec();
+        config.rate_limits = self.rate_limits.clone();
         config.verifier = Some(verify::verifier(self.connections.clone()));
         ordermill_api::serve(
             listener,

@@ -21,6 +21,7 @@ use crate::identities::Identities;
 use crate::metrics::ApiMetrics;
 use crate::problem::Problem;
 use crate::product_cache::ProductCache;
+use crate::rate_limits::RateLimits;
 use crate::readiness::Readiness;
 use crate::refusals::Refusals;
 use crate::verification::Verifications;
@@ -47,6 +48,7 @@ pub struct Shared {
     pub(crate) registry: Arc<Registry>,
     pub(crate) identities: Identities,
     pub(crate) refusals: Refusals,
+    pub(crate) rate_limits: RateLimits,
     pub(crate) running_keys: RunningKeys,
     pub(crate) acceptance: Acceptance,
     pub(crate) claiming: Claiming,
@@ -102,6 +104,7 @@ impl Api {
         let shared = Shared {
             identities,
             refusals: Refusals::new(metrics.authentication_failures.clone()),
+            rate_limits: RateLimits::new(&config.rate_limits, metrics.requests_limited.clone()),
             running_keys: RunningKeys::default(),
             acceptance: Acceptance::start(&journal, &config, &metrics, &tasks, &drained),
             claiming: Claiming::start(&journal, &config, &tasks, &drained),

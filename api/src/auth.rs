@@ -68,7 +68,10 @@ impl FromRequestParts<Api> for Caller {
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Caller, Problem> {
         let key = bearer(&parts.headers).map_err(|reason| api.refusals.refuse(reason, None))?;
         match api.identities.of(key).await {
-            Ok(identity) => Ok(Caller { identity }),
+            Ok(identity) => {
+                api.rate_limits.draw_of_caller(identity, &parts.extensions)?;
+                Ok(Caller { identity })
+            }
             Err(Unidentified::Refused(reason)) => Err(api.refusals.refuse(reason, Some(key))),
             Err(Unidentified::TooMany) => Err(Problem::overloaded()),
             Err(Unidentified::Database(error)) => Err(Problem::from(&*error)),
@@ -81,6 +84,16 @@ impl FromRequestParts<Api> for Caller {
 pub(crate) struct KeyHash(pub(crate) [u8; 32]);
 
 impl KeyHash {
+    /// That of the key in the headers; `None` where there is nothing that could be one.
+    pub(crate) fn of(headers: &HeaderMap) -> Option<KeyHash> {
+        bearer(headers).ok().map(|key| KeyHash(digest(key)))
+    }
+
+    /// Whether the key is an administrator's and lets them in.
+    pub(crate) async fn is_administrators(self, identities: &Identities) -> bool {
+        identities.is_administrators(&self.0).await
+    }
+
     /// Whether the key lets nobody in any more. Where that can't be seen just now, it does.
     pub(crate) async fn is_refused(self, identities: &Identities) -> bool {
         matches!(identities.of_hash(self.0).await, Err(Unidentified::Refused(_)))

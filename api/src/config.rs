@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use ordermill_pipeline::kafka::KafkaConfig;
 
+use crate::rate_limits::RateLimitConfig;
 use crate::verification::Verifier;
 
 /// What the front is told when it starts.
@@ -26,6 +27,8 @@ pub struct ApiConfig {
     pub callback_secret: String,
     /// What `GET /v1/verification` asks; without it, it says that it can't.
     pub verifier: Option<Verifier>,
+    /// How often anybody may ask.
+    pub rate_limits: RateLimitConfig,
     /// How many submissions may wait to be accepted, and as many claims to be written; more are turned away.
     pub accept_queue_max: usize,
     /// How many submissions are accepted, or claims written, in one commit at most.
@@ -55,6 +58,7 @@ impl ApiConfig {
             kafka,
             callback_secret: callback_secret.to_owned(),
             verifier: None,
+            rate_limits: RateLimitConfig::default(),
             accept_queue_max: 4_096,
             accept_batch_max: 256,
             connections_max: 8_192,

@@ -1,6 +1,6 @@
 //! Whose API key it is, remembered for a moment.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -28,6 +28,8 @@ const KEEP_EVERY: Duration = Duration::from_secs(1);
 const REVOKED_FOR: Duration = Duration::from_secs(90);
 /// How many keys are remembered at once.
 const REMEMBERED_MAX: u64 = 100_000;
+/// How long it is remembered which keys are administrators', where somebody had to ask.
+const ADMINISTRATORS_FOR: Duration = Duration::from_secs(1);
 
 /// How many keys are looked up in one query at most.
 const LOOKUP_MAX: usize = 256;
@@ -56,6 +58,7 @@ type Lookup = ([u8; 32], oneshot::Sender<Result<Identity, Unidentified>>);
 pub(crate) struct Identities {
     known: Cache<[u8; 32], Remembered>,
     revoked: Cache<[u8; 32], ()>,
+    administrators: Cache<(), Arc<HashSet<Vec<u8>>>>,
     lookups: mpsc::Sender<Lookup>,
     pool: PgPool,
     clock: Clock,
@@ -86,6 +89,7 @@ impl Identities {
         Identities {
             known: Cache::builder().time_to_live(REMEMBERED_FOR).max_capacity(REMEMBERED_MAX).build(),
             revoked: Cache::builder().time_to_live(REVOKED_FOR).max_capacity(REMEMBERED_MAX).build(),
+            administrators: Cache::builder().time_to_live(ADMINISTRATORS_FOR).max_capacity(1).build(),
             lookups,
             pool: journal.pool.clone(),
             clock: journal.clock.clone(),
@@ -124,6 +128,26 @@ impl Identities {
         self.lookups.try_send((hash, reply)).map_err(|_| Unidentified::TooMany)?;
         let identity = answer.await.map_err(|_| Unidentified::TooMany)??;
         Ok(Remembered::from(identity))
+    }
+
+    /// Whether the key that has this hash is an administrator's and good, for whoever must not ask about keys: of those that are not remembered the
+    /// database is asked once a second at most, however many there are, for all keys of administrators. Where it fails, nobody is one.
+    pub(crate) async fn is_administrators(&self, hash: &[u8; 32]) -> bool {
+        if self.revoked.contains_key(hash) {
+            return false;
+        }
+        if let Some(known) = self.known.get(hash).await {
+            return matches!(known.identity, Identity::Admin(_));
+        }
+        self.administrators.get_with((), self.ask_for_administrators()).await.contains(hash.as_slice())
+    }
+
+    async fn ask_for_administrators(&self) -> Arc<HashSet<Vec<u8>>> {
+        let hashes = keys::of_administrators(&self.pool, self.clock.now()).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot see which keys are administrators'");
+            Vec::new()
+        });
+        Arc::new(hashes.into_iter().collect())
     }
 
     /// Remembers keys that are in use for longer as long as they are valid, until the stop.
@@ -203,9 +227,8 @@ async fn look_up(pool: &PgPool, clock: &Clock, round: Vec<Lookup>) {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use tokio::task::JoinSet;
+    use uuid::Uuid;
 
     use super::*;
     use crate::testing::api_without_database;
@@ -233,6 +256,18 @@ mod tests {
         let statements: HashSet<*const sqlx::Error> = errors.iter().map(Arc::as_ptr).collect();
         assert_eq!(errors.len(), KEYS);
         assert!(statements.len() <= KEYS.div_ceil(LOOKUP_MAX) + 2, "{}", statements.len());
+    }
+
+    #[tokio::test]
+    async fn an_administrators_key_is_told_from_others_and_from_one_that_was_revoked() {
+        let identities = &api_without_database().identities;
+        identities.remember("om_1", Identity::Admin("minji".parse().unwrap())).await;
+        identities.remember("om_2", Identity::Customer(Uuid::nil())).await;
+        assert!(identities.is_administrators(&digest("om_1")).await);
+        assert!(!identities.is_administrators(&digest("om_2")).await);
+        assert!(!identities.is_administrators(&digest("om_3")).await, "the database does not say so");
+        identities.revoke(vec![digest("om_1").to_vec()]).await;
+        assert!(!identities.is_administrators(&digest("om_1")).await);
     }
 
     #[tokio::test]

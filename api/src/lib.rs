@@ -31,6 +31,7 @@ mod prefer;
 mod problem;
 mod problem_responses;
 mod product_cache;
+mod rate_limits;
 mod readiness;
 mod refusals;
 mod request;
@@ -47,6 +48,8 @@ mod watching;
 mod write_timeout;
 
 #[cfg(test)]
+mod rate_limit_tests;
+#[cfg(test)]
 mod router_tests;
 #[cfg(test)]
 mod testing;
@@ -56,6 +59,9 @@ pub use config::ApiConfig;
 pub use keys::{UnfitKey, hash_chosen_key, hash_key, new_api_key};
 pub use metrics::ApiMetrics;
 pub use paging::{Items, read_cursor};
+pub use rate_limits::{
+    ForwardedHeader, Networks, NotAForwardedHeader, NotARate, NotNetworks, Proxies, Rate, RateLimitConfig,
+};
 pub use routes::orders::timeline::{
     BalanceEntry, DeadLetter, Gateway, GatewayAttempt, KafkaPlace, Reader, RequestView, Timeline,
     TimelineEvent,

@@ -30,6 +30,13 @@ pub struct ReasonLabel {
     pub reason: &'static str,
 }
 
+/// What is limited.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByLabel {
+    /// One of a few words.
+    pub by: &'static str,
+}
+
 /// What became of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabel {
@@ -52,6 +59,8 @@ pub struct ApiMetrics {
     pub problems: Family<CodeLabel, Counter>,
     /// Requests that were refused since they carried no valid API key: `missing`, `malformed`, `unknown`, `expired`, `revoked`.
     pub authentication_failures: Family<ReasonLabel, Counter>,
+    /// Requests that were refused since there were too many of an `address`, of a `caller`, or `sign_ups`.
+    pub requests_limited: Family<ByLabel, Counter>,
     /// Time from the request's head to the answer's, with what `Prefer: wait` asked for.
     pub request_seconds: Family<RouteLabel, Histogram>,
     /// Requests that hold their answer until an order rests.
@@ -81,6 +90,8 @@ impl ApiMetrics {
             problems: new.figure("http_problems", "Requests answered with a problem, by code"),
             authentication_failures: new
                 .figure("authentication_failures", "Requests without a valid API key, by what was wrong"),
+            requests_limited: new
+                .figure("requests_limited", "Requests refused since there were too many, by what"),
             request_seconds: seconds,
             waiting_requests: new
                 .figure("http_waiting_requests", "Requests held until an order or a claim rests"),

@@ -12,6 +12,8 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::keyed::KeyHeader;
 use crate::path;
 use crate::problem::{Code, FieldError, MEDIA_TYPE, ProblemBody};
+use crate::problem_responses::response;
+use crate::rate_limits::LIMITED_PATHS;
 
 /// The name of the security scheme.
 const API_KEY: &str = "api_key";
@@ -61,8 +63,8 @@ pub(crate) fn group<S: Clone + Send + Sync + 'static>(
 }
 
 /// Puts every operation into that group, and says of each what follows from the rest: what its path names, who may be answered
-/// `UNAUTHENTICATED` must show a key, who may be answered `IDEMPOTENCY_KEY_MISSING` must send one and may get a repeated answer, and what is only accepted is
-/// to be asked for again.
+/// `UNAUTHENTICATED` must show a key, who may be answered `IDEMPOTENCY_KEY_MISSING` must send one and may get a repeated answer, what is only accepted is
+/// to be asked for again, and whoever asks too often must wait.
 fn complete(document: &mut Written, group: &str) {
     for (path, item) in &mut document.paths.paths {
         let methods = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
@@ -78,7 +80,11 @@ fn complete(document: &mut Written, group: &str) {
             let own = operation.parameters.take().unwrap_or_default();
             let parameters: Vec<_> = path::parameters(path).chain(key).chain(own).collect();
             operation.parameters = (!parameters.is_empty()).then_some(parameters);
-            for (status, response) in &mut operation.responses.responses {
+            let responses = &mut operation.responses.responses;
+            if path.starts_with(LIMITED_PATHS) {
+                responses.insert("429".to_owned(), response(&[Code::RateLimited]).into());
+            }
+            for (status, response) in responses {
                 let RefOr::T(response) = response else { continue };
                 let mut add = |name: &str, description: &str| {
                     let header = HeaderBuilder::new().schema(Some(String::schema()));
@@ -90,6 +96,9 @@ fn complete(document: &mut Written, group: &str) {
                 }
                 if status == "202" {
                     add("Retry-After", "When to ask how far it is, in seconds");
+                }
+                if status == "429" {
+                    add("Retry-After", "When to send it again, in seconds");
                 }
             }
         }

@@ -1,8 +1,9 @@
 //! Where a request comes from.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::ConnectInfo;
+use axum::http::Extensions;
 use axum::http::request::Parts;
 
 /// Headers by which a proxy tells that it asks for somebody else.
@@ -10,14 +11,14 @@ const PASSED_ON: [&str; 6] =
     ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
 
 /// The other end of the connection. Whoever serves the router must have put it there.
-pub(crate) fn address(parts: &Parts) -> Option<SocketAddr> {
-    parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address)
+pub(crate) fn address(extensions: &Extensions) -> Option<IpAddr> {
+    extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip())
 }
 
 /// Whether a program on this machine asks, and for itself. A proxy on this machine that passes a request on asks for somebody who
 /// may be anywhere.
 pub(crate) fn is_this_machine(parts: &Parts) -> bool {
-    let is_loopback = address(parts).is_some_and(|address| address.ip().to_canonical().is_loopback());
+    let is_loopback = address(&parts.extensions).is_some_and(|address| address.to_canonical().is_loopback());
     is_loopback && !PASSED_ON.iter().any(|name| parts.headers.contains_key(*name))
 }
 

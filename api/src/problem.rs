@@ -88,6 +88,7 @@ codes! {
     IdempotencyKeyInUse CONFLICT "IDEMPOTENCY_KEY_IN_USE" "The first request of this key still runs";
     VersionMismatch PRECONDITION_FAILED "VERSION_MISMATCH" "The order has changed since";
     PreconditionRequired PRECONDITION_REQUIRED "PRECONDITION_REQUIRED" "Say which version you have seen";
+    RateLimited TOO_MANY_REQUESTS "RATE_LIMITED" "Too many requests, come again later";
     PayloadTooLarge PAYLOAD_TOO_LARGE "PAYLOAD_TOO_LARGE" "The body is too large";
     UnsupportedMediaType UNSUPPORTED_MEDIA_TYPE "UNSUPPORTED_MEDIA_TYPE" "The body must be JSON";
     ValidationFailed UNPROCESSABLE_ENTITY "VALIDATION_FAILED" "Some fields are out of range";
@@ -208,6 +209,11 @@ impl Problem {
         Problem { retry_after: Some(retry_after), ..Problem::new(Code::Overloaded, detail) }
     }
 
+    /// Too many requests of whoever has sent this one; `detail` says of whom.
+    pub(crate) fn rate_limited(detail: &'static str, retry_after: Duration) -> Problem {
+        Problem { retry_after: Some(retry_after), ..Problem::new(Code::RateLimited, detail) }
+    }
+
     /// The code.
     pub(crate) fn code(&self) -> Code {
         self.code
@@ -232,8 +238,12 @@ impl Problem {
         parts.headers.remove(header::CONTENT_LENGTH);
         parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         match self.code {
-            Code::Overloaded | Code::IdempotencyKeyInUse | Code::NotReady | Code::VerificationRunning => {
-                let seconds = self.retry_after.map(|after| HeaderValue::from(after.as_secs().max(1)));
+            Code::Overloaded
+            | Code::RateLimited
+            | Code::IdempotencyKeyInUse
+            | Code::NotReady
+            | Code::VerificationRunning => {
+                let seconds = self.retry_after.map(|after| HeaderValue::from(whole_seconds(after)));
                 parts.headers.insert(header::RETRY_AFTER, seconds.unwrap_or(RETRY_AFTER_S));
             }
             Code::Unauthenticated => {
@@ -243,6 +253,11 @@ impl Problem {
         }
         Response::from_parts(parts, Body::from(body))
     }
+}
+
+/// At least so long, and at least one second: whoever comes earlier comes in vain.
+fn whole_seconds(after: Duration) -> u64 {
+    (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1)
 }
 
 /// The shape of a problem.
@@ -358,8 +373,18 @@ mod tests {
             let problem = Problem::new(*code, "");
             let response = problem.write_to(problem.clone().into_response(), Uuid::nil());
             let has_retry_after = response.headers().contains_key(header::RETRY_AFTER);
-            let is_for_later = code.status() == 503 || *code == Code::IdempotencyKeyInUse;
+            let is_for_later =
+                [429, 503].contains(&code.status().as_u16()) || *code == Code::IdempotencyKeyInUse;
             assert_eq!(has_retry_after, is_for_later, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn whoever_waits_as_long_as_the_header_says_has_waited_long_enough() {
+        for (after_ms, seconds) in [(0, "1"), (1, "1"), (1_000, "1"), (1_001, "2"), (59_999, "60")] {
+            let problem = Problem::rate_limited("", Duration::from_millis(after_ms));
+            let response = problem.write_to(problem.clone().into_response(), Uuid::nil());
+            assert_eq!(response.headers()[header::RETRY_AFTER], seconds, "{after_ms} ms");
         }
     }
 

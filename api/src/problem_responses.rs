@@ -27,7 +27,8 @@ impl<R: Refuses> IntoResponses for Problems<R> {
     }
 }
 
-fn response(codes: &[Code]) -> Response {
+/// The response of problems that have one status.
+pub(crate) fn response(codes: &[Code]) -> Response {
     let description: Vec<String> =
         codes.iter().map(|code| format!("`{}`: {}", code.text(), code.title())).collect();
     let examples = codes.iter().map(|code| {

@@ -1,6 +1,8 @@
 //! Tests of the whole router that need no database: in which order a request is checked, what every answer has. Who may ask for what is
 //! in `api/tests/routes`.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use axum::Router;
 use ordermill_store::keys::Identity;
 use serde_json::Value;
@@ -15,7 +17,7 @@ const CUSTOMER_KEY: (&str, &str) = ("authorization", "Bearer om_customer");
 const ADMIN_KEY: (&str, &str) = ("authorization", "Bearer om_admin");
 const IDEMPOTENCY_KEY: (&str, &str) = ("idempotency-key", "k-1");
 /// Some other machine.
-const ELSEWHERE: &str = "203.0.113.7:50000";
+const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
 
 /// A router that knows a customer's and an admin's key, so that it need not ask for them.
 async fn router_with_keys() -> Router {
@@ -78,7 +80,7 @@ async fn everybody_is_told_what_does_not_answer_and_operators_what_that_means() 
     ] {
         // To wait for the broker takes longer than a key is remembered.
         remember_keys(&api).await;
-        let answer = ask_from(peer, &router, "GET", "/readyz", headers, "").await;
+        let answer = ask_from(&router, peer, "GET", "/readyz", headers, "").await;
         assert_eq!((answer.status, answer.code()), (503, "NOT_READY"), "{peer} {headers:?}");
         let errors = answer.json()["errors"].clone();
         assert_eq!(errors == told, is_told_more, "{peer} {headers:?}: {errors}");
@@ -93,7 +95,7 @@ async fn everybody_is_told_what_does_not_answer_and_operators_what_that_means() 
 #[tokio::test]
 async fn who_asks_for_readiness_without_a_key_is_not_refused_and_not_counted() {
     let router = router(api_without_database());
-    ask_from(ELSEWHERE, &router, "GET", "/readyz", &[], "").await;
+    ask_from(&router, ELSEWHERE, "GET", "/readyz", &[], "").await;
     let figures = ask(&router, "GET", "/metrics", &[], "").await;
     assert!(!figures.text().contains("ordermill_authentication_failures_total{"), "{}", figures.text());
 }
@@ -111,7 +113,7 @@ async fn figures_are_told_to_this_machine_and_to_administrators_and_to_nobody_el
         (ELSEWHERE, &[CUSTOMER_KEY], 403),
         (ELSEWHERE, &[ADMIN_KEY], 200),
     ] {
-        let answer = ask_from(peer, &router, "GET", "/metrics", headers, "").await;
+        let answer = ask_from(&router, peer, "GET", "/metrics", headers, "").await;
         assert_eq!(answer.status, status, "{peer} {headers:?}: {}", answer.text());
         assert_eq!(answer.text().contains("ordermill_"), status == 200, "{}", answer.text());
         assert_eq!(answer.headers.contains_key("www-authenticate"), status == 401, "{peer} {headers:?}");

@@ -23,6 +23,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::app::Api;
 use crate::observe;
 use crate::openapi::{group, without_routes};
+use crate::rate_limits;
 
 macro_rules! of_capabilities {
     ($($noun:ident $Name:ident $(($($part:ident $Part:ident),+))?;)+) => {
@@ -61,6 +62,7 @@ fn surround(router: Router<Api>, api: Api) -> Router {
     router
         .fallback(observe::unknown_path)
         .method_not_allowed_fallback(observe::unknown_method)
+        .layer(from_fn_with_state(api.clone(), rate_limits::limit))
         .layer(CatchPanicLayer::custom(observe::after_panic))
         .layer(from_fn_with_state(api.clone(), observe::observe))
         .with_state(api)

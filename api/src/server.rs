@@ -126,11 +126,12 @@ async fn serve_connection(
     requests: TaskTracker,
     shutdown: CancellationToken,
 ) {
-    let service = service_fn(|mut request: Request<Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(peer));
+    let service = service_fn(|request: Request<Incoming>| {
         let (router, under_way) = (router.clone(), requests.token());
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(peer));
         async move {
-            let answer = router.oneshot(request.map(Body::new)).await;
+            let answer = router.oneshot(request).await;
             drop(under_way);
             answer
         }
@@ -158,9 +159,11 @@ mod tests {
     use std::time::Instant;
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpSocket;
     use tokio::task::JoinHandle;
 
     use super::*;
+    use crate::rate_limits::{Networks, Rate};
     use crate::testing::{Parts, parts_without_database};
 
     const LONG: Duration = Duration::from_secs(8);
@@ -188,6 +191,32 @@ mod tests {
         let length = stream.read(&mut answer).await.unwrap();
         assert!(answer[..length].starts_with(b"HTTP/1.1 200"));
         stream
+    }
+
+    /// Sends a request to the shop from another address of this machine; its whole answer.
+    async fn ask_from(source: &str, address: SocketAddr) -> String {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(source.parse().unwrap(), 0)).unwrap();
+        let mut stream = socket.connect(address).await.unwrap();
+        stream.write_all(b"GET /v1/orders HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        tokio::time::timeout(LONG, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_request_counts_for_the_address_at_the_other_end_of_its_connection() {
+        let (address, shutdown, served) = start_with(|config| {
+            config.rate_limits.by_address = Rate::new(1, Duration::from_secs(3_600));
+            config.rate_limits.unlimited = Networks::default();
+        })
+        .await;
+        for (source, status) in [("127.0.0.2", 401), ("127.0.0.2", 429), ("127.0.0.3", 401)] {
+            let answer = ask_from(source, address).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{source}: {answer}");
+        }
+        shutdown.cancel();
+        served.await.unwrap().unwrap();
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! What tests of the router share: a front whose database and broker are not there.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use crate::{Api, ApiConfig, ApiMetrics};
 /// The secret that callbacks are signed with.
 pub(crate) const CALLBACK_SECRET: &str = "secret";
 /// A program on this machine, as the front sees it.
-pub(crate) const THIS_MACHINE: &str = "127.0.0.1:50000";
+pub(crate) const THIS_MACHINE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Nothing listens there.
 const NOWHERE: &str = "127.0.0.1:1";
 
@@ -53,7 +53,13 @@ pub(crate) fn parts_without_database() -> Parts {
 
 /// A front whose database and broker do not answer.
 pub(crate) fn api_without_database() -> Api {
-    let Parts { journal, config, metrics, registry } = parts_without_database();
+    api_without_database_with(|_| {})
+}
+
+/// The same with another configuration.
+pub(crate) fn api_without_database_with(change: impl FnOnce(&mut ApiConfig)) -> Api {
+    let Parts { journal, mut config, metrics, registry } = parts_without_database();
+    change(&mut config);
     Api::start(journal, config, metrics, registry, &CancellationToken::new()).unwrap()
 }
 
@@ -81,7 +87,7 @@ impl Received {
     }
 }
 
-/// Sends a request through the router, from this machine.
+/// Sends a request through the router, as from this machine.
 pub(crate) async fn ask(
     router: &Router,
     method: &str,
@@ -89,20 +95,20 @@ pub(crate) async fn ask(
     headers: &[(&str, &str)],
     body: &str,
 ) -> Received {
-    ask_from(THIS_MACHINE, router, method, path, headers, body).await
+    ask_from(router, THIS_MACHINE, method, path, headers, body).await
 }
 
-/// The same from that address.
+/// The same from another address.
 pub(crate) async fn ask_from(
-    peer: &str,
     router: &Router,
+    peer: IpAddr,
     method: &str,
     path: &str,
     headers: &[(&str, &str)],
     body: &str,
 ) -> Received {
-    let peer: SocketAddr = peer.parse().unwrap();
-    let mut request = Request::builder().method(method).uri(path).extension(ConnectInfo(peer));
+    let mut request = Request::builder().method(method).uri(path);
+    request = request.extension(ConnectInfo(SocketAddr::new(peer, 40_000)));
     for (name, value) in headers {
         request = request.header(*name, *value);
     }

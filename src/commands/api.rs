@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use ordermill_store::keys::{self, KeysError};
 
-use crate::arguments::{ServiceArgs, TimeZoneArgs};
+use crate::arguments::{RateLimitArgs, ServiceArgs, TimeZoneArgs};
 use crate::connections::Connections;
 use crate::services::{self, listen};
 
@@ -29,6 +29,8 @@ pub(crate) struct ApiArgs {
     service: ServiceArgs,
     #[command(flatten)]
     zone: TimeZoneArgs,
+    #[command(flatten)]
+    rate_limits: RateLimitArgs,
 }
 
 /// Serves the API until Ctrl-C or SIGTERM.
@@ -41,7 +43,8 @@ pub(crate) async fn run(connections: &Connections, args: ApiArgs) -> Result<()> 
         return Err(ordermill_api::ApiError::NoCallbackSecret.into());
     }
     let listener = listen(args.listen).await?;
-    let services = services::connect(connections, args.service.metrics_listen).await?;
+    let mut services = services::connect(connections, args.service.metrics_listen).await?;
+    services.rate_limits = args.rate_limits.config();
     if let Some(key_hash) = key_hash {
         let journal = &services.runtime.journal;
         match keys::establish(&journal.pool, ADMIN, &key_hash, journal.now()).await {

@@ -26,7 +26,7 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinSet, block_in_place};
 use tokio_util::sync::CancellationToken;
 
-use crate::arguments::{FloodArgs, PartitionArgs, TimeZoneArgs};
+use crate::arguments::{FloodArgs, PartitionArgs, RateLimitArgs, TimeZoneArgs};
 use crate::connections::{ConnectionArgs, Connections, admin_key_file, wire_secret_file};
 use crate::database::connect_pool;
 use crate::output::{note, print};
@@ -66,6 +66,8 @@ pub(crate) struct UpArgs {
     zone: TimeZoneArgs,
     #[command(flatten)]
     flood: FloodArgs,
+    #[command(flatten)]
+    rate_limits: RateLimitArgs,
 }
 
 /// Runs everything until Ctrl-C or SIGTERM.
@@ -168,6 +170,7 @@ impl Stack {
         self.set_up().await?;
         let mut services = Services::connect(&self.connections, shutdown.clone()).await?;
         services.flood_limit = self.args.flood.limit();
+        services.rate_limits = self.args.rate_limits.config();
         let services = Arc::new(services);
         let mut running = JoinSet::new();
         let relay = services.clone();

@@ -93,6 +93,21 @@ pub async fn standings(
     standings.collect()
 }
 
+/// The SHA-256 hashes of the administrators' keys that are good now.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn of_administrators(pool: &PgPool, now: Timestamp) -> Result<Vec<Vec<u8>>, sqlx::Error> {
+    // By the user, who is none: the index has few of these, and many of all others.
+    sqlx::query_scalar!(
+        "SELECT key_hash FROM api_keys
+         WHERE user_id IS NULL AND revoked_at IS NULL AND coalesce(least(replaced_until, expires_at) > $1, true)",
+        now.to_sqlx() as _,
+    )
+    .fetch_all(pool)
+    .await
+}
+
 /// Has a key be the one of administrators that has this name: every other of the name is revoked in the same transaction. Where the
 /// key has the name already, or was replaced and is still good, nothing is written; so processes that start side by side
 /// may all ask for it. Answers how many were revoked.

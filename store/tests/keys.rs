@@ -258,6 +258,28 @@ async fn a_key_that_was_replaced_may_be_given_at_the_start_for_its_time_and_not_
 }
 
 #[tokio::test]
+async fn the_keys_of_administrators_are_those_that_are_good() {
+    let (pool, end) = (pool().await, start() + HOUR);
+    for (number, name, expires_at) in
+        [(1, "minji", None), (2, "kim", Some(end)), (3, "lee", None), (4, "park", Some(end + HOUR))]
+    {
+        keys::create(&pool, &hash(number), &new(name, None, expires_at), start()).await.unwrap();
+    }
+    keys::revoke(&pool, &named("lee"), start()).await.unwrap();
+    keys::rotate(&pool, &named("park"), &hash(5), end, start()).await.unwrap();
+    let customer = user(&pool).await;
+    keys::create(&pool, &hash(6), &new("app", Some(customer), None), start()).await.unwrap();
+    let good_at = async |at: Timestamp| {
+        let mut hashes = keys::of_administrators(&pool, at).await.unwrap();
+        hashes.sort();
+        hashes
+    };
+    let moment = SignedDuration::from_micros(1);
+    assert_eq!(good_at(end - moment).await, [1, 2, 4, 5].map(hash));
+    assert_eq!(good_at(end).await, [1, 5].map(hash));
+}
+
+#[tokio::test]
 async fn a_key_of_somebody_else_is_not_established_and_nothing_is_revoked_for_it() {
     let pool = pool().await;
     keys::establish(&pool, "environment", &hash(1), start()).await.unwrap();

@@ -16,7 +16,7 @@ use crate::support::{Shop, stop, until};
 const HASH_DIGITS: usize = 8;
 
 /// An API in a process of its own, with further arguments.
-async fn start_api(shop: &Shop, arguments: &[&str]) -> Child {
+pub(crate) async fn start_api(shop: &Shop, arguments: &[&str]) -> Child {
     let api = shop.start(&[&["api"], arguments].concat());
     until("the API listens", async || shop.client.get(shop.url("/healthz")).send().await.is_ok()).await;
     api

@@ -20,6 +20,7 @@ mod modifications;
 mod orders;
 mod output;
 mod overload;
+mod rate_limits;
 mod recovery;
 mod relay;
 mod replay;

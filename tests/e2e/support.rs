@@ -175,8 +175,8 @@ impl Shop {
 
     /// Starts a part as a process of its own: `["worker", "stock"]`, `["relay"]`, `["api"]`.
     pub(crate) fn start(&self, arguments: &[&str]) -> Child {
-        let log =
-            self.scratch.path().join(format!("{}-{}.log", arguments.join("-"), Uuid::new_v4().simple()));
+        let name = arguments.join("-").replace('/', "_");
+        let log = self.scratch.path().join(format!("{name}-{}.log", Uuid::new_v4().simple()));
         let program = Program::new(arguments.join(" "), PathBuf::from(ORDERMILL), log);
         let environment = self.environment();
         let program =

@@ -117,6 +117,18 @@ fn what_operators_are_told_takes_a_key_or_none() {
 }
 
 #[test]
+fn every_operation_of_the_shop_may_be_refused_since_there_were_too_many_and_no_other() {
+    let document = document();
+    for (name, operation) in operations(&document) {
+        let refused = &operation["responses"]["429"];
+        let problem = &refused["content"]["application/problem+json"];
+        let is_limited = problem["examples"]["RATE_LIMITED"].is_object();
+        assert_eq!(is_limited, name.contains(" /v1/"), "{name}");
+        assert_eq!(refused["headers"]["Retry-After"].is_object(), is_limited, "{name}");
+    }
+}
+
+#[test]
 fn a_route_that_takes_a_key_says_so_and_what_it_refuses() {
     let document = document();
     assert_eq!(document["components"]["securitySchemes"]["api_key"]["scheme"], "bearer");

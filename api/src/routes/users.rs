@@ -6,6 +6,7 @@ use ordermill_store::users::{self, SignUp, User};
 use ordermill_store::{Decision, Written, keys};
 
 use crate::keys::new_api_key;
+use crate::rate_limits::MaySignUp;
 use crate::routes::prelude::*;
 
 /// The routes of users.
@@ -81,6 +82,7 @@ type SignedUp = (StatusCode, [(HeaderName, String); 1], JsonAnswer<SignedUpView>
 )]
 async fn sign_up(
     State(api): State<Api>,
+    _may: MaySignUp,
     context: RequestContext,
     Json { value, .. }: Json<NewUser>,
 ) -> Result<SignedUp, Problem> {
