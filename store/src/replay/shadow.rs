@@ -35,12 +35,28 @@ pub struct Shadow {
 }
 
 impl Shadow {
-    /// Drops what an earlier replay has left, and makes the tables anew and empty.
+    /// Drops what an earlier replay has left, and makes the tables anew and empty. Where the schema is there it stays, since operators may not
+    /// make another one; as its owners they may drop what others have made there.
     ///
     /// # Errors
-    /// Where the database fails, or the role may not make a schema.
+    /// Where the database fails, or whoever we connect as may not make the schema or tables in it.
     pub async fn make(connection: &mut PgConnection) -> Result<Shadow, sqlx::Error> {
-        let mut script = format!("BEGIN; DROP SCHEMA IF EXISTS {SCHEMA} CASCADE; CREATE SCHEMA {SCHEMA};");
+        let mut script = format!(
+            "BEGIN;
+             DO $$
+             DECLARE
+                 former regclass;
+             BEGIN
+                 IF to_regnamespace('{SCHEMA}') IS NULL THEN
+                     CREATE SCHEMA {SCHEMA};
+                 END IF;
+                 FOR former IN
+                     SELECT oid FROM pg_class WHERE relnamespace = to_regnamespace('{SCHEMA}') AND relkind = 'r'
+                 LOOP
+                     EXECUTE format('DROP TABLE %s CASCADE', former);
+                 END LOOP;
+             END $$;"
+        );
         // As the live ones are, but without their rules: what the log makes is shown, whether or not it keeps to them.
         for Table { name, key, .. } in tables() {
             script += &format!(
