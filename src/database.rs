@@ -1,7 +1,7 @@
 //! The database, as commands open it and as they tell that it failed.
 
 use anyhow::{Context as _, Result};
-use ordermill_pipeline::database;
+use ordermill_pipeline::database::{self, NOT_ALLOWED};
 use sqlx::PgPool;
 
 /// What an operator is told where there is no answer.
@@ -19,14 +19,11 @@ pub async fn connect_pool(url: &str, name: &str, connections_max: u32) -> Result
 /// A database error in words that say what to do.
 pub(crate) fn explain(error: sqlx::Error) -> anyhow::Error {
     const UNDEFINED_TABLE: &str = "42P01";
-    const INSUFFICIENT_PRIVILEGE: &str = "42501";
     const LOCK_NOT_AVAILABLE: &str = "55P03";
     let code = error.as_database_error().and_then(|error| error.code());
     let advice = match code.as_deref() {
         Some(UNDEFINED_TABLE) => "the database is not set up: run `ordermill migrate` first",
-        Some(INSUFFICIENT_PRIVILEGE) => {
-            "the role of DATABASE_URL is not allowed to; use the owner of the database"
-        }
+        _ if database::is_not_allowed(&error) => NOT_ALLOWED,
         Some(LOCK_NOT_AVAILABLE) => "another transaction holds on to it; look at pg_locks, or try again",
         _ => "the database failed",
     };

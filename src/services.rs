@@ -12,7 +12,7 @@ use ordermill_pipeline::consumer::{ConsumerConfig, FloodLimit, Runtime};
 use ordermill_pipeline::database;
 use ordermill_pipeline::journal::Journal;
 use ordermill_pipeline::metrics::PipelineMetrics;
-use ordermill_pipeline::relay::{self, Beside, RelayConfig};
+use ordermill_pipeline::relay::{self, Beside, RelayConfig, RelayError};
 use ordermill_pipeline::topics;
 use ordermill_pipeline::wake::Wake;
 use ordermill_schemas::CATALOGUE;
@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::connections::Connections;
-use crate::database::NOT_THERE;
+use crate::database::{NOT_THERE, explain};
 use crate::metrics_endpoint;
 use crate::open_files;
 use crate::shutdown::shutdown_on_signal;
@@ -70,9 +70,7 @@ impl Services {
         let pool = database::connect_service(&connections.database_url, "ordermill-service", CONNECTIONS_MAX)
             .await
             .context(NOT_THERE)?;
-        let partitions = relay::partitions(&pool)
-            .await
-            .context("the database is not set up: run `ordermill migrate` first")?;
+        let partitions = relay::partitions(&pool).await.map_err(not_set_up)?;
         let keyring = &connections.kafka.keyring;
         keyring.open(&pool).await?;
         tokio::spawn(keyring.clone().keep_fresh(pool.clone(), shutdown.clone()));
@@ -82,7 +80,7 @@ impl Services {
         let api_metrics = ordermill_api::ApiMetrics::register(&mut registry);
         let journal = Journal::new(pool, Clock::system(), Wake::default(), partitions);
         let words = words();
-        journal.learn(words.iter().map(String::as_str)).await.context(NOT_THERE)?;
+        journal.learn(words.iter().map(String::as_str)).await.map_err(explain)?;
         let runtime = Runtime { journal, metrics, shutdown };
         Ok(Services {
             runtime,
@@ -195,6 +193,14 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| {
         format!("can't listen on {address}: stop the program that does, or choose another port")
     })
+}
+
+/// Why it is not known how many partitions there are, in words that say what to do.
+fn not_set_up(error: RelayError) -> anyhow::Error {
+    match error {
+        RelayError::Database(error) => explain(error),
+        error => anyhow::Error::new(error),
+    }
 }
 
 /// The name of this process among its like.

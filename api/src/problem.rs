@@ -5,12 +5,13 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use ordermill_pipeline::database::{Next, next_after};
+use ordermill_pipeline::database::{Next, Told, next_after};
 use ordermill_pipeline::journal::JournalError;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -311,7 +312,7 @@ impl From<sqlx::Error> for Problem {
 
 impl From<&sqlx::Error> for Problem {
     fn from(error: &sqlx::Error) -> Problem {
-        of_database(next_after(error), error, "the database refused a statement")
+        of_database(next_after(error), &Told(error), "the database refused a statement")
     }
 }
 
@@ -322,7 +323,7 @@ impl From<JournalError> for Problem {
 }
 
 /// A database that is away is no bug; anything else is, and `bug` says which.
-fn of_database(next: Next, error: &dyn std::error::Error, bug: &'static str) -> Problem {
+fn of_database(next: Next, error: &dyn Display, bug: &'static str) -> Problem {
     match next {
         Next::Retry => {
             tracing::warn!(%error, "the database could not serve a request");

@@ -1,5 +1,6 @@
 //! The connection to PostgreSQL, and what to do after one of its errors.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -13,6 +14,13 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long after its last statement a connection is taken to be alive without being asked.
 pub(crate) const ALIVE_FOR: Duration = Duration::from_secs(1);
+
+/// The SQLSTATE of what whoever we connect as may not do.
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
+
+/// What to do where whoever we connect as may not do what is to be done.
+pub const NOT_ALLOWED: &str = "the user of DATABASE_URL may not do that: give a user who is a member of the role that may, or the owner of the \
+    tables; after `ordermill migrate` run `ordermill roles` again (docs/OPERATIONS.md, \"Database roles\")";
 
 /// What to do after an error of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +120,27 @@ pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx
     begin.await.unwrap_or_else(|_| Err(sqlx::Error::WorkerCrashed))
 }
 
+/// A database error as it is told: in PostgreSQL's words, and with what to do where we may not do something.
+#[derive(Debug)]
+pub struct Told<'a>(pub &'a sqlx::Error);
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        if is_not_allowed(self.0) {
+            write!(f, "; {NOT_ALLOWED}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether whoever we connect as may not do that.
+#[must_use]
+pub fn is_not_allowed(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.as_deref() == Some(INSUFFICIENT_PRIVILEGE)
+}
+
 /// What to do after `error`.
 #[must_use]
 pub fn next_after(error: &sqlx::Error) -> Next {
@@ -154,6 +183,7 @@ mod tests {
             ("23505", Next::Reject),
             ("22P02", Next::Reject),
             ("42P01", Next::Bug),
+            (INSUFFICIENT_PRIVILEGE, Next::Bug),
             ("", Next::Bug),
         ] {
             assert_eq!(next_after_code(code), next, "{code}");

@@ -8,6 +8,8 @@ use sqlx::PgPool;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::database::Told;
+
 /// How often a sign of life is written.
 const INTERVAL: Duration = Duration::from_secs(2);
 /// After this long without a turn, a loop counts as stuck.
@@ -73,7 +75,7 @@ async fn run(pool: PgPool, role: String, instance: String, pulse: Pulse, shutdow
         .execute(&pool)
         .await;
         if let Err(error) = written {
-            tracing::warn!(role, %error, "no sign of life could be written");
+            tracing::warn!(role, error = %Told(&error), "no sign of life could be written");
         }
     }
     let _ = sqlx::query!("DELETE FROM heartbeat WHERE role = $1 AND instance = $2", role, instance)

@@ -21,7 +21,7 @@ use sqlx::{PgExecutor, PgPool};
 use thiserror::Error;
 
 use crate::clock::Clock;
-use crate::database::{self, Next};
+use crate::database::{self, Next, Told};
 use crate::log::{self, Appended, Entry};
 use crate::wake::Wake;
 use crate::warm_connections::WarmConnections;
@@ -105,7 +105,7 @@ pub enum JournalError {
     #[error(transparent)]
     Unwritten(#[from] Unwritten),
     /// The database failed.
-    #[error("database: {0}")]
+    #[error("database: {}", Told(.0))]
     Database(#[from] sqlx::Error),
     /// What was loaded is not what the program writes.
     #[error("corrupt row: {0}")]

@@ -7,14 +7,20 @@ use thiserror::Error;
 
 use super::key::{KeyId, NotAKeyId};
 use super::secrets::Secrets;
-use crate::database;
+use crate::database::{self, Told};
 
 /// Why keys can't be used or changed.
 #[derive(Debug, Error)]
 pub enum KeyError {
     /// The database failed.
-    #[error("database: {0}")]
+    #[error("database: {}", Told(.0))]
     Database(#[from] sqlx::Error),
+    /// Keys are to be put right, and whoever we connect as may not do that.
+    #[error(
+        "the wire secret file revokes a key that the database does not know to be revoked, or no key signs, and the user of DATABASE_URL \
+         may not put that right: run `ordermill migrate` with this file as the owner of the tables"
+    )]
+    NotAllowed,
     /// The machine has no source of randomness.
     #[error("no random numbers can be had: {0}")]
     Random(#[from] getrandom::Error),
@@ -124,7 +130,8 @@ pub async fn list(database: impl PgExecutor<'_>) -> Result<Vec<KeyRow>, KeyError
 /// signs. Where all is as it should be, nothing is written.
 ///
 /// # Errors
-/// [`KeyError`] where the key that signs derives from another secret, the log is not set up, or the database fails.
+/// [`KeyError`] where the key that signs derives from another secret, the log is not set up, the database fails, or it does not let us put
+/// right what is not.
 pub async fn install(pool: &PgPool, secrets: &Secrets) -> Result<(), KeyError> {
     let rows = list(pool).await?;
     let is_revoked = |id: &KeyId| rows.iter().any(|row| row.id == *id && row.state() == KeyState::Revoked);
@@ -137,6 +144,13 @@ pub async fn install(pool: &PgPool, secrets: &Secrets) -> Result<(), KeyError> {
     if signs.is_some() && secrets.revoked.iter().all(is_revoked) {
         return Ok(());
     }
+    match put_right(pool, secrets).await {
+        Err(KeyError::Database(error)) if database::is_not_allowed(&error) => Err(KeyError::NotAllowed),
+        done => done,
+    }
+}
+
+async fn put_right(pool: &PgPool, secrets: &Secrets) -> Result<(), KeyError> {
     let mut transaction = database::begin(pool).await?;
     lock(&mut transaction).await?;
     let revoked: Vec<String> = secrets.revoked.iter().map(KeyId::to_string).collect();

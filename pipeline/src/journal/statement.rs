@@ -13,6 +13,7 @@ use sqlx::{Arguments as _, AssertSqlSafe, PgExecutor, Postgres, Row as _, Type};
 use thiserror::Error;
 use uuid::Uuid;
 
+use crate::database::Told;
 use crate::log::LOGGED;
 
 /// What it means that a part has not written all its rows.
@@ -46,7 +47,7 @@ pub enum Unwritten {
         shortfall: Shortfall,
     },
     /// The database refused or failed.
-    #[error("database: {0}")]
+    #[error("database: {}", Told(.0))]
     Database(#[from] sqlx::Error),
 }
 

@@ -14,7 +14,7 @@ use super::RelayError;
 use super::cursor::{Cursor, CursorError, log_end, tails_at};
 use super::ends::{self, Depth, End, Subject};
 use crate::authenticity::{KeyError, Secrets, key_table};
-use crate::database;
+use crate::database::{self, Told};
 use crate::heartbeat::{self, AtWork};
 use crate::kafka::KafkaConfig;
 use crate::label::Label;
@@ -43,7 +43,7 @@ pub enum AdoptError {
     #[error(transparent)]
     Relay(#[from] RelayError),
     /// The database failed.
-    #[error("database: {0}")]
+    #[error("database: {}", Told(.0))]
     Database(#[from] sqlx::Error),
     /// Kafka does not answer, or the topics could not be made anew.
     #[error(transparent)]

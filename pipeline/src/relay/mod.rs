@@ -31,6 +31,7 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use crate::authenticity::KeyError;
+use crate::database::Told;
 use crate::heartbeat::{self, Pulse};
 use crate::kafka::KafkaConfig;
 use crate::metrics::PipelineMetrics;
@@ -84,7 +85,7 @@ pub enum Beside {
 #[derive(Debug, Error)]
 pub enum RelayError {
     /// The database failed.
-    #[error("database: {0}")]
+    #[error("database: {}", Told(.0))]
     Database(#[from] sqlx::Error),
     /// The cursor is not ours any more, or not of this database.
     #[error(transparent)]
