@@ -6,7 +6,9 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::arguments::PartitionArgs;
-use crate::commands::{api, dlq, keys, migrate, order, payments, relay, replay, topics, up, verify, worker};
+use crate::commands::{
+    api, dlq, keys, migrate, order, payments, relay, replay, roles, topics, up, verify, worker,
+};
 use crate::connections::ConnectionArgs;
 use crate::logging::{self, LogFormat};
 use crate::one_line::one_line;
@@ -38,6 +40,8 @@ enum Command {
     Relay(relay::RelayArgs),
     /// Brings the database's schema up to date and sets up the log.
     Migrate(PartitionArgs),
+    /// Makes the roles of the database and says what each may do; as the owner of the tables, after each `migrate`.
+    Roles(roles::RolesArgs),
     /// Creates the topics that are missing and checks the others.
     Topics,
     /// Gives back what the gateway holds for orders that the database does not know.
@@ -106,6 +110,7 @@ async fn command(cli: Cli) -> Result<ExitCode> {
         Command::Replay(args) => return replay::run(&args, &connections.database_url()?).await,
         Command::Payments(command) => return payments::run(&connections.resolve()?, command).await,
         Command::Migrate(args) => migrate::run(&connections, &args).await?,
+        Command::Roles(args) => roles::run(&connections, &args).await?,
         Command::Topics => topics::run(&connections.resolve()?).await?,
         Command::Keys(args) => keys::run(&connections, args).await?,
         Command::Api(args) => api::run(&connections.resolve()?, args).await?,

@@ -8,6 +8,7 @@ pub(crate) mod order;
 pub(crate) mod payments;
 pub(crate) mod relay;
 pub(crate) mod replay;
+pub(crate) mod roles;
 pub(crate) mod topics;
 pub(crate) mod up;
 pub(crate) mod verify;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use jiff::tz::TimeZone;
 use ordermill_api::{ApiConfig, RateLimitConfig};
 use ordermill_pipeline::clock::Clock;
@@ -16,6 +16,7 @@ use ordermill_pipeline::relay::{self, Beside, RelayConfig, RelayError};
 use ordermill_pipeline::topics;
 use ordermill_pipeline::wake::Wake;
 use ordermill_schemas::CATALOGUE;
+use ordermill_store::database_roles::{self, DatabaseRole, Lacking};
 use ordermill_store::idempotency;
 use ordermill_workers::{GatewayConfig, Worker, WorkerMetrics};
 use prometheus_client::registry::Registry;
@@ -92,6 +93,23 @@ impl Services {
             worker_metrics,
             api_metrics,
         })
+    }
+
+    /// Looks whether the user of the database may do what these parts must, where it has roles that say so.
+    ///
+    /// # Errors
+    /// Where the user may not. It would show later, in the middle of the work.
+    pub(crate) async fn may_run(&self, parts: impl IntoIterator<Item = DatabaseRole>) -> Result<()> {
+        for role in parts {
+            let lacking = database_roles::lacking(&self.runtime.journal.pool, role).await.map_err(explain)?;
+            if let Some(Lacking { user, privilege }) = lacking {
+                bail!(
+                    "the database user {user} lacks {privilege}, which {role} has: give this process a user who is a member of \
+                     {role}, or the owner of the tables (docs/OPERATIONS.md, \"Database roles\")"
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Runs the relay until shutdown, with that beside it in this process.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use ordermill_store::database_roles::DatabaseRole;
 use ordermill_store::keys::{self, KeysError};
 
 use crate::arguments::{RateLimitArgs, ServiceArgs, TimeZoneArgs};
@@ -44,6 +45,7 @@ pub(crate) async fn run(connections: &Connections, args: ApiArgs) -> Result<()> 
     }
     let listener = listen(args.listen).await?;
     let mut services = services::connect(connections, args.service.metrics_listen).await?;
+    services.may_run([DatabaseRole::Api]).await?;
     services.rate_limits = args.rate_limits.config();
     if let Some(key_hash) = key_hash {
         let journal = &services.runtime.journal;

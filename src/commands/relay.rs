@@ -7,6 +7,7 @@ mod status;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use ordermill_pipeline::relay::Beside;
+use ordermill_store::database_roles::DatabaseRole;
 
 use crate::arguments::ServiceArgs;
 use crate::connections::ConnectionArgs;
@@ -48,6 +49,7 @@ pub(crate) async fn run(connections: &ConnectionArgs, args: RelayArgs) -> Result
     match args.command {
         None => {
             let services = services::connect(&connections.resolve()?, args.service.metrics_listen).await?;
+            services.may_run([DatabaseRole::Relay]).await?;
             services.run_relay(Beside::Nothing).await;
             Ok(())
         }

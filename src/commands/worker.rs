@@ -31,5 +31,6 @@ pub(crate) async fn run(connections: &Connections, args: WorkerArgs) -> Result<(
     let mut services = services::connect(connections, args.service.metrics_listen).await?;
     services.flood_limit = args.flood.limit();
     let workers = if args.names.is_empty() { Worker::ALL.to_vec() } else { args.names };
+    services.may_run(workers.iter().map(|worker| worker.role())).await?;
     services.run_workers(&workers, &gateway).await
 }

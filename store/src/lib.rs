@@ -5,6 +5,7 @@
 pub mod acceptance;
 pub mod balances;
 pub mod coupons;
+pub mod database_roles;
 mod decision;
 mod documents;
 pub mod idempotency;

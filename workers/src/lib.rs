@@ -16,6 +16,7 @@ use ordermill_domain::orders::Orders;
 use ordermill_domain::payments::Payments;
 use ordermill_pipeline::consumer::{self, ConsumerConfig, Handler, Runtime};
 use ordermill_schemas::{Event, Topic};
+use ordermill_store::database_roles::DatabaseRole;
 
 pub use gateway::{GatewayConfig, GatewayError};
 pub use metrics::WorkerMetrics;
@@ -92,6 +93,12 @@ impl Worker {
         self.group().0
     }
 
+    /// What it may do in the database.
+    #[must_use]
+    pub const fn role(self) -> DatabaseRole {
+        DatabaseRole::Worker(self.name())
+    }
+
     /// The worker of that name, if there is one.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Worker> {
@@ -118,6 +125,8 @@ async fn decide<C: Reacts + PartialEq, F: FollowUp>(runtime: Runtime, config: Co
 mod tests {
     use std::collections::BTreeSet;
 
+    use ordermill_store::database_roles;
+
     use super::*;
 
     #[test]
@@ -126,5 +135,11 @@ mod tests {
         let named = compose.split("command: [worker, ").skip(1).map(|rest| rest.split(']').next().unwrap());
         let named: BTreeSet<_> = named.map(Worker::from_name).collect();
         assert_eq!(named, Worker::ALL.iter().copied().map(Some).collect());
+    }
+
+    #[test]
+    fn every_worker_has_a_database_role_and_there_is_none_for_anybody_else() {
+        let roles: Vec<DatabaseRole> = database_roles::workers().collect();
+        assert_eq!(roles, Worker::ALL.iter().map(|worker| worker.role()).collect::<Vec<_>>());
     }
 }
