@@ -32,14 +32,14 @@ const BROKEN_RULE: &str = "its units do not add up to what was received";
 
 /// A shelf whose units do not add up: the rules of the domain refuse whatever is decided of it, before anything is
 /// written. So the stock worker can't apply orders of that product, and a dry run knows it, too.
-struct Poison {
+pub(crate) struct Poison {
     product_id: Uuid,
     /// Adds the rule that the table has of the same.
     rule: String,
 }
 
 impl Poison {
-    async fn of(shop: &Shop, product_id: Uuid) -> Poison {
+    pub(crate) async fn of(shop: &Shop, product_id: Uuid) -> Poison {
         let rule =
             "SELECT format('ALTER TABLE stock ADD CONSTRAINT %I %s', conname, pg_get_constraintdef(oid))
             FROM pg_constraint WHERE conname = 'stock_adds_up' AND conrelid = 'stock'::regclass";
@@ -51,7 +51,7 @@ impl Poison {
     }
 
     /// The stock worker can apply all orders again.
-    async fn cure(self, shop: &Shop) {
+    pub(crate) async fn cure(self, shop: &Shop) {
         let script = format!("{}; {}", self.receives(-1), self.rule);
         sqlx::raw_sql(AssertSqlSafe(script)).execute(&shop.pool).await.unwrap();
     }
@@ -62,7 +62,7 @@ impl Poison {
 }
 
 /// Waits until the group has that many letters in that state.
-async fn until_letters(shop: &Shop, group: &str, state: &str, count: i64) {
+pub(crate) async fn until_letters(shop: &Shop, group: &str, state: &str, count: i64) {
     let sql = format!("SELECT count(*) FROM dead_letter WHERE group_name = '{group}' AND state = '{state}'");
     until("the letters are there", async || shop.count(&sql).await == count).await;
 }

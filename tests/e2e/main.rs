@@ -24,6 +24,7 @@ mod rate_limits;
 mod recovery;
 mod relay;
 mod replay;
+mod roles;
 mod sales;
 mod shipments;
 mod support;

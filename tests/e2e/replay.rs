@@ -35,10 +35,17 @@ pub(crate) struct Traded {
 }
 
 impl Traded {
-    /// Orders are confirmed, refused, modified, shipped, cancelled; then the shop is closed.
+    /// The shop is opened, everything happens, and it is closed.
     pub(crate) async fn in_shop(shop: &Shop) -> Traded {
-        let before = Timestamp::now();
         let running = shop.open().await;
+        let traded = Traded::in_open_shop(shop).await;
+        running.stop().await;
+        traded
+    }
+
+    /// Orders are confirmed, refused, modified, shipped, cancelled.
+    pub(crate) async fn in_open_shop(shop: &Shop) -> Traded {
+        let before = Timestamp::now();
         let user = shop.user(100_000).await;
         let (lamp, chair) = (shop.product(1_000, 9).await, shop.product_of("home", 300, 50).await);
         let user_coupon = coupons::own_coupon(shop, &user, json!({"min_subtotal": 500})).await;
@@ -73,7 +80,6 @@ impl Traded {
         assert_eq!(shop.post(&format!("/products/{chair}/stock"), &counted).await.0, StatusCode::OK);
         shop.until_quiet().await;
         shop.until_applied().await;
-        running.stop().await;
         let coupon = sqlx::query_scalar("SELECT coupon_id FROM user_coupons WHERE key = $1");
         let coupon = coupon.bind(user_coupon).fetch_one(&shop.pool).await.unwrap();
         let discounted = id(&discounted["order_id"]);

@@ -122,9 +122,13 @@ impl Shop {
 
     /// The same on a Kafka that the test has for itself.
     pub(crate) async fn with_kafka(brokers: &str) -> Shop {
+        Shop::in_database(TestStack::shared().await.fresh_database().await, brokers).await
+    }
+
+    /// The same in that database, which is empty.
+    pub(crate) async fn in_database(database_url: String, brokers: &str) -> Shop {
         diagnosis::keep_log();
         let stack = TestStack::shared().await;
-        let database_url = stack.fresh_database().await;
         let scratch = Scratch::new().unwrap();
         let wire_secret_file = new_wire_secret(scratch.path());
         let secrets = Secrets::read(&wire_secret_file).unwrap();
@@ -175,10 +179,15 @@ impl Shop {
 
     /// Starts a part as a process of its own: `["worker", "stock"]`, `["relay"]`, `["api"]`.
     pub(crate) fn start(&self, arguments: &[&str]) -> Child {
+        self.start_as(&self.connections.database_url, arguments)
+    }
+
+    /// The same as the user whom the address of the database names.
+    pub(crate) fn start_as(&self, database_url: &str, arguments: &[&str]) -> Child {
         let name = arguments.join("-").replace('/', "_");
         let log = self.scratch.path().join(format!("{name}-{}.log", Uuid::new_v4().simple()));
         let program = Program::new(arguments.join(" "), PathBuf::from(ORDERMILL), log);
-        let environment = self.environment();
+        let environment = self.environment(database_url);
         let program =
             environment.into_iter().fold(program, |program, (name, value)| program.env(name, value));
         program.args(arguments.iter().copied()).start().unwrap()
@@ -189,19 +198,28 @@ impl Shop {
         self.run_into(arguments, Stdio::piped()).await
     }
 
+    /// The same as the user whom the address of the database names.
+    pub(crate) async fn run_as(&self, database_url: &str, arguments: &[&str]) -> Output {
+        self.run_with(database_url, arguments, Stdio::piped()).await
+    }
+
     /// The same with its standard output going there.
     pub(crate) async fn run_into(&self, arguments: &[&str], stdout: impl Into<Stdio>) -> Output {
+        self.run_with(&self.connections.database_url, arguments, stdout).await
+    }
+
+    async fn run_with(&self, database_url: &str, arguments: &[&str], stdout: impl Into<Stdio>) -> Output {
         let mut command = tokio::process::Command::new(ORDERMILL);
-        command.args(arguments).envs(self.environment()).stdin(Stdio::null()).kill_on_drop(true);
+        command.args(arguments).envs(self.environment(database_url)).stdin(Stdio::null()).kill_on_drop(true);
         let process = command.stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
         let ended = tokio::time::timeout(DEADLINE, process.wait_with_output()).await;
         ended.expect("the command ends in time").unwrap()
     }
 
     /// What tells a process of ours where everything is.
-    fn environment(&self) -> [(&'static str, OsString); 8] {
+    fn environment(&self, database_url: &str) -> [(&'static str, OsString); 8] {
         [
-            ("DATABASE_URL", self.connections.database_url.clone().into()),
+            ("DATABASE_URL", database_url.into()),
             ("KAFKA_BROKERS", self.connections.kafka.brokers.clone().into()),
             ("ORDERMILL_TOPIC_PREFIX", self.connections.kafka.prefix.clone().into()),
             ("ORDERMILL_GATEWAY_URL", self.gateway.url().into()),
@@ -440,6 +458,12 @@ pub(crate) async fn answer(request: RequestBuilder) -> (StatusCode, Value) {
     let text = answer.text().await.unwrap();
     let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
     (status, body)
+}
+
+/// The address of the same database for a user whose password is the name.
+pub(crate) fn as_user(database_url: &str, name: &str) -> String {
+    let (_, server) = database_url.rsplit_once('@').unwrap();
+    format!("postgres://{name}:{name}@{server}")
 }
 
 /// A pipe whose reader has gone, as `head` has once it has its lines.
