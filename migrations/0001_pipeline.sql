@@ -161,6 +161,8 @@ CREATE TABLE relay_cursor (
     epoch             bigint      NOT NULL DEFAULT 0,
     leader            text,
     lease_until       timestamptz NOT NULL DEFAULT '-infinity',
+    -- When a leader last kept its lease while it published. Whoever prepares to lead, or tries in vain, holds the lease as well.
+    led_at            timestamptz,
     -- Everything up to here was acknowledged by Kafka.
     position          bigint      NOT NULL DEFAULT 0,
     -- Of that, the last record of each partition, with its offset where that is known:
@@ -346,11 +348,17 @@ CREATE TABLE halted_group (
     unchecked_until timestamptz
 );
 
--- Processes that are at work, so that readiness can say what does not answer. Unlogged: nobody waits for the disk, and after a crash
--- there are new signs within two seconds.
+-- What processes tell of their relays and workers, for readiness. All times are those of the database. Unlogged: nobody waits for the disk, and
+-- after a crash there are new signs within two seconds.
 CREATE UNLOGGED TABLE heartbeat (
-    instance text        NOT NULL,
-    role     text        NOT NULL,
-    at       timestamptz NOT NULL,
+    instance      text        NOT NULL,
+    role          text        NOT NULL,
+    -- When this was written.
+    at            timestamptz NOT NULL,
+    -- When the role's loop came round last; of several the one that has not for longest.
+    turned_at     timestamptz NOT NULL DEFAULT now(),
+    -- Since when what it does has not worked, and what.
+    failing_since timestamptz,
+    failure       text,
     PRIMARY KEY (role, instance)
 ) WITH (fillfactor = 50);

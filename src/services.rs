@@ -10,8 +10,10 @@ use ordermill_api::{ApiConfig, RateLimitConfig};
 use ordermill_pipeline::clock::Clock;
 use ordermill_pipeline::consumer::{ConsumerConfig, FloodLimit, Runtime};
 use ordermill_pipeline::database;
+use ordermill_pipeline::heartbeat::Signs;
 use ordermill_pipeline::journal::Journal;
 use ordermill_pipeline::metrics::PipelineMetrics;
+use ordermill_pipeline::readiness::{Expected, RELAY, worker_role};
 use ordermill_pipeline::relay::{self, Beside, RelayConfig, RelayError};
 use ordermill_pipeline::topics;
 use ordermill_pipeline::wake::Wake;
@@ -82,13 +84,15 @@ impl Services {
         let journal = Journal::new(pool, Clock::system(), Wake::default(), partitions);
         let words = words();
         journal.learn(words.iter().map(String::as_str)).await.map_err(explain)?;
-        let runtime = Runtime { journal, metrics, shutdown };
+        let instance = instance();
+        let signs = Signs::start(&journal.pool, &instance, &shutdown);
+        let runtime = Runtime { journal, metrics, signs, shutdown };
         Ok(Services {
             runtime,
             flood_limit: FloodLimit::default(),
             rate_limits: RateLimitConfig::default(),
             connections: connections.clone(),
-            instance: instance(),
+            instance,
             registry: Arc::new(registry),
             worker_metrics,
             api_metrics,
@@ -123,8 +127,8 @@ impl Services {
             beside,
             stalled_after: RELAY_STALLED_AFTER,
         };
-        let Runtime { journal, metrics, shutdown } = self.runtime.clone();
-        relay::run(journal.pool.clone(), config, journal.wake(), metrics, shutdown).await;
+        let Runtime { journal, metrics, signs, shutdown } = self.runtime.clone();
+        relay::run(journal.pool.clone(), config, journal.wake(), metrics, signs, shutdown).await;
     }
 
     /// Runs workers until shutdown.
@@ -135,7 +139,6 @@ impl Services {
         let runs = workers.iter().map(|worker| {
             let config = ConsumerConfig {
                 kafka: self.connections.kafka.clone(),
-                instance: self.instance.clone(),
                 batch_records_max: BATCH_RECORDS_MAX,
                 session_timeout_ms: SESSION_TIMEOUT_MS,
                 flood_limit: self.flood_limit,
@@ -167,7 +170,7 @@ impl Services {
         let callback_secret = callback_secret.unwrap_or_default();
         let mut config = ApiConfig::new(self.connections.kafka.clone(), callback_secret, time_zone);
         config.connections_max = open_files::make_room_for(config.connections_max);
-        config.pipeline_roles = roles();
+        config.pipeline = expected();
         let order_groups = [Worker::Orders, Worker::Stock, Worker::Payments];
         config.order_groups = order_groups.map(|worker| worker.name().to_owned()).to_vec();
         config.rate_limits = self.rate_limits.clone();
@@ -246,14 +249,19 @@ fn words() -> Vec<String> {
     words.chain(topics::names(&ordermill_workers::groups())).chain(worker_roles()).collect()
 }
 
-/// The roles that must give signs of life for the pipeline to be ready.
-fn roles() -> Vec<String> {
-    std::iter::once("relay".to_owned()).chain(worker_roles()).collect()
+/// What must be at work for the pipeline to be ready.
+fn expected() -> Expected {
+    let groups = ordermill_workers::groups().into_iter().map(|(group, topics)| {
+        let topics = topics.iter().map(|topic| topic.name().to_owned());
+        (group.to_owned(), topics.collect())
+    });
+    let roles = std::iter::once(RELAY.to_owned()).chain(worker_roles());
+    Expected { roles: roles.collect(), groups: groups.collect() }
 }
 
 /// The workers as actors, and as roles.
 fn worker_roles() -> impl Iterator<Item = String> {
-    Worker::ALL.iter().map(|worker| format!("worker:{}", worker.name()))
+    Worker::ALL.iter().map(|worker| worker_role(worker.name()))
 }
 
 /// Forgets first answers that nobody may ask for any more.

@@ -57,7 +57,7 @@ pub struct Shared {
     pub(crate) waiting_replays: Arc<Waiting<DoneReplay>>,
     pub(crate) watching: Watching,
     pub(crate) product_cache: ProductCache,
-    pub(crate) readiness: Readiness,
+    pub(crate) readiness: Arc<Readiness>,
     pub(crate) verifications: Verifications,
     tasks: TaskTracker,
     /// No request will come any more.
@@ -99,6 +99,8 @@ impl Api {
             Arc::new(product_cache.clone()),
             shutdown.clone(),
         ));
+        let readiness = Arc::new(Readiness::new(&journal, &config, &metrics));
+        tasks.spawn(readiness.clone().watch(shutdown.clone()));
         let identities = Identities::start(&journal, &tasks, &drained);
         tasks.spawn(identities.clone().keep(shutdown.clone()));
         let shared = Shared {
@@ -113,7 +115,7 @@ impl Api {
             waiting_replays: Waiting::start(&journal, &metrics, &tasks, shutdown),
             watching,
             product_cache,
-            readiness: Readiness::new(&journal, &config),
+            readiness,
             verifications: Verifications::new(config.verifier.clone(), tasks.clone(), shutdown.clone()),
             journal,
             config,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use ordermill_pipeline::kafka::KafkaConfig;
+use ordermill_pipeline::readiness::Expected;
 
 use crate::rate_limits::RateLimitConfig;
 use crate::verification::Verifier;
@@ -17,8 +18,8 @@ pub struct ApiConfig {
     pub time_zone: TimeZone,
     /// How long an order has to come to rest before it is refused.
     pub order_deadline: Duration,
-    /// The roles whose signs of life readiness asks for, like `relay` and `worker:orders`.
-    pub pipeline_roles: Vec<String>,
+    /// What must be at work of relay and workers for the shop to be ready.
+    pub pipeline: Expected,
     /// The groups that every order passes: while events wait for them too long, orders are turned away.
     pub order_groups: Vec<String>,
     /// Where Kafka is; only readiness asks there.
@@ -53,7 +54,7 @@ impl ApiConfig {
             currency: "KRW".to_owned(),
             time_zone,
             order_deadline: Duration::from_secs(60),
-            pipeline_roles: Vec::new(),
+            pipeline: Expected::default(),
             order_groups: Vec::new(),
             kafka,
             callback_secret: callback_secret.to_owned(),

@@ -44,6 +44,13 @@ pub struct OutcomeLabel {
     pub outcome: &'static str,
 }
 
+/// The role that a figure is of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RoleLabel {
+    /// `database`, `relay` or a worker, like `worker:stock`.
+    pub role: String,
+}
+
 /// Figures of the front. Cloning shares them.
 #[derive(Clone, Debug)]
 pub struct ApiMetrics {
@@ -71,6 +78,10 @@ pub struct ApiMetrics {
     pub payment_callbacks: Counter,
     /// Products that were asked for: `hit`, `miss`, or `bypassed` while the cache may be out of date.
     pub product_cache_reads: Family<OutcomeLabel, Counter>,
+    /// 1 for what `/readyz` would name, but for Kafka, which is asked only by whoever asks for readiness.
+    pub not_ready: Family<RoleLabel, Gauge>,
+    /// How long the oldest order has been under way that does not rest, in seconds; 0 where there is none.
+    pub oldest_order_seconds: Gauge,
 }
 
 impl ApiMetrics {
@@ -99,6 +110,9 @@ impl ApiMetrics {
             payment_callbacks: new.figure("payment_callbacks", "Callbacks with a right signature"),
             product_cache_reads: new
                 .figure("product_cache_reads", "Products asked for, by what the cache said"),
+            not_ready: new.figure("not_ready", "1 for what does not answer or does not work"),
+            oldest_order_seconds: new
+                .figure("oldest_order_seconds", "Age of the oldest order that does not rest"),
         }
     }
 }

@@ -1,94 +1,183 @@
-//! Whether everything that an order needs answers.
+//! Whether everything that an order needs is there and works.
+//!
+//! Relay and workers are looked at all the time, since only what was seen before tells what moves; who asks is told what was seen last.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ordermill_pipeline::dead_letters::halts::{Halted, halted};
-use ordermill_pipeline::heartbeat::silent_roles;
+use jiff::{SignedDuration, Timestamp};
+use ordermill_pipeline::clock::Clock;
 use ordermill_pipeline::journal::Journal;
 use ordermill_pipeline::kafka::KafkaConfig;
+use ordermill_pipeline::readiness::{Expected, Judge, Sight, Trouble, look};
 use ordermill_schemas::Topic;
+use ordermill_store::orders;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use sqlx::PgPool;
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::ApiConfig;
+use crate::metrics::{ApiMetrics, RoleLabel};
 use crate::problem::FieldError;
 
+/// How often is looked while nobody asks.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How long a look holds: readiness may be asked often.
+const LOOK_HOLDS: Duration = Duration::from_millis(500);
 /// How long the database has for an answer.
-const DATABASE_TIMEOUT: Duration = Duration::from_secs(1);
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the last look holds where the database does not answer.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the broker has for an answer.
 const KAFKA_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long the broker's answer holds: readiness may be asked often.
+/// How long the broker's answer holds.
 const KAFKA_VERDICT_HOLDS: Duration = Duration::from_secs(1);
+/// The name of the database among what is not ready.
+const DATABASE: &str = "database";
 
-/// Asks what an order needs whether it is there.
+/// What is not ready, and how things stand.
+pub(crate) struct Seen {
+    /// What is not ready, and what that means; nothing where all is well.
+    pub(crate) missing: Vec<FieldError>,
+    /// How long the oldest order has been under way that does not rest, if there is one.
+    pub(crate) oldest: Option<Duration>,
+}
+
+/// Looks whether what an order needs is there.
 pub(crate) struct Readiness {
     pool: PgPool,
-    roles: Vec<String>,
+    clock: Clock,
+    expected: Expected,
+    order_deadline: Duration,
+    metrics: ApiMetrics,
+    watch: Mutex<Watch>,
     kafka: KafkaProbe,
 }
 
+/// What is remembered between looks.
+#[derive(Default)]
+struct Watch {
+    judge: Judge,
+    looked_at: Option<Instant>,
+    /// When the database has answered last.
+    answered_at: Option<Instant>,
+    troubles: Vec<Trouble>,
+    oldest: Option<Duration>,
+}
+
 impl Readiness {
-    pub(crate) fn new(journal: &Journal, config: &ApiConfig) -> Readiness {
+    pub(crate) fn new(journal: &Journal, config: &ApiConfig, metrics: &ApiMetrics) -> Readiness {
         Readiness {
             pool: journal.pool.clone(),
-            roles: config.pipeline_roles.clone(),
+            clock: journal.clock.clone(),
+            expected: config.pipeline.clone(),
+            order_deadline: config.order_deadline,
+            metrics: metrics.clone(),
+            watch: Mutex::default(),
             kafka: KafkaProbe { config: config.kafka.clone(), state: Mutex::default() },
         }
     }
 
-    /// What does not answer, and what that means; nothing where all is well.
-    pub(crate) async fn missing(&self) -> Vec<FieldError> {
-        let (answer, kafka_answers) = tokio::join!(self.ask_database(), self.kafka.answers());
-        let mut missing = Vec::new();
-        if !kafka_answers {
-            missing.push(silence("kafka", "the broker does not answer; orders are accepted and wait"));
-        }
-        match answer {
-            Some((roles, groups)) => {
-                missing.extend(roles.into_iter().map(|role| {
-                    silence(role, "no sign of life for some seconds; orders are accepted and wait")
-                }));
-                missing.extend(groups.into_iter().map(|group| stopped(&group)));
+    /// Looks now and then, until the stop.
+    pub(crate) async fn watch(self: Arc<Self>, stop: CancellationToken) {
+        let watch = async {
+            loop {
+                self.look(LOOK_EVERY).await;
+                tokio::time::sleep(LOOK_EVERY).await;
             }
-            None => missing.insert(0, silence("database", "it does not answer; nothing can be served")),
-        }
-        missing
-    }
-
-    /// The roles that are silent, and the groups that have stopped. The question is the question for the database, too:
-    /// `None` where it does not answer.
-    async fn ask_database(&self) -> Option<(Vec<String>, Vec<Halted>)> {
-        let asked = async {
-            let roles = silent_roles(&self.pool, &self.roles).await?;
-            Ok::<_, sqlx::Error>((roles, halted(&self.pool).await?))
         };
-        match tokio::time::timeout(DATABASE_TIMEOUT, asked).await {
-            Ok(Ok(answer)) => Some(answer),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "not ready: the database does not answer");
-                None
-            }
-            Err(_) => {
-                tracing::warn!("not ready: the database does not answer within {DATABASE_TIMEOUT:?}");
-                None
-            }
+        let _: Option<()> = stop.run_until_cancelled(watch).await;
+    }
+
+    /// What is not ready.
+    pub(crate) async fn seen(&self) -> Seen {
+        let ((troubles, oldest), kafka_answers) = tokio::join!(self.look(LOOK_HOLDS), self.kafka.answers());
+        let mut missing: Vec<FieldError> = troubles.into_iter().map(field).collect();
+        if !kafka_answers {
+            let detail = "the broker does not answer; orders are accepted and wait".into();
+            let kafka = FieldError { field: "kafka".into(), code: "NOT_ANSWERING", detail };
+            let behind_the_database = missing.iter().take_while(|error| error.field == DATABASE).count();
+            missing.insert(behind_the_database, kafka);
         }
+        Seen { missing, oldest }
+    }
+
+    /// What relay and workers are in trouble with, or that the database does not answer; as it was seen, unless that is older than it may be.
+    async fn look(&self, holds: Duration) -> (Vec<Trouble>, Option<Duration>) {
+        // One looks, whoever else asks meanwhile is told the same.
+        let mut watch = self.watch.lock().await;
+        if watch.looked_at.is_none_or(|at| at.elapsed() >= holds) {
+            match tokio::time::timeout(DATABASE_TIMEOUT, self.ask()).await {
+                Ok(Ok((sight, oldest))) => watch.saw(&sight, &self.expected, oldest, Instant::now()),
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the database does not say whether the shop is ready");
+                    watch.saw_nothing(Instant::now());
+                }
+                Err(_) => {
+                    tracing::warn!(
+                        "the database does not say within {DATABASE_TIMEOUT:?} whether the shop is ready"
+                    );
+                    watch.saw_nothing(Instant::now());
+                }
+            }
+            watch.looked_at = Some(Instant::now());
+            self.show(&watch);
+        }
+        (watch.troubles.clone(), watch.oldest)
+    }
+
+    async fn ask(&self) -> Result<(Sight, Option<Duration>), sqlx::Error> {
+        let sight = look(&self.pool, &self.expected).await?;
+        let earliest = orders::earliest_deadline(&self.pool).await?;
+        // What an order has left of its time tells how long it has been under way.
+        let (now, given) = (self.clock.now(), SignedDuration::try_from(self.order_deadline));
+        let age = |deadline: Timestamp| {
+            let age = given.unwrap_or_default().saturating_add(now.duration_since(deadline));
+            Duration::try_from(age).unwrap_or_default()
+        };
+        Ok((sight, earliest.map(age)))
+    }
+
+    fn show(&self, watch: &Watch) {
+        let troubled: BTreeSet<&str> = watch.troubles.iter().map(|trouble| trouble.role.as_str()).collect();
+        let all = self.expected.roles.iter().map(String::as_str).chain([DATABASE]);
+        for role in all {
+            let label = RoleLabel { role: role.to_owned() };
+            self.metrics.not_ready.get_or_create(&label).set(troubled.contains(role).into());
+        }
+        let oldest = watch.oldest.unwrap_or_default().as_secs();
+        self.metrics.oldest_order_seconds.set(i64::try_from(oldest).unwrap_or(i64::MAX));
     }
 }
 
-fn stopped(group: &Halted) -> FieldError {
-    let detail = format!(
-        "it has stopped: {}; look at `ordermill dlq groups`, then run `ordermill dlq resume {}`",
-        group.reason, group.group
-    );
-    FieldError { field: format!("worker:{}", group.group).into(), code: "HALTED", detail: detail.into() }
+impl Watch {
+    fn saw(&mut self, sight: &Sight, expected: &Expected, oldest: Option<Duration>, now: Instant) {
+        self.troubles = self.judge.judge(sight, expected, now);
+        self.oldest = oldest;
+        self.answered_at = Some(now);
+    }
+
+    /// The database has not answered. It is given a moment, so that one slow answer is no alarm.
+    fn saw_nothing(&mut self, now: Instant) {
+        let is_patient = |at: Instant| now.saturating_duration_since(at) < DATABASE_PATIENCE;
+        if self.answered_at.is_some_and(is_patient) {
+            return;
+        }
+        // Nothing can move without it, so what stood still meanwhile tells nothing.
+        *self = Watch { looked_at: self.looked_at, ..Watch::default() };
+        self.troubles.push(Trouble {
+            role: DATABASE.to_owned(),
+            code: "NOT_ANSWERING",
+            detail: "it does not answer; nothing can be served".to_owned(),
+        });
+    }
 }
 
-fn silence(what: impl Into<std::borrow::Cow<'static, str>>, detail: &'static str) -> FieldError {
-    FieldError { field: what.into(), code: "NOT_ANSWERING", detail: detail.into() }
+fn field(trouble: Trouble) -> FieldError {
+    FieldError { field: trouble.role.into(), code: trouble.code, detail: trouble.detail.into() }
 }
 
 /// Asks the broker, one question at a time.
@@ -161,4 +250,27 @@ fn ask(known: Option<Arc<Client>>, kafka: &KafkaConfig) -> Result<Arc<Client>, K
         consumer.fetch_metadata(Some(&kafka.full_name(Topic::Orders.name())), KAFKA_TIMEOUT)?;
     }
     Ok(client)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn roles(watch: &Watch) -> Vec<&str> {
+        watch.troubles.iter().map(|trouble| trouble.role.as_str()).collect()
+    }
+
+    #[test]
+    fn a_database_that_did_not_answer_once_is_asked_again_before_it_is_told() {
+        let (mut watch, begin) = (Watch::default(), Instant::now());
+        watch.saw_nothing(begin);
+        assert_eq!(roles(&watch), [DATABASE], "it has never answered");
+        let expected = Expected { roles: vec!["relay".to_owned()], ..Expected::default() };
+        watch.saw(&Sight::default(), &expected, Some(DATABASE_PATIENCE), begin);
+        assert_eq!(roles(&watch), ["relay"]);
+        watch.saw_nothing(begin + DATABASE_PATIENCE / 2);
+        assert_eq!((roles(&watch), watch.oldest), (vec!["relay"], Some(DATABASE_PATIENCE)), "as it was seen");
+        watch.saw_nothing(begin + DATABASE_PATIENCE);
+        assert_eq!((roles(&watch), watch.oldest), (vec![DATABASE], None));
+    }
 }

@@ -1,86 +1,147 @@
-//! Signs of life of relay and workers, by which readiness tells what does not answer.
+//! Signs of life of relay and workers, by which readiness tells what does not answer or does not work (`readiness.rs`).
+//!
+//! A process writes those of all its loops in one statement, every two seconds. Who can't reach the database writes none.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
-use tokio::task::JoinHandle;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::database::Told;
+use crate::pulse::{Condition, Pulse};
 
-/// How often a sign of life is written.
-const INTERVAL: Duration = Duration::from_secs(2);
-/// After this long without a turn, a loop counts as stuck.
-const STUCK_AFTER: Duration = Duration::from_secs(15);
+/// How often signs of life are written.
+const WRITE_EVERY: Duration = Duration::from_secs(2);
+/// How long the database has to forget those of a role that ends.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 /// A role without a sign of life for this long does not answer.
-const SILENT_AFTER_S: f64 = 5.0;
+pub(crate) const SILENT_AFTER_S: f64 = 10.0;
 /// How long signs of life are watched, and how often they are looked at meanwhile.
 const WATCH_FOR: Duration = Duration::from_secs(4);
 const WATCH_EVERY: Duration = Duration::from_millis(250);
 
-/// A loop's pulse: beaten by the loop at every turn, watched from outside.
-#[derive(Clone, Debug, Default)]
-pub struct Pulse(Arc<Mutex<Option<Instant>>>);
+/// What a process tells of its loops. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Signs(Arc<Shared>);
 
-impl Pulse {
-    /// The loop has come round once more.
-    pub fn beat(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
-
-    /// How long ago the loop came round; `None` where it is not at work yet.
-    fn silence(&self) -> Option<Duration> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).map(|last| last.elapsed())
-    }
+#[derive(Debug)]
+struct Shared {
+    pool: PgPool,
+    instance: String,
+    /// The loops of each role.
+    roles: Mutex<BTreeMap<String, Vec<Pulse>>>,
+    /// A loop has begun to work.
+    begun: Arc<Notify>,
+    /// One writes at a time, so that the sign of a role that has left is not written again.
+    writing: tokio::sync::Mutex<()>,
 }
 
-/// Writes a sign of life for `role` every two seconds until `shutdown`, as long as the pulse beats.
-pub fn start(
-    pool: &PgPool,
-    role: &str,
-    instance: &str,
-    shutdown: &CancellationToken,
-) -> (Pulse, JoinHandle<()>) {
-    let pulse = Pulse::default();
-    let (role, instance) = (role.to_owned(), instance.to_owned());
-    let beat = tokio::spawn(run(pool.clone(), role, instance, pulse.clone(), shutdown.clone()));
-    (pulse, beat)
-}
+impl Signs {
+    /// Those of the process that is called `instance` among its like. They are written until `shutdown`.
+    #[must_use]
+    pub fn start(pool: &PgPool, instance: &str, shutdown: &CancellationToken) -> Signs {
+        let signs = Signs(Arc::new(Shared {
+            pool: pool.clone(),
+            instance: instance.to_owned(),
+            roles: Mutex::default(),
+            begun: Arc::default(),
+            writing: tokio::sync::Mutex::default(),
+        }));
+        tokio::spawn(signs.clone().keep(shutdown.clone()));
+        signs
+    }
 
-async fn run(pool: PgPool, role: String, instance: String, pulse: Pulse, shutdown: CancellationToken) {
-    let mut ticks = tokio::time::interval(INTERVAL);
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => break,
-            _ = ticks.tick() => {}
+    /// The pulse of a further loop of a role.
+    #[must_use]
+    pub fn pulse(&self, role: &str) -> Pulse {
+        let pulse = Pulse::new(self.0.begun.clone());
+        self.roles().entry(role.to_owned()).or_default().push(pulse.clone());
+        pulse
+    }
+
+    /// The role has ended in order: nobody waits until its sign is old.
+    pub async fn leave(&self, role: &str) {
+        self.roles().remove(role);
+        let forget = async {
+            let _alone = self.0.writing.lock().await;
+            let instance = &self.0.instance;
+            sqlx::query!("DELETE FROM heartbeat WHERE role = $1 AND instance = $2", role, instance)
+                .execute(&self.0.pool)
+                .await
+        };
+        match tokio::time::timeout(LEAVE_WITHIN, forget).await {
+            Ok(Ok(_)) => {}
+            failed => tracing::debug!(role, ?failed, "a sign of life stays until it is old"),
         }
-        match pulse.silence() {
-            None => continue,
-            Some(silence) if silence > STUCK_AFTER => {
-                tracing::error!(role, "the loop is stuck; no sign of life is written");
-                continue;
+    }
+
+    async fn keep(self, shutdown: CancellationToken) {
+        let mut ticks = tokio::time::interval(WRITE_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let write = async {
+            loop {
+                tokio::select! {
+                    _ = ticks.tick() => {}
+                    () = self.0.begun.notified() => {}
+                }
+                if let Err(error) = self.write().await {
+                    tracing::warn!(%error, "no sign of life could be written");
+                }
             }
-            Some(_) => {}
-        }
-        // The database's clock is the one that writer and reader share.
-        let written = sqlx::query!(
-            "WITH gone AS (DELETE FROM heartbeat WHERE at < now() - interval '1 hour')
-             INSERT INTO heartbeat (role, instance, at) VALUES ($1, $2, now())
-             ON CONFLICT (role, instance) DO UPDATE SET at = excluded.at",
-            role,
-            instance,
-        )
-        .execute(&pool)
-        .await;
-        if let Err(error) = written {
-            tracing::warn!(role, error = %Told(&error), "no sign of life could be written");
-        }
+        };
+        let _: Option<()> = shutdown.run_until_cancelled(write).await;
     }
-    let _ = sqlx::query!("DELETE FROM heartbeat WHERE role = $1 AND instance = $2", role, instance)
-        .execute(&pool)
-        .await;
+
+    /// Writes those of all roles that are at work.
+    async fn write(&self) -> Result<(), sqlx::Error> {
+        let _alone = self.0.writing.lock().await;
+        let conditions = self.conditions();
+        if conditions.is_empty() {
+            return Ok(());
+        }
+        let (mut roles, mut turned) = (Vec::new(), Vec::new());
+        let (mut failing, mut failures) = (Vec::new(), Vec::new());
+        for (role, Condition { turned: ago, trouble }) in conditions {
+            roles.push(role);
+            turned.push(ago.as_secs_f64());
+            failing.push(trouble.map(|(long, _)| long.as_secs_f64()));
+            failures.push(trouble.map(|(_, what)| what));
+        }
+        // The database's clock is the one that writers and readers share.
+        sqlx::query!(
+            "WITH gone AS (DELETE FROM heartbeat WHERE at < now() - interval '1 hour' AND instance <> $1)
+             INSERT INTO heartbeat (role, instance, at, turned_at, failing_since, failure)
+             SELECT role, $1, now(), now() - make_interval(secs => turned_s), now() - make_interval(secs => failing_s),
+                 failure
+             FROM unnest($2::text[], $3::float8[], $4::float8[], $5::text[])
+                 AS sign (role, turned_s, failing_s, failure)
+             ON CONFLICT (role, instance) DO UPDATE SET at = excluded.at, turned_at = excluded.turned_at,
+                 failing_since = excluded.failing_since, failure = excluded.failure",
+            self.0.instance,
+            &roles,
+            &turned,
+            failing as _,
+            failures as _,
+        )
+        .execute(&self.0.pool)
+        .await?;
+        Ok(())
+    }
+
+    fn conditions(&self) -> Vec<(String, Condition)> {
+        let (roles, now) = (self.roles(), Instant::now());
+        let at_work = |(role, pulses): (&String, &Vec<Pulse>)| {
+            Condition::of(pulses, now).map(|condition| (role.clone(), condition))
+        };
+        roles.iter().filter_map(at_work).collect()
+    }
+
+    fn roles(&self) -> MutexGuard<'_, BTreeMap<String, Vec<Pulse>>> {
+        self.0.roles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The roles among `roles` that no instance has given a sign of life for lately.

@@ -42,6 +42,16 @@ pub async fn count_overdue(pool: &PgPool, now: Timestamp) -> Result<i64, sqlx::E
     .await
 }
 
+/// The earliest deadline of an order that does not rest; `None` where all do.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn earliest_deadline(pool: &PgPool) -> Result<Option<Timestamp>, sqlx::Error> {
+    let earliest = sqlx::query_scalar!("SELECT min(open_until) FROM orders WHERE open_until IS NOT NULL");
+    let earliest = earliest.fetch_one(pool).await?;
+    Ok(earliest.and_then(|at_us| Timestamp::from_microsecond(at_us).ok()))
+}
+
 /// Those of `order_ids` that have come to rest; `None` beside the id of one that can't be read.
 ///
 /// # Errors

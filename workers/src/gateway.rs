@@ -19,6 +19,8 @@ use ordermill_pipeline::database::Next;
 use ordermill_pipeline::journal::{Journal, JournalError, Keys};
 use ordermill_pipeline::log::Origin;
 use ordermill_pipeline::pacing::pause_after;
+use ordermill_pipeline::pulse::Pulse;
+use ordermill_pipeline::readiness::worker_role;
 use ordermill_pipeline::retry::Retry;
 use ordermill_pipeline::supervised::without_panic;
 use ordermill_pipeline::trace::TraceContext;
@@ -30,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::Worker;
 use crate::metrics::WorkerMetrics;
 use asking::Asker;
 use circuit::Circuit;
@@ -138,10 +141,13 @@ pub(crate) fn start(
     let queue = GatewayQueue { sender, under_way: UnderWay::new(UNDER_WAY_MAX) };
     let tasks = TaskTracker::new();
     tasks.spawn(ask_all(runtime.shutdown.clone(), asked, answers, ask));
-    tasks.spawn(settle_all(runtime.clone(), answered));
+    // They work for the worker, and are told of as it is.
+    let role = worker_role(Worker::Payments.name());
+    let pulse = || runtime.signs.pulse(&role);
+    tasks.spawn(settle_all(runtime.clone(), answered, pulse()));
     let holder = Uuid::new_v4();
-    tasks.spawn(renew_leases(runtime.clone(), queue.under_way.clone(), holder));
-    tasks.spawn(take_over(runtime.clone(), queue.clone(), holder));
+    tasks.spawn(renew_leases(runtime.clone(), queue.under_way.clone(), holder, pulse()));
+    tasks.spawn(take_over(runtime.clone(), queue.clone(), holder, pulse()));
     Ok((queue, Executor { tasks, pool: runtime.journal.pool.clone(), holder }))
 }
 
@@ -170,31 +176,34 @@ async fn ask_all<A: Future<Output = Outcome> + Send + 'static>(
 }
 
 /// Writes outcomes as they come, many in one transaction.
-async fn settle_all(runtime: Runtime, mut answered: mpsc::Receiver<Answered>) {
+async fn settle_all(runtime: Runtime, mut answered: mpsc::Receiver<Answered>, pulse: Pulse) {
     let mut batch = Vec::with_capacity(SETTLE_MAX);
     while answered.recv_many(&mut batch, SETTLE_MAX).await > 0 {
         let (began, settled) = (Instant::now(), batch.len());
         let batch = std::mem::take(&mut batch);
         // In a task of its own: where it panics, the places are given back, and what comes later is settled all the same.
-        let _ = tokio::spawn(settle_batch(runtime.clone(), batch)).await;
+        let _ = tokio::spawn(settle_batch(runtime.clone(), batch, pulse.clone())).await;
         tokio::time::sleep(pause_after(settled, began.elapsed())).await;
     }
 }
 
 /// Settles a batch; if it is refused, one by one, so that one bad row doesn't hold up the others. What can't be
 /// settled stays open in the table and comes back when its lease has run out.
-async fn settle_batch(runtime: Runtime, batch: Vec<Answered>) {
+async fn settle_batch(runtime: Runtime, batch: Vec<Answered>, pulse: Pulse) {
     let mut retry = Retry::forever(Duration::from_millis(20), Duration::from_secs(2));
     while let Err(error) = settle(&runtime.journal, &batch).await {
         if error.next() != Next::Retry {
-            return settle_one_by_one(&runtime, &batch).await;
+            settle_one_by_one(&runtime, &batch).await;
+            break;
         }
         tracing::warn!(%error, count = batch.len(), "outcomes could not be written; tried again");
+        pulse.fails("what the gateway has answered can't be written");
         tokio::select! {
             () = runtime.shutdown.cancelled() => return,
             () = tokio::time::sleep(retry.next_delay()) => {}
         }
     }
+    pulse.works();
 }
 
 async fn settle_one_by_one(runtime: &Runtime, batch: &[Answered]) {
@@ -232,19 +241,24 @@ async fn settle(journal: &Journal, batch: &[Answered]) -> Result<(), JournalErro
 /// Leases anew what is under way here, so that nobody else asks for it, however long it takes. What is somebody else's by now, or wanted by
 /// nobody, is given up, and so is what could not be leased anew in time; an outcome that is being written is written all the same, since it
 /// changes nothing a second time.
-async fn renew_leases(runtime: Runtime, under_way: UnderWay, holder: Uuid) {
+async fn renew_leases(runtime: Runtime, under_way: UnderWay, holder: Uuid, pulse: Pulse) {
     let mut ticks = tokio::time::interval(RENEW_EVERY);
     while runtime.shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         let began = Instant::now();
         // What is younger can wait for the next time, and is mostly answered by then.
         let due = under_way.leased_for(RENEW_EVERY / 2, began);
         if due.is_empty() {
+            pulse.works();
             continue;
         }
         let renewed = payments::renew(&runtime.journal.pool, holder, runtime.journal.now(), &due);
         match tokio::time::timeout(RENEW_EVERY, renewed).await {
-            Ok(Ok(kept)) => under_way.renewed(&due, &kept, began),
+            Ok(Ok(kept)) => {
+                under_way.renewed(&due, &kept, began);
+                pulse.works();
+            }
             failed => {
+                pulse.fails("what the gateway is asked for can't be leased anew");
                 tracing::warn!(
                     ?failed,
                     "what the gateway is asked for could not be leased anew; tried again"
@@ -256,7 +270,7 @@ async fn renew_leases(runtime: Runtime, under_way: UnderWay, holder: Uuid) {
 }
 
 /// Hands in what nobody alone asks for any more.
-async fn take_over(runtime: Runtime, queue: GatewayQueue, holder: Uuid) {
+async fn take_over(runtime: Runtime, queue: GatewayQueue, holder: Uuid, pulse: Pulse) {
     let (mut ticks, pool) = (tokio::time::interval(TAKE_OVER_EVERY), &runtime.journal.pool);
     while runtime.shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         // What there is no place for is left to others.
@@ -265,9 +279,13 @@ async fn take_over(runtime: Runtime, queue: GatewayQueue, holder: Uuid) {
             continue;
         }
         match payments::take_over(pool, holder, runtime.journal.now(), at_most).await {
-            Ok(intents) => intents.into_iter().for_each(|intent| queue.offer(intent)),
+            Ok(intents) => {
+                intents.into_iter().for_each(|intent| queue.offer(intent));
+                pulse.works();
+            }
             Err(error) => {
-                tracing::warn!(%error, "what the gateway owes an answer to could not be looked for")
+                pulse.fails("what the gateway owes an answer to can't be looked for");
+                tracing::warn!(%error, "what the gateway owes an answer to could not be looked for");
             }
         }
     }

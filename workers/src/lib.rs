@@ -76,7 +76,7 @@ macro_rules! workers {
                     executor.finish().await;
                 }
                 Worker::Sales => consumer::run(runtime, config, Arc::new(sales::SalesWorker)).await,
-                Worker::Timers => timers::run(runtime, config.instance, metrics).await,
+                Worker::Timers => timers::run(runtime, metrics).await,
                 $(Worker::$Name => decide::<ordermill_domain::$noun::$Name, _>(runtime, config, ()).await,)+
             }
             Ok(())

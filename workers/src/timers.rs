@@ -10,9 +10,10 @@ use ordermill_domain::aggregate::Aggregate as _;
 use ordermill_domain::coupons::{CouponUse, Coupons, UserCoupon};
 use ordermill_domain::orders::{Order, Orders};
 use ordermill_pipeline::consumer::{Runtime, derived_event_id, is_rejected};
-use ordermill_pipeline::heartbeat::{self, Pulse};
 use ordermill_pipeline::journal::{Journal, JournalError, Keys};
 use ordermill_pipeline::log::Origin;
+use ordermill_pipeline::pulse::Pulse;
+use ordermill_pipeline::readiness::worker_role;
 use ordermill_pipeline::retry::Retry;
 use ordermill_pipeline::supervised::{self, without_panic};
 use ordermill_pipeline::trace::TraceContext;
@@ -34,17 +35,23 @@ const COUNT_EVERY: Duration = Duration::from_secs(5);
 const BATCH_MAX: i64 = 500;
 
 /// Gives up what is overdue, until shutdown. Several side by side share the work.
-pub(crate) async fn run(runtime: Runtime, instance: String, metrics: WorkerMetrics) {
-    let role = format!("worker:{NAME}");
-    let Runtime { journal, shutdown, .. } = runtime;
-    let (pulse, beat) = heartbeat::start(&journal.pool, &role, &instance, &shutdown);
+pub(crate) async fn run(runtime: Runtime, metrics: WorkerMetrics) {
+    let role = worker_role(NAME);
+    let Runtime { journal, signs, shutdown, .. } = runtime;
+    let (pulse, telling) = (signs.pulse(&role), signs.pulse(&role));
     supervised::run(&role, &shutdown, || {
-        let (journal, metrics, pulse) = (journal.clone(), metrics.clone(), pulse.clone());
-        let timers = Timers { journal, metrics, pulse, postponed: Default::default(), counted_at: None };
+        let timers = Timers {
+            journal: journal.clone(),
+            metrics: metrics.clone(),
+            pulse: pulse.clone(),
+            telling: telling.clone(),
+            postponed: Default::default(),
+            counted_at: None,
+        };
         tokio::spawn(timers.run(shutdown.clone()))
     })
     .await;
-    let _ = beat.await;
+    signs.leave(&role).await;
 }
 
 /// What has a deadline.
@@ -58,6 +65,8 @@ struct Timers {
     journal: Journal,
     metrics: WorkerMetrics,
     pulse: Pulse,
+    /// Of telling orders of their coupons, which is done less often.
+    telling: Pulse,
     postponed: [Postponed; Timed::ALL.len()],
     counted_at: Option<Instant>,
 }
@@ -69,9 +78,11 @@ impl Timers {
             let pause = match self.look().await {
                 Ok(()) => {
                     retry.succeeded();
+                    self.pulse.works();
                     LOOK_EVERY
                 }
                 Err(error) => {
+                    self.pulse.fails("what is overdue can't be ended");
                     tracing::warn!(%error, "deadlines could not be looked at; tried again");
                     retry.next_delay()
                 }
@@ -89,10 +100,13 @@ impl Timers {
             self.counted_at = Some(Instant::now());
             let overdue = orders::count_overdue(&self.journal.pool, self.journal.now()).await?;
             self.metrics.orders_overdue.set(overdue);
-            if overdue > 0
-                && let Err(error) = give_coupons_up(&self.journal, &self.pulse).await
-            {
-                tracing::warn!(%error, "orders that are overdue could not be told of their coupons; tried again");
+            let told = if overdue > 0 { give_coupons_up(&self.journal, &self.pulse).await } else { Ok(()) };
+            match told {
+                Ok(()) => self.telling.works(),
+                Err(error) => {
+                    self.telling.fails("orders that are overdue can't be told of their coupons");
+                    tracing::warn!(%error, "orders that are overdue could not be told of their coupons; tried again");
+                }
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 use prometheus_client::encoding::text::encode;
 
 use crate::auth::{IsOperator, Operator};
+use crate::readiness::Seen;
 use crate::routes::prelude::*;
 
 /// What everybody is told of what does not answer, beside its name. What is behind it is for operators.
@@ -34,7 +35,7 @@ async fn health() -> JsonAnswer<Condition> {
     JsonAnswer(Condition { status: "ok" })
 }
 
-/// Does everything answer that an order needs?
+/// Does everything answer and work that an order needs?
 ///
 /// Database, broker, relay and workers. What does not is named in `errors`. What that means, and why, is told to operators: to programs
 /// on the same machine, and to whoever shows an administrator's key.
@@ -48,13 +49,17 @@ async fn readiness(
     State(api): State<Api>,
     IsOperator(is_operator): IsOperator,
 ) -> Result<JsonAnswer<Condition>, Problem> {
-    let mut missing = api.readiness.missing().await;
+    let Seen { mut missing, oldest } = api.readiness.seen().await;
     if missing.is_empty() {
         return Ok(JsonAnswer(Condition { status: "ready" }));
     }
-    let names: Vec<&str> = missing.iter().map(|error| &*error.field).collect();
-    let detail = format!("no answer from {}", names.join(", "));
-    if !is_operator {
+    let mut names: Vec<&str> = missing.iter().map(|error| &*error.field).collect();
+    names.dedup();
+    let mut detail = format!("not ready: {}", names.join(", "));
+    if is_operator {
+        let oldest = oldest.map(|oldest| oldest.as_secs());
+        detail.extend(oldest.map(|age| format!("; the oldest order has been under way for {age} s")));
+    } else {
         missing.iter_mut().for_each(|error| error.detail = FOR_OPERATORS.into());
     }
     Err(Problem::new(Code::NotReady, detail).with_errors(missing))

@@ -49,6 +49,18 @@ pub(super) enum BatchError {
     Halted,
 }
 
+impl BatchError {
+    /// What does not work where it lasts, without anything that the database or a record says.
+    pub(super) fn in_short(&self) -> &'static str {
+        match self {
+            BatchError::NotInLog => {
+                "Kafka holds records that the log does not have, as after a restore: run `ordermill relay adopt`"
+            }
+            _ => "a batch fails and is tried again",
+        }
+    }
+}
+
 impl From<JournalError> for BatchError {
     fn from(error: JournalError) -> BatchError {
         match (&error, rejection(&error)) {

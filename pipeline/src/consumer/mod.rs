@@ -30,6 +30,7 @@ use uuid::Uuid;
 
 use crate::database::{self, Next};
 use crate::dead_letters::Code;
+use crate::heartbeat::Signs;
 use crate::journal::{Journal, JournalError, Keys, Loaded, Stored, Table, Unwritten, Writes};
 use crate::kafka::KafkaConfig;
 use crate::log::Entry;
@@ -45,8 +46,6 @@ pub(crate) use sequence_check::{Verdict, judge};
 pub struct ConsumerConfig {
     /// Where Kafka is.
     pub kafka: KafkaConfig,
-    /// This instance's name, unique among the group's members.
-    pub instance: String,
     /// At most this many records in a batch.
     pub batch_records_max: usize,
     /// How long Kafka waits for a silent member before it gives its partitions to others.
@@ -62,6 +61,8 @@ pub struct Runtime {
     pub journal: Journal,
     /// The figures.
     pub metrics: PipelineMetrics,
+    /// What readiness is told of the loops.
+    pub signs: Signs,
     /// Ends all loops.
     pub shutdown: CancellationToken,
 }

@@ -16,6 +16,7 @@ use crate::dead_letters::working::{self, Attempt, Decision, Letter, Task, Work};
 use crate::dead_letters::{Code, Rejection, State, Verdict, aside, halts};
 use crate::journal::{JournalError, Loaded, Statement, Stored, Writes};
 use crate::metrics::GroupLabel;
+use crate::pulse::Pulse;
 use crate::record::Record;
 use crate::retry::Retry;
 
@@ -29,7 +30,7 @@ const COUNT_EVERY: Duration = Duration::from_secs(5);
 const LETTERS_MAX: i64 = 100;
 
 /// Works until shutdown. Never gives up.
-pub(super) async fn run<H: Handler>(runtime: Runtime, handler: Arc<H>) {
+pub(super) async fn run<H: Handler>(runtime: Runtime, handler: Arc<H>, pulse: Pulse) {
     let mut replayer =
         Replayer { runtime: &runtime, handler: handler.as_ref(), has_rate: false, any_letters: false };
     let mut retry = Retry::forever(LOOK_EVERY, Duration::from_secs(5));
@@ -39,7 +40,11 @@ pub(super) async fn run<H: Handler>(runtime: Runtime, handler: Arc<H>) {
             counted_at = Some(Instant::now());
             count::<H>(&runtime).await;
         }
-        let pause = match replayer.turn().await {
+        let turn = replayer.turn().await;
+        if turn.is_ok() {
+            pulse.works();
+        }
+        let pause = match turn {
             Ok(true) => {
                 retry.succeeded();
                 continue;
@@ -54,6 +59,7 @@ pub(super) async fn run<H: Handler>(runtime: Runtime, handler: Arc<H>) {
                 let delay = retry.next_delay();
                 let delay_ms = delay.as_millis();
                 tracing::warn!(group = H::GROUP, %error, delay_ms, "dead letters are looked at later");
+                pulse.fails("dead letters can't be looked at or applied");
                 delay
             }
         };

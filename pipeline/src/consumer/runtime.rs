@@ -23,11 +23,12 @@ use super::watchdog::Watchdog;
 use super::watching::watch;
 use super::{ConsumerConfig, Handler, Runtime, replayer};
 use crate::dead_letters::flood::FloodGuard;
-use crate::heartbeat::{self, Pulse};
 use crate::kafka;
 use crate::kafka_usage::STATISTICS_INTERVAL;
 use crate::pacing::pause_after;
 use crate::partition::Slot;
+use crate::pulse::Pulse;
+use crate::readiness::worker_role;
 use crate::retry::Retry;
 use crate::supervised;
 
@@ -46,8 +47,8 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs one member of the handler's group until shutdown. Never gives up.
 pub async fn run<H: Handler>(runtime: Runtime, config: ConsumerConfig, handler: Arc<H>) {
-    let role = format!("worker:{}", H::GROUP);
-    let (pulse, beat) = heartbeat::start(&runtime.journal.pool, &role, &config.instance, &runtime.shutdown);
+    let role = worker_role(H::GROUP);
+    let (pulse, replayer_pulse) = (runtime.signs.pulse(&role), runtime.signs.pulse(&role));
     let (consumer, replayer) = (format!("consumer of {}", H::GROUP), format!("replayer of {}", H::GROUP));
     let consumer = supervised::run(&consumer, &runtime.shutdown, || {
         let (runtime, config, handler) = (runtime.clone(), config.clone(), handler.clone());
@@ -55,10 +56,10 @@ pub async fn run<H: Handler>(runtime: Runtime, config: ConsumerConfig, handler: 
         tokio::task::spawn_blocking(move || consume(&runtime, &config, handler.as_ref(), &pulse))
     });
     let replayer = supervised::run(&replayer, &runtime.shutdown, || {
-        tokio::spawn(replayer::run(runtime.clone(), handler.clone()))
+        tokio::spawn(replayer::run(runtime.clone(), handler.clone(), replayer_pulse.clone()))
     });
     tokio::join!(consumer, replayer);
-    let _ = beat.await;
+    runtime.signs.leave(&role).await;
 }
 
 /// Is a member, over and over again, until shutdown.
@@ -82,6 +83,7 @@ fn consume<H: Handler>(runtime: &Runtime, config: &ConsumerConfig, handler: &H, 
         if let Err(error) = outcome {
             let delay = retry.next_delay();
             tracing::warn!(group = H::GROUP, %error, delay_ms = delay.as_millis(), "the member joins anew");
+            pulse.fails("it joins its group again and again");
             let sleep = async { tokio::time::sleep(delay).await };
             Handle::current().block_on(runtime.shutdown.run_until_cancelled(sleep));
         }
@@ -180,6 +182,8 @@ impl<'a, H: Handler> Member<'a, H> {
             // A member that has not been given its part yet is not at work.
             if self.assignment(|state| state.reader.generation()) > 0 {
                 self.pulse.beat();
+                // Whoever comes round has no batch left that fails.
+                self.pulse.works();
             }
             // A batch that was held may have seen one.
             self.notice_rebalance();
@@ -298,6 +302,7 @@ impl<'a, H: Handler> Member<'a, H> {
                 Err(error) => {
                     let delay = retry.next_delay();
                     self.batches.metrics.retries.inc();
+                    self.pulse.fails(error.in_short());
                     tracing::warn!(
                         group = H::GROUP,
                         %error,

@@ -27,6 +27,9 @@ const WAITING: Room = Room { events: 10_000, bytes: 16 * 1024 * 1024 };
 const BEAT_EVERY: Duration = Duration::from_millis(500);
 /// How long what is under way is waited for at the end.
 const END_WITHIN: Duration = Duration::from_secs(2);
+/// What a relay waits for.
+const NOT_ACKNOWLEDGED: &str = "Kafka has not acknowledged what was sent";
+const HELD_UP: &str = "a transaction that is open holds up what was committed: see `ordermill relay status`";
 
 /// Something that was begun; nothing where nothing is.
 type Work<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
@@ -150,6 +153,7 @@ impl Leader<'_> {
             metrics.relay_lag_segments.set(self.core.lag_segments());
             let waited = self.core.waited_for_transactions(now).as_millis();
             metrics.relay_fence_wait_ms.set(i64::try_from(waited).unwrap_or(i64::MAX));
+            self.relay.pulse.waits(self.waits_in_vain(now));
             let Begun { reading, writing, looking, looking_before } = &mut self.begun;
             tokio::select! {
                 biased;
@@ -168,6 +172,15 @@ impl Leader<'_> {
                 () = tokio::time::sleep_until(until.into()) => {}
             }
         }
+    }
+
+    /// Since when others have kept the relay waiting, if they have.
+    fn waits_in_vain(&self, now: Instant) -> Option<(Instant, &'static str)> {
+        let acknowledgement = self.core.stands_since().map(|since| (since, NOT_ACKNOWLEDGED));
+        let waited = self.core.waited_for_transactions(now);
+        let transactions = (waited > Duration::ZERO).then(|| now.checked_sub(waited)).flatten();
+        let transactions = transactions.map(|since| (since, HELD_UP));
+        acknowledgement.into_iter().chain(transactions).min_by_key(|(since, _)| *since)
     }
 
     fn hear(&mut self, Heard { segments, dropped }: Heard) {

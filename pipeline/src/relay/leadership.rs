@@ -72,20 +72,22 @@ impl Leadership {
     /// Writes the cursor's row.
     pub(super) async fn write(&self, write: &Write) -> Result<Written, RelayError> {
         match write {
-            Write::Lease => Ok(Written::Kept(self.keep().await?)),
+            Write::Lease => Ok(Written::Kept(self.keep(true).await?)),
             Write::Cursor(progress, places) => Ok(Written::Kept(self.advance(progress, places).await?)),
             Write::GoBack(repeat) => self.go_back(repeat).await,
             Write::TakeIn(repeat) => self.forget(repeat).await,
         }
     }
 
-    /// Keeps the lease, and answers what is asked to be published again.
-    pub(super) async fn keep(&self) -> Result<Option<Repeat>, RelayError> {
+    /// Keeps the lease, and answers what is asked to be published again. Whoever only prepares does not lead yet.
+    async fn keep(&self, leads: bool) -> Result<Option<Repeat>, RelayError> {
         let row = sqlx::query!(
-            "UPDATE relay_cursor SET lease_until = clock_timestamp() + make_interval(secs => $2)
+            "UPDATE relay_cursor SET lease_until = clock_timestamp() + make_interval(secs => $2),
+                 led_at = CASE WHEN $3 THEN clock_timestamp() ELSE led_at END
              WHERE epoch = $1 RETURNING repeat_after, repeat_topics",
             self.epoch,
             self.lease.as_secs_f64(),
+            leads,
         )
         .fetch_optional(&self.pool)
         .await?;
@@ -100,7 +102,7 @@ impl Leadership {
             tokio::select! {
                 biased;
                 outcome = &mut work => return Ok(outcome),
-                () = tokio::time::sleep(self.lease / 6) => drop(self.keep().await?),
+                () = tokio::time::sleep(self.lease / 6) => drop(self.keep(false).await?),
             }
         }
     }
@@ -118,7 +120,8 @@ impl Leadership {
         let row = sqlx::query!(
             "WITH asynchronous AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)), moved AS (
                  UPDATE relay_cursor
-                 SET position = $2, tails = $3, lease_until = clock_timestamp() + make_interval(secs => $4)
+                 SET position = $2, tails = $3, led_at = clock_timestamp(),
+                     lease_until = clock_timestamp() + make_interval(secs => $4)
                  FROM asynchronous WHERE epoch = $1 RETURNING repeat_after, repeat_topics
              ), checkpoint AS (
                  INSERT INTO relay_checkpoint (position, tails)

@@ -32,9 +32,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::authenticity::KeyError;
 use crate::database::Told;
-use crate::heartbeat::{self, Pulse};
+use crate::heartbeat::Signs;
 use crate::kafka::KafkaConfig;
 use crate::metrics::PipelineMetrics;
+use crate::pulse::Pulse;
+use crate::readiness::RELAY;
 use crate::retry::Retry;
 use crate::supervised;
 use crate::topics::TopicsError;
@@ -125,15 +127,39 @@ pub enum RelayError {
     },
 }
 
+impl RelayError {
+    /// What keeps a relay from leading, without anything that the database or Kafka says.
+    fn in_short(&self) -> &'static str {
+        match self {
+            RelayError::Database(_) => "the database does not answer as it should",
+            RelayError::Cursor(CursorError::Adopting) => {
+                "an adoption was begun and not finished: run `ordermill relay adopt` again, as before"
+            }
+            RelayError::Cursor(CursorError::OtherDatabase { .. }) => "the database is a copy of another one",
+            RelayError::Cursor(CursorError::Lost) => "another relay has taken over",
+            RelayError::Cursor(_) => "the log is not set up as it should be",
+            RelayError::Kafka(_) | RelayError::Stalled(_) => "Kafka takes nothing",
+            RelayError::Topics(_) => "Kafka does not have the topics as they should be",
+            RelayError::Key(_) => "records can't be signed",
+            RelayError::ShutDown => "the process ends",
+            RelayError::Rewind(_) => "what is asked to be published again makes no sense",
+            RelayError::KafkaAhead { .. } => {
+                "Kafka is ahead of the log, as after a restore: run `ordermill relay adopt`"
+            }
+        }
+    }
+}
+
 /// Runs a relay until `shutdown`: leads where nobody does, stands by otherwise. Never gives up.
 pub async fn run(
     pool: PgPool,
     config: RelayConfig,
     wake: Wake,
     metrics: PipelineMetrics,
+    signs: Signs,
     shutdown: CancellationToken,
 ) {
-    let (pulse, beat) = heartbeat::start(&pool, "relay", &config.instance, &shutdown);
+    let pulse = signs.pulse(RELAY);
     let words = Words::default();
     let relay = Arc::new(Relay { pool, config, wake, words, metrics, shutdown, pulse });
     supervised::run("relay", &relay.shutdown, || {
@@ -141,7 +167,7 @@ pub async fn run(
         tokio::spawn(async move { relay.run().await })
     })
     .await;
-    let _ = beat.await;
+    signs.leave(RELAY).await;
 }
 
 struct Relay {
@@ -168,6 +194,8 @@ impl Relay {
                     outcome
                 }
                 Ok(None) => {
+                    // It could lead, and somebody else does or is about to.
+                    self.pulse.works();
                     self.pause(*lease / 6).await;
                     continue;
                 }
@@ -180,6 +208,7 @@ impl Relay {
             {
                 let delay = retry.next_delay();
                 tracing::error!(%error, delay_ms = delay.as_millis(), "the relay stopped leading; it tries again");
+                self.pulse.fails(error.in_short());
                 self.pause(delay).await;
             }
         }

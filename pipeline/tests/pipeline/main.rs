@@ -17,6 +17,7 @@ mod log;
 mod loopback;
 mod lost_kafka;
 mod passed_over;
+mod readiness;
 mod relay;
 mod rewind;
 mod round_trips;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use ordermill_pipeline::authenticity::{Keyring, RootSecret};
 use ordermill_pipeline::clock::Clock;
 use ordermill_pipeline::consumer::{self, ConsumerConfig, FloodLimit, Handler, Runtime};
+use ordermill_pipeline::heartbeat::Signs;
 use ordermill_pipeline::journal::{Journal, Loaded, Statement, Stored, Writes};
 use ordermill_pipeline::kafka::KafkaConfig;
 use ordermill_pipeline::label::Label;
@@ -132,10 +133,12 @@ impl Log {
     /// A relay that looks so often what Kafka holds.
     pub(crate) fn relay_that_looks(&self, look_every: Duration) -> Running {
         let shutdown = CancellationToken::new();
+        let instance = Uuid::new_v4().to_string();
+        let signs = Signs::start(&self.pool, &instance, &shutdown);
         let config = RelayConfig {
             kafka: self.kafka.clone(),
             topics: topics::names(&Log::groups()),
-            instance: Uuid::new_v4().to_string(),
+            instance,
             lease: Duration::from_secs(3),
             look_every,
             beside: Beside::Nothing,
@@ -146,6 +149,7 @@ impl Log {
             config,
             self.wake.clone(),
             self.metrics.clone(),
+            signs,
             shutdown.clone(),
         ));
         Running { shutdown: shutdown.drop_guard(), task }
@@ -161,11 +165,12 @@ impl Log {
         let runtime = Runtime {
             journal: self.journal.clone(),
             metrics: self.metrics.clone(),
+            // Each is as a process of its own.
+            signs: Signs::start(&self.pool, &Uuid::new_v4().to_string(), &shutdown),
             shutdown: shutdown.clone(),
         };
         let config = ConsumerConfig {
             kafka: self.kafka.clone(),
-            instance: Uuid::new_v4().to_string(),
             batch_records_max: 500,
             session_timeout_ms: 6_000,
             flood_limit,

@@ -39,7 +39,7 @@ GRANT SELECT ON heartbeat TO ordermill_api, ordermill_operator;
 GRANT SELECT, INSERT, UPDATE, DELETE ON heartbeat TO ordermill_relay, {workers};
 
 -- The relay leads and moves its cursor. It does not begin an era.
-GRANT UPDATE (epoch, leader, lease_until, position, tails, published_after, repeat_after, repeat_topics) ON relay_cursor
+GRANT UPDATE (epoch, leader, lease_until, led_at, position, tails, published_after, repeat_after, repeat_topics) ON relay_cursor
     TO ordermill_relay;
 GRANT SELECT, INSERT ON relay_checkpoint TO ordermill_relay;
 GRANT SELECT, INSERT, UPDATE ON log_place TO ordermill_relay;

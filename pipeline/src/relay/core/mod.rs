@@ -338,6 +338,11 @@ impl<S: Segment> Core<S> {
         (self.numbers.highest() - number_after(self.window.position()) + 1).max(0)
     }
 
+    /// Since when Kafka has acknowledged nothing of what is under way; none where nothing is.
+    pub(crate) fn stands_since(&self) -> Option<Instant> {
+        self.window.stands_since()
+    }
+
     /// How long a hole in the log has been waiting for transactions to end.
     pub(crate) fn waited_for_transactions(&self, now: Instant) -> Duration {
         self.numbers.waited(now)

@@ -1,0 +1,180 @@
+//! Whether relay and workers do what they are there for, told by what moves.
+//!
+//! What moves stands in the database, whoever moves it: who leads, how far the relay is with the log, and how far each group is with what was
+//! published. That is looked at again and again (`readiness/sight.rs`), and what waits and has not moved between looks stands still. What loops
+//! say of themselves (`heartbeat.rs`) comes beside it: that they live, and why something does not work.
+//!
+//! A state machine that does no I/O: shown what there is to see, it says what is not ready.
+
+mod sight;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+pub use sight::{Failing, Sight, Sign, Stopped, Waiting, look};
+
+/// The role of the relay.
+pub const RELAY: &str = "relay";
+/// For so long anything may fail, and stand still with something waiting: a rebalance and a change of leaders take some seconds.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// For so long one partition may stand still while the group moves others, which may be before it.
+const PATIENCE_WITH_A_PARTITION: Duration = Duration::from_secs(60);
+
+/// The role of the worker of that name.
+#[must_use]
+pub fn worker_role(name: &str) -> String {
+    format!("worker:{name}")
+}
+
+/// What must be at work.
+#[derive(Clone, Debug, Default)]
+pub struct Expected {
+    /// The roles, like `relay` and `worker:timers`.
+    pub roles: Vec<String>,
+    /// The groups, each with the topics that it reads, without prefix. Each has a worker among the roles.
+    pub groups: Vec<(String, Vec<String>)>,
+}
+
+/// Something that is not ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// The role.
+    pub role: String,
+    /// What is wrong with it, for programs: `NOT_ANSWERING`, `NOT_LEADING`, `FAILING`, `STANDS_STILL` or `HALTED`.
+    pub code: &'static str,
+    /// The same for people, and what to do.
+    pub detail: String,
+}
+
+/// A place where something waits: a partition of a group's topics, or the log before the relay.
+type Place = (String, String);
+
+/// What waits at a place.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    progress: i64,
+    /// Since when it has waited there without any progress, as far as that was seen.
+    since: Instant,
+}
+
+/// Judges what is seen, look by look.
+#[derive(Debug, Default)]
+pub struct Judge {
+    waits: BTreeMap<Place, Wait>,
+    /// When a role was last seen to have moved anything that waited.
+    moved_at: BTreeMap<String, Instant>,
+}
+
+impl Judge {
+    /// What is not ready by what is seen now, in the order of the roles.
+    pub fn judge(&mut self, sight: &Sight, expected: &Expected, now: Instant) -> Vec<Trouble> {
+        self.follow(&sight.waiting, now);
+        let mut troubles = Vec::new();
+        for role in &expected.roles {
+            let mut tell = |code: &'static str, detail: String| {
+                troubles.push(Trouble { role: role.clone(), code, detail });
+            };
+            let halted = sight.halted.iter().find(|halted| worker_role(&halted.group) == *role);
+            let signs: Vec<&Sign> = sight.signs.iter().filter(|sign| sign.role == *role).collect();
+            if signs.is_empty() {
+                tell(
+                    "NOT_ANSWERING",
+                    "no sign of life for some seconds; orders are accepted and wait".to_owned(),
+                );
+            }
+            if let Some(halted) = halted {
+                let group = &halted.group;
+                let what_to_do =
+                    format!("look at `ordermill dlq groups`, then run `ordermill dlq resume {group}`");
+                tell("HALTED", format!("it has stopped: {}; {what_to_do}", halted.reason));
+            }
+            if signs.is_empty() || halted.is_some() {
+                continue;
+            }
+            let trouble = if role == RELAY {
+                not_leading(sight, &signs).or_else(|| {
+                    // Whoever stands by may fail.
+                    let leader = signs.iter().filter(|sign| Some(&sign.instance) == sight.leader.as_ref());
+                    failing(leader.copied())
+                })
+            } else {
+                failing(signs.into_iter())
+            };
+            let standing = || Some(("STANDS_STILL", still(self.stands_still(role, now)?)));
+            if let Some((code, detail)) = trouble.or_else(standing) {
+                tell(code, detail);
+            }
+        }
+        troubles
+    }
+
+    /// Takes in what waits now.
+    fn follow(&mut self, waiting: &[Waiting], now: Instant) {
+        let before = std::mem::take(&mut self.waits);
+        let mut moved: BTreeSet<String> = BTreeSet::new();
+        for Waiting { role, place, progress } in waiting {
+            let at = (role.clone(), place.clone());
+            let since = match before.get(&at) {
+                Some(wait) if wait.progress == *progress => wait.since,
+                Some(_) => {
+                    moved.insert(role.clone());
+                    now
+                }
+                None => now,
+            };
+            self.waits.insert(at, Wait { progress: *progress, since });
+        }
+        // Where nothing waits any more, all of it was moved.
+        let done = before.into_keys().filter(|place| !self.waits.contains_key(place));
+        moved.extend(done.map(|(role, _)| role));
+        self.moved_at.extend(moved.into_iter().map(|role| (role, now)));
+    }
+
+    /// For how long something has waited where a role stands still.
+    fn stands_still(&self, role: &str, now: Instant) -> Option<Duration> {
+        let waits = self.waits.iter().filter(|((of, _), _)| of == role);
+        let since = waits.map(|(_, wait)| wait.since).min()?;
+        let waited = now.saturating_duration_since(since);
+        let moves = self.moved_at.get(role).is_some_and(|at| now.saturating_duration_since(*at) < PATIENCE);
+        let patience = if moves { PATIENCE_WITH_A_PARTITION } else { PATIENCE };
+        (waited >= patience).then_some(waited)
+    }
+}
+
+/// The code of a trouble, and what it means.
+type Finding = (&'static str, String);
+
+/// Nobody leads, although somebody lives who could.
+fn not_leading(sight: &Sight, signs: &[&Sign]) -> Option<Finding> {
+    let detail = match sight.led {
+        Some(ago) if ago < PATIENCE => return None,
+        Some(ago) => format!("no relay has led for {} s", ago.as_secs()),
+        None => "no relay has led yet".to_owned(),
+    };
+    let failures = signs.iter().filter_map(|sign| sign.failing.as_ref());
+    let why = failures.max_by_key(|failure| failure.long).map_or_else(
+        || "look at `ordermill relay status` and at the relays' logs".to_owned(),
+        |failure| format!("{}; the relay's log says more", failure.what),
+    );
+    Some(("NOT_LEADING", format!("{detail}: {why}")))
+}
+
+/// Something has not worked for long in any of these processes, or a loop has not come round.
+fn failing<'a>(signs: impl Iterator<Item = &'a Sign> + Clone) -> Option<Finding> {
+    let failures = signs.clone().filter_map(|sign| sign.failing.as_ref());
+    if let Some(failure) = failures.max_by_key(|failure| failure.long).filter(|f| f.long >= PATIENCE) {
+        let detail = format!("{}, for {} s; its log says why", failure.what, failure.long.as_secs());
+        return Some(("FAILING", detail));
+    }
+    let turned = signs.map(|sign| sign.turned).max().filter(|turned| *turned >= PATIENCE)?;
+    Some(("STANDS_STILL", format!("its loop has not come round for {} s; look at its log", turned.as_secs())))
+}
+
+fn still(waited: Duration) -> String {
+    format!(
+        "what there is to do has waited for {} s, and nothing of it is done; look at its log",
+        waited.as_secs()
+    )
+}
