@@ -360,5 +360,9 @@ CREATE UNLOGGED TABLE heartbeat (
     -- Since when what it does has not worked, and what.
     failing_since timestamptz,
     failure       text,
+    -- Of a member that is to meet the canaries of its group: when it met one last, or has waited for one since.
+    canary_at     timestamptz,
+    -- Of the leading relay: since when it sends canaries, as nothing else moves.
+    quiet_since   timestamptz,
     PRIMARY KEY (role, instance)
 ) WITH (fillfactor = 50);

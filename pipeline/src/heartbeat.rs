@@ -104,27 +104,33 @@ impl Signs {
         }
         let (mut roles, mut turned) = (Vec::new(), Vec::new());
         let (mut failing, mut failures) = (Vec::new(), Vec::new());
-        for (role, Condition { turned: ago, trouble }) in conditions {
+        let (mut canaries, mut quiet) = (Vec::new(), Vec::new());
+        for (role, condition) in conditions {
             roles.push(role);
-            turned.push(ago.as_secs_f64());
-            failing.push(trouble.map(|(long, _)| long.as_secs_f64()));
-            failures.push(trouble.map(|(_, what)| what));
+            turned.push(condition.turned.as_secs_f64());
+            failing.push(condition.trouble.map(|(long, _)| long.as_secs_f64()));
+            failures.push(condition.trouble.map(|(_, what)| what));
+            canaries.push(condition.canary.map(|ago| ago.as_secs_f64()));
+            quiet.push(condition.quiet.map(|long| long.as_secs_f64()));
         }
         // The database's clock is the one that writers and readers share.
         sqlx::query!(
             "WITH gone AS (DELETE FROM heartbeat WHERE at < now() - interval '1 hour' AND instance <> $1)
-             INSERT INTO heartbeat (role, instance, at, turned_at, failing_since, failure)
+             INSERT INTO heartbeat (role, instance, at, turned_at, failing_since, failure, canary_at, quiet_since)
              SELECT role, $1, now(), now() - make_interval(secs => turned_s), now() - make_interval(secs => failing_s),
-                 failure
-             FROM unnest($2::text[], $3::float8[], $4::float8[], $5::text[])
-                 AS sign (role, turned_s, failing_s, failure)
+                 failure, now() - make_interval(secs => canary_s), now() - make_interval(secs => quiet_s)
+             FROM unnest($2::text[], $3::float8[], $4::float8[], $5::text[], $6::float8[], $7::float8[])
+                 AS sign (role, turned_s, failing_s, failure, canary_s, quiet_s)
              ON CONFLICT (role, instance) DO UPDATE SET at = excluded.at, turned_at = excluded.turned_at,
-                 failing_since = excluded.failing_since, failure = excluded.failure",
+                 failing_since = excluded.failing_since, failure = excluded.failure, canary_at = excluded.canary_at,
+                 quiet_since = excluded.quiet_since",
             self.0.instance,
             &roles,
             &turned,
             failing as _,
             failures as _,
+            canaries as _,
+            quiet as _,
         )
         .execute(&self.0.pool)
         .await?;

@@ -8,6 +8,7 @@
 pub mod audit;
 pub mod authenticity;
 pub mod backlog;
+mod canary;
 pub mod clock;
 pub mod consumer;
 pub mod database;

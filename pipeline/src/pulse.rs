@@ -19,6 +19,10 @@ struct State {
     /// When the loop came round last; none where it is not at work yet.
     turned_at: Option<Instant>,
     trouble: Option<Trouble>,
+    /// When a canary was met last, or has been waited for since; none where none is to come.
+    canary_at: Option<Instant>,
+    /// Since when canaries are sent.
+    quiet_since: Option<Instant>,
 }
 
 /// Since when something does not work, and what. Whoever may ask whether the shop is ready reads it, so it is a text of ours, and never that of
@@ -60,6 +64,16 @@ impl Pulse {
         self.state().trouble = wait.map(|(since, what)| Trouble { since, what });
     }
 
+    /// A canary was met then, or is waited for since then; or none is to come.
+    pub(crate) fn canary_at(&self, at: Option<Instant>) {
+        self.state().canary_at = at;
+    }
+
+    /// Since then canaries are sent, as nothing else moves; or none are.
+    pub(crate) fn quiet_since(&self, since: Option<Instant>) {
+        self.state().quiet_since = since;
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // A poisoned lock means that somebody panicked; the state is plain data and still whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -73,6 +87,10 @@ pub(crate) struct Condition {
     pub(crate) turned: Duration,
     /// For how long something has not worked, and what: of several the one for longest.
     pub(crate) trouble: Option<(Duration, &'static str)>,
+    /// How long ago a canary was met, or for how long it has been waited for.
+    pub(crate) canary: Option<Duration>,
+    /// For how long canaries have been sent.
+    pub(crate) quiet: Option<Duration>,
 }
 
 impl Condition {
@@ -85,6 +103,8 @@ impl Condition {
         Some(Condition {
             turned: ago(turned_at),
             trouble: trouble.map(|Trouble { since, what }| (ago(since), what)),
+            canary: states.iter().filter_map(|state| state.canary_at).max().map(ago),
+            quiet: states.iter().filter_map(|state| state.quiet_since).min().map(ago),
         })
     }
 }
@@ -142,6 +162,20 @@ mod tests {
         assert_eq!(troubles(&pulses, now), Some("for long"));
         pulses[1].waits(None);
         assert_eq!(troubles(&pulses, now), Some("for a moment"));
+    }
+
+    #[test]
+    fn of_several_loops_the_one_that_met_a_canary_last_tells_of_it() {
+        let (now, pulses) = (Instant::now(), [Pulse::default(), Pulse::default()]);
+        pulses.iter().for_each(Pulse::beat);
+        let met = || Condition::of(&pulses, now).unwrap().canary;
+        assert_eq!(met(), None);
+        pulses[0].canary_at(now.checked_sub(LONG));
+        assert_eq!(met(), Some(LONG));
+        pulses[1].canary_at(Some(now));
+        assert_eq!(met(), Some(Duration::ZERO));
+        pulses[1].canary_at(None);
+        assert_eq!(met(), Some(LONG), "its part has gone to another");
     }
 
     #[test]

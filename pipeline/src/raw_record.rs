@@ -83,19 +83,22 @@ impl<'a> RawRecord<'a> {
         RecordPlace { topic: self.topic.to_owned(), partition: self.partition, offset: self.offset }
     }
 
-    /// What the relay has written on it, or why it is not the relay's. This is the one place that judges so, and
-    /// whoever reads records asks here before anything else of a record is believed.
-    pub(crate) fn stamp(&self) -> Result<Stamp<'a>, NotOurs> {
-        let headers = &self.headers;
+    /// Why it is not the relay's, if it is not. This is the one place that judges so, and whoever reads records asks here before
+    /// anything else of a record is believed.
+    fn judge(&self) -> Result<(), NotOurs> {
         match self.authenticity {
             Authenticity::Authentic => {}
             Authenticity::Revoked => return Err(NotOurs::Revoked),
             Authenticity::Foreign(flaw) => return Err(foreign(&flaw.to_string())),
         }
         // What of it a MAC does not cover could be read differently by others.
-        if headers.repeated {
-            return Err(foreign("a header stands there twice"));
-        }
+        if self.headers.repeated { Err(foreign("a header stands there twice")) } else { Ok(()) }
+    }
+
+    /// What the relay has written on it, or why it is not the relay's.
+    pub(crate) fn stamp(&self) -> Result<Stamp<'a>, NotOurs> {
+        self.judge()?;
+        let headers = &self.headers;
         let without = |header| move || foreign(&format!("no {header} header"));
         Ok(Stamp {
             label: headers.label().ok_or_else(without("ordermill-label"))?,
@@ -106,6 +109,12 @@ impl<'a> RawRecord<'a> {
             at: headers.time().ok_or_else(without("ce_time"))?,
             sequence: headers.sequence().ok_or_else(without("ce_sequence"))?,
         })
+    }
+
+    /// The label of a canary of the relay's.
+    pub(crate) fn canary(&self) -> Option<Label> {
+        self.judge().ok()?;
+        self.headers.label()
     }
 
     /// The event in it with what came along, or why it can't be applied.

@@ -1,8 +1,9 @@
 //! Whether relay and workers do what they are there for, told by what moves.
 //!
 //! What moves stands in the database, whoever moves it: who leads, how far the relay is with the log, and how far each group is with what was
-//! published. That is looked at again and again (`readiness/sight.rs`), and what waits and has not moved between looks stands still. What loops
-//! say of themselves (`heartbeat.rs`) comes beside it: that they live, and why something does not work.
+//! published. That is looked at again and again (`readiness/sight.rs`), and what waits and has not moved between looks stands still. Where nothing
+//! moves the relay sends canaries, and each group must have met one. What loops say of themselves (`heartbeat.rs`) comes beside it: that they
+//! live, and why something does not work.
 //!
 //! A state machine that does no I/O: shown what there is to see, it says what is not ready.
 
@@ -19,8 +20,14 @@ pub use sight::{Failing, Sight, Sign, Stopped, Waiting, look};
 pub const RELAY: &str = "relay";
 /// For so long anything may fail, and stand still with something waiting: a rebalance and a change of leaders take some seconds.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// For so long a member may meet no canary while they are sent, every five seconds: it may be told of two seconds late by each of those who
+/// fetch it patiently, write it down and look.
+const PATIENCE_WITH_CANARIES: Duration = Duration::from_secs(12);
 /// For so long one partition may stand still while the group moves others, which may be before it.
 const PATIENCE_WITH_A_PARTITION: Duration = Duration::from_secs(60);
+
+/// The code of what does not move although something waits for it, or would not if something did.
+const STANDS_STILL: &str = "STANDS_STILL";
 
 /// The role of the worker of that name.
 #[must_use]
@@ -65,6 +72,8 @@ pub struct Judge {
     waits: BTreeMap<Place, Wait>,
     /// When a role was last seen to have moved anything that waited.
     moved_at: BTreeMap<String, Instant>,
+    /// Since when no member of a group is to meet canaries.
+    unmet_since: BTreeMap<String, Instant>,
 }
 
 impl Judge {
@@ -93,21 +102,32 @@ impl Judge {
             if signs.is_empty() || halted.is_some() {
                 continue;
             }
-            let trouble = if role == RELAY {
-                not_leading(sight, &signs).or_else(|| {
-                    // Whoever stands by may fail.
-                    let leader = signs.iter().filter(|sign| Some(&sign.instance) == sight.leader.as_ref());
-                    failing(leader.copied())
-                })
-            } else {
-                failing(signs.into_iter())
-            };
-            let standing = || Some(("STANDS_STILL", still(self.stands_still(role, now)?)));
-            if let Some((code, detail)) = trouble.or_else(standing) {
+            let reads_topics = expected.groups.iter().any(|(group, _)| worker_role(group) == *role);
+            if let Some((code, detail)) = self.finding(role, &signs, reads_topics, sight, now) {
                 tell(code, detail);
             }
         }
         troubles
+    }
+
+    /// What is wrong with a role of which processes live: what they say of themselves, and else what is seen.
+    fn finding(
+        &mut self,
+        role: &str,
+        signs: &[&Sign],
+        reads_topics: bool,
+        sight: &Sight,
+        now: Instant,
+    ) -> Option<Finding> {
+        let unmet = if reads_topics { self.misses_canaries(role, signs, sight, now) } else { None };
+        let told = if role == RELAY {
+            // Whoever stands by may fail.
+            not_leading(sight, signs).or_else(|| failing(leading(sight)))
+        } else {
+            failing(signs.iter().copied())
+        };
+        told.or_else(|| Some((STANDS_STILL, still(self.stands_still(role, now)?))))
+            .or_else(|| Some((STANDS_STILL, silent(unmet?))))
     }
 
     /// Takes in what waits now.
@@ -132,6 +152,28 @@ impl Judge {
         self.moved_at.extend(moved.into_iter().map(|role| (role, now)));
     }
 
+    /// For how long a group has met no canary although the relay has sent them.
+    fn misses_canaries(
+        &mut self,
+        role: &str,
+        signs: &[&Sign],
+        sight: &Sight,
+        now: Instant,
+    ) -> Option<Duration> {
+        let Some(quiet) = leading(sight).find_map(|leader| leader.quiet) else {
+            self.unmet_since.remove(role);
+            return None;
+        };
+        let unmet = if let Some(ago) = signs.iter().filter_map(|sign| sign.canary).min() {
+            self.unmet_since.remove(role);
+            ago
+        } else {
+            // Their partition may just go from one member to another.
+            now.saturating_duration_since(*self.unmet_since.entry(role.to_owned()).or_insert(now))
+        };
+        Some(unmet.min(quiet)).filter(|unmet| *unmet >= PATIENCE_WITH_CANARIES)
+    }
+
     /// For how long something has waited where a role stands still.
     fn stands_still(&self, role: &str, now: Instant) -> Option<Duration> {
         let waits = self.waits.iter().filter(|((of, _), _)| of == role);
@@ -145,6 +187,12 @@ impl Judge {
 
 /// The code of a trouble, and what it means.
 type Finding = (&'static str, String);
+
+/// What the leading relay tells of itself.
+fn leading(sight: &Sight) -> impl Iterator<Item = &Sign> + Clone {
+    let leader = sight.leader.as_ref();
+    sight.signs.iter().filter(move |sign| sign.role == RELAY && Some(&sign.instance) == leader)
+}
 
 /// Nobody leads, although somebody lives who could.
 fn not_leading(sight: &Sight, signs: &[&Sign]) -> Option<Finding> {
@@ -169,7 +217,14 @@ fn failing<'a>(signs: impl Iterator<Item = &'a Sign> + Clone) -> Option<Finding>
         return Some(("FAILING", detail));
     }
     let turned = signs.map(|sign| sign.turned).max().filter(|turned| *turned >= PATIENCE)?;
-    Some(("STANDS_STILL", format!("its loop has not come round for {} s; look at its log", turned.as_secs())))
+    Some((STANDS_STILL, format!("its loop has not come round for {} s; look at its log", turned.as_secs())))
+}
+
+fn silent(waited: Duration) -> String {
+    let waited = waited.as_secs();
+    format!(
+        "no canary has come through Kafka for {waited} s, so no event would; look at its log and at Kafka"
+    )
 }
 
 fn still(waited: Duration) -> String {

@@ -9,6 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use thiserror::Error;
 
+use crate::canary;
 use crate::kafka::KafkaConfig;
 
 /// How many partitions a topic has unless it is said otherwise where the log is set up.
@@ -18,6 +19,8 @@ pub const PARTITIONS_DEFAULT: i16 = 12;
 pub const PARTITIONS_DEFAULT_ON_ONE_MACHINE: i16 = 1;
 /// How long records are kept in Kafka; the log in the database keeps them for good.
 const RETENTION_MS: &str = "604800000";
+/// The same of canaries, which tell nothing later.
+const CANARY_RETENTION_MS: &str = "3600000";
 /// How soon a topic that is not known yet is looked for again.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// How long the broker has for an answer.
@@ -94,21 +97,30 @@ pub fn names<T: Topic>(groups: &[(&str, &[T])]) -> Vec<String> {
     ours.chain(dead_letters).collect()
 }
 
-/// Creates what is missing of these topics, named without prefix, and checks the rest. Answers their full names.
+/// Creates what is missing of these topics, named without prefix, and checks the rest. Answers their full names. The topic of the canaries is
+/// made beside them, so that whoever subscribes to all of them finds them at once.
 pub(crate) async fn ensure_named(
     kafka: &KafkaConfig,
     partitions: i16,
     names: &[String],
 ) -> Result<Vec<String>, TopicsError> {
     let names: Vec<String> = names.iter().map(|name| kafka.full_name(name)).collect();
+    let canary = kafka.full_name(canary::TOPIC);
     // -1 takes the broker's own default of replicas.
     let new = |name| NewTopic::new(name, i32::from(partitions), TopicReplication::Fixed(-1));
-    let topics: Vec<NewTopic<'_>> =
+    let mut topics: Vec<NewTopic<'_>> =
         names.iter().map(|name| new(name).set("retention.ms", RETENTION_MS)).collect();
+    let of_canaries = NewTopic::new(&canary, canary::PARTITIONS, TopicReplication::Fixed(-1));
+    // What is old goes once its segment is closed.
+    topics.push(of_canaries.set("retention.ms", CANARY_RETENTION_MS).set("segment.ms", CANARY_RETENTION_MS));
     let admin: AdminClient<DefaultClientContext> = kafka.client().create()?;
     for result in admin.create_topics(&topics, &options()).await? {
         match result {
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            // Orders go on without it; readiness says so.
+            Err((topic, code)) if topic == canary => {
+                tracing::warn!(topic, %code, "Kafka did not create the topic of the canaries");
+            }
             Err((topic, code)) => return Err(TopicsError::NotCreated { topic, code }),
         }
     }

@@ -16,6 +16,7 @@ use super::batch::BatchError;
 use super::offsets;
 use super::reader::Reader;
 use super::reading::Reading;
+use crate::canary;
 use crate::clock::Clock;
 use crate::journal::JournalError;
 use crate::kafka::{self, KafkaConfig};
@@ -23,6 +24,7 @@ use crate::kafka_usage::ClientUsage;
 use crate::label::Label;
 use crate::loopback::Inbox;
 use crate::partition::Slot;
+use crate::pulse::Pulse;
 use crate::relay::request_repeat;
 
 /// How long the broker has to say what a partition holds.
@@ -45,6 +47,9 @@ pub(super) struct Assignment {
     pub(super) group: &'static str,
     /// What the group reads.
     pub(super) topics: Vec<&'static str>,
+    /// The full name of the canaries' topic.
+    pub(super) canary: String,
+    pub(super) pulse: Pulse,
     pub(super) kafka: KafkaConfig,
     pub(super) pool: sqlx::PgPool,
     pub(super) clock: Clock,
@@ -64,9 +69,9 @@ impl ClientContext for Assignment {
             topic.partitions.iter().map(move |(id, partition)| (name, *id, partition.consumer_lag))
         });
         // The client knows no end of a partition that it does not fetch; what waits of that is in the inbox.
-        let lag = partitions.map(|(name, id, lag)| {
-            let waiting = self.slot(name, id).map_or(0, |slot| self.inbox.len_of(slot));
-            lag.max(0).max(i64::try_from(waiting).unwrap_or(i64::MAX))
+        let lag = partitions.filter_map(|(name, id, lag)| {
+            let waiting = self.inbox.len_of(self.slot(name, id)?);
+            Some(lag.max(0).max(i64::try_from(waiting).unwrap_or(i64::MAX)))
         });
         self.lag_records.set(lag.sum());
     }
@@ -121,7 +126,15 @@ impl Assignment {
         }
         tracing::info!(group = self.group, partitions = owned.len(), "partitions assigned");
         self.with_state(|state| state.reader.assigned(owned));
+        let of_canaries = (self.canary.as_str(), canary::PARTITION);
+        let meets_canaries =
+            elements.iter().any(|element| (element.topic(), element.partition()) == of_canaries);
+        if meets_canaries {
+            // What was sent before says nothing.
+            positions.add_partition_offset(&self.canary, canary::PARTITION, Offset::End)?;
+        }
         consumer.assign(&positions)?;
+        self.pulse.canary_at(meets_canaries.then(Instant::now));
         // The client goes on pausing what was paused before, also where it comes back as a new part.
         Ok(consumer.resume(&positions)?)
     }
@@ -131,6 +144,7 @@ impl Assignment {
         if let Err(error) = self.store_at_last() {
             tracing::warn!(group = self.group, %error, "offsets are not stored before partitions are given up");
         }
+        self.pulse.canary_at(None);
         self.with_state(|state| state.reader.revoked(Instant::now()));
         Ok(consumer.unassign()?)
     }

@@ -18,13 +18,15 @@ use super::feed::Feed;
 use super::foreign_cap::ForeignCap;
 use super::gathered::Gathered;
 use super::reader::Reader;
-use super::taking::{Taken, take};
+use super::taking::{Taken, meet_canary, take};
 use super::watchdog::Watchdog;
 use super::watching::watch;
 use super::{ConsumerConfig, Handler, Runtime, replayer};
+use crate::canary;
 use crate::dead_letters::flood::FloodGuard;
 use crate::kafka;
 use crate::kafka_usage::STATISTICS_INTERVAL;
+use crate::label::Label;
 use crate::pacing::pause_after;
 use crate::partition::Slot;
 use crate::pulse::Pulse;
@@ -71,6 +73,7 @@ fn consume<H: Handler>(runtime: &Runtime, config: &ConsumerConfig, handler: &H, 
     let mut lasting = Lasting {
         watchdog: Watchdog::new(all.collect(), Instant::now()),
         foreign_cap: ForeignCap::default(),
+        canary: Label::START,
     };
     while !runtime.shutdown.is_cancelled() {
         lasting.watchdog.joins(Instant::now());
@@ -94,6 +97,8 @@ fn consume<H: Handler>(runtime: &Runtime, config: &ConsumerConfig, handler: &H, 
 struct Lasting {
     watchdog: Watchdog,
     foreign_cap: ForeignCap,
+    /// The last canary that was met.
+    canary: Label,
 }
 
 struct Member<'a, H> {
@@ -140,11 +145,15 @@ impl<'a, H: Handler> Member<'a, H> {
         ]);
         let metrics = runtime.metrics.of(H::GROUP);
         let topics: Vec<&'static str> = H::TOPICS.iter().map(|topic| topic.name()).collect();
-        let names: Vec<String> = topics.iter().map(|topic| config.kafka.full_name(topic)).collect();
+        let canary = config.kafka.full_name(canary::TOPIC);
+        let names = topics.iter().map(|topic| config.kafka.full_name(topic)).chain([canary.clone()]);
+        let names: Vec<String> = names.collect();
         let inbox = runtime.journal.wake().loopback().listen(topics.clone(), H::IS_PATIENT);
         let assignment = Assignment {
             group: H::GROUP,
             topics,
+            canary,
+            pulse: pulse.clone(),
             kafka: config.kafka.clone(),
             pool: runtime.journal.pool.clone(),
             clock: runtime.journal.clock.clone(),
@@ -235,9 +244,12 @@ impl<'a, H: Handler> Member<'a, H> {
                 Some(Ok(message)) => {
                     let context = self.consumer.context();
                     let is_settled = context.with_state(|state| state.reader.generation()) == self.generation;
-                    let slot = context.slot(message.topic(), message.partition());
+                    let Some(slot) = context.slot(message.topic(), message.partition()) else {
+                        meet_canary(context, &keys, &message, &mut self.lasting.canary);
+                        continue;
+                    };
                     // What was on its way when the partition began to loop back.
-                    if is_settled && slot.is_some_and(|slot| self.feed.has(slot)) {
+                    if is_settled && self.feed.has(slot) {
                         continue;
                     }
                     let cap = &mut self.lasting.foreign_cap;

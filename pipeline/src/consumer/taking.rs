@@ -15,8 +15,10 @@ use super::gathered::Item;
 use super::mark::Mark;
 use super::reading::{Fate, Met, Own};
 use crate::authenticity::Keys;
+use crate::canary;
 use crate::dead_letters::Code;
 use crate::headers;
+use crate::label::Label;
 use crate::loopback::LoopedBack;
 use crate::partition::Slot;
 use crate::raw_record::{NotOurs, RawRecord};
@@ -124,6 +126,24 @@ pub(super) fn take<H: Handler>(
         }
     }
     Ok(())
+}
+
+/// Takes a record of none of the group's topics: where it is a canary, the member says that it has met one. None that is not above the
+/// last one says anything.
+pub(super) fn meet_canary(
+    context: &Assignment,
+    keys: &Keys,
+    message: &BorrowedMessage<'_>,
+    last: &mut Label,
+) {
+    if message.topic() != context.canary {
+        return;
+    }
+    let met = RawRecord::of(message, canary::TOPIC, keys).canary();
+    if let Some(label) = met.filter(|label| *label > *last) {
+        *last = label;
+        context.pulse.canary_at(Some(Instant::now()));
+    }
 }
 
 /// A record that has looped back can't be told to be applied, or passed over: it is to be fetched.

@@ -36,6 +36,12 @@ pub struct Sign {
     pub turned: Duration,
     /// What does not work.
     pub failing: Option<Failing>,
+    /// Of a member that is to meet canaries: how long ago it met one, or for how long it has waited for one.
+    #[serde(deserialize_with = "maybe_seconds")]
+    pub canary: Option<Duration>,
+    /// Of a leading relay: for how long it has sent canaries, as nothing else moves.
+    #[serde(deserialize_with = "maybe_seconds")]
+    pub quiet: Option<Duration>,
 }
 
 /// Something that does not work.
@@ -77,9 +83,16 @@ struct Behind {
 }
 
 fn seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    // Clocks that were set back may make it negative.
-    let seconds = f64::deserialize(from)?;
-    Ok(Duration::try_from_secs_f64(seconds).unwrap_or_default())
+    Ok(duration(f64::deserialize(from)?))
+}
+
+fn maybe_seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    Ok(Option::<f64>::deserialize(from)?.map(duration))
+}
+
+/// A clock that was set back may make it negative.
+fn duration(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
 
 /// Looks at what is expected.
@@ -101,7 +114,9 @@ pub async fn look(pool: &PgPool, expected: &Expected) -> Result<Sight, sqlx::Err
                    SELECT jsonb_agg(jsonb_build_object('role', role, 'instance', instance,
                        'turned', extract(epoch FROM now() - turned_at),
                        'failing', CASE WHEN failing_since IS NOT NULL THEN jsonb_build_object(
-                           'long', extract(epoch FROM now() - failing_since), 'what', failure) END))
+                           'long', extract(epoch FROM now() - failing_since), 'what', failure) END,
+                       'canary', extract(epoch FROM now() - canary_at),
+                       'quiet', extract(epoch FROM now() - quiet_since)))
                    FROM heartbeat WHERE at > now() - make_interval(secs => $1)), '[]') AS "signs!: Json<Vec<Sign>>",
                coalesce((
                    SELECT jsonb_agg(jsonb_build_object('group', group_name, 'reason', reason))
@@ -134,7 +149,7 @@ pub async fn look(pool: &PgPool, expected: &Expected) -> Result<Sight, sqlx::Err
     });
     Ok(Sight {
         leader: row.leader,
-        led: row.led_s.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()),
+        led: row.led_s.map(duration),
         signs: row.signs.0,
         halted: row.halted.0,
         waiting: of_relay.into_iter().chain(of_groups).collect(),

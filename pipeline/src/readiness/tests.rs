@@ -11,7 +11,7 @@ fn expected() -> Expected {
 
 fn sign(role: &str, instance: &str) -> Sign {
     let (role, instance) = (role.to_owned(), instance.to_owned());
-    Sign { role, instance, turned: SECOND, failing: None }
+    Sign { role, instance, turned: SECOND, failing: None, canary: None, quiet: None }
 }
 
 fn failing(sign: Sign, seconds: u64, what: &str) -> Sign {
@@ -198,4 +198,49 @@ fn a_relay_whose_cursor_stays_before_the_end_of_the_log_stands_still() {
     let mut looks = Looks::new();
     looks.pass(10, &[waiting("relay", "", 7)]);
     assert_eq!(looks.look(&[waiting("relay", "", 7)]), only("relay", "STANDS_STILL"));
+}
+
+/// What is seen where the relay has sent canaries for so many seconds and the group met one so many seconds ago.
+fn canaries(quiet: Option<u32>, met: Option<u32>) -> Sight {
+    let leader = Sign { quiet: quiet.map(|seconds| SECOND * seconds), ..sign("relay", "a") };
+    let member = Sign { canary: met.map(|seconds| SECOND * seconds), ..sign("worker:stock", "c") };
+    with(with(well(), leader), member)
+}
+
+#[test]
+fn a_group_that_meets_no_canary_while_they_are_sent_stands_still() {
+    for (quiet, met, stands_still) in [
+        (Some(600), Some(11), false),
+        (Some(600), Some(12), true),
+        // It could not meet any before they were sent.
+        (Some(11), Some(600), false),
+        (None, Some(600), false),
+    ] {
+        let told = told(&canaries(quiet, met));
+        assert_eq!(told == only("worker:stock", "STANDS_STILL"), stands_still, "{quiet:?} {met:?}: {told:?}");
+        assert!(stands_still || told.is_empty(), "{told:?}");
+    }
+}
+
+#[test]
+fn of_a_group_one_member_meets_the_canaries() {
+    let other = Sign { canary: Some(SECOND * 600), ..sign("worker:stock", "d") };
+    assert_eq!(told(&with(canaries(Some(600), Some(3)), other)), []);
+}
+
+#[test]
+fn canaries_that_no_member_is_to_meet_may_just_go_to_another_for_a_while() {
+    let (mut judge, begin) = (Judge::default(), Instant::now());
+    let mut look =
+        |met, seconds| roles(judge.judge(&canaries(Some(600), met), &expected(), begin + SECOND * seconds));
+    assert_eq!((look(None, 0), look(None, 11)), (vec![], vec![]));
+    assert_eq!(look(Some(1), 12), []);
+    assert_eq!((look(None, 13), look(None, 24)), (vec![], vec![]));
+    assert_eq!(look(None, 25), only("worker:stock", "STANDS_STILL"));
+}
+
+#[test]
+fn only_the_leading_relay_says_whether_canaries_are_sent() {
+    let stands_by = Sign { quiet: Some(SECOND * 600), ..sign("relay", "b") };
+    assert_eq!(told(&with(canaries(None, Some(600)), stands_by)), []);
 }

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::KafkaError;
 
+use super::canaries::{Canaries, Refusals};
 use super::core::{Action, Answer, Begin, Core, Limits, Question, Room, Write, Written};
 use super::ends::{self, Depth, Subject};
 use super::leadership::Leadership;
 use super::published::{Loss, Published};
 use super::publisher::Publisher;
+use super::sender::Delivery;
 use super::{Beside, Relay, RelayError, log_end};
 use crate::log::{self, Appended, Wanted};
 use crate::retry::Retry;
@@ -29,6 +31,7 @@ const BEAT_EVERY: Duration = Duration::from_millis(500);
 const END_WITHIN: Duration = Duration::from_secs(2);
 /// What a relay waits for.
 const NOT_ACKNOWLEDGED: &str = "Kafka has not acknowledged what was sent";
+const CANARIES_REFUSED: &str = "Kafka refuses the canaries: look at the topic `canary`";
 const HELD_UP: &str = "a transaction that is open holds up what was committed: see `ordermill relay status`";
 
 /// Something that was begun; nothing where nothing is.
@@ -96,7 +99,9 @@ impl Relay {
         tell(&losses);
         core.lost(losses);
         let publisher = Publisher::new(&self.config, era, &self.metrics.kafka_usage, self.wake.loopback())?;
-        let leader = Leader { relay: self, leadership, subject, core, publisher, begun: Begun::default() };
+        let canaries = Canaries::new(leadership.epoch, *self.refusals(), Instant::now());
+        let begun = Begun::default();
+        let leader = Leader { relay: self, leadership, subject, core, publisher, canaries, begun };
         leader.run(retry).await
     }
 
@@ -127,6 +132,7 @@ struct Leader<'a> {
     subject: Subject,
     core: Core<Appended>,
     publisher: Publisher,
+    canaries: Canaries,
     begun: Begun,
 }
 
@@ -153,7 +159,9 @@ impl Leader<'_> {
             metrics.relay_lag_segments.set(self.core.lag_segments());
             let waited = self.core.waited_for_transactions(now).as_millis();
             metrics.relay_fence_wait_ms.set(i64::try_from(waited).unwrap_or(i64::MAX));
+            let until = if ends_at.is_none() { self.send_canaries(now)?.min(until) } else { until };
             self.relay.pulse.waits(self.waits_in_vain(now));
+            self.relay.pulse.quiet_since(self.canaries.quiet_since());
             let Begun { reading, writing, looking, looking_before } = &mut self.begun;
             tokio::select! {
                 biased;
@@ -176,11 +184,26 @@ impl Leader<'_> {
 
     /// Since when others have kept the relay waiting, if they have.
     fn waits_in_vain(&self, now: Instant) -> Option<(Instant, &'static str)> {
-        let acknowledgement = self.core.stands_since().map(|since| (since, NOT_ACKNOWLEDGED));
+        let acknowledgements = self.core.stands_since().into_iter().chain(self.canaries.sent_at());
+        let acknowledgements = acknowledgements.map(|since| (since, NOT_ACKNOWLEDGED));
+        let refused = self.canaries.refused_since().map(|since| (since, CANARIES_REFUSED));
         let waited = self.core.waited_for_transactions(now);
         let transactions = (waited > Duration::ZERO).then(|| now.checked_sub(waited)).flatten();
         let transactions = transactions.map(|since| (since, HELD_UP));
-        acknowledgement.into_iter().chain(transactions).min_by_key(|(since, _)| *since)
+        acknowledgements.chain(refused).chain(transactions).min_by_key(|(since, _)| *since)
+    }
+
+    /// Sends a canary where one is due. Answers until when there is no other to send.
+    fn send_canaries(&mut self, now: Instant) -> Result<Instant, RelayError> {
+        if let Some(number) = self.canaries.next(now) {
+            self.publisher.send_canary(number);
+        }
+        // A client that hangs is found before anybody waits for a record.
+        let stalled_after = self.relay.config.stalled_after;
+        if self.canaries.sent_at().is_some_and(|at| now.saturating_duration_since(at) >= stalled_after) {
+            return Err(RelayError::Stalled(stalled_after));
+        }
+        Ok(self.canaries.due_at().unwrap_or(now + stalled_after))
     }
 
     fn hear(&mut self, Heard { segments, dropped }: Heard) {
@@ -192,14 +215,28 @@ impl Leader<'_> {
     fn take_in_deliveries(&mut self) -> Result<u64, RelayError> {
         let (mut count, now) = (0, Instant::now());
         for delivery in self.publisher.deliveries() {
-            match delivery.outcome {
-                Ok(offset) => self.core.acknowledged(delivery.ticket, offset, now),
-                Err(error) => {
+            match delivery {
+                Delivery::Record { ticket, outcome: Ok(offset) } => {
+                    self.core.acknowledged(ticket, offset, now);
+                    count += 1;
+                }
+                Delivery::Record { outcome: Err(error), .. } => {
                     tracing::warn!(%error, "a record could not be sent");
                     return Err(error);
                 }
+                Delivery::Canary(Ok(())) => {
+                    self.canaries.acknowledged();
+                    *self.relay.refusals() = Refusals::default();
+                }
+                Delivery::Canary(Err(error)) => {
+                    tracing::warn!(%error, "a canary could not be sent");
+                    self.relay.refusals().refused(now);
+                    return Err(error);
+                }
             }
-            count += 1;
+        }
+        if count > 0 {
+            self.canaries.moved(now);
         }
         self.relay.metrics.relay_records.inc_by(count);
         Ok(count)

@@ -8,6 +8,7 @@
 //! What is to be done is decided by `core`, which does no I/O; `lead.rs` carries it out.
 
 mod adopt;
+mod canaries;
 mod core;
 mod cursor;
 mod departures;
@@ -23,7 +24,7 @@ mod sender;
 mod signed;
 mod status;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::PgPool;
@@ -51,6 +52,7 @@ pub use repeat::request_repeat;
 pub use rewind::{Rewind, RewindError, RewindPlan, RewindProgress};
 pub use status::{OpenTransaction, Status, status};
 
+use canaries::Refusals;
 use leadership::Leadership;
 
 /// What a relay needs.
@@ -139,6 +141,7 @@ impl RelayError {
             RelayError::Cursor(CursorError::Lost) => "another relay has taken over",
             RelayError::Cursor(_) => "the log is not set up as it should be",
             RelayError::Kafka(_) | RelayError::Stalled(_) => "Kafka takes nothing",
+            RelayError::Topics(TopicsError::Kafka(_)) => "Kafka does not answer",
             RelayError::Topics(_) => "Kafka does not have the topics as they should be",
             RelayError::Key(_) => "records can't be signed",
             RelayError::ShutDown => "the process ends",
@@ -161,7 +164,8 @@ pub async fn run(
 ) {
     let pulse = signs.pulse(RELAY);
     let words = Words::default();
-    let relay = Arc::new(Relay { pool, config, wake, words, metrics, shutdown, pulse });
+    let refusals = Mutex::default();
+    let relay = Arc::new(Relay { pool, config, wake, words, metrics, shutdown, pulse, refusals });
     supervised::run("relay", &relay.shutdown, || {
         let relay = relay.clone();
         tokio::spawn(async move { relay.run().await })
@@ -178,6 +182,8 @@ struct Relay {
     metrics: PipelineMetrics,
     shutdown: CancellationToken,
     pulse: Pulse,
+    /// Of canaries, by Kafka.
+    refusals: Mutex<Refusals>,
 }
 
 impl Relay {
@@ -201,6 +207,7 @@ impl Relay {
                 }
                 Err(error) => Err(error),
             };
+            self.pulse.quiet_since(None);
             self.metrics.relay_leading.set(0);
             self.metrics.relay_lag_segments.set(0);
             if let Err(error) = outcome
@@ -212,6 +219,11 @@ impl Relay {
                 self.pause(delay).await;
             }
         }
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        // A poisoned lock means that somebody panicked; what it guards is plain data.
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn pause(&self, delay: Duration) {

@@ -61,6 +61,11 @@ impl Publisher {
         self.sender.deliveries()
     }
 
+    /// Has the canary of that number sent.
+    pub(super) fn send_canary(&self, number: i64) {
+        self.sender.send_canary(Label { era: self.era, position: number });
+    }
+
     /// Hands the records over, in their order.
     pub(super) fn publish(&self, publication: Publication<Appended>) -> Result<(), RelayError> {
         // What can't be signed is not handed to workers either.

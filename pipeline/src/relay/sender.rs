@@ -19,6 +19,7 @@ use super::departures::Departures;
 use super::signed::{self, Texts, Unsigned};
 use super::{Beside, RelayConfig, RelayError};
 use crate::authenticity::Keys;
+use crate::canary;
 use crate::kafka::KafkaConfig;
 use crate::kafka_usage::{ClientUsage, KafkaUsage, STATISTICS_INTERVAL};
 use crate::label::Label;
@@ -48,15 +49,23 @@ pub(super) struct Departing {
     pub(super) record: LoopedBack,
 }
 
-/// What became of a record: where Kafka has put it, if that is known.
-pub(super) struct Delivery {
-    pub(super) ticket: u64,
-    pub(super) outcome: Result<Option<i64>, RelayError>,
+/// What became of what was sent.
+pub(super) enum Delivery {
+    /// Of a record: where Kafka has put it, if that is known.
+    Record { ticket: u64, outcome: Result<Option<i64>, RelayError> },
+    /// Of a canary.
+    Canary(Result<(), RelayError>),
+}
+
+/// What the relay asks the thread for.
+enum Asked {
+    Send(Vec<Departing>),
+    SendCanary(Label),
 }
 
 /// The relay's end of the thread, which ends with it. What is under way then is given up.
 pub(super) struct Sender {
-    departing: mpsc::Sender<Vec<Departing>>,
+    asks: mpsc::Sender<Asked>,
     deliveries: Receiver<Vec<Delivery>>,
 }
 
@@ -88,14 +97,15 @@ impl Sender {
         client.set(LINGER, linger.min(CLIENT_LINGER_MAX).as_millis().to_string());
         let (arrives, arrived) = mpsc::channel();
         let producer = client.create_with_context(Context { usage: usage.of(CLIENT), arrives })?;
-        let ((departs, departing), (delivers, deliveries)) = (mpsc::channel(), mpsc::channel());
+        let ((asks, asked), (delivers, deliveries)) = (mpsc::channel(), mpsc::channel());
         let sending = Sending {
             producer,
-            departing,
+            asked,
             arrived,
             delivers,
             loopback,
             departures: Departures::new(linger),
+            has_canary_in_flight: false,
             listens: (linger / 4).clamp(LISTEN_MIN, LISTEN_MAX),
             kafka,
             era,
@@ -106,13 +116,19 @@ impl Sender {
         };
         // A client that waits for an answer while it ends holds up this thread and nobody else.
         std::thread::spawn(move || sending.run());
-        Ok(Sender { departing: departs, deliveries })
+        Ok(Sender { asks, deliveries })
     }
 
     /// Has the records sent, those of a partition in their order.
     pub(super) fn send(&self, departing: Vec<Departing>) {
         // The thread has ended only where something could not be sent, which its last delivery says.
-        let _ = self.departing.send(departing);
+        let _ = self.asks.send(Asked::Send(departing));
+    }
+
+    /// Has a canary sent.
+    pub(super) fn send_canary(&self, label: Label) {
+        // As above.
+        let _ = self.asks.send(Asked::SendCanary(label));
     }
 
     /// What became of records since this was last asked. It does not wait.
@@ -135,12 +151,10 @@ fn linger(kafka: &KafkaConfig) -> Option<Duration> {
     Duration::try_from_secs_f64(given.parse::<f64>().ok()? / 1e3).ok()
 }
 
-/// A record that is in flight.
-struct Sent {
-    slot: usize,
-    ticket: u64,
-    entry: Arc<Entry>,
-    label: Label,
+/// What is in flight.
+enum Sent {
+    Record { slot: usize, ticket: u64, entry: Arc<Entry>, label: Label },
+    Canary,
 }
 
 /// Where Kafka has put a record, if that is known.
@@ -178,11 +192,12 @@ struct Failed;
 /// What the thread has: a producer that keeps order and repeats nothing by itself.
 struct Sending {
     producer: BaseProducer<Context>,
-    departing: Receiver<Vec<Departing>>,
+    asked: Receiver<Asked>,
     arrived: Receiver<(Sent, Outcome)>,
     delivers: mpsc::Sender<Vec<Delivery>>,
     loopback: Loopback,
     departures: Departures<Departing>,
+    has_canary_in_flight: bool,
     /// How long it is waited for acknowledgements before they are asked for.
     listens: Duration,
     kafka: KafkaConfig,
@@ -198,31 +213,42 @@ struct Sending {
 impl Sending {
     /// Sends until the relay's end is dropped, or until something can't be sent.
     fn run(mut self) {
-        while let Some(departing) = self.wait() {
-            let now = Instant::now();
-            for departing in departing {
-                self.departures.put(departing.slot, departing.bytes, departing, now);
+        while let Some(asked) = self.wait() {
+            let (now, mut canary) = (Instant::now(), None);
+            for asked in asked {
+                match asked {
+                    Asked::Send(departing) => {
+                        for departing in departing {
+                            self.departures.put(departing.slot, departing.bytes, departing, now);
+                        }
+                    }
+                    Asked::SendCanary(label) => canary = Some(label),
+                }
             }
-            if self.hear().and_then(|()| self.send_what_may_leave(now)).is_err() {
+            let mut sent = self.hear().and_then(|()| self.send_what_may_leave(now));
+            if let Some(label) = canary {
+                sent = sent.and_then(|()| self.send_canary(label));
+            }
+            if sent.is_err() {
                 break;
             }
         }
         self.producer.purge(PurgeConfig::default().queue().inflight());
     }
 
-    /// Waits until something may be to be done. Answers what is to be sent besides; nothing at the end.
+    /// Waits until something may be to be done. Answers what is asked for besides; nothing at the end.
     ///
     /// The client is not waited for: it would spend the last millisecond of every wait going round and round.
-    fn wait(&self) -> Option<Vec<Departing>> {
+    fn wait(&self) -> Option<Vec<Asked>> {
         let next_at = self.departures.next_at();
         let mut wait = next_at.map_or(IDLE, |at| at.saturating_duration_since(Instant::now()));
-        if self.departures.is_any_in_flight() {
+        if self.departures.is_any_in_flight() || self.has_canary_in_flight {
             wait = wait.min(self.listens);
         }
-        let mut departing = Vec::new();
+        let mut asked = Vec::new();
         if wait > self.departures.linger() {
-            match self.departing.recv_timeout(wait) {
-                Ok(first) => departing = first,
+            match self.asked.recv_timeout(wait) {
+                Ok(first) => asked.push(first),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
@@ -231,9 +257,9 @@ impl Sending {
             std::thread::sleep(wait);
         }
         loop {
-            match self.departing.try_recv() {
-                Ok(more) => departing.extend(more),
-                Err(TryRecvError::Empty) => return Some(departing),
+            match self.asked.try_recv() {
+                Ok(more) => asked.push(more),
+                Err(TryRecvError::Empty) => return Some(asked),
                 Err(TryRecvError::Disconnected) => return None,
             }
         }
@@ -255,13 +281,24 @@ impl Sending {
         }
         let (mut places, mut deliveries) = (Vec::new(), Vec::with_capacity(arrived.len()));
         let mut heard = Ok(());
-        for (Sent { slot, ticket, entry, label }, outcome) in arrived {
-            self.departures.arrived(slot);
-            match &outcome {
-                Ok(offset) => places.extend(offset.map(|offset| (entry, Lies { label, offset }))),
-                Err(_) => heard = Err(Failed),
+        for (sent, outcome) in arrived {
+            if outcome.is_err() {
+                heard = Err(Failed);
             }
-            deliveries.push(Delivery { ticket, outcome: outcome.map_err(RelayError::from) });
+            let outcome = outcome.map_err(RelayError::from);
+            deliveries.push(match sent {
+                Sent::Record { slot, ticket, entry, label } => {
+                    self.departures.arrived(slot);
+                    if let Ok(Some(offset)) = outcome {
+                        places.push((entry, Lies { label, offset }));
+                    }
+                    Delivery::Record { ticket, outcome }
+                }
+                Sent::Canary => {
+                    self.has_canary_in_flight = false;
+                    Delivery::Canary(outcome.map(|_| ()))
+                }
+            });
         }
         self.loopback.acknowledged(&places);
         self.tell(deliveries);
@@ -280,12 +317,28 @@ impl Sending {
             for (departing, headers) in batch.into_iter().zip(headers) {
                 let ticket = departing.ticket;
                 if let Err(error) = headers.and_then(|headers| self.send(departing, &topic, headers)) {
-                    self.tell(vec![Delivery { ticket, outcome: Err(error) }]);
+                    self.tell(vec![Delivery::Record { ticket, outcome: Err(error) }]);
                     return Err(Failed);
                 }
             }
         }
         Ok(())
+    }
+
+    fn send_canary(&mut self, label: Label) -> Result<(), Failed> {
+        let topic = self.full_name(canary::TOPIC);
+        let keys = self.kafka.keyring.keys();
+        let sent = keys.signing(self.era).map_err(RelayError::from).and_then(|key| {
+            let record: BaseRecord<'_, (), (), _> =
+                BaseRecord::with_opaque_to(&topic, Box::new(Sent::Canary));
+            let record = record.partition(canary::PARTITION).headers(canary::signed(&topic, label, key));
+            self.producer.send(record).map_err(|(error, _)| error.into())
+        });
+        self.has_canary_in_flight = sent.is_ok();
+        sent.map_err(|error| {
+            self.tell(vec![Delivery::Canary(Err(error))]);
+            Failed
+        })
     }
 
     fn tell(&self, deliveries: Vec<Delivery>) {
@@ -323,7 +376,7 @@ impl Sending {
     fn send(&self, departing: Departing, topic: &str, headers: OwnedHeaders) -> Result<(), RelayError> {
         let Departing { slot, ticket, record: LoopedBack { entry, label, .. }, .. } = departing;
         let mut text = [0_u8; 36];
-        let sent = Sent { slot, ticket, entry: entry.clone(), label };
+        let sent = Sent::Record { slot, ticket, entry: entry.clone(), label };
         let mut record = BaseRecord::with_opaque_to(topic, Box::new(sent))
             .partition(i32::from(entry.partition))
             .key(entry.kafka_key(&mut text))

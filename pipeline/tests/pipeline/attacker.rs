@@ -69,8 +69,13 @@ impl Attacker {
 
     /// Every record of a topic.
     pub(crate) async fn capture(&self, topic: &str) -> Vec<Captured> {
+        self.capture_of(topic, i32::from(PARTITIONS)).await
+    }
+
+    /// Every record of a topic that has so many partitions.
+    pub(crate) async fn capture_of(&self, topic: &str, partitions: i32) -> Vec<Captured> {
         let (kafka, topic) = (self.kafka.clone(), self.kafka.full_name(topic));
-        tokio::task::spawn_blocking(move || capture(&kafka, &topic)).await.unwrap()
+        tokio::task::spawn_blocking(move || capture(&kafka, &topic, partitions)).await.unwrap()
     }
 }
 
@@ -87,13 +92,13 @@ fn send(producer: &BaseProducer, topic: &str, records: &[Captured]) {
 }
 
 /// Reads a topic up to where nothing has come for a while.
-fn capture(kafka: &KafkaConfig, topic: &str) -> Vec<Captured> {
+fn capture(kafka: &KafkaConfig, topic: &str, partitions: i32) -> Vec<Captured> {
     const QUIET: Duration = Duration::from_secs(1);
     let mut config = kafka.client();
     config.set("group.id", "attacker").set("isolation.level", "read_uncommitted");
     let consumer: BaseConsumer = config.set("enable.auto.commit", "false").create().unwrap();
     let mut all = TopicPartitionList::new();
-    for partition in 0..i32::from(PARTITIONS) {
+    for partition in 0..partitions {
         all.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
     }
     consumer.assign(&all).unwrap();

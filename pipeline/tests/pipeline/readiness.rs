@@ -4,34 +4,45 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use ordermill_pipeline::audit;
+use ordermill_pipeline::metrics::GroupLabel;
 use ordermill_pipeline::readiness::{self, Expected, Judge, RELAY, Trouble, worker_role};
+use ordermill_schemas::{Topic, headers};
+use ordermill_stack::{Private, TestStack};
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use crate::attacker::Captured;
 use crate::handlers::Recorder;
 use crate::support::{Log, until};
+use crate::victim::Victim;
+
+/// The topic of the canaries.
+const CANARY: &str = "canary";
 
 /// Looks at a log's relay and recorders again and again, as an API does.
-pub(crate) struct Lookout<'a> {
+struct Lookout<'a> {
     log: &'a Log,
     expected: Expected,
     judge: Judge,
 }
 
 impl<'a> Lookout<'a> {
-    pub(crate) fn new(log: &'a Log) -> Lookout<'a> {
+    fn new(log: &'a Log) -> Lookout<'a> {
         let roles = vec![RELAY.to_owned(), worker_role("recorder")];
         let groups = vec![("recorder".to_owned(), vec!["balances".to_owned()])];
         Lookout { log, expected: Expected { roles, groups }, judge: Judge::default() }
     }
 
-    pub(crate) async fn look(&mut self) -> Vec<Trouble> {
+    async fn look(&mut self) -> Vec<Trouble> {
         let sight = readiness::look(&self.log.pool, &self.expected).await.unwrap();
         self.judge.judge(&sight, &self.expected, Instant::now())
     }
 
     /// Waits until a role is told to be in that trouble. Answers what is told of it.
-    pub(crate) async fn until_told(&mut self, role: &str, code: &str) -> String {
+    async fn until_told(&mut self, role: &str, code: &str) -> String {
         let mut detail = String::new();
         until(&format!("{role} is told to be {code}"), async || {
             let troubles = self.look().await;
@@ -45,7 +56,7 @@ impl<'a> Lookout<'a> {
         detail
     }
 
-    pub(crate) async fn until_ready(&mut self) {
+    async fn until_ready(&mut self) {
         until("all is ready", async || self.look().await.is_empty()).await;
     }
 }
@@ -130,6 +141,106 @@ async fn a_relay_that_refuses_to_lead_is_told_of_with_why() {
     sqlx::query("UPDATE relay_cursor SET adopting = false").execute(&log.pool).await.unwrap();
     let consumer = log.consumer(Arc::default());
     lookout.until_ready().await;
+    consumer.stop().await;
+    relay.stop().await;
+}
+
+/// When the recorders have met a canary last, in milliseconds; 0 where they have not.
+async fn met_at(log: &Log) -> i64 {
+    log.count(
+        "SELECT coalesce((extract(epoch FROM max(canary_at)) * 1000)::bigint, 0) FROM heartbeat
+         WHERE role = 'worker:recorder'",
+    )
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nothing_moves_canaries_are_met_and_they_change_nothing() {
+    const HOW_FAR: &str =
+        "SELECT coalesce(sum(next_offset * 1000000000 + label_position), 0)::bigint FROM consumer_offset";
+    let log = Log::new().await;
+    let (relay, consumer) = (log.relay(), log.consumer(Arc::default()));
+    let mut lookout = Lookout::new(&log);
+    lookout.until_ready().await;
+    log.append(Uuid::new_v4(), 1).await;
+    log.until_applied(1).await;
+    log.until_published().await;
+    // The offset follows within a second.
+    until("the offset has followed", async || log.count(HOW_FAR).await > 1_000_000_000).await;
+    let (how_far, begin) = (log.count(HOW_FAR).await, met_at(&log).await);
+    until("two canaries are met", async || met_at(&log).await > begin + 9_000).await;
+    let quiet = "SELECT count(*) FROM heartbeat WHERE role = 'relay' AND quiet_since IS NOT NULL";
+    assert_eq!(log.count(quiet).await, 1, "the relay says that it sends them");
+    lookout.until_ready().await;
+    assert_eq!(log.count(HOW_FAR).await, how_far);
+    let label = GroupLabel { group: "recorder".to_owned() };
+    assert_eq!(log.metrics.foreign.get_or_create(&label).get(), 0);
+    assert_eq!(log.metrics.skipped.get_or_create(&label).get(), 0);
+    assert_eq!(log.metrics.relay_records.get(), 1, "canaries are not counted as records");
+    let audited = audit::log_against_kafka::<Topic>(&log.pool, &log.kafka).await.unwrap();
+    assert!(audited.ok, "{audited:?}");
+    until("the relay sends none while something moves", async || {
+        log.append(Uuid::new_v4(), 1).await;
+        log.count(quiet).await == 0
+    })
+    .await;
+    consumer.stop().await;
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kafka_that_takes_nothing_is_told_of_although_there_is_nothing_to_publish() {
+    let kafka = tokio::task::spawn_blocking(Private::kafka).await.unwrap().unwrap();
+    let url = TestStack::shared().await.fresh_database().await;
+    let log = Log::at(&url, &kafka.brokers(), "quiet.").await;
+    let (relay, consumer) = (log.relay(), log.consumer(Arc::default()));
+    let mut lookout = Lookout::new(&log);
+    lookout.until_ready().await;
+    kafka.pause();
+    // A canary waits in vain, so the relay takes another client, which can't lead.
+    let detail = lookout.until_told(RELAY, "NOT_LEADING").await;
+    kafka.resume();
+    assert!(detail.contains("Kafka"), "{detail}");
+    lookout.until_ready().await;
+    consumer.stop().await;
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_write_beside_the_canaries_harms_nobody() {
+    let victim = Victim::new().await;
+    victim.go_on(1).await;
+    let met = victim.attacker.capture_of(CANARY, 1).await;
+    let far_ahead = met[0].clone().with(headers::LABEL, "1-9000000000000000000");
+    let forged = [Captured::junk(0), far_ahead, met[0].clone().without(headers::MAC)];
+    let all: Vec<Captured> = (0..50).flat_map(|_| met.iter().chain(&forged).cloned()).collect();
+    victim.attacker.send(CANARY, &all);
+    let before = met_at(&victim.log).await;
+    until("canaries are met all the same", async || met_at(&victim.log).await > before + 9_000).await;
+    let label = GroupLabel { group: "recorder".to_owned() };
+    assert_eq!(victim.log.metrics.foreign.get_or_create(&label).get(), 0);
+    assert_eq!(victim.log.count("SELECT count(*) FROM dead_letter").await, 0);
+    victim.go_on(2).await;
+    victim.stop_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_of_canaries_that_is_gone_is_made_again() {
+    let log = Log::new().await;
+    let (relay, consumer) = (log.relay(), log.consumer(Arc::default()));
+    let mut lookout = Lookout::new(&log);
+    lookout.until_ready().await;
+    let topic = log.kafka.full_name(CANARY);
+    let admin: AdminClient<DefaultClientContext> = log.kafka.client().create().unwrap();
+    let deleted = admin.delete_topics(&[&topic], &AdminOptions::new()).await.unwrap();
+    assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+    let deleted_at = met_at(&log).await;
+    until("the topic is waited for again", async || met_at(&log).await > deleted_at + 15_000).await;
+    let begin = met_at(&log).await;
+    until("canaries are met again", async || met_at(&log).await > begin + 9_000).await;
+    lookout.until_ready().await;
+    log.append(Uuid::new_v4(), 1).await;
+    log.until_applied(1).await;
     consumer.stop().await;
     relay.stop().await;
 }
