@@ -21,6 +21,7 @@ mod orders;
 mod output;
 mod overload;
 mod rate_limits;
+mod readiness;
 mod recovery;
 mod relay;
 mod replay;
