@@ -18,11 +18,9 @@ pub use sight::{Failing, Sight, Sign, Stopped, Waiting, look};
 
 /// The role of the relay.
 pub const RELAY: &str = "relay";
-/// For so long anything may fail, and stand still with something waiting: a rebalance and a change of leaders take some seconds.
+/// For so long anything may fail, stand still with something waiting, or meet no canary, of which one is sent every five seconds: a rebalance and a
+/// change of leaders take some seconds.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// For so long a member may meet no canary while they are sent, every five seconds: it may be told of two seconds late by each of those who
-/// fetch it patiently, write it down and look.
-const PATIENCE_WITH_CANARIES: Duration = Duration::from_secs(12);
 /// For so long one partition may stand still while the group moves others, which may be before it.
 const PATIENCE_WITH_A_PARTITION: Duration = Duration::from_secs(60);
 
@@ -171,7 +169,7 @@ impl Judge {
             // Their partition may just go from one member to another.
             now.saturating_duration_since(*self.unmet_since.entry(role.to_owned()).or_insert(now))
         };
-        Some(unmet.min(quiet)).filter(|unmet| *unmet >= PATIENCE_WITH_CANARIES)
+        Some(unmet.min(quiet)).filter(|unmet| *unmet >= PATIENCE)
     }
 
     /// For how long something has waited where a role stands still.

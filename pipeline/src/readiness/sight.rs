@@ -24,7 +24,7 @@ pub struct Sight {
     pub waiting: Vec<Waiting>,
 }
 
-/// What a process tells of a role.
+/// What a process tells of a role, as of when it wrote that: of one that has ended since, no more is to be read into it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Sign {
     /// The role.
@@ -103,7 +103,7 @@ pub async fn look(pool: &PgPool, expected: &Expected) -> Result<Sight, sqlx::Err
     let pairs = expected
         .groups
         .iter()
-        .flat_map(|(group, topics)| topics.iter().map(|topic| (group.clone(), topic.clone())));
+        .flat_map(|(group, topics)| topics.iter().map(move |topic| (group.clone(), topic.clone())));
     let (groups, topics): (Vec<String>, Vec<String>) = pairs.unzip();
     let row = sqlx::query!(
         r#"SELECT CASE WHEN lease_until > clock_timestamp() THEN leader END AS leader,
@@ -112,11 +112,11 @@ pub async fn look(pool: &PgPool, expected: &Expected) -> Result<Sight, sqlx::Err
                    SELECT number * 100000 + events FROM log_segment ORDER BY number DESC LIMIT 1), 0) AS "is_behind!",
                coalesce((
                    SELECT jsonb_agg(jsonb_build_object('role', role, 'instance', instance,
-                       'turned', extract(epoch FROM now() - turned_at),
+                       'turned', extract(epoch FROM at - turned_at),
                        'failing', CASE WHEN failing_since IS NOT NULL THEN jsonb_build_object(
-                           'long', extract(epoch FROM now() - failing_since), 'what', failure) END,
-                       'canary', extract(epoch FROM now() - canary_at),
-                       'quiet', extract(epoch FROM now() - quiet_since)))
+                           'long', extract(epoch FROM at - failing_since), 'what', failure) END,
+                       'canary', extract(epoch FROM at - canary_at),
+                       'quiet', extract(epoch FROM at - quiet_since)))
                    FROM heartbeat WHERE at > now() - make_interval(secs => $1)), '[]') AS "signs!: Json<Vec<Sign>>",
                coalesce((
                    SELECT jsonb_agg(jsonb_build_object('group', group_name, 'reason', reason))

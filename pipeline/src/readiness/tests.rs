@@ -210,10 +210,10 @@ fn canaries(quiet: Option<u32>, met: Option<u32>) -> Sight {
 #[test]
 fn a_group_that_meets_no_canary_while_they_are_sent_stands_still() {
     for (quiet, met, stands_still) in [
-        (Some(600), Some(11), false),
-        (Some(600), Some(12), true),
+        (Some(600), Some(9), false),
+        (Some(600), Some(10), true),
         // It could not meet any before they were sent.
-        (Some(11), Some(600), false),
+        (Some(9), Some(600), false),
         (None, Some(600), false),
     ] {
         let told = told(&canaries(quiet, met));
@@ -233,10 +233,10 @@ fn canaries_that_no_member_is_to_meet_may_just_go_to_another_for_a_while() {
     let (mut judge, begin) = (Judge::default(), Instant::now());
     let mut look =
         |met, seconds| roles(judge.judge(&canaries(Some(600), met), &expected(), begin + SECOND * seconds));
-    assert_eq!((look(None, 0), look(None, 11)), (vec![], vec![]));
-    assert_eq!(look(Some(1), 12), []);
-    assert_eq!((look(None, 13), look(None, 24)), (vec![], vec![]));
-    assert_eq!(look(None, 25), only("worker:stock", "STANDS_STILL"));
+    assert_eq!((look(None, 0), look(None, 9)), (vec![], vec![]));
+    assert_eq!(look(Some(1), 10), []);
+    assert_eq!((look(None, 11), look(None, 20)), (vec![], vec![]));
+    assert_eq!(look(None, 21), only("worker:stock", "STANDS_STILL"));
 }
 
 #[test]
