@@ -11,6 +11,10 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     && install -D -t /programs target/release/ordermill target/release/ordermill-gateway
 
 FROM debian:bookworm-slim
+# Kafka's client makes TLS of libssl; whoever is certified by a public CA is believed by ca-certificates.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ca-certificates libssl3 \
+    && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin ordermill \
     && install -d -o ordermill -g ordermill /data
 # For health checks: whether GET PATH on this container's PORT answers 200.

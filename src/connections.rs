@@ -4,11 +4,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use ordermill_pipeline::authenticity::Secrets;
 use ordermill_pipeline::kafka::KafkaConfig;
+use ordermill_pipeline::kafka::security::is_reserved;
+use ordermill_workers::GatewayConfig;
 
+use crate::kafka_security::KafkaSecurityArgs;
 use crate::stack_file::StackFile;
 
 /// The flags that every command takes.
@@ -17,7 +20,7 @@ pub struct ConnectionArgs {
     /// The data directory of `ordermill up`; what is not given otherwise is read from its stack file.
     #[arg(long, env = "ORDERMILL_DATA_DIR", default_value = ".ordermill", global = true)]
     pub data_dir: PathBuf,
-    /// PostgreSQL, like postgres://user:password@host:5432/ordermill.
+    /// PostgreSQL, like postgres://user:password@host:5432/ordermill; over TLS with ?sslmode=verify-full&sslrootcert=FILE behind it.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true)]
     pub database_url: Option<String>,
     /// Kafka, like host:9092, several with commas.
@@ -29,9 +32,14 @@ pub struct ConnectionArgs {
     /// A further setting of the Kafka client, like socket.timeout.ms=10000. May be repeated.
     #[arg(long = "kafka-setting", value_name = "NAME=VALUE", global = true)]
     pub kafka_settings: Vec<String>,
-    /// The payment gateway, like http://host:8090.
+    #[command(flatten)]
+    pub(crate) kafka_security: KafkaSecurityArgs,
+    /// The payment gateway, like http://host:8090 or https://host.
     #[arg(long, env = "ORDERMILL_GATEWAY_URL", global = true)]
     pub gateway_url: Option<String>,
+    /// The certificate of the CA that has signed the gateway's, as PEM; must be given where its address begins with https.
+    #[arg(long, env = "ORDERMILL_GATEWAY_CA_FILE", value_name = "FILE", global = true)]
+    pub gateway_ca_file: Option<PathBuf>,
     /// The file with the secret by which records in Kafka are authentic; `ordermill keys wire secret` prints a new one.
     #[arg(long, env = "ORDERMILL_WIRE_SECRET_FILE", global = true)]
     pub wire_secret_file: Option<PathBuf>,
@@ -46,6 +54,8 @@ pub struct Connections {
     pub kafka: KafkaConfig,
     /// The gateway, where it is known.
     pub gateway_url: Option<String>,
+    /// The CAs by which the gateway is believed, where it is reached over TLS.
+    pub gateway_ca_file: Option<PathBuf>,
 }
 
 impl Connections {
@@ -56,6 +66,14 @@ impl Connections {
     pub fn gateway_url(&self) -> Result<&str> {
         const MISSING: &str = "the gateway's address is missing: give --gateway-url or ORDERMILL_GATEWAY_URL";
         self.gateway_url.as_deref().context(MISSING)
+    }
+
+    /// How the gateway is asked, for those who do.
+    ///
+    /// # Errors
+    /// Where its address is not known.
+    pub fn gateway(&self) -> Result<GatewayConfig> {
+        Ok(GatewayConfig::new(self.gateway_url()?).believed_by(self.gateway_ca_file.clone()))
     }
 }
 
@@ -123,17 +141,19 @@ impl ConnectionArgs {
             kafka: args.kafka(brokers.ok_or_else(|| self.missing("--kafka-brokers"))?)?,
             database_url: args.database_url.ok_or_else(|| self.missing("--database-url"))?,
             gateway_url: args.gateway_url,
+            gateway_ca_file: args.gateway_ca_file,
         })
     }
 
-    /// Kafka at `brokers`, with the settings that were given.
+    /// Kafka at `brokers`, with the settings and the security that were given.
     ///
     /// # Errors
-    /// Where a setting is not of the form NAME=VALUE, or the wire secret can't be read.
+    /// Where a setting is not of the form NAME=VALUE, the security is given by halves, or a file can't be read.
     pub fn kafka(&self, brokers: &str) -> Result<KafkaConfig> {
         let prefix = self.topic_prefix.as_deref().unwrap_or_default();
         let mut kafka = KafkaConfig::new(brokers, prefix, self.wire_secrets()?);
         kafka.settings = settings(&self.kafka_settings)?;
+        kafka.security = self.kafka_security.given().security()?;
         Ok(kafka)
     }
 }
@@ -154,7 +174,13 @@ fn settings(given: &[String]) -> Result<BTreeMap<String, String>> {
     let pair = |text: &String| {
         let (name, value) =
             text.split_once('=').with_context(|| format!("{text:?} is not of the form NAME=VALUE"))?;
-        Ok((name.trim().to_owned(), value.trim().to_owned()))
+        let (name, value) = (name.trim(), value.trim());
+        // Its value may be a password, which must not be told.
+        ensure!(
+            !is_reserved(name),
+            "{name} is no setting for --kafka-setting: give --kafka-security-protocol and its like, or their variables"
+        );
+        Ok((name.to_owned(), value.to_owned()))
     };
     given.iter().map(pair).collect()
 }
@@ -170,5 +196,13 @@ mod tests {
         assert_eq!(settings["socket.timeout.ms"], "10000");
         assert_eq!(settings["a"], "b=c");
         assert!(super::settings(&["nonsense".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn what_keeps_kafka_safe_is_no_setting_and_its_value_is_not_told() {
+        for name in ["security.protocol", "sasl.password", "enable.ssl.certificate.verification"] {
+            let error = settings(&[format!("{name} = sesame")]).unwrap_err().to_string();
+            assert!(error.contains("--kafka-security-protocol") && !error.contains("sesame"), "{error}");
+        }
     }
 }

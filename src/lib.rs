@@ -5,6 +5,7 @@ pub mod cli;
 mod commands;
 pub mod connections;
 pub mod database;
+mod kafka_security;
 pub mod logging;
 pub mod metrics_endpoint;
 mod one_line;

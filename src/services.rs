@@ -12,6 +12,7 @@ use ordermill_pipeline::consumer::{ConsumerConfig, FloodLimit, Runtime};
 use ordermill_pipeline::database;
 use ordermill_pipeline::heartbeat::Signs;
 use ordermill_pipeline::journal::Journal;
+use ordermill_pipeline::kafka::admission;
 use ordermill_pipeline::metrics::PipelineMetrics;
 use ordermill_pipeline::readiness::{Expected, RELAY, worker_role};
 use ordermill_pipeline::relay::{self, Beside, RelayConfig, RelayError};
@@ -68,12 +69,13 @@ impl Services {
     /// Connects to a database that has been migrated.
     ///
     /// # Errors
-    /// Where the database does not answer, was not migrated, or has keys of another wire secret.
+    /// Where the database does not answer, was not migrated, or has keys of another wire secret, or Kafka does not let us in.
     pub async fn connect(connections: &Connections, shutdown: CancellationToken) -> Result<Services> {
         let pool = database::connect_service(&connections.database_url, "ordermill-service", CONNECTIONS_MAX)
             .await
             .context(NOT_THERE)?;
         let partitions = relay::partitions(&pool).await.map_err(not_set_up)?;
+        admission::admitted(&connections.kafka).await?;
         let keyring = &connections.kafka.keyring;
         keyring.open(&pool).await?;
         tokio::spawn(keyring.clone().keep_fresh(pool.clone(), shutdown.clone()));

@@ -35,7 +35,7 @@ pub async fn look(connections: &Connections) -> Result<Report> {
     let at = Clock::system().now();
     // One after the other: an error ends it at once, and no two of them need memory and time together.
     let mut checks = look_at_database(&pool, at).await.map_err(explain)?;
-    checks.push(gateway::check(&pool, connections.gateway_url.as_deref()).await?);
+    checks.push(gateway::check(&pool, connections).await?);
     checks.push(audit::log_against_kafka::<Topic>(&pool, &connections.kafka).await?);
     pool.close().await;
     Ok(Report::new(checks, at))

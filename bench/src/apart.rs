@@ -51,7 +51,8 @@ impl Apart {
         let mut url: Url = stack.file.database_url.parse().context("the stack's database has no address")?;
         url.set_path(NAME);
         let kafka = stack.file.kafka(&format!("{NAME}."))?;
-        let connections = Connections { database_url: url.into(), kafka, gateway_url: None };
+        let connections =
+            Connections { database_url: url.into(), kafka, gateway_url: None, gateway_ca_file: None };
         let partitions = relay::partitions(&whole.pool).await?;
         let wire_secret_file = stack.file.wire_secret_file.clone();
         let program = |name: &str| program(&connections, &wire_secret_file, &directory, name);

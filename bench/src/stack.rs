@@ -90,6 +90,7 @@ impl OwnStack {
             database_url: self.file.database_url.clone(),
             kafka: self.file.kafka(&self.file.topic_prefix)?,
             gateway_url: Some(self.file.gateway_url.clone()),
+            gateway_ca_file: None,
         })
     }
 

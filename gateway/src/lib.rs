@@ -8,7 +8,7 @@
 //! - `journal`, `ledger`: the file that outlives the process, and the book kept in step with it.
 //! - `behaviour`, `app`: the faults, and how a request meets them.
 //! - `callbacks`, `signature`: telling the shop.
-//! - `requests`, `routes`, `problem`, `server`: HTTP.
+//! - `requests`, `routes`, `problem`, `server`, `tls`: HTTP.
 
 mod app;
 mod behaviour;
@@ -21,6 +21,7 @@ mod requests;
 mod routes;
 mod server;
 mod signature;
+mod tls;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -41,7 +42,7 @@ use crate::ledger::Ledger;
 
 /// The mock payment gateway of Ordermill.
 ///
-/// Once it listens it prints one line, `listening on http://ADDRESS`; its log goes to stderr.
+/// Once it listens it prints one line, `listening on http://ADDRESS`, or with `https`; its log goes to stderr.
 #[derive(Parser)]
 #[command(version)]
 pub struct Args {
@@ -52,6 +53,14 @@ pub struct Args {
     /// The ledger file, which is created if need be and survives restarts
     #[arg(long)]
     ledger: PathBuf,
+
+    /// The gateway's certificate, PEM, with those of the CAs between; with one it answers by https alone
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+
+    /// The key of the certificate, PEM; it may be in the same file
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
 
     /// Where decided charges are announced, a plain http URL; without it nothing is announced
     #[arg(long, value_name = "URL")]
@@ -80,7 +89,7 @@ enum Switch {
 /// returns, the ledger is written, closed and unlocked.
 ///
 /// # Errors
-/// If the address or the ledger can't be used, callbacks can't be sent, or the ledger can't be written any
+/// If the address, the certificate or the ledger can't be used, callbacks can't be sent, or the ledger can't be written any
 /// more: the gateway answers nothing that its ledger doesn't hold. The texts say what to do.
 pub async fn run(args: Args) -> Result<()> {
     let stop = stop_on_signals().context("cannot listen for signals")?;
@@ -90,17 +99,19 @@ pub async fn run(args: Args) -> Result<()> {
     let url = args.callback_url.filter(|_| args.callbacks == Switch::On);
     let secret = args.callback_secret.unwrap_or_default();
     let target = url.map(|url| CallbackTarget::new(&url, &secret)).transpose()?;
+    let tls = args.tls_certificate.zip(args.tls_key);
+    let tls = tls.map(|(certificate, key)| tls::acceptor(&certificate, &key)).transpose()?;
     let listener = TcpListener::bind(args.listen).await.with_context(|| {
         format!("cannot listen on {}; choose another with --listen, port 0 for a free one", args.listen)
     })?;
     let (ledger, mut writer_end) = Ledger::open(&args.ledger, args.fsync)?;
-    announce(listener.local_addr()?)?;
+    announce(if tls.is_some() { "https" } else { "http" }, listener.local_addr()?)?;
 
     let start = |target| Callbacks::start(target, FIRST_PAUSE, stop.clone());
     let callbacks = target.map(start).transpose().context("cannot build the client for callbacks")?;
     let app = Arc::new(App::new(ledger, callbacks));
     let written = tokio::select! {
-        () = server::run(listener, routes::router(app.clone()), stop.clone()) => {
+        () = server::run(listener, tls, routes::router(app.clone()), stop.clone()) => {
             app.ledger.close();
             writer_end.await
         }
@@ -111,9 +122,9 @@ pub async fn run(args: Args) -> Result<()> {
 }
 
 /// Whoever started the gateway reads its address from this line.
-fn announce(address: SocketAddr) -> io::Result<()> {
+fn announce(scheme: &str, address: SocketAddr) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    writeln!(stdout, "listening on http://{address}")?;
+    writeln!(stdout, "listening on {scheme}://{address}")?;
     stdout.flush()
 }
 

@@ -1,5 +1,6 @@
 //! The server, which can also leave a request without an answer.
 
+use std::fmt::Debug;
 use std::panic::resume_unwind;
 use std::time::Duration;
 
@@ -7,8 +8,10 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use axum::serve::ListenerExt as _;
-use tokio::net::TcpListener;
+use axum::serve::{Listener, ListenerExt as _};
+use tls_listener::TlsListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::Unanswered;
@@ -19,14 +22,34 @@ const SILENCE_MAX: Duration = Duration::from_secs(120);
 /// a request: there is no timeout on reading one.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Serves until `stop`, then lets the requests under way finish, but for those that are not to be
-/// answered: they end at once.
-pub(crate) async fn run(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection without TCP_NODELAY");
+/// Serves until `stop`, over TLS where there is what makes it; then lets the requests under way finish, but for those that are
+/// not to be answered: they end at once.
+pub(crate) async fn run(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    stop: CancellationToken,
+) {
+    match tls {
+        None => serve(listener.tap_io(|stream| no_delay(stream)), router, stop).await,
+        Some(tls) => {
+            let listener = TlsListener::new(tls, listener);
+            serve(listener.tap_io(|stream| no_delay(stream.get_ref().0)), router, stop).await;
         }
-    });
+    }
+}
+
+fn no_delay(stream: &TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection without TCP_NODELAY");
+    }
+}
+
+async fn serve<L>(listener: L, router: Router, stop: CancellationToken)
+where
+    L: Listener,
+    L::Addr: Debug,
+{
     let router = router.layer(from_fn_with_state(stop.clone(), keep_silent));
     let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
     let grace = async {

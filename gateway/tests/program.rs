@@ -154,6 +154,21 @@ fn a_ledger_that_cannot_be_used_is_complained_about() {
 }
 
 #[test]
+fn a_certificate_that_cannot_be_used_is_complained_about() {
+    let (dir, ledger) = place();
+    let empty = dir.path().join("empty.pem");
+    std::fs::write(&empty, "").unwrap();
+    for (certificate, reason) in
+        [(dir.path().join("nowhere.pem"), "cannot use"), (empty, "there is no certificate in it")]
+    {
+        let mut command = command(&ledger, "127.0.0.1:0");
+        command.arg("--tls-certificate").arg(&certificate).arg("--tls-key").arg(&certificate);
+        let complaint = complaint(&command.output().unwrap());
+        assert!(complaint.contains(reason) && complaint.contains("--tls-certificate"), "{complaint}");
+    }
+}
+
+#[test]
 fn callbacks_want_a_plain_http_url_and_a_secret_unless_they_are_off() {
     let (_dir, ledger) = place();
     let complaint_about = |arguments: &[&str]| {

@@ -296,7 +296,7 @@ fn read_into<E: Event>(
     partitions: i16,
 ) -> Result<(), KafkaError> {
     let settings = [("fetch.wait.max.ms", FETCH_WAIT_MAX_MS), ("fetch.error.backoff.ms", "50")];
-    let consumer = config.reader("follower", settings)?;
+    let consumer = config.reader(kafka::FOLLOWER, settings)?;
     let name = config.full_name(topic);
     let mut ends = TopicPartitionList::new();
     for partition in 0..i32::from(partitions) {

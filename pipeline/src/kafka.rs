@@ -1,5 +1,10 @@
 //! How to reach Kafka, and the names that topics have there.
 
+pub mod access;
+pub mod administration;
+pub mod admission;
+pub mod security;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -8,6 +13,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use crate::authenticity::{Keyring, Secrets};
+use security::Security;
 
 /// The pause before the broker is asked again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
@@ -21,6 +27,12 @@ pub(crate) const FETCH_WAIT_MAX_MS: &str = "2000";
 /// others.
 pub(crate) const READ_UNCOMMITTED: &str = "read_uncommitted";
 
+/// The names that readers have at the broker which share nothing with others: who looks where the relay's records end, who follows a topic
+/// into a cache, who audits. They are no groups, but the broker asks whether a client may be one of that name.
+pub(crate) const RELAY_ENDS: &str = "relay-ends";
+pub(crate) const FOLLOWER: &str = "follower";
+pub(crate) const AUDIT: &str = "audit";
+
 /// Where Kafka is, which topics there are ours, and by which keys their records are authentic.
 #[derive(Clone, Debug)]
 pub struct KafkaConfig {
@@ -28,7 +40,9 @@ pub struct KafkaConfig {
     pub brokers: String,
     /// Stands before every topic and group name, so that several installations can share a broker.
     pub prefix: String,
-    /// Further settings of librdkafka; they win over ours.
+    /// Whether over TLS, and as whom.
+    pub security: Security,
+    /// Further settings of librdkafka; they win over ours, but for the security.
     pub settings: BTreeMap<String, String>,
     /// What says whether a record is the relay's.
     pub keyring: Keyring,
@@ -41,9 +55,16 @@ impl KafkaConfig {
         KafkaConfig {
             brokers: brokers.to_owned(),
             prefix: prefix.to_owned(),
+            security: Security::default(),
             settings: BTreeMap::new(),
             keyring: Keyring::new(secrets),
         }
+    }
+
+    /// The same Kafka, reached in another way: as another user.
+    #[must_use]
+    pub fn reached_by(&self, security: Security) -> KafkaConfig {
+        KafkaConfig { security, ..self.clone() }
     }
 
     /// The name that a topic or a group has in Kafka.
@@ -58,7 +79,7 @@ impl KafkaConfig {
         self.client_with([])
     }
 
-    /// What a client is made from that is set up by `ours`; the settings that were given win.
+    /// What a client is made from that is set up by `ours`; the settings that were given win, but for those of security.
     pub(crate) fn client_with<const N: usize>(&self, ours: [(&str, &str); N]) -> ClientConfig {
         let all = [
             ("bootstrap.servers", self.brokers.as_str()),
@@ -69,8 +90,8 @@ impl KafkaConfig {
             ("reconnect.backoff.max.ms", "1000"),
         ];
         let given = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let all = all.into_iter().chain(ours).chain(given);
-        all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+        let all = all.into_iter().chain(ours).chain(given).map(|(name, value)| (name, value.to_owned()));
+        all.chain(self.security.settings()).map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     /// A consumer that shares nothing with others, whatever its group's `name`, and remembers nothing.

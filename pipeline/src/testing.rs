@@ -2,6 +2,8 @@
 
 use uuid::Uuid;
 
+use crate::authenticity::RootSecret;
+use crate::kafka::KafkaConfig;
 use crate::log::Entry;
 use crate::trace::TraceContext;
 
@@ -26,4 +28,9 @@ pub(crate) fn entry(topic: &str, partition: i16, bytes: usize) -> Entry {
         headers: None,
         event: None,
     }
+}
+
+/// A Kafka that is nowhere.
+pub(crate) fn kafka(prefix: &str) -> KafkaConfig {
+    KafkaConfig::new("127.0.0.1:1", prefix, RootSecret::generate().unwrap().into())
 }

@@ -41,7 +41,8 @@ pub(crate) enum PaymentsCommand {
 pub(crate) async fn run(connections: &Connections, command: PaymentsCommand) -> Result<ExitCode> {
     let PaymentsCommand::Reconcile { apply } = command;
     let pool = connect_pool(&connections.database_url, "payments-reconcile", 1).await?;
-    let totals = reconcile(&pool, Ledger::of(connections.gateway_url()?)?, apply).await?;
+    let ledger = Ledger::of(connections.gateway_url()?, connections.gateway_ca_file.as_deref())?;
+    let totals = reconcile(&pool, ledger, apply).await?;
     print(&totals.to_string())?;
     Ok(answer(totals.left() == 0))
 }

@@ -20,7 +20,7 @@ use ordermill_stack::{
     private_data_dir, sibling_program, write_private,
 };
 use ordermill_store::{keys, migrations};
-use ordermill_workers::{GatewayConfig, Worker};
+use ordermill_workers::Worker;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio::task::{JoinSet, block_in_place};
@@ -151,6 +151,7 @@ impl Stack {
             database_url: database_url.unwrap_or_default(),
             kafka: given.kafka(&brokers.unwrap_or_default())?,
             gateway_url: given_or(&given.gateway_url, gateway.as_ref().map(Gateway::url)),
+            gateway_ca_file: given.gateway_ca_file.clone(),
         };
         Ok(Stack {
             args,
@@ -178,7 +179,7 @@ impl Stack {
             relay.run_relay(Beside::ApiAndWorkers).await;
             Ok(())
         });
-        let (workers, gateway) = (services.clone(), GatewayConfig::new(self.connections.gateway_url()?));
+        let (workers, gateway) = (services.clone(), self.connections.gateway()?);
         running.spawn(async move { workers.run_workers(Worker::ALL, &gateway).await });
         let (api, secret) = (services.clone(), self.callback_secret.clone());
         let time_zone = self.args.zone.time_zone.clone();
@@ -255,7 +256,7 @@ impl Stack {
             () = shutdown.cancelled() => return Ok(()),
             ready = self.wait_until_ready() => ready?,
         }
-        let Connections { database_url, kafka, gateway_url } = self.connections.clone();
+        let Connections { database_url, kafka, gateway_url, .. } = self.connections.clone();
         let file = StackFile {
             api_url: self.api_url.clone(),
             gateway_url: gateway_url.unwrap_or_default(),

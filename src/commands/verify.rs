@@ -5,6 +5,7 @@ mod report;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
+use ordermill_pipeline::kafka::admission;
 
 use crate::connections::Connections;
 use crate::output::{answer, show};
@@ -15,6 +16,7 @@ use crate::verify::look;
 /// # Errors
 /// Where it could not look.
 pub(crate) async fn run(json: bool, connections: &Connections) -> Result<ExitCode> {
+    admission::admitted(&connections.kafka).await.context("nothing verified")?;
     let report = look(connections).await.context("nothing verified")?;
     show(&report, json, || report::text(&report))?;
     Ok(answer(report.ok))

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use ordermill_workers::{GatewayConfig, Worker};
+use ordermill_workers::Worker;
 
 use crate::arguments::{FloodArgs, ServiceArgs};
 use crate::connections::Connections;
@@ -27,7 +27,7 @@ fn worker(name: &str) -> Result<Worker> {
 
 /// Runs workers until Ctrl-C or SIGTERM.
 pub(crate) async fn run(connections: &Connections, args: WorkerArgs) -> Result<()> {
-    let gateway = GatewayConfig::new(connections.gateway_url()?);
+    let gateway = connections.gateway()?;
     let mut services = services::connect(connections, args.service.metrics_listen).await?;
     services.flood_limit = args.flood.limit();
     let workers = if args.names.is_empty() { Worker::ALL.to_vec() } else { args.names };

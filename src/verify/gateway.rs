@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::charge::{Charge, rows_of};
 use super::ledger::Ledger;
+use crate::connections::Connections;
 
 /// How many charges are looked up between two queries.
 const PAGE_ROWS: i64 = 500;
@@ -33,13 +34,13 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(3);
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 /// Compares the gateway's ledger with our charges; without a gateway that is left out.
-pub(super) async fn check(pool: &PgPool, gateway_url: Option<&str>) -> Result<Check> {
+pub(super) async fn check(pool: &PgPool, connections: &Connections) -> Result<Check> {
     let mut check = Check::new("gateway");
-    let Some(url) = gateway_url else {
+    let Some(url) = connections.gateway_url.as_deref() else {
         check.note = Some("left out: the gateway's address is not known".to_owned());
         return Ok(check);
     };
-    let ledger = Ledger::of(url)?;
+    let ledger = Ledger::of(url, connections.gateway_ca_file.as_deref())?;
     let comparison = Comparison { pool, ledger, met: vec![0; BUCKETS], suspects: Vec::new(), check };
     comparison.run().await.with_context(|| format!("gateway {url}"))
 }

@@ -1,9 +1,11 @@
 //! The gateway's ledger, read over HTTP.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use reqwest::{Client, StatusCode, Url};
+use ordermill_workers::GatewayHttp;
+use reqwest::Url;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -16,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The ledger, read from its beginning to its end.
 pub(crate) struct Ledger {
-    client: Client,
+    http: GatewayHttp,
     charges: Url,
     /// Of the page to be read next; none of the first.
     cursor: Option<String>,
@@ -31,13 +33,17 @@ struct Page {
 }
 
 impl Ledger {
-    pub(crate) fn of(gateway_url: &str) -> Result<Ledger> {
+    /// That of the gateway at this address, believed by the CAs in the file.
+    ///
+    /// # Errors
+    /// Where it can't be reached in this way.
+    pub(crate) fn of(gateway_url: &str, ca_file: Option<&Path>) -> Result<Ledger> {
         let wrong =
             || format!("the gateway's address {gateway_url:?} is not a URL like http://127.0.0.1:8090");
         let mut charges: Url = gateway_url.parse().with_context(wrong)?;
         charges.path_segments_mut().map_err(|()| anyhow::anyhow!(wrong()))?.pop_if_empty().push("charges");
-        let client = Client::builder().timeout(TIMEOUT).connect_timeout(TIMEOUT).no_proxy().build()?;
-        Ok(Ledger { client, charges, cursor: None, at_end: false })
+        let http = GatewayHttp::new(gateway_url, ca_file, TIMEOUT)?;
+        Ok(Ledger { http, charges, cursor: None, at_end: false })
     }
 
     /// The next page; `None` behind the last. The ledger only grows at its end, so no charge comes twice.
@@ -64,10 +70,8 @@ impl Ledger {
 
     /// Has the gateway give back what it holds for a charge, and answer `VOIDED` to it from now on. Safe to repeat.
     pub(crate) async fn void(&self, charge_id: &str) -> Result<()> {
-        let answer = self.client.post(self.url_of(&[charge_id, "void"])).send().await;
-        let answer = answer.and_then(reqwest::Response::error_for_status);
-        answer.with_context(|| format!("the gateway did not void charge {charge_id}"))?;
-        Ok(())
+        let answer = self.http.post(self.url_of(&[charge_id, "void"]).as_str(), TIMEOUT).await;
+        answer.with_context(|| format!("the gateway did not void charge {charge_id}"))
     }
 
     fn url_of(&self, path: &[&str]) -> Url {
@@ -81,10 +85,6 @@ impl Ledger {
     async fn get<T: DeserializeOwned>(&self, url: Url) -> Result<Option<T>> {
         let silent =
             "the gateway does not answer; check that it runs and that ORDERMILL_GATEWAY_URL names it";
-        let response = self.client.get(url).send().await.context(silent)?;
-        if response.status() == StatusCode::NOT_FOUND {
-            return Ok(None);
-        }
-        Ok(Some(response.error_for_status().context(silent)?.json().await.context(silent)?))
+        self.http.get(url.as_str(), TIMEOUT).await.context(silent)
     }
 }

@@ -148,7 +148,8 @@ impl Shop {
         };
         let program = sibling_program("ordermill-gateway").unwrap();
         let gateway = Gateway::start(&program, scratch.path(), options, &Quiet).unwrap();
-        let connections = Connections { database_url, kafka, gateway_url: Some(gateway.url()) };
+        let gateway_url = Some(gateway.url());
+        let connections = Connections { database_url, kafka, gateway_url, gateway_ca_file: None };
         let client = Client::builder().no_proxy().timeout(DEADLINE).build().unwrap();
         Shop { pool, connections, gateway, client, wire_secret_file, api_port, scratch }
     }

@@ -7,8 +7,10 @@
 mod asking;
 mod circuit;
 mod client;
+mod http;
 mod under_way;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,7 +41,7 @@ use circuit::Circuit;
 use client::GatewayClient;
 use under_way::{Place, UnderWay};
 
-pub use client::GatewayError;
+pub use http::{CallError, GatewayError, GatewayHttp};
 
 /// How many intents may be under way at once; what does not fit is taken from the table later.
 const UNDER_WAY_MAX: usize = 10_000;
@@ -59,6 +61,8 @@ const FINISH_WITHIN: Duration = Duration::from_secs(5);
 pub struct GatewayConfig {
     /// The gateway's address.
     pub gateway_url: String,
+    /// The CAs by which it is believed, as PEM; where there is one the address begins with https.
+    pub ca_file: Option<PathBuf>,
     /// How long one call may take.
     pub call_timeout: Duration,
     /// How many calls run at once.
@@ -71,9 +75,16 @@ impl GatewayConfig {
     pub fn new(gateway_url: &str) -> GatewayConfig {
         GatewayConfig {
             gateway_url: gateway_url.to_owned(),
+            ca_file: None,
             call_timeout: Duration::from_secs(3),
             calls_max: 256,
         }
+    }
+
+    /// The same, believed by the CAs in that file.
+    #[must_use]
+    pub fn believed_by(self, ca_file: Option<PathBuf>) -> GatewayConfig {
+        GatewayConfig { ca_file, ..self }
     }
 }
 
@@ -126,7 +137,7 @@ pub(crate) fn start(
     metrics: WorkerMetrics,
 ) -> Result<(GatewayQueue, Executor), GatewayError> {
     let asker = Asker {
-        client: GatewayClient::new(&config.gateway_url, config.call_timeout)?,
+        client: GatewayClient::new(&config.gateway_url, config.ca_file.as_deref(), config.call_timeout)?,
         circuit: Circuit::new(metrics.gateway_circuit_open.clone()),
         calls: Arc::new(Semaphore::new(config.calls_max)),
         clock: runtime.journal.clock.clone(),

@@ -18,7 +18,7 @@ use ordermill_pipeline::consumer::{self, ConsumerConfig, Handler, Runtime};
 use ordermill_schemas::{Event, Topic};
 use ordermill_store::database_roles::DatabaseRole;
 
-pub use gateway::{GatewayConfig, GatewayError};
+pub use gateway::{CallError, GatewayConfig, GatewayError, GatewayHttp};
 pub use metrics::WorkerMetrics;
 
 use participant::{FollowUp, Participant};
@@ -56,7 +56,7 @@ macro_rules! workers {
         /// Runs a worker until the runtime's shutdown.
         ///
         /// # Errors
-        /// [`GatewayError`] where the gateway's address can't be used.
+        /// [`GatewayError`] where the gateway can't be reached in the way that was asked for.
         #[expect(unreachable_patterns, reason = "who does something after a commit stands above the others")]
         pub async fn run(
             worker: Worker,

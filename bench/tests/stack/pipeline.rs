@@ -74,7 +74,8 @@ impl Pipeline {
         keys::establish(&pool, "tests", &key_hash, Clock::system().now()).await.unwrap();
         let api_port = free_port().unwrap();
         let gateway = gateway(&scratch, api_port);
-        let connections = Connections { database_url, kafka, gateway_url: Some(gateway.url()) };
+        let gateway_url = Some(gateway.url());
+        let connections = Connections { database_url, kafka, gateway_url, gateway_ca_file: None };
         let shutdown = CancellationToken::new();
         let services = Services::connect(&connections, shutdown.clone()).await.unwrap();
         let tasks = serve(services, api_port, &gateway.url()).await;

@@ -37,7 +37,7 @@ fn consumer(kafka: &KafkaConfig) -> Result<Arc<BaseConsumer>, KafkaError> {
         ("fetch.queue.backoff.ms", "5"),
         ("fetch.wait.max.ms", "1"),
     ];
-    Ok(Arc::new(kafka.reader("audit", settings)?))
+    Ok(Arc::new(kafka.reader(kafka::AUDIT, settings)?))
 }
 
 /// The records of one partition as it lay there when the reading began.

@@ -25,8 +25,6 @@ use crate::kafka::{self, KafkaConfig};
 use crate::label::Label;
 use crate::raw_record::RawRecord;
 
-/// The name that the reading has at the broker.
-const READER: &str = "relay-ends";
 /// How long the broker has to hand out the ends.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// How long each partition is waited for in turn.
@@ -115,7 +113,7 @@ impl Subject {
     }
 
     fn bounds(&self) -> Result<Vec<End>, KafkaError> {
-        let consumer = self.kafka.reader(READER, [])?;
+        let consumer = self.kafka.reader(kafka::RELAY_ENDS, [])?;
         let mut ends = Vec::new();
         for topic in &self.topics {
             let name = self.kafka.full_name(topic);
@@ -134,7 +132,7 @@ impl Subject {
             return Ok(());
         }
         let settings = [("enable.partition.eof", "true"), ("fetch.wait.max.ms", "20")];
-        let consumer = Arc::new(self.kafka.reader(READER, settings)?);
+        let consumer = Arc::new(self.kafka.reader(kafka::RELAY_ENDS, settings)?);
         let mut assignment = TopicPartitionList::new();
         let mut open = Vec::new();
         for (end, (from, to)) in wanted {

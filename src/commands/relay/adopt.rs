@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use clap::Args;
+use ordermill_pipeline::kafka::admission;
 use ordermill_pipeline::relay::{Adoption, Reason};
 
 use crate::connections::Connections;
@@ -30,6 +31,7 @@ pub(super) struct AdoptArgs {
 pub(super) async fn run(connections: &Connections, args: AdoptArgs) -> Result<()> {
     let pool = connect_pool(&connections.database_url, "relay-adopt", 2).await?;
     let kafka = &connections.kafka;
+    admission::admitted(kafka).await?;
     let groups = ordermill_workers::groups();
     let adoption = Adoption::look(&pool, kafka, &groups, args.era).await?;
     print(&describe(&adoption, args.recreate_topics, &kafka.prefix))?;

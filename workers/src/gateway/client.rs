@@ -1,32 +1,20 @@
 //! The payment gateway over HTTP. No answer means unknown, never failed.
 
+use std::path::Path;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
-use hyper::{Method, Request, StatusCode, Uri, header};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper::{Method, Request, StatusCode, header};
 use ordermill_schemas::Money;
 use ordermill_schemas::orders::PaymentMethod;
 use ordermill_schemas::payments::RefundPart;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use thiserror::Error;
 use uuid::Uuid;
 
-/// The gateway's address can't be used.
-#[derive(Debug, Error)]
-pub enum GatewayError {
-    /// It is not an address of HTTP.
-    #[error("the gateway's address {url:?} is not a URL like http://127.0.0.1:8090")]
-    Address {
-        /// What was given.
-        url: String,
-    },
-}
+use super::http::{GatewayError, GatewayHttp, with_causes};
 
 /// What a call has brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,36 +88,26 @@ impl ChargeState {
     }
 }
 
-/// How many connections are kept.
-const CONNECTIONS_MAX: usize = 256;
 /// How long an answer may be, in bytes.
 const ANSWER_MAX: usize = 64 * 1024;
 
 /// A client of the gateway. Cloning shares its connections.
 #[derive(Clone, Debug)]
 pub(crate) struct GatewayClient {
-    client: Client<HttpConnector, Full<Bytes>>,
+    http: GatewayHttp,
     /// Where charges are, without a slash at the end.
     charges: String,
     timeout: Duration,
 }
 
 impl GatewayClient {
-    pub(crate) fn new(url: &str, timeout: Duration) -> Result<GatewayClient, GatewayError> {
-        let charges = format!("{}/charges", url.trim_end_matches('/'));
-        let is_usable = |uri: Uri| uri.scheme_str() == Some("http") && uri.query().is_none();
-        // A name and a password in it would not be sent.
-        if url.contains(['#', '@']) || !charges.parse().is_ok_and(is_usable) {
-            return Err(GatewayError::Address { url: url.to_owned() });
-        }
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(timeout));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_max_idle_per_host(CONNECTIONS_MAX)
-            .build(connector);
-        Ok(GatewayClient { client, charges, timeout })
+    pub(crate) fn new(
+        url: &str,
+        ca_file: Option<&Path>,
+        timeout: Duration,
+    ) -> Result<GatewayClient, GatewayError> {
+        let http = GatewayHttp::new(url, ca_file, timeout)?;
+        Ok(GatewayClient { http, charges: format!("{}/charges", url.trim_end_matches('/')), timeout })
     }
 
     /// Asks for a charge; again and again under one id it is one charge.
@@ -176,7 +154,7 @@ impl GatewayClient {
         absent: Answer,
     ) -> Answer {
         let answered = async {
-            let response = self.client.request(request?).await.map_err(unknown)?;
+            let response = self.http.send(request?).await.map_err(unknown)?;
             let status = response.status();
             if status.is_success() {
                 let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
@@ -216,11 +194,9 @@ fn request(method: Method, url: &str, traceparent: &str, body: Vec<u8>) -> Built
     request.body(Full::from(body)).map_err(|error| Answer::Refused(error.to_string()))
 }
 
-/// An error says nothing of what the gateway has done. Its causes tell what is wrong.
+/// An error says nothing of what the gateway has done.
 fn unknown(error: impl std::error::Error) -> Answer {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    let text = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
-    Answer::Unknown(text)
+    Answer::Unknown(with_causes(&error))
 }
 
 #[cfg(test)]
@@ -237,19 +213,10 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_none_of_http_is_refused() {
-        for url in [
-            "not a url",
-            "https://shop.example",
-            "http://shop.example/?a=b",
-            "http://shop.example#a",
-            "http://name:word@shop.example",
-            "/charges",
-        ] {
-            let error = GatewayClient::new(url, Duration::from_secs(1)).unwrap_err();
-            assert!(error.to_string().contains(url), "{error}");
+    fn charges_are_below_the_address() {
+        for url in ["http://shop.example/pay/", "http://shop.example/pay"] {
+            let client = GatewayClient::new(url, None, Duration::from_secs(1)).unwrap();
+            assert_eq!(client.charges, "http://shop.example/pay/charges");
         }
-        let client = GatewayClient::new("http://shop.example/pay/", Duration::from_secs(1)).unwrap();
-        assert_eq!(client.charges, "http://shop.example/pay/charges");
     }
 }
