@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use ordermill_pipeline::kafka::access::Role;
 
 use crate::arguments::PartitionArgs;
 use crate::commands::{
@@ -42,8 +43,8 @@ enum Command {
     Migrate(PartitionArgs),
     /// Makes the roles of the database and says what each may do; as the owner of the tables, after each `migrate`.
     Roles(roles::RolesArgs),
-    /// Creates the topics that are missing and checks the others.
-    Topics,
+    /// Creates the topics that are missing and checks the others; or allows Kafka's users what their roles need.
+    Topics(topics::TopicsArgs),
     /// Gives back what the gateway holds for orders that the database does not know.
     #[command(subcommand)]
     Payments(payments::PaymentsCommand),
@@ -104,18 +105,18 @@ async fn command(cli: Cli) -> Result<ExitCode> {
     let connections = cli.connections;
     match cli.command {
         Command::Up(args) => return up::run(&connections, args).await,
-        Command::Verify { json } => return verify::run(json, &connections.resolve()?).await,
+        Command::Verify { json } => return verify::run(json, &connections.resolve(Role::Api)?).await,
         Command::Order(args) => return order::run(&args, connections.database_url()).await,
         Command::Dlq(args) => return dlq::run(args, &connections).await,
         Command::Replay(args) => return replay::run(&args, &connections.database_url()?).await,
-        Command::Payments(command) => return payments::run(&connections.resolve()?, command).await,
+        Command::Payments(command) => return payments::run(&connections.resolve(Role::Api)?, command).await,
         Command::Migrate(args) => migrate::run(&connections, &args).await?,
         Command::Roles(args) => roles::run(&connections, &args).await?,
-        Command::Topics => topics::run(&connections.resolve()?).await?,
+        Command::Topics(args) => topics::run(&connections.resolve(Role::Operator)?, args).await?,
         Command::Keys(args) => keys::run(&connections, args).await?,
-        Command::Api(args) => api::run(&connections.resolve()?, args).await?,
+        Command::Api(args) => api::run(&connections.resolve(Role::Api)?, args).await?,
         Command::Relay(args) => relay::run(&connections, args).await?,
-        Command::Worker(args) => worker::run(&connections.resolve()?, args).await?,
+        Command::Worker(args) => worker::run(&connections.resolve(Role::Worker)?, args).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use ordermill_pipeline::authenticity::Secrets;
 use ordermill_pipeline::kafka::KafkaConfig;
+use ordermill_pipeline::kafka::access::Role;
 use ordermill_pipeline::kafka::security::is_reserved;
 use ordermill_workers::GatewayConfig;
 
@@ -118,6 +119,10 @@ impl ConnectionArgs {
             if args.database_url.is_none() {
                 args.wire_secret_file.get_or_insert(file.wire_secret_file);
             }
+            // So does a CA to the server that it is to be believed by.
+            if args.gateway_url.is_none() {
+                args.gateway_ca_file = args.gateway_ca_file.or(file.ca_file);
+            }
             args.database_url.get_or_insert(file.database_url);
             args.kafka_brokers.get_or_insert(file.kafka_brokers);
             args.topic_prefix.get_or_insert(file.topic_prefix);
@@ -130,15 +135,22 @@ impl ConnectionArgs {
         anyhow!("no stack runs on {}: start one with `ordermill up`, or give {flag}", self.data_dir.display())
     }
 
-    /// Resolves what was not given from the stack file.
+    /// Resolves what was not given from the stack file. Kafka is reached as the user of that role where it is a secure stack's, and else as
+    /// was given.
     ///
     /// # Errors
     /// Where something is neither given nor found; the message says what to do.
-    pub fn resolve(&self) -> Result<Connections> {
+    pub fn resolve(&self, role: Role) -> Result<Connections> {
         let args = self.with_stack()?;
         let brokers = args.kafka_brokers.as_deref();
+        let mut kafka = args.kafka(brokers.ok_or_else(|| self.missing("--kafka-brokers"))?)?;
+        let is_stacks = self.kafka_brokers.is_none() && self.kafka_security.given().is_nothing();
+        let stack = if is_stacks { StackFile::read(&self.data_dir)? } else { None };
+        if let Some(users) = stack.and_then(|stack| stack.users()) {
+            kafka.security = users.of_role(role)?;
+        }
         Ok(Connections {
-            kafka: args.kafka(brokers.ok_or_else(|| self.missing("--kafka-brokers"))?)?,
+            kafka,
             database_url: args.database_url.ok_or_else(|| self.missing("--database-url"))?,
             gateway_url: args.gateway_url,
             gateway_ca_file: args.gateway_ca_file,

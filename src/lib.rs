@@ -6,6 +6,7 @@ mod commands;
 pub mod connections;
 pub mod database;
 mod kafka_security;
+mod kafka_users;
 pub mod logging;
 pub mod metrics_endpoint;
 mod one_line;

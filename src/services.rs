@@ -12,7 +12,7 @@ use ordermill_pipeline::consumer::{ConsumerConfig, FloodLimit, Runtime};
 use ordermill_pipeline::database;
 use ordermill_pipeline::heartbeat::Signs;
 use ordermill_pipeline::journal::Journal;
-use ordermill_pipeline::kafka::admission;
+use ordermill_pipeline::kafka::{KafkaConfig, admission};
 use ordermill_pipeline::metrics::PipelineMetrics;
 use ordermill_pipeline::readiness::{Expected, RELAY, worker_role};
 use ordermill_pipeline::relay::{self, Beside, RelayConfig, RelayError};
@@ -58,6 +58,10 @@ pub struct Services {
     pub flood_limit: FloodLimit,
     /// How often anybody may ask the API.
     pub rate_limits: RateLimitConfig,
+    /// Kafka as the relay reaches it, and as workers do: like everybody else here, unless it is said otherwise.
+    pub relay_kafka: KafkaConfig,
+    /// See [`Services::relay_kafka`].
+    pub worker_kafka: KafkaConfig,
     connections: Connections,
     instance: String,
     registry: Arc<Registry>,
@@ -93,6 +97,8 @@ impl Services {
             runtime,
             flood_limit: FloodLimit::default(),
             rate_limits: RateLimitConfig::default(),
+            relay_kafka: connections.kafka.clone(),
+            worker_kafka: connections.kafka.clone(),
             connections: connections.clone(),
             instance,
             registry: Arc::new(registry),
@@ -121,7 +127,7 @@ impl Services {
     /// Runs the relay until shutdown, with that beside it in this process.
     pub async fn run_relay(&self, beside: Beside) {
         let config = RelayConfig {
-            kafka: self.connections.kafka.clone(),
+            kafka: self.relay_kafka.clone(),
             topics: topics::names(&ordermill_workers::groups()),
             instance: self.instance.clone(),
             lease: RELAY_LEASE,
@@ -140,7 +146,7 @@ impl Services {
     pub async fn run_workers(&self, workers: &[Worker], gateway: &GatewayConfig) -> Result<()> {
         let runs = workers.iter().map(|worker| {
             let config = ConsumerConfig {
-                kafka: self.connections.kafka.clone(),
+                kafka: self.worker_kafka.clone(),
                 batch_records_max: BATCH_RECORDS_MAX,
                 session_timeout_ms: SESSION_TIMEOUT_MS,
                 flood_limit: self.flood_limit,

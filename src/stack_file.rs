@@ -10,6 +10,8 @@ use ordermill_pipeline::kafka::KafkaConfig;
 use ordermill_stack::write_private;
 use serde::{Deserialize, Serialize};
 
+use crate::kafka_users::KafkaUsers;
+
 /// Where the parts of a running stack are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StackFile {
@@ -27,6 +29,12 @@ pub struct StackFile {
     pub admin_key_file: PathBuf,
     /// The file that holds the wire secret.
     pub wire_secret_file: PathBuf,
+    /// The CA by which all servers are believed, where they answer by TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// The directory with the passwords of Kafka's users, where it has some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka_users: Option<PathBuf>,
 }
 
 impl StackFile {
@@ -52,12 +60,21 @@ impl StackFile {
         }
     }
 
-    /// Its Kafka, with that before every name.
+    /// Its Kafka as its owner, who may do everything, with that before every name.
     ///
     /// # Errors
-    /// Where the wire secret can't be read.
+    /// Where the wire secret or the owner's password can't be read.
     pub fn kafka(&self, prefix: &str) -> Result<KafkaConfig> {
-        Ok(KafkaConfig::new(&self.kafka_brokers, prefix, Secrets::read(&self.wire_secret_file)?))
+        let kafka = KafkaConfig::new(&self.kafka_brokers, prefix, Secrets::read(&self.wire_secret_file)?);
+        match self.users() {
+            Some(users) => Ok(kafka.reached_by(users.owner()?)),
+            None => Ok(kafka),
+        }
+    }
+
+    /// The users of its Kafka, where it has some.
+    pub(crate) fn users(&self) -> Option<KafkaUsers> {
+        Some(KafkaUsers::of(self.kafka_users.clone()?, self.ca_file.clone()?))
     }
 
     /// Writes the file in one step, readable by its owner alone, since it holds a password.
@@ -91,10 +108,20 @@ mod tests {
             topic_prefix: String::new(),
             admin_key_file: PathBuf::from("admin.key"),
             wire_secret_file: PathBuf::from("wire.secret"),
+            ca_file: None,
+            kafka_users: None,
         };
         assert_eq!(StackFile::read(directory.path()).unwrap(), None);
         file.write(directory.path()).unwrap();
-        assert_eq!(StackFile::read(directory.path()).unwrap(), Some(file));
+        assert_eq!(StackFile::read(directory.path()).unwrap().as_ref(), Some(&file));
+        let text = fs::read_to_string(directory.path().join("stack.json")).unwrap();
+        assert!(
+            !text.contains("null") && !text.contains("ca_file"),
+            "what is not there is not named: {text}"
+        );
+        let secure = StackFile { ca_file: Some("ca.pem".into()), kafka_users: Some("users".into()), ..file };
+        secure.write(directory.path()).unwrap();
+        assert_eq!(StackFile::read(directory.path()).unwrap(), Some(secure));
         let mode = fs::metadata(directory.path().join("stack.json")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         StackFile::remove(directory.path());

@@ -3,12 +3,14 @@
 //! It has a database of its own on the server under measurement, and topics of its own, and is done with once it has been
 //! measured. The whole pipeline stands by meanwhile, as it does while pgbench runs.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use ordermill::connections::Connections;
 use ordermill::database::connect_pool;
+use ordermill_pipeline::kafka::security::Security;
 use ordermill_pipeline::relay;
 use ordermill_stack::{Child, Program, Signal, free_port, sibling_program};
 use reqwest::Url;
@@ -130,6 +132,9 @@ fn program(
     for address in ADDRESSES {
         program = program.without_env_prefix(address);
     }
+    for (name, value) in security(&connections.kafka.security) {
+        program = program.env(name, value);
+    }
     let (setting, value) = KAFKA_SETTING;
     Ok(program
         .death_signal(Signal::SIGTERM)
@@ -140,6 +145,19 @@ fn program(
         .arg("--data-dir")
         .arg(directory)
         .arg(format!("--kafka-setting={setting}={value}")))
+}
+
+/// How a program is told to reach Kafka in this way.
+fn security(security: &Security) -> Vec<(&'static str, OsString)> {
+    let Security::Tls { ca_file, login } = security else { return Vec::new() };
+    let protocol = if login.is_some() { "SASL_SSL" } else { "SSL" };
+    let mut variables = vec![("KAFKA_SECURITY_PROTOCOL", protocol.into()), ("KAFKA_CA_FILE", ca_file.into())];
+    if let Some(login) = login {
+        variables.push(("KAFKA_SASL_MECHANISM", login.mechanism.name().into()));
+        variables.push(("KAFKA_USERNAME", login.user.clone().into()));
+        variables.push(("KAFKA_PASSWORD", login.password.clone().into()));
+    }
+    variables
 }
 
 async fn until_healthy(api: &Child, api_url: &str) -> Result<()> {

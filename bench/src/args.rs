@@ -126,6 +126,9 @@ pub struct StackArgs {
     /// How many partitions each topic has; by default as many as `ordermill up` gives it.
     #[arg(long, env = "ORDERMILL_PARTITIONS", value_name = "COUNT", value_parser = clap::value_parser!(i16).range(1..=1_000))]
     pub partitions: Option<i16>,
+    /// Starts the stack by `ordermill up --secure`, to measure what TLS costs.
+    #[arg(long)]
+    pub secure: bool,
     /// Keeps the data directory, with the logs, and says where it is.
     #[arg(long)]
     #[serde(skip)]

@@ -23,7 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// What would make `ordermill up` use servers or a wire secret that are there already instead of its own.
 pub(crate) const ADDRESSES: [&str; 5] = [
     "DATABASE_URL",
-    "KAFKA_BROKERS",
+    "KAFKA_",
     "ORDERMILL_TOPIC_PREFIX",
     "ORDERMILL_GATEWAY_URL",
     "ORDERMILL_WIRE_SECRET_FILE",
@@ -63,6 +63,7 @@ impl OwnStack {
             .arg(&path)
             .arg(format!("--kafka-setting={name}={value}"))
             .args(partitions)
+            .args(args.secure.then_some("--secure"))
             .start()?;
         let file = wait_until_ready(&up, &path).await?;
         let admin_key = fs::read_to_string(&file.admin_key_file).context("can't read the admin's key")?;
@@ -90,7 +91,7 @@ impl OwnStack {
             database_url: self.file.database_url.clone(),
             kafka: self.file.kafka(&self.file.topic_prefix)?,
             gateway_url: Some(self.file.gateway_url.clone()),
-            gateway_ca_file: None,
+            gateway_ca_file: self.file.ca_file.clone(),
         })
     }
 

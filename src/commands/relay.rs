@@ -6,6 +6,7 @@ mod status;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use ordermill_pipeline::kafka::access::Role;
 use ordermill_pipeline::relay::Beside;
 use ordermill_store::database_roles::DatabaseRole;
 
@@ -48,13 +49,14 @@ impl RelayArgs {
 pub(crate) async fn run(connections: &ConnectionArgs, args: RelayArgs) -> Result<()> {
     match args.command {
         None => {
-            let services = services::connect(&connections.resolve()?, args.service.metrics_listen).await?;
+            let connections = connections.resolve(Role::Relay)?;
+            let services = services::connect(&connections, args.service.metrics_listen).await?;
             services.may_run([DatabaseRole::Relay]).await?;
             services.run_relay(Beside::Nothing).await;
             Ok(())
         }
         Some(RelayCommand::Status { json }) => status::run(&connections.database_url()?, json).await,
         Some(RelayCommand::Rewind(args)) => rewind::run(&connections.database_url()?, args).await,
-        Some(RelayCommand::Adopt(args)) => adopt::run(&connections.resolve()?, args).await,
+        Some(RelayCommand::Adopt(args)) => adopt::run(&connections.resolve(Role::Operator)?, args).await,
     }
 }

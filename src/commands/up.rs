@@ -1,5 +1,7 @@
 //! `ordermill up`: the whole pipeline on this machine, in one process beside PostgreSQL, Kafka and the gateway.
 
+mod secure;
+
 use std::fs;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -9,14 +11,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use ordermill_pipeline::authenticity::{self, KeyError, RootSecret};
 use ordermill_pipeline::clock::Clock;
+use ordermill_pipeline::kafka::KafkaConfig;
+use ordermill_pipeline::kafka::access::Role;
 use ordermill_pipeline::relay::{self, Beside};
 use ordermill_pipeline::topics::{self, PARTITIONS_DEFAULT_ON_ONE_MACHINE};
 use ordermill_stack::{
-    Gateway, GatewayOptions, Kafka, KafkaOptions, Postgres, PostgresOptions, Progress, Server,
+    Certificates, Gateway, GatewayOptions, Kafka, KafkaOptions, Postgres, PostgresOptions, Progress, Server,
     private_data_dir, sibling_program, write_private,
 };
 use ordermill_store::{keys, migrations};
@@ -33,6 +37,8 @@ use crate::output::{note, print};
 use crate::services::{Services, listen};
 use crate::shutdown::shutdown_on_signal;
 use crate::stack_file::StackFile;
+
+use secure::Secure;
 
 /// The name of the administrator whose key is in the data directory.
 const ADMIN: &str = "up";
@@ -60,6 +66,9 @@ pub(crate) struct UpArgs {
     /// The gateway's port; by default that of the last run, else any free one.
     #[arg(long)]
     gateway_port: Option<u16>,
+    /// PostgreSQL, Kafka and the gateway answer by TLS alone, with certificates that are made here, and Kafka knows who reaches it.
+    #[arg(long)]
+    secure: bool,
     #[command(flatten)]
     partitions: PartitionArgs,
     #[command(flatten)]
@@ -110,6 +119,7 @@ struct Stack {
     callback_secret: String,
     wire_secret_file: PathBuf,
     connections: Connections,
+    secure: Option<Secure>,
     // The servers that were started here; what was given from outside is not among them.
     gateway: Option<Gateway>,
     kafka: Option<Kafka>,
@@ -122,13 +132,21 @@ impl Stack {
         let callback_secret = kept_key(&directory.join("callback.secret"))?;
         // Others find it from other directories.
         let wire_secret_file = std::path::absolute(given.wire_secret_file()?)?;
+        ensure!(
+            given.kafka_brokers.is_some() || given.kafka_security.given().is_nothing(),
+            "it is given how a Kafka of yours is reached (KAFKA_SECURITY_PROTOCOL and its like), but not where it is: give KAFKA_BROKERS, too, or \
+             leave that out; --secure needs none of it"
+        );
+        let secure = args.secure.then(|| Secure::prepare(given, &directory)).transpose()?;
+        let certificates = secure.as_ref().map(|secure| &secure.certificates);
+        let security = secure.as_ref().map(Secure::kafka).transpose()?;
         let (progress, dir) = (Progress::terminal(), directory.as_path());
         let start_postgres = || {
-            let options = PostgresOptions { port: args.postgres_port, ..PostgresOptions::default() };
-            Postgres::start(dir, options, &progress)
+            let (port, tls) = (args.postgres_port, certificates.map(Certificates::postgres));
+            Postgres::start(dir, PostgresOptions { port, tls, ..PostgresOptions::default() }, &progress)
         };
         let start_kafka = || {
-            let options = KafkaOptions { port: args.kafka_port, ..KafkaOptions::default() };
+            let options = KafkaOptions { port: args.kafka_port, security, ..KafkaOptions::default() };
             Kafka::start(dir, options, &progress)
         };
         let (postgres, kafka) = std::thread::scope(|scope| {
@@ -140,18 +158,25 @@ impl Stack {
         let start_gateway = || {
             let callback_url = Some(format!("{api_url}/v1/payments/callbacks"));
             let callback_secret = callback_secret.clone();
-            let options = GatewayOptions { port: args.gateway_port, callback_url, callback_secret };
+            let (port, tls) = (args.gateway_port, certificates.map(Certificates::gateway));
+            let options = GatewayOptions { port, callback_url, callback_secret, tls };
             Gateway::start(&sibling_program("ordermill-gateway")?, dir, options, &progress)
         };
         let gateway = given.gateway_url.is_none().then(start_gateway).transpose()?;
         let given_or = |given: &Option<String>, started: Option<String>| given.clone().or(started);
         let brokers = given_or(&given.kafka_brokers, kafka.as_ref().map(Kafka::brokers));
         let database_url = given_or(&given.database_url, postgres.as_ref().map(|p| p.url("ordermill")));
+        let mut reached = given.kafka(&brokers.unwrap_or_default())?;
+        if let Some(secure) = &secure {
+            // The relay and workers are users of their own.
+            reached.security = secure.users.of_role(Role::Api)?;
+        }
+        let ca_file = certificates.map(Certificates::ca_file);
         let connections = Connections {
             database_url: database_url.unwrap_or_default(),
-            kafka: given.kafka(&brokers.unwrap_or_default())?,
+            kafka: reached,
             gateway_url: given_or(&given.gateway_url, gateway.as_ref().map(Gateway::url)),
-            gateway_ca_file: given.gateway_ca_file.clone(),
+            gateway_ca_file: ca_file.or_else(|| given.gateway_ca_file.clone()),
         };
         Ok(Stack {
             args,
@@ -160,10 +185,20 @@ impl Stack {
             callback_secret,
             wire_secret_file,
             connections,
+            secure,
             gateway,
             kafka,
             postgres,
         })
+    }
+
+    /// Kafka as a role reaches it.
+    fn kafka_as(&self, role: Role) -> Result<KafkaConfig> {
+        let kafka = &self.connections.kafka;
+        match &self.secure {
+            Some(secure) => Ok(kafka.reached_by(secure.users.of_role(role)?)),
+            None => Ok(kafka.clone()),
+        }
     }
 
     /// Sets the database and the topics up, runs the services, and watches the servers.
@@ -172,6 +207,8 @@ impl Stack {
         let mut services = Services::connect(&self.connections, shutdown.clone()).await?;
         services.flood_limit = self.args.flood.limit();
         services.rate_limits = self.args.rate_limits.config();
+        services.relay_kafka = self.kafka_as(Role::Relay)?;
+        services.worker_kafka = self.kafka_as(Role::Worker)?;
         let services = Arc::new(services);
         let mut running = JoinSet::new();
         let relay = services.clone();
@@ -210,7 +247,10 @@ impl Stack {
         migrations::run(&pool).await.context("the schema can't be brought up to date")?;
         let partitions = self.args.partitions.partitions;
         let partitions = relay::install(&pool, partitions, PARTITIONS_DEFAULT_ON_ONE_MACHINE).await?;
-        topics::ensure(&self.connections.kafka, partitions, &ordermill_workers::groups()).await?;
+        if let Some(secure) = &self.secure {
+            secure.set_up(&self.connections.kafka).await?;
+        }
+        topics::ensure(&self.kafka_as(Role::Operator)?, partitions, &ordermill_workers::groups()).await?;
         self.open_keyring(&pool).await?;
         self.establish_admin(&pool).await?;
         pool.close().await;
@@ -265,9 +305,13 @@ impl Stack {
             topic_prefix: kafka.prefix,
             admin_key_file: admin_key_file(&self.directory),
             wire_secret_file: self.wire_secret_file.clone(),
+            ca_file: self.secure.as_ref().map(|secure| secure.certificates.ca_file()),
+            kafka_users: self.secure.as_ref().map(|secure| secure.users.directory().to_owned()),
         };
+        let readers = |secure: &Secure| secure.users.write_settings_of_readers(&file.kafka_brokers);
+        let readers = self.secure.as_ref().map(readers).transpose()?;
         file.write(&self.directory)?;
-        announce(&file)?;
+        announce(&file, readers.as_deref())?;
         let mut ticks = tokio::time::interval(WATCH_EVERY);
         while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
             self.check()?;
@@ -340,8 +384,16 @@ fn kept_wire_secret(directory: &Path) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// The address and the lines that place an order and follow it.
-fn announce(file: &StackFile) -> Result<()> {
+/// The address, the lines that place an order and follow it, and how those read along who have to log in.
+fn announce(file: &StackFile, readers: Option<&Path>) -> Result<()> {
     let key = file.admin_key_file.display().to_string();
-    print(include_str!("up.txt").replace("{api}", &file.api_url).replace("{key}", &key).trim_end())
+    let readers = readers.map(|settings| {
+        let settings = settings.display();
+        format!(
+            "It is secure: servers answer by TLS alone. Who reads along (this line needs kcat):\nkcat -F {settings} -C -t {}orders -e\n\n",
+            file.topic_prefix
+        )
+    });
+    let text = include_str!("up.txt").replace("{readers}", &readers.unwrap_or_default());
+    print(text.replace("{api}", &file.api_url).replace("{key}", &key).trim_end())
 }

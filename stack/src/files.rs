@@ -13,7 +13,7 @@ use crate::error::{Result, StackError};
 const OTHERS: u32 = 0o077;
 
 /// With what the names of a data directory's entries begin.
-const OURS: [&str; 7] = ["admin.", "callback.", "gateway", "kafka", "postgres", "stack.", "wire."];
+const OURS: [&str; 8] = ["admin.", "callback.", "gateway", "kafka", "postgres", "stack.", "tls", "wire."];
 
 /// Makes the data directory of a stack, its owner's alone, and closes one that an earlier version has left open. One that holds something
 /// else is left as it is, and so is one that many share, like `/tmp`; what a stack puts into it is closed anyway.
@@ -54,7 +54,10 @@ fn is_a_stacks(dir: &Path) -> io::Result<bool> {
 }
 
 /// Makes a directory that is its owner's alone, where it is missing.
-pub(crate) fn make_private_dir(dir: &Path) -> Result<()> {
+///
+/// # Errors
+/// Where it can't be made.
+pub fn make_private_dir(dir: &Path) -> Result<()> {
     make_dir(dir, 0o700)
 }
 

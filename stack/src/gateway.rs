@@ -6,6 +6,7 @@ use std::time::Duration;
 use derive_more::Deref;
 
 use crate::Progress;
+use crate::certificates::ServerTls;
 use crate::child::Program;
 use crate::claim::Claim;
 use crate::error::{Result, StackError};
@@ -30,6 +31,8 @@ pub struct GatewayOptions {
     pub callback_url: Option<String>,
     /// What it signs its reports with.
     pub callback_secret: String,
+    /// With what it answers by https alone; by default it answers by http.
+    pub tls: Option<ServerTls>,
 }
 
 /// A running gateway. Dropping it stops it. Its ledger survives.
@@ -64,9 +67,10 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// Its address, `http://127.0.0.1:PORT`.
+    /// Its address, `http://127.0.0.1:PORT`, or with `https`.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port())
+        let scheme = if self.options.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.port())
     }
 
     /// Starts it again on the same port and ledger, after stopping it if it still runs; returns when it listens.
@@ -88,6 +92,12 @@ impl Gateway {
             .arg("--ledger")
             .arg(self.dir.join(LEDGER))
             .args(self.options.callback_url.iter().flat_map(|url| ["--callback-url", url]));
+        let program = match &self.options.tls {
+            Some(ServerTls { certificate, .. }) => {
+                program.arg("--tls-certificate").arg(certificate).arg("--tls-key").arg(certificate)
+            }
+            None => program,
+        };
         self.server.launch(program, |child| child.wait_for_line("listening on ", READY).map(drop))
     }
 }

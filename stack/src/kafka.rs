@@ -9,10 +9,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use derive_more::Deref;
+use derive_more::{Debug, Deref};
 use uuid::Uuid;
 
 use crate::Progress;
+use crate::certificates::ServerTls;
 use crate::child::Program;
 use crate::claim::Claim;
 use crate::error::{Result, StackError};
@@ -40,8 +41,23 @@ const FORMAT_DEADLINE: Duration = Duration::from_secs(60);
 pub struct KafkaOptions {
     /// The port on 127.0.0.1; by default that of the last run, else any free one.
     pub port: Option<u16>,
+    /// With what it is reached by TLS and as a user alone; by default everybody may do everything, in the open.
+    pub security: Option<KafkaSecurity>,
     /// Settings of `server.properties`, name and value; they win over ours.
     pub settings: Vec<(String, String)>,
+}
+
+/// A broker that lets in whom it knows. It knows its owner, and whom the owner makes known to it.
+#[derive(Clone, Debug)]
+pub struct KafkaSecurity {
+    /// Its certificate.
+    pub tls: ServerTls,
+    /// The user who may do everything, and logs in by PLAIN. A name and a password have letters, digits and hyphens.
+    pub owner: String,
+    // It would end up in a log.
+    /// The owner's password.
+    #[debug(skip)]
+    pub password: String,
 }
 
 /// A running Kafka broker with data of its own. Dropping it kills the broker; [`Kafka::stop`] is the orderly way.
@@ -117,9 +133,15 @@ impl Kafka {
         if !self.data().is_dir() {
             self.format()?;
         }
-        config::write_server(&properties, &self.data(), self.ports, &self.options.settings)?;
+        self.write_server(&properties, &self.data())?;
         let program = self.java(NAME, "kafka.Kafka").arg(&properties);
-        self.server.launch(program, |child| probe::wait_until_ready(child, self.port(), READY))
+        let security = self.options.security.as_ref();
+        self.server.launch(program, |child| probe::wait_until_ready(child, self.port(), security, READY))
+    }
+
+    fn write_server(&self, properties: &Path, data: &Path) -> Result<()> {
+        let KafkaOptions { security, settings, .. } = &self.options;
+        config::write_server(properties, data, self.ports, security.as_ref(), settings)
     }
 
     /// Under another name, then renamed: data that is there is formatted.
@@ -127,7 +149,7 @@ impl Kafka {
         let unfinished = self.home.join("data.unfinished");
         remove_if_there(&unfinished)?;
         let properties = self.home.join("format.properties");
-        config::write_server(&properties, &unfinished, self.ports, &self.options.settings)?;
+        self.write_server(&properties, &unfinished)?;
         self.java("Kafka's storage tool", "kafka.tools.StorageTool")
             .args(["format", "--cluster-id", &new_cluster_id(), "--config"])
             .arg(&properties)

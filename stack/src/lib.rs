@@ -9,8 +9,10 @@
 //! - A data directory has one owner at a time; a second one is told who has it.
 //! - A directory that looks finished is finished: clusters, logs and jars are made under another name and renamed.
 //! - Nothing listens on anything but the loopback address.
+//! - Where a server is given a certificate, it answers by TLS alone.
 //! - What is kept is its owner's alone: directories are 0700 and files 0600, whatever the umask is and an earlier version has made.
 
+mod certificates;
 mod child;
 mod claim;
 mod error;
@@ -30,11 +32,12 @@ mod spawner;
 mod test_stack;
 mod wait;
 
+pub use certificates::{Certificates, ServerTls};
 pub use child::{Child, Program};
 pub use error::{Result, StackError};
-pub use files::{private_data_dir, write_private};
+pub use files::{make_private_dir, private_data_dir, write_private};
 pub use gateway::{Gateway, GatewayOptions};
-pub use kafka::{KAFKA_VERSION, Kafka, KafkaOptions};
+pub use kafka::{KAFKA_VERSION, Kafka, KafkaOptions, KafkaSecurity};
 pub use nix::sys::signal::Signal;
 pub use ports::free_port;
 pub use postgres::{Postgres, PostgresOptions, postgres_program};

@@ -13,6 +13,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 
 use crate::Progress;
+use crate::certificates::ServerTls;
 use crate::child::Program;
 use crate::claim::Claim;
 use crate::error::{Result, StackError};
@@ -62,6 +63,8 @@ const STATEMENT_COUNTER: &str = "pg_stat_statements";
 pub struct PostgresOptions {
     /// The port on 127.0.0.1; by default that of the last run, else any free one.
     pub port: Option<u16>,
+    /// With what it answers by TLS alone; by default it has none.
+    pub tls: Option<ServerTls>,
     /// Settings of `postgresql.conf`, name and value; they win over ours.
     pub settings: Vec<(String, String)>,
 }
@@ -96,9 +99,17 @@ impl Postgres {
         Ok(postgres)
     }
 
-    /// The URL of a database, with the role `ordermill`, who owns the cluster, and its password.
+    /// The URL of a database, with the role `ordermill`, who owns the cluster, and its password; where the server has a certificate, by TLS
+    /// that is verified in full.
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://ordermill:{}@127.0.0.1:{}/{database}", self.cluster.password, self.port())
+        let (password, port) = (&self.cluster.password, self.port());
+        let url = format!("postgres://ordermill:{password}@127.0.0.1:{port}/{database}");
+        match &self.options.tls {
+            Some(ServerTls { ca, .. }) => {
+                format!("{url}?sslmode=verify-full&sslrootcert={}", url_text(&ca.to_string_lossy()))
+            }
+            None => url,
+        }
     }
 
     /// The cluster on disk.
@@ -169,6 +180,9 @@ impl Postgres {
     fn launch(&self) -> Result<()> {
         self.clear_stale_lock()?;
         self.see_off_backends();
+        if let Some(tls) = &self.options.tls {
+            self.cluster.take_in(tls)?;
+        }
         let url = self.url("postgres");
         self.server
             .launch(self.program(), |child| child.wait_until_ready(READY, || runtime::block_on(set_up(&url))))
@@ -177,7 +191,9 @@ impl Postgres {
     fn program(&self) -> Program {
         let counts = self.cluster.installation.has_library(STATEMENT_COUNTER);
         let counter = counts.then_some(("shared_preload_libraries", STATEMENT_COUNTER));
-        let theirs = self.options.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let tls = self.options.tls.as_ref().map(|_| self.cluster.tls_settings()).unwrap_or_default();
+        let theirs = tls.iter().chain(&self.options.settings);
+        let theirs = theirs.map(|(name, value)| (name.as_str(), value.as_str()));
         let settings = SETTINGS.into_iter().chain(counter).chain(theirs);
         Program::new(NAME, self.cluster.installation.program("postgres"), self.log())
             .without_env_prefix("PG")
@@ -238,6 +254,13 @@ pub fn postgres_program(name: &str) -> Result<PathBuf> {
     Err(StackError::not_installed(program.display(), programs::INSTALL))
 }
 
+/// A text as a part of a URL.
+fn url_text(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+    let part = |byte: u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(part).collect()
+}
+
 /// Connects by the URL alone: neither the environment nor a password file of the user has a say.
 pub(crate) async fn connect(url: &str) -> sqlx::Result<PgConnection> {
     let options = PgConnectOptions::from_str(url)?.disable_statement_logging();
@@ -288,4 +311,17 @@ pub(crate) async fn create_database(
     // template1 can't be copied while anyone is connected to it; nobody can be to template0.
     let statement = format!("CREATE DATABASE {name} TEMPLATE template0 {options}");
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_in_a_url_reads_back_as_it_was() {
+        let path = "/home/Kim Lee/a&b=c?d#e%f+가/ca.pem";
+        let url = format!("postgres://u@127.0.0.1/d?sslmode=verify-full&sslrootcert={}", url_text(path));
+        let shown = format!("{:?}", PgConnectOptions::from_str(&url).unwrap());
+        assert!(shown.contains(&format!("{path:?}")), "{shown}");
+    }
 }

@@ -145,6 +145,7 @@ impl Shop {
             port: None,
             callback_url: Some(format!("http://127.0.0.1:{api_port}/v1/payments/callbacks")),
             callback_secret: CALLBACK_SECRET.to_owned(),
+            tls: None,
         };
         let program = sibling_program("ordermill-gateway").unwrap();
         let gateway = Gateway::start(&program, scratch.path(), options, &Quiet).unwrap();
@@ -161,12 +162,16 @@ impl Shop {
 
     /// The same by a clock of the test's.
     pub(crate) async fn open_at(&self, clock: Clock) -> Running {
+        self.open_with(clock, GatewayConfig::new(&self.gateway.url())).await
+    }
+
+    /// The same with workers that ask that gateway.
+    pub(crate) async fn open_with(&self, clock: Clock, gateway: GatewayConfig) -> Running {
         let shutdown = CancellationToken::new();
         let mut services = Services::connect(&self.connections, shutdown.clone()).await.unwrap();
         services.runtime.journal.clock = clock;
         let services = Arc::new(services);
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", self.api_port)).await.unwrap();
-        let gateway = GatewayConfig::new(&self.gateway.url());
         let zone = services::time_zone(TIME_ZONE).unwrap();
         let (relay, workers, api) = (services.clone(), services.clone(), services);
         let tasks = vec![

@@ -16,14 +16,14 @@ use uuid::Uuid;
 use crate::support::{DEADLINE, ORDERMILL, answer, id, new_wire_secret};
 
 /// Variables by which the tests, or whoever runs them, may point to other servers than those that `up` starts.
-const POINTERS: [&str; 3] = ["DATABASE_URL", "KAFKA_BROKERS", "ORDERMILL_"];
+pub(crate) const POINTERS: [&str; 3] = ["DATABASE_URL", "KAFKA_", "ORDERMILL_"];
 /// How long everything may take to end on a busy machine.
-const END_WITHIN: Duration = Duration::from_secs(60);
+pub(crate) const END_WITHIN: Duration = Duration::from_secs(60);
 
 /// A stack that runs.
-struct Up {
-    process: Child,
-    data_dir: PathBuf,
+pub(crate) struct Up {
+    pub(crate) process: Child,
+    pub(crate) data_dir: PathBuf,
     port: u16,
     key: String,
 }
@@ -31,13 +31,18 @@ struct Up {
 impl Up {
     /// Starts it and waits until it says how to go on.
     fn start(data_dir: &Path, port: u16) -> Up {
+        Up::start_with(data_dir, port, &[])
+    }
+
+    /// The same with further flags.
+    pub(crate) fn start_with(data_dir: &Path, port: u16, flags: &[&str]) -> Up {
         let log = data_dir.with_extension(format!("{}.log", Uuid::new_v4().simple()));
         let mut program = Program::new("ordermill up", ORDERMILL, log).arg("up");
         for pointer in POINTERS {
             program = program.without_env_prefix(pointer);
         }
-        let process =
-            program.arg("--data-dir").arg(data_dir).args(["--port", &port.to_string()]).start().unwrap();
+        let program = program.arg("--data-dir").arg(data_dir).args(["--port", &port.to_string()]);
+        let process = program.args(flags.iter().copied()).start().unwrap();
         let address = process.wait_for_line("Ordermill is ready at ", DEADLINE).unwrap();
         assert!(address.starts_with(&format!("http://127.0.0.1:{port} ")), "{address}");
         process.wait_for_line("Ctrl-C stops everything", DEADLINE).unwrap();
@@ -66,7 +71,7 @@ impl Up {
     }
 
     /// A first order, at rest.
-    async fn order(&self) -> Value {
+    pub(crate) async fn order(&self) -> Value {
         let lamp =
             json!({"name": "Lamp", "description": "", "category": "light", "price": 12_000, "stock": 5});
         let lamp = id(&self.post("/products", lamp).await["product_id"]);
@@ -76,13 +81,13 @@ impl Up {
         self.post("/orders", json!({"user_id": kim, "lines": [{"product_id": lamp, "quantity": 2}]})).await
     }
 
-    async fn find(&self, order_id: Uuid) -> Value {
+    pub(crate) async fn find(&self, order_id: Uuid) -> Value {
         let (status, order) = self.ask(Method::GET, &format!("/orders/{order_id}"), None).await;
         assert_eq!(status, StatusCode::OK, "{order}");
         order
     }
 
-    fn stack_file(&self) -> Value {
+    pub(crate) fn stack_file(&self) -> Value {
         serde_json::from_str(&fs::read_to_string(self.data_dir.join("stack.json")).unwrap()).unwrap()
     }
 
@@ -104,7 +109,7 @@ fn running() -> &'static Up {
 }
 
 /// Runs a command to its end.
-async fn run(program: &str, arguments: &[&str]) -> Output {
+pub(crate) async fn run(program: &str, arguments: &[&str]) -> Output {
     let pointers = std::env::vars_os()
         .filter(|(name, _)| POINTERS.iter().any(|pointer| name.to_string_lossy().starts_with(pointer)));
     let mut command = tokio::process::Command::new(program);
@@ -116,7 +121,7 @@ async fn run(program: &str, arguments: &[&str]) -> Output {
 }
 
 /// Runs `ordermill`, and expects it to end with that exit code and one line.
-async fn refusal(code: i32, arguments: &[&str]) -> String {
+pub(crate) async fn refusal(code: i32, arguments: &[&str]) -> String {
     let output = run(ORDERMILL, arguments).await;
     let line = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(code), "{line}");
@@ -125,7 +130,7 @@ async fn refusal(code: i32, arguments: &[&str]) -> String {
     line
 }
 
-fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
@@ -163,7 +168,7 @@ async fn the_stack_file_says_where_everything_is_and_only_its_owner_reads_it() {
 }
 
 /// Expects that nobody but its owner may do anything with what is in a data directory, nor look into it.
-async fn assert_private(data_dir: &Path) {
+pub(crate) async fn assert_private(data_dir: &Path) {
     for look in [&["-mindepth", "1", "!", "-type", "l", "-perm", "/077"][..], &["-prune", "-perm", "/066"]] {
         // Files come and go meanwhile, of which it complains.
         let found = run("find", &[&[text(data_dir)][..], look].concat()).await;

@@ -157,7 +157,7 @@ fn report_of(measured: Measured) -> Report {
                 coupons: 200,
                 round_trips: 2_000,
                 seed: 1,
-                stack: StackArgs { partitions: Some(12), keep: false },
+                stack: StackArgs { partitions: Some(12), secure: false, keep: false },
                 json: None,
                 svg: None,
             },

@@ -149,6 +149,7 @@ fn gateway(scratch: &Scratch, api_port: u16) -> Gateway {
         port: None,
         callback_url: Some(format!("http://127.0.0.1:{api_port}/v1/payments/callbacks")),
         callback_secret: SECRET.to_owned(),
+        tls: None,
     };
     let program = sibling_program("ordermill-gateway").unwrap();
     Gateway::start(&program, scratch.path(), options, &Quiet).unwrap()

@@ -10,12 +10,19 @@ use nix::unistd::{Gid, Uid, User};
 use uuid::Uuid;
 
 use super::installation::Installation;
+use crate::certificates::ServerTls;
 use crate::child::Program;
 use crate::error::{Result, StackError};
 use crate::files::{remove_if_there, write_private};
 
 /// Where clusters lie whose data directory the PostgreSQL user can't enter.
 const ELSEWHERE: &str = "/var/lib/ordermill";
+
+/// Who may connect to a server with a certificate: whoever comes from this machine over TLS, with a password. It has no line for others.
+const HBA_TLS: &str = "\
+hostssl all all 127.0.0.1/32 scram-sha-256
+hostssl all all ::1/128 scram-sha-256
+";
 
 /// `initdb` takes one to three seconds; a slow disk may make it many more.
 const INITDB_DEADLINE: Duration = Duration::from_secs(120);
@@ -83,6 +90,40 @@ impl Cluster {
             return Err(unusable("it belongs to another user"));
         };
         Ok(Cluster { installation: Installation::of_cluster(&data)?, data, password, user })
+    }
+
+    /// Takes in a certificate with its key: the server reads them as its own user, and refuses a key that is anybody else's.
+    pub(crate) fn take_in(&self, tls: &ServerTls) -> Result<()> {
+        let certificate = &tls.certificate;
+        let text = fs::read_to_string(certificate).map_err(StackError::io("read", certificate))?;
+        for (file, text) in [(self.certificate(), text.as_str()), (self.hba(), HBA_TLS)] {
+            write_private(&file, text)?;
+            give(&file, self.user)?;
+        }
+        Ok(())
+    }
+
+    /// The settings by which a server answers by TLS alone, with what was taken in.
+    pub(crate) fn tls_settings(&self) -> Vec<(String, String)> {
+        let (certificate, hba) = (self.certificate(), self.hba());
+        let certificate = certificate.to_string_lossy();
+        [
+            ("ssl", "on"),
+            ("ssl_cert_file", &*certificate),
+            ("ssl_key_file", &*certificate),
+            ("hba_file", &*hba.to_string_lossy()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec()
+    }
+
+    /// Certificate and key. Beside the data, where a backup of it does not take them along.
+    fn certificate(&self) -> PathBuf {
+        self.data.with_file_name("server.pem")
+    }
+
+    fn hba(&self) -> PathBuf {
+        self.data.with_file_name("hba-tls.conf")
     }
 }
 
