@@ -112,7 +112,7 @@ async fn command(cli: Cli) -> Result<ExitCode> {
         Command::Payments(command) => return payments::run(&connections.resolve(Role::Api)?, command).await,
         Command::Migrate(args) => migrate::run(&connections, &args).await?,
         Command::Roles(args) => roles::run(&connections, &args).await?,
-        Command::Topics(args) => topics::run(&connections.resolve(Role::Operator)?, args).await?,
+        Command::Topics(args) => topics::run(&connections, args).await?,
         Command::Keys(args) => keys::run(&connections, args).await?,
         Command::Api(args) => api::run(&connections.resolve(Role::Api)?, args).await?,
         Command::Relay(args) => relay::run(&connections, args).await?,

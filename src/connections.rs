@@ -9,10 +9,11 @@ use clap::Args;
 use ordermill_pipeline::authenticity::Secrets;
 use ordermill_pipeline::kafka::KafkaConfig;
 use ordermill_pipeline::kafka::access::Role;
-use ordermill_pipeline::kafka::security::is_reserved;
+use ordermill_pipeline::kafka::security::{Security, is_reserved};
 use ordermill_workers::GatewayConfig;
 
 use crate::kafka_security::KafkaSecurityArgs;
+use crate::kafka_users::KafkaUsers;
 use crate::stack_file::StackFile;
 
 /// The flags that every command takes.
@@ -141,20 +142,33 @@ impl ConnectionArgs {
     /// # Errors
     /// Where something is neither given nor found; the message says what to do.
     pub fn resolve(&self, role: Role) -> Result<Connections> {
+        let kafka = self.kafka_as(|users| users.of_role(role))?;
         let args = self.with_stack()?;
-        let brokers = args.kafka_brokers.as_deref();
-        let mut kafka = args.kafka(brokers.ok_or_else(|| self.missing("--kafka-brokers"))?)?;
-        let is_stacks = self.kafka_brokers.is_none() && self.kafka_security.given().is_nothing();
-        let stack = if is_stacks { StackFile::read(&self.data_dir)? } else { None };
-        if let Some(users) = stack.and_then(|stack| stack.users()) {
-            kafka.security = users.of_role(role)?;
-        }
         Ok(Connections {
             kafka,
             database_url: args.database_url.ok_or_else(|| self.missing("--database-url"))?,
             gateway_url: args.gateway_url,
             gateway_ca_file: args.gateway_ca_file,
         })
+    }
+
+    /// Kafka alone, for commands that need nothing else. `login` says as whom it is reached where it is a secure stack's.
+    ///
+    /// # Errors
+    /// Where it is neither given nor found.
+    pub(crate) fn kafka_as(
+        &self,
+        login: impl FnOnce(&KafkaUsers) -> Result<Security>,
+    ) -> Result<KafkaConfig> {
+        let args = self.with_stack()?;
+        let brokers = args.kafka_brokers.as_deref();
+        let mut kafka = args.kafka(brokers.ok_or_else(|| self.missing("--kafka-brokers"))?)?;
+        let is_stacks = self.kafka_brokers.is_none() && self.kafka_security.given().is_nothing();
+        let stack = if is_stacks { StackFile::read(&self.data_dir)? } else { None };
+        if let Some(users) = stack.and_then(|stack| stack.users()) {
+            kafka.security = login(&users)?;
+        }
+        Ok(kafka)
     }
 
     /// Kafka at `brokers`, with the settings and the security that were given.

@@ -27,6 +27,7 @@ mod relay;
 mod replay;
 mod roles;
 mod sales;
+mod secure;
 mod shipments;
 mod support;
 mod timeline;

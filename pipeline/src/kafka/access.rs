@@ -8,7 +8,7 @@ use std::fmt;
 use ordermill_wire::Topic;
 
 use super::{AUDIT, FOLLOWER, KafkaConfig, RELAY_ENDS};
-use crate::topics;
+use crate::{canary, topics};
 
 /// With what the names of the groups begin that readers outside may form.
 pub const READERS: &str = "reader";
@@ -49,6 +49,10 @@ impl Role {
     #[must_use]
     pub fn rights<T: Topic>(self, user: &str, kafka: &KafkaConfig, groups: &[(&str, &[T])]) -> Vec<Right> {
         let all = || topics::names(groups);
+        let with_canary = |mut names: Vec<String>| {
+            names.push(canary::TOPIC.to_owned());
+            names
+        };
         let of = |operation, resources: Vec<Resource>| {
             let right = |resource| Right { user: user.to_owned(), operation, resource };
             resources.into_iter().map(right).collect::<Vec<_>>()
@@ -59,20 +63,23 @@ impl Role {
         let group = |name: &str| vec![Resource::Group(kafka.full_name(name))];
         let rights = match self {
             Role::Operator => vec![
-                of(Operation::Create, topics_of(all())),
-                of(Operation::Delete, topics_of(all())),
-                of(Operation::Read, topics_of(all())),
+                of(Operation::Create, topics_of(with_canary(all()))),
+                of(Operation::Delete, topics_of(with_canary(all()))),
+                of(Operation::Read, topics_of(with_canary(all()))),
                 of(Operation::Describe, group(RELAY_ENDS)),
                 of(Operation::Describe, group(AUDIT)),
             ],
             Role::Relay => vec![
-                of(Operation::Write, topics_of(all())),
-                of(Operation::Create, topics_of(all())),
-                of(Operation::Read, topics_of(all())),
+                of(Operation::Write, topics_of(with_canary(all()))),
+                of(Operation::Create, topics_of(with_canary(all()))),
+                of(Operation::Read, topics_of(with_canary(all()))),
                 of(Operation::Describe, group(RELAY_ENDS)),
             ],
             Role::Worker => vec![
-                of(Operation::Read, topics_of(T::ALL.iter().map(|topic| topic.name().to_owned()).collect())),
+                of(
+                    Operation::Read,
+                    topics_of(with_canary(T::ALL.iter().map(|topic| topic.name().to_owned()).collect())),
+                ),
                 of(Operation::Read, groups.iter().flat_map(|&(name, _)| group(name)).collect()),
             ],
             Role::Api => vec![
@@ -169,6 +176,7 @@ mod tests {
             assert_eq!(writes, role == Role::Relay, "{role:?}");
         }
         assert!(may(Role::Relay, "write topic shop.orders.stock.dlt"));
+        assert!(may(Role::Relay, "write topic shop.canary") && may(Role::Worker, "read topic shop.canary"));
     }
 
     #[test]

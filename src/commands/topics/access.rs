@@ -3,9 +3,8 @@
 use anyhow::Result;
 use clap::Args;
 use ordermill_pipeline::kafka::access::{Right, Role};
-use ordermill_pipeline::kafka::{administration, admission};
+use ordermill_pipeline::kafka::{KafkaConfig, administration, admission};
 
-use crate::connections::Connections;
 use crate::output::print;
 
 /// The flags of `ordermill topics access`. Each may be repeated.
@@ -47,8 +46,8 @@ impl AccessArgs {
 }
 
 /// Allows the users what their roles need, and prints it.
-pub(super) async fn run(connections: &Connections, args: &AccessArgs) -> Result<()> {
-    let (kafka, groups) = (&connections.kafka, ordermill_workers::groups());
+pub(super) async fn run(kafka: &KafkaConfig, args: &AccessArgs) -> Result<()> {
+    let groups = ordermill_workers::groups();
     let rights: Vec<Right> =
         args.users().flat_map(|(role, user)| role.rights(user, kafka, &groups)).collect();
     if !args.dry_run {
