@@ -210,7 +210,7 @@ async fn the_figures_count_refused_requests_by_what_there_was_too_much_of() {
         }
     }
     assert_eq!(ask(&router, FIRST, &[]).await, 429);
-    let figures = get(&router, FIRST, "/metrics", &[]).await;
+    let figures = get(&router, HERE, "/metrics", &[]).await;
     for line in [
         r#"ordermill_requests_limited_total{by="address"} 1"#,
         r#"ordermill_requests_limited_total{by="caller"} 2"#,

@@ -88,7 +88,7 @@ impl Signs {
                     () = self.0.begun.notified() => {}
                 }
                 if let Err(error) = self.write().await {
-                    tracing::warn!(%error, "no sign of life could be written");
+                    tracing::warn!(error = %Told(&error), "no sign of life could be written");
                 }
             }
         };

@@ -50,7 +50,7 @@ fn secure() -> &'static Secure {
         assert_eq!(status.code(), Some(0), "{}", up.process.output());
         let up = Up::start_with(&data_dir, port, &["--secure"]);
         let others = Certificates::keep(scratches[1].path(), SystemTime::now()).unwrap();
-        Secure { up, order, others, scratches: scratches }
+        Secure { up, order, others, scratches }
     });
     &SECURE
 }

@@ -75,7 +75,7 @@ pub struct Waiting {
 }
 
 /// A partition in which more was published than a group is done with.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Behind {
     group: String,
     place: String,
