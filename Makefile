@@ -1,7 +1,7 @@
 # Everything that people and CI do here; the rest is cargo's.
 
 .DEFAULT_GOAL := help
-.PHONY: help up build test check bench bench-long install
+.PHONY: help up build test check fuzz bench bench-long install
 
 # Queries are checked against .sqlx, whether or not DATABASE_URL points to a server for the tests.
 export SQLX_OFFLINE ?= true
@@ -24,6 +24,7 @@ test: install ## Run all tests, from unit to end to end, on a real stack
 
 check: install ## Formatting, lints, offline queries, schemas, audit: what CI runs before the tests
 	cargo fmt --all -- --check
+	cargo fmt --manifest-path fuzz/Cargo.toml -- --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	scripts/guarantees
 	scripts/sqlx --check
@@ -31,6 +32,9 @@ check: install ## Formatting, lints, offline queries, schemas, audit: what CI ru
 	cargo run --quiet -p ordermill-domain --bin diagram -- --check
 	@if command -v cargo-deny >/dev/null; then cargo deny check; \
 	else echo "cargo-deny is not installed: the audit is skipped"; fi
+
+fuzz: install ## Fuzz what reads bytes from outside, 600 s each; ARGS="--seconds N TARGET..."
+	@scripts/fuzz $(ARGS)
 
 bench: build ## Measure every load against pgbench, and what an order costs; ARGS="--only NAME,... --json FILE"
 	@exec target/release/ordermill-bench run --svg docs/performance $(ARGS)

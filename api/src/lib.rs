@@ -62,6 +62,8 @@ pub use paging::{Items, read_cursor};
 pub use rate_limits::{
     ForwardedHeader, Networks, NotAForwardedHeader, NotARate, NotNetworks, Proxies, Rate, RateLimitConfig,
 };
+#[cfg(any(test, feature = "fuzzing"))]
+pub use routes::fuzzing;
 pub use routes::orders::timeline::{
     BalanceEntry, DeadLetter, Gateway, GatewayAttempt, KafkaPlace, Reader, RequestView, Timeline,
     TimelineEvent,

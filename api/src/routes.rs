@@ -4,6 +4,8 @@ pub(crate) mod balances;
 mod coupons;
 mod dead_letters;
 mod docs;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod operations;
 pub(crate) mod orders;
 mod payments;

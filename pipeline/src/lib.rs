@@ -15,6 +15,8 @@ pub mod database;
 mod database_sockets;
 pub mod dead_letters;
 pub mod follower;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod headers;
 pub mod heartbeat;
 pub mod journal;

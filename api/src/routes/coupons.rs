@@ -3,6 +3,9 @@
 mod claims;
 mod user_coupons;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) use user_coupons::Place;
+
 use ordermill_domain::coupons::{Coupon, Coupons};
 use ordermill_schemas::coupons::{CouponCreated, CouponDiscount};
 use ordermill_store::find;

@@ -29,7 +29,7 @@ enum ChargeStatus {
 /// A decision of the gateway. The ids of charges are the gateway's to choose for charges that are not ours.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Callback {
+pub(super) struct Callback {
     /// The same where the callback is sent twice.
     event_id: Uuid,
     /// The charge.
@@ -73,12 +73,8 @@ async fn receive_payment_callback(
     headers: HeaderMap,
     body: Body,
 ) -> Result<JsonAnswer<Received>, Problem> {
-    // The signature is of the bytes, so nothing is read out of them before they are known to be the gateway's.
     let bytes = body::read(body).await?;
-    let header = headers.get(SIGNATURE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    signature::verify(api.config.callback_secret.as_bytes(), header, &bytes, api.journal.now())
-        .map_err(|error| Problem::new(Code::InvalidSignature, error.to_string()))?;
-    let callback: Callback = body::parse(&bytes)?;
+    let callback = signed(api.config.callback_secret.as_bytes(), &headers, &bytes, api.journal.now())?;
     api.metrics.payment_callbacks.inc();
     // The executor learns of every decision by the answer to its charge or by asking; a callback only tells it
     // once more. So there is nothing to do here that could be done twice.
@@ -92,4 +88,21 @@ async fn receive_payment_callback(
         "callback of the gateway"
     );
     Ok(JsonAnswer(Received { received: true }))
+}
+
+/// What a callback says, where the gateway has signed it. The signature is of the bytes, so nothing is read out of them before they
+/// are known to be the gateway's.
+///
+/// # Errors
+/// `INVALID_SIGNATURE`, or `INVALID_JSON` where the gateway says something else than a callback.
+pub(super) fn signed(
+    secret: &[u8],
+    headers: &HeaderMap,
+    bytes: &[u8],
+    now: Timestamp,
+) -> Result<Callback, Problem> {
+    let header = headers.get(SIGNATURE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    signature::verify(secret, header, bytes, now)
+        .map_err(|error| Problem::new(Code::InvalidSignature, error.to_string()))?;
+    body::parse(bytes)
 }

@@ -4,6 +4,8 @@ mod change;
 mod list;
 
 pub(super) use list::AVAILABILITIES;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) use list::Cursor;
 
 use ordermill_domain::stock::Stock;
 use ordermill_schemas::products::ProductCreated;

@@ -159,7 +159,7 @@ impl Secrets {
     }
 
     /// The secret that the keys which sign derive from.
-    pub(super) fn signing(&self) -> &RootSecret {
+    pub(crate) fn signing(&self) -> &RootSecret {
         &self.first
     }
 

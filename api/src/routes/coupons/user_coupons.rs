@@ -64,8 +64,8 @@ impl StatusQuery {
 }
 
 /// Where a page ended: when the last coupon was issued, and which it was.
-#[derive(Serialize, Deserialize)]
-struct Place(#[serde(deserialize_with = "issued_at")] Timestamp, Uuid);
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::routes) struct Place(#[serde(deserialize_with = "issued_at")] Timestamp, Uuid);
 
 fn issued_at<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
     let time = validation::time(&String::deserialize(deserializer)?);

@@ -103,7 +103,7 @@ fn check_price(field: &'static str, price: Option<&str>, checks: &mut Checks) ->
 
 /// Where a page ended, with the list that it is a page of: a cursor leads on in no other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Cursor {
+pub(in crate::routes) struct Cursor {
     list: String,
     position: Position,
 }
