@@ -12,6 +12,7 @@ pub mod metrics_endpoint;
 mod one_line;
 mod open_files;
 mod output;
+pub mod pools;
 mod printable;
 mod progress;
 pub mod replay;

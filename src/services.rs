@@ -9,7 +9,6 @@ use jiff::tz::TimeZone;
 use ordermill_api::{ApiConfig, RateLimitConfig};
 use ordermill_pipeline::clock::Clock;
 use ordermill_pipeline::consumer::{ConsumerConfig, FloodLimit, Runtime};
-use ordermill_pipeline::database;
 use ordermill_pipeline::heartbeat::Signs;
 use ordermill_pipeline::journal::Journal;
 use ordermill_pipeline::kafka::{KafkaConfig, admission};
@@ -23,18 +22,18 @@ use ordermill_store::database_roles::{self, DatabaseRole, Lacking};
 use ordermill_store::idempotency;
 use ordermill_workers::{GatewayConfig, Worker, WorkerMetrics};
 use prometheus_client::registry::Registry;
+use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::connections::Connections;
-use crate::database::{NOT_THERE, explain};
+use crate::database::explain;
 use crate::metrics_endpoint;
 use crate::open_files;
+use crate::pools::{Parts, Pools};
 use crate::shutdown::shutdown_on_signal;
 use crate::verify;
 
-/// How many connections a process opens at most.
-const CONNECTIONS_MAX: u32 = 24;
 /// How long a relay that says nothing stays leader.
 const RELAY_LEASE: Duration = Duration::from_secs(3);
 /// How often the leading relay looks whether Kafka still holds what was published last.
@@ -52,7 +51,7 @@ const FORGET_EVERY: Duration = Duration::from_secs(600);
 
 /// Everything that a process runs stands on this.
 pub struct Services {
-    /// The database, the clock and the rest.
+    /// The database as workers have it, the clock and the rest.
     pub runtime: Runtime,
     /// When a worker stops because too much of what it reads can't be applied.
     pub flood_limit: FloodLimit,
@@ -63,6 +62,9 @@ pub struct Services {
     /// See [`Services::relay_kafka`].
     pub worker_kafka: KafkaConfig,
     connections: Connections,
+    relay_pool: PgPool,
+    /// The journal over the API's connections.
+    api_journal: Journal,
     instance: String,
     registry: Arc<Registry>,
     worker_metrics: WorkerMetrics,
@@ -70,14 +72,17 @@ pub struct Services {
 }
 
 impl Services {
-    /// Connects to a database that has been migrated.
+    /// Connects to a database that has been migrated, for API, relay and workers in one process.
     ///
     /// # Errors
     /// Where the database does not answer, was not migrated, or has keys of another wire secret, or Kafka does not let us in.
     pub async fn connect(connections: &Connections, shutdown: CancellationToken) -> Result<Services> {
-        let pool = database::connect_service(&connections.database_url, "ordermill-service", CONNECTIONS_MAX)
-            .await
-            .context(NOT_THERE)?;
+        Services::of(Parts::All, connections, shutdown).await
+    }
+
+    async fn of(parts: Parts, connections: &Connections, shutdown: CancellationToken) -> Result<Services> {
+        let Pools { workers: pool, relay: relay_pool, reading, deciding } =
+            parts.connect(&connections.database_url).await?;
         let partitions = relay::partitions(&pool).await.map_err(not_set_up)?;
         admission::admitted(&connections.kafka).await?;
         let keyring = &connections.kafka.keyring;
@@ -90,6 +95,7 @@ impl Services {
         let journal = Journal::new(pool, Clock::system(), Wake::default(), partitions);
         let words = words();
         journal.learn(words.iter().map(String::as_str)).await.map_err(explain)?;
+        let api_journal = journal.over(reading, &deciding);
         let instance = instance();
         let signs = Signs::start(&journal.pool, &instance, &shutdown);
         let runtime = Runtime { journal, metrics, signs, shutdown };
@@ -100,11 +106,31 @@ impl Services {
             relay_kafka: connections.kafka.clone(),
             worker_kafka: connections.kafka.clone(),
             connections: connections.clone(),
+            relay_pool,
+            api_journal,
             instance,
             registry: Arc::new(registry),
             worker_metrics,
             api_metrics,
         })
+    }
+
+    /// Has everything go by that clock.
+    pub fn go_by(&mut self, clock: &Clock) {
+        for journal in [&mut self.runtime.journal, &mut self.api_journal] {
+            journal.clock = clock.clone();
+        }
+    }
+
+    /// Closes the connections to the database, at once for whoever waits for one; done once all have come back.
+    pub(crate) fn close(&self) -> impl Future<Output = ()> {
+        let (workers, api) = (self.runtime.journal.close(), self.api_journal.close());
+        let relay = self.relay_pool.close();
+        async move {
+            workers.await;
+            api.await;
+            relay.await;
+        }
     }
 
     /// Looks whether the user of the database may do what these parts must, where it has roles that say so.
@@ -136,7 +162,7 @@ impl Services {
             stalled_after: RELAY_STALLED_AFTER,
         };
         let Runtime { journal, metrics, signs, shutdown } = self.runtime.clone();
-        relay::run(journal.pool.clone(), config, journal.wake(), metrics, signs, shutdown).await;
+        relay::run(self.relay_pool.clone(), config, journal.wake(), metrics, signs, shutdown).await;
     }
 
     /// Runs workers until shutdown.
@@ -173,7 +199,7 @@ impl Services {
         callback_secret: Option<&str>,
         time_zone: TimeZone,
     ) -> Result<()> {
-        let Runtime { journal, shutdown, .. } = self.runtime.clone();
+        let (journal, shutdown) = (self.api_journal.clone(), self.runtime.shutdown.clone());
         let forget = tokio::spawn(forget_answers(journal.clone(), shutdown.clone()));
         let callback_secret = callback_secret.unwrap_or_default();
         let mut config = ApiConfig::new(self.connections.kafka.clone(), callback_secret, time_zone);
@@ -197,16 +223,17 @@ impl Services {
     }
 }
 
-/// Services that end when this process is told to; `metrics_listen` shows their figures.
+/// Services of those parts that end when this process is told to; `metrics_listen` shows their figures.
 ///
 /// # Errors
 /// Where the address is in use, the database does not answer or was not migrated.
 pub(crate) async fn connect(
+    parts: Parts,
     connections: &Connections,
     metrics_listen: Option<SocketAddr>,
 ) -> Result<Services> {
     let shutdown = shutdown_on_signal()?;
-    let services = Services::connect(connections, shutdown).await?;
+    let services = Services::of(parts, connections, shutdown).await?;
     if let Some(address) = metrics_listen {
         let (registry, shutdown) = (Arc::clone(&services.registry), services.runtime.shutdown.clone());
         tokio::spawn(metrics_endpoint::serve(listen(address).await?, registry, shutdown));

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use ordermill_pipeline::clock::Clock;
+use ordermill_pipeline::database;
 use ordermill_pipeline::journal::Journal;
 use ordermill_pipeline::kafka::KafkaConfig;
 use ordermill_pipeline::readiness::{Expected, Judge, Sight, Trouble, look};
@@ -37,6 +38,11 @@ const KAFKA_TIMEOUT: Duration = Duration::from_secs(2);
 const KAFKA_VERDICT_HOLDS: Duration = Duration::from_secs(1);
 /// The name of the database among what is not ready.
 const DATABASE: &str = "database";
+/// What it means that no look was answered.
+const SILENT: &str = "it does not answer; nothing can be served";
+/// The same where none could be asked for.
+const SPENT: &str =
+    "every connection that the API reads with is in use; nothing can be served until one is free";
 
 /// What is not ready, and how things stand.
 pub(crate) struct Seen {
@@ -114,13 +120,13 @@ impl Readiness {
                 Ok(Ok((sight, oldest))) => watch.saw(&sight, &self.expected, oldest, Instant::now()),
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "the database does not say whether the shop is ready");
-                    watch.saw_nothing(Instant::now());
+                    watch.saw_nothing(self.why_nothing(), Instant::now());
                 }
                 Err(_) => {
                     tracing::warn!(
                         "the database does not say within {DATABASE_TIMEOUT:?} whether the shop is ready"
                     );
-                    watch.saw_nothing(Instant::now());
+                    watch.saw_nothing(self.why_nothing(), Instant::now());
                 }
             }
             watch.looked_at = Some(Instant::now());
@@ -139,6 +145,10 @@ impl Readiness {
             Duration::try_from(age).unwrap_or_default()
         };
         Ok((sight, earliest.map(age)))
+    }
+
+    fn why_nothing(&self) -> &'static str {
+        if database::is_spent(&self.pool) { SPENT } else { SILENT }
     }
 
     fn show(&self, watch: &Watch) {
@@ -160,8 +170,8 @@ impl Watch {
         self.answered_at = Some(now);
     }
 
-    /// The database has not answered. It is given a moment, so that one slow answer is no alarm.
-    fn saw_nothing(&mut self, now: Instant) {
+    /// The database has not answered, for that reason. It is given a moment, so that one slow answer is no alarm.
+    fn saw_nothing(&mut self, why: &str, now: Instant) {
         let is_patient = |at: Instant| now.saturating_duration_since(at) < DATABASE_PATIENCE;
         if self.answered_at.is_some_and(is_patient) {
             return;
@@ -171,7 +181,7 @@ impl Watch {
         self.troubles.push(Trouble {
             role: DATABASE.to_owned(),
             code: "NOT_ANSWERING",
-            detail: "it does not answer; nothing can be served".to_owned(),
+            detail: why.to_owned(),
         });
     }
 }
@@ -263,14 +273,14 @@ mod tests {
     #[test]
     fn a_database_that_did_not_answer_once_is_asked_again_before_it_is_told() {
         let (mut watch, begin) = (Watch::default(), Instant::now());
-        watch.saw_nothing(begin);
+        watch.saw_nothing(SILENT, begin);
         assert_eq!(roles(&watch), [DATABASE], "it has never answered");
         let expected = Expected { roles: vec!["relay".to_owned()], ..Expected::default() };
         watch.saw(&Sight::default(), &expected, Some(DATABASE_PATIENCE), begin);
         assert_eq!(roles(&watch), ["relay"]);
-        watch.saw_nothing(begin + DATABASE_PATIENCE / 2);
+        watch.saw_nothing(SILENT, begin + DATABASE_PATIENCE / 2);
         assert_eq!((roles(&watch), watch.oldest), (vec!["relay"], Some(DATABASE_PATIENCE)), "as it was seen");
-        watch.saw_nothing(begin + DATABASE_PATIENCE);
+        watch.saw_nothing(SILENT, begin + DATABASE_PATIENCE);
         assert_eq!((roles(&watch), watch.oldest), (vec![DATABASE], None));
     }
 }

@@ -108,6 +108,12 @@ async fn open(
         .await
 }
 
+/// Whether all connections of a pool are out, so that somebody may be waiting for one.
+#[must_use]
+pub fn is_spent(pool: &PgPool) -> bool {
+    pool.num_idle() == 0 && pool.size() >= pool.options().get_max_connections()
+}
+
 /// Begins a transaction. The only place that may: a `begin` whose caller goes away returns its connection
 /// to the pool with the transaction open (sqlx issue 4385), so it runs in a task that nobody cancels.
 ///

@@ -78,7 +78,7 @@ impl Stored {
 /// Where state is changed: the database, the time, and the relay's ear. Cloning shares them.
 #[derive(Clone, Debug)]
 pub struct Journal {
-    /// The database.
+    /// The database, for whoever reads, and for what is not decided here.
     pub pool: PgPool,
     /// The clock.
     pub clock: Clock,
@@ -94,7 +94,7 @@ pub struct Journal {
     contention: Contention,
     /// Who decides after whom there.
     turns: Turns,
-    /// Connections for what is written all the time.
+    /// Connections for whoever decides.
     warm: WarmConnections,
 }
 
@@ -128,9 +128,19 @@ impl Journal {
     /// A journal on that database.
     #[must_use]
     pub fn new(pool: PgPool, clock: Clock, wake: Wake, partitions: i16) -> Journal {
-        let (words, cache, warm) = (Words::default(), Cache::new(), WarmConnections::of(&pool));
+        let (words, cache, warm) = (Words::default(), Cache::new(), WarmConnections::among_others(&pool));
         let (contention, turns) = (Contention::default(), Turns::default());
         Journal { pool, clock, partitions, wake, words, cache, contention, turns, warm }
+    }
+
+    /// The same over other connections: those of `pool` for whoever reads, those of `deciding` for whoever decides. All else is shared: what is
+    /// remembered, whose turn it is, and who hears of commits.
+    ///
+    /// Whoever waits for a turn waits until the one before has a connection, too. So nobody else should use `deciding`: who decides holds
+    /// a connection for a statement or a transaction, and waits for nothing else meanwhile but the database.
+    #[must_use]
+    pub fn over(&self, pool: PgPool, deciding: &PgPool) -> Journal {
+        Journal { pool, warm: WarmConnections::alone(deciding), ..self.clone() }
     }
 
     /// The time now.
@@ -266,11 +276,13 @@ impl Journal {
         outcome
     }
 
-    /// Closes the pool, once every connection has come back.
-    pub async fn close(&self) {
-        let closed = self.pool.close();
-        self.warm.let_go();
-        closed.await;
+    /// Closes the connections, at once for whoever waits for one; done once all have come back.
+    pub fn close(&self) -> impl Future<Output = ()> {
+        let (reading, deciding) = (self.pool.close(), self.warm.close());
+        async move {
+            reading.await;
+            deciding.await;
+        }
     }
 
     /// Adds what was decided from `loaded` to a statement, and sends it. Once it is committed it is to be told by [`Journal::committed`].
@@ -330,12 +342,12 @@ impl Journal {
         self.wake.clone()
     }
 
-    /// Begins a transaction.
+    /// Begins a transaction in which something is decided.
     ///
     /// # Errors
     /// Where no connection can be had.
     pub async fn begin(&self) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, JournalError> {
-        Ok(database::begin(&self.pool).await?)
+        Ok(self.warm.begin().await?)
     }
 
     /// What was stored is committed: a relay in this process is handed the events, whoever waits for the documents hears of them, and they are

@@ -3,17 +3,19 @@
 //! The pool asks a connection whether it is alive before it hands it out, and again when it comes back: three round trips for a
 //! statement that needs one. And it hands out the one that has rested for longest, whose server process has forgotten most. What
 //! is written all the time goes over these instead, the last one used first, and only one that has rested is asked.
+//!
+//! None is kept from anybody: where all connections of the pool are out, what comes back goes to the pool, for whoever waits there.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use sqlx::pool::PoolConnection;
-use sqlx::{Connection as _, PgPool, Postgres};
+use sqlx::{Connection as _, PgPool, Postgres, Transaction};
 
-use crate::database::ALIVE_FOR;
+use crate::database::{self, ALIVE_FOR};
 
-/// Of how many connections of the pool one may be kept.
-const ONE_OF: u32 = 3;
+/// Of how many connections of a pool that others have as well one may be kept.
+const ONE_OF: u32 = 4;
 
 /// Connections, and since when they are idle.
 type AtHand = Vec<(PoolConnection<Postgres>, Instant)>;
@@ -27,9 +29,18 @@ pub(crate) struct WarmConnections {
 }
 
 impl WarmConnections {
-    /// Of that pool, of which most connections stay free.
-    pub(crate) fn of(pool: &PgPool) -> WarmConnections {
-        let max = usize::try_from(pool.options().get_max_connections() / ONE_OF).unwrap_or(0);
+    /// Of a pool that others have as well, for whom most connections stay free.
+    pub(crate) fn among_others(pool: &PgPool) -> WarmConnections {
+        WarmConnections::keeping(pool.options().get_max_connections() / ONE_OF, pool)
+    }
+
+    /// Of a pool that is there for them alone.
+    pub(crate) fn alone(pool: &PgPool) -> WarmConnections {
+        WarmConnections::keeping(pool.options().get_max_connections(), pool)
+    }
+
+    fn keeping(max: u32, pool: &PgPool) -> WarmConnections {
+        let max = usize::try_from(max).unwrap_or(0);
         WarmConnections { pool: pool.clone(), max, at_hand: Arc::default() }
     }
 
@@ -49,14 +60,28 @@ impl WarmConnections {
     /// Takes one back that is idle.
     pub(crate) fn give_back(&self, connection: PoolConnection<Postgres>) {
         let mut at_hand = self.lock();
-        if at_hand.len() < self.max && !self.pool.is_closed() {
+        if at_hand.len() < self.max && !self.pool.is_closed() && !database::is_spent(&self.pool) {
             at_hand.push((connection, Instant::now()));
         }
     }
 
-    /// Gives all back to the pool, so that it can be closed.
-    pub(crate) fn let_go(&self) {
+    /// Begins a transaction, which only a connection of the pool's can. Where all are out, one that rests at hand goes back for it.
+    ///
+    /// # Errors
+    /// Where no connection can be had.
+    pub(crate) async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+        if database::is_spent(&self.pool) {
+            let at_rest = self.lock().pop();
+            drop(at_rest);
+        }
+        database::begin(&self.pool).await
+    }
+
+    /// Closes the pool, at once for whoever waits for one of its connections; done once all have come back.
+    pub(crate) fn close(&self) -> impl Future<Output = ()> {
+        let closed = self.pool.close();
         self.lock().clear();
+        closed
     }
 
     fn lock(&self) -> MutexGuard<'_, AtHand> {

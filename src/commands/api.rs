@@ -9,6 +9,7 @@ use ordermill_store::keys::{self, KeysError};
 
 use crate::arguments::{RateLimitArgs, ServiceArgs, TimeZoneArgs};
 use crate::connections::Connections;
+use crate::pools::Parts;
 use crate::services::{self, listen};
 
 /// The name of the administrator whose key is given at the start.
@@ -44,7 +45,7 @@ pub(crate) async fn run(connections: &Connections, args: ApiArgs) -> Result<()> 
         return Err(ordermill_api::ApiError::NoCallbackSecret.into());
     }
     let listener = listen(args.listen).await?;
-    let mut services = services::connect(connections, args.service.metrics_listen).await?;
+    let mut services = services::connect(Parts::Api, connections, args.service.metrics_listen).await?;
     services.may_run([DatabaseRole::Api]).await?;
     services.rate_limits = args.rate_limits.config();
     if let Some(key_hash) = key_hash {

@@ -12,6 +12,7 @@ use ordermill_store::database_roles::DatabaseRole;
 
 use crate::arguments::ServiceArgs;
 use crate::connections::ConnectionArgs;
+use crate::pools::Parts;
 use crate::services;
 
 /// The flags of `ordermill relay`.
@@ -50,7 +51,7 @@ pub(crate) async fn run(connections: &ConnectionArgs, args: RelayArgs) -> Result
     match args.command {
         None => {
             let connections = connections.resolve(Role::Relay)?;
-            let services = services::connect(&connections, args.service.metrics_listen).await?;
+            let services = services::connect(Parts::Relay, &connections, args.service.metrics_listen).await?;
             services.may_run([DatabaseRole::Relay]).await?;
             services.run_relay(Beside::Nothing).await;
             Ok(())

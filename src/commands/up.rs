@@ -229,10 +229,10 @@ impl Stack {
         let ended = async {
             if self.postgres.as_ref().is_some_and(|postgres| !postgres.is_alive()) {
                 // Whoever waits for a connection waits in vain; from here on it is told at once.
-                drop(services.runtime.journal.pool.close());
+                drop(services.close());
             }
             while running.join_next().await.is_some() {}
-            services.runtime.journal.close().await;
+            services.close().await;
         };
         if tokio::time::timeout(END_WITHIN, ended).await.is_err() {
             note(

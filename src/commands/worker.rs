@@ -6,6 +6,7 @@ use ordermill_workers::Worker;
 
 use crate::arguments::{FloodArgs, ServiceArgs};
 use crate::connections::Connections;
+use crate::pools::Parts;
 use crate::services;
 
 /// The flags of `ordermill worker`.
@@ -28,7 +29,7 @@ fn worker(name: &str) -> Result<Worker> {
 /// Runs workers until Ctrl-C or SIGTERM.
 pub(crate) async fn run(connections: &Connections, args: WorkerArgs) -> Result<()> {
     let gateway = connections.gateway()?;
-    let mut services = services::connect(connections, args.service.metrics_listen).await?;
+    let mut services = services::connect(Parts::Workers, connections, args.service.metrics_listen).await?;
     services.flood_limit = args.flood.limit();
     let workers = if args.names.is_empty() { Worker::ALL.to_vec() } else { args.names };
     services.may_run(workers.iter().map(|worker| worker.role())).await?;

@@ -28,6 +28,7 @@ mod replay;
 mod roles;
 mod sales;
 mod secure;
+mod shares;
 mod shipments;
 mod support;
 mod timeline;

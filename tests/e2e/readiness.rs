@@ -14,9 +14,9 @@ use crate::support::{Shop, id, stop, until};
 const NAMED_WITHIN: Duration = Duration::from_secs(15);
 
 /// Something that is not ready.
-struct Named {
-    code: String,
-    detail: String,
+pub(crate) struct Named {
+    pub(crate) code: String,
+    pub(crate) detail: String,
     /// What is told of the whole shop.
     of_all: String,
 }
@@ -38,7 +38,7 @@ async fn look(shop: &Shop, what: &str) -> Option<Named> {
 }
 
 /// Waits until that is named, which must be soon.
-async fn until_named(shop: &Shop, what: &str) -> Named {
+pub(crate) async fn until_named(shop: &Shop, what: &str) -> Named {
     let (started, mut named) = (Instant::now(), None);
     until(&format!("{what} is named"), async || {
         named = look(shop, what).await;

@@ -169,7 +169,7 @@ impl Shop {
     pub(crate) async fn open_with(&self, clock: Clock, gateway: GatewayConfig) -> Running {
         let shutdown = CancellationToken::new();
         let mut services = Services::connect(&self.connections, shutdown.clone()).await.unwrap();
-        services.runtime.journal.clock = clock;
+        services.go_by(&clock);
         let services = Arc::new(services);
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", self.api_port)).await.unwrap();
         let zone = services::time_zone(TIME_ZONE).unwrap();

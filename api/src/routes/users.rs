@@ -1,6 +1,7 @@
 //! Signing up, and being forgotten.
 
 use ordermill_domain::payments::Payments;
+use ordermill_pipeline::database;
 use ordermill_pipeline::journal::JournalError;
 use ordermill_store::users::{self, SignUp, User};
 use ordermill_store::{Decision, Written, keys};
@@ -154,7 +155,7 @@ async fn erase_user(
 /// Erases the user and revokes the keys, or nothing. It needs no event: who a user is stands in none.
 async fn forget(api: Api, user_id: Uuid) -> Result<(), Problem> {
     let now = api.journal.now();
-    let mut transaction = api.journal.begin().await?;
+    let mut transaction = database::begin(&api.journal.pool).await?;
     if !users::erase(&mut transaction, user_id, now).await? {
         transaction.rollback().await?;
         return Err(path::unknown::<path::User>());

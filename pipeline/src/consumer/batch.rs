@@ -10,7 +10,6 @@ use super::mark::Progress;
 use super::offsets;
 use super::search::Search;
 use super::{Batch, Handler, Runtime, rejection};
-use crate::database;
 use crate::dead_letters::aside::{self, Aside};
 use crate::dead_letters::flood::FloodGuard;
 use crate::dead_letters::halts::{self, Standing};
@@ -250,7 +249,11 @@ impl<H: Handler> Batches<'_, H> {
         now: Timestamp,
     ) -> Result<(), BatchError> {
         let (tried, failures) = (sorted.tried(), sorted.failures());
-        self.stop_a_flood(tried, failures, standing, now).await?;
+        if let Some(reason) = self.flood_of(tried, failures, standing, now) {
+            // Who waits for a second connection while it holds one, or has a turn, keeps others waiting.
+            drop((transaction, loaded));
+            return Err(self.halt(&reason, now).await);
+        }
         // The others were only read to see whether they wait.
         let is_of_interest = |received: &&Received<H::Event>| self.handler.is_of_interest(&received.event);
         let events: Vec<_> = sorted.events.iter().copied().filter(is_of_interest).collect();
@@ -317,7 +320,7 @@ impl<H: Handler> Batches<'_, H> {
     async fn load(&mut self, records: &[&Record], keys: &Keys) -> Result<(Read, ParkedKeys), BatchError> {
         loop {
             let turn = self.runtime.journal.turn(H::tables(), keys).await;
-            let mut transaction = database::begin(&self.runtime.journal.pool).await?;
+            let mut transaction = self.runtime.journal.begin().await?;
             let mut load = Load::default();
             Standing::ask(&mut load, H::GROUP, self.runtime.journal.now());
             if self.any_parked {
@@ -338,25 +341,25 @@ impl<H: Handler> Batches<'_, H> {
         }
     }
 
-    /// Stops the whole group where too much can't be applied.
-    async fn stop_a_flood(
-        &mut self,
-        tried: u64,
-        failures: u64,
-        standing: Standing,
-        now: Timestamp,
-    ) -> Result<(), BatchError> {
+    /// Whether too much can't be applied, and what that is.
+    fn flood_of(&mut self, tried: u64, failures: u64, standing: Standing, now: Timestamp) -> Option<String> {
         if standing.unchecked {
             self.flood.reset();
-            return Ok(());
+            return None;
         }
-        let Some(reason) = self.flood.refuses(now, tried, failures) else {
-            return Ok(());
-        };
+        self.flood.refuses(now, tried, failures)
+    }
+
+    /// Stops the whole group for that reason. Answers why the batch was not committed.
+    async fn halt(&mut self, reason: &str, now: Timestamp) -> BatchError {
         tracing::error!(group = H::GROUP, reason, "the group stops");
-        halts::halt(&self.runtime.journal.pool, H::GROUP, &reason, now).await?;
-        self.flood.reset();
-        Err(BatchError::Halted)
+        match halts::halt(&self.runtime.journal.pool, H::GROUP, reason, now).await {
+            Ok(()) => {
+                self.flood.reset();
+                BatchError::Halted
+            }
+            Err(error) => error.into(),
+        }
     }
 }
 

@@ -104,9 +104,10 @@ impl<H: Handler> Replayer<'_, H> {
         wait.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or(LOOK_EVERY).min(LOOK_EVERY)
     }
 
-    async fn begin(&self) -> Result<(Work, Attempter<'_, H>), sqlx::Error> {
+    async fn begin(&self) -> Result<(Work, Attempter<'_, H>), JournalError> {
         let now = self.runtime.journal.now();
-        let work = Work::begin(&self.runtime.journal.pool, H::GROUP, now).await?;
+        let transaction = self.runtime.journal.begin().await?;
+        let work = Work { transaction, group: H::GROUP.to_owned(), now };
         Ok((work, Attempter { runtime: self.runtime, handler: self.handler, now }))
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Of two who decide at once from what is remembered, one has decided in vain. Where that has happened lately, whoever wants to
 //! decide waits here until nobody before has any of the same documents. It costs no connection and no lock in the database, and what is decided
-//! from is remembered by then as the one before has left it.
+//! from is remembered by then as the one before has left it. So whoever has the turn may have to wait for a connection yet, and all behind it wait as well:
+//! those who decide must not have to wait for anybody who only reads (`Journal::over`).
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

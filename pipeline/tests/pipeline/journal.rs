@@ -348,6 +348,8 @@ async fn where_two_of_a_process_were_after_the_same_rows_the_later_one_waits_for
     let [cup] = keys();
     let those = Keys::of(CUPS, cup);
     count_up_in_background(&log, those.clone(), cup).await.unwrap();
+    // As the API has connections of its own beside workers.
+    let over_others = log.journal.over(log.pool.clone(), &log.pool);
     let (mut count, mut is_shown) = (1, false);
     while !is_shown {
         assert!(count < 60, "a conflict is always forgotten before the next decision");
@@ -361,7 +363,11 @@ async fn where_two_of_a_process_were_after_the_same_rows_the_later_one_waits_for
         let decide = async |seen| {
             log.journal.decide(&TABLES, &those, |loaded, _| counting(seen, loaded)).await.unwrap();
         };
-        let (mut first, mut second) = (Box::pin(decide(&first_seen)), Box::pin(decide(&second_seen)));
+        let decide_over_others = async |seen| {
+            over_others.decide(&TABLES, &those, |loaded, _| counting(seen, loaded)).await.unwrap();
+        };
+        let (mut first, mut second) =
+            (Box::pin(decide(&first_seen)), Box::pin(decide_over_others(&second_seen)));
         assert!((&mut first).now_or_never().is_none() && (&mut second).now_or_never().is_none());
         let has_waited = second_seen.lock().unwrap().is_empty();
         // It is remembered for a second; on a slow machine that may be over.

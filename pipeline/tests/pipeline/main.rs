@@ -21,6 +21,7 @@ mod readiness;
 mod relay;
 mod rewind;
 mod round_trips;
+mod shares;
 mod support;
 mod vanished;
 mod victim;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use ordermill_pipeline::database;
 use ordermill_pipeline::dead_letters::State as LetterState;
 use ordermill_pipeline::dead_letters::replays::{self, Options, Replay, ReplayError, Selection};
 
@@ -126,7 +127,7 @@ pub(super) async fn replay_dead_letters(
     let (selection, options) = body.check(&api.config.kafka.prefix)?;
     let actor = caller.name();
     let select = |api: Api, turn| async move {
-        let (mut transaction, now) = (api.journal.begin().await?, api.journal.now());
+        let (mut transaction, now) = (database::begin(&api.journal.pool).await?, api.journal.now());
         let requested = replays::request(&mut transaction, &selection, options, &actor, now).await;
         let requested = requested.map_err(|error| refusal(error, &selection))?;
         let location = format!("/v1/dead-letters/replays/{}", requested.replay_id);
