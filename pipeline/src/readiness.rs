@@ -124,8 +124,17 @@ impl Judge {
         } else {
             failing(signs.iter().copied())
         };
-        told.or_else(|| Some((STANDS_STILL, still(self.stands_still(role, now)?))))
-            .or_else(|| Some((STANDS_STILL, silent(unmet?))))
+        told.or_else(|| {
+            let waited = self.stands_still(role, now)?;
+            // It may say itself why, even if it has failed for a little less long.
+            let failure = if role == RELAY {
+                longest_failure(leading(sight))
+            } else {
+                longest_failure(signs.iter().copied())
+            };
+            Some(failure.map_or_else(|| (STANDS_STILL, still(waited)), fails))
+        })
+        .or_else(|| Some((STANDS_STILL, silent(unmet?))))
     }
 
     /// Takes in what waits now.
@@ -199,8 +208,7 @@ fn not_leading(sight: &Sight, signs: &[&Sign]) -> Option<Finding> {
         Some(ago) => format!("no relay has led for {} s", ago.as_secs()),
         None => "no relay has led yet".to_owned(),
     };
-    let failures = signs.iter().filter_map(|sign| sign.failing.as_ref());
-    let why = failures.max_by_key(|failure| failure.long).map_or_else(
+    let why = longest_failure(signs.iter().copied()).map_or_else(
         || "look at `ordermill relay status` and at the relays' logs".to_owned(),
         |failure| format!("{}; the relay's log says more", failure.what),
     );
@@ -209,13 +217,19 @@ fn not_leading(sight: &Sight, signs: &[&Sign]) -> Option<Finding> {
 
 /// Something has not worked for long in any of these processes, or a loop has not come round.
 fn failing<'a>(signs: impl Iterator<Item = &'a Sign> + Clone) -> Option<Finding> {
-    let failures = signs.clone().filter_map(|sign| sign.failing.as_ref());
-    if let Some(failure) = failures.max_by_key(|failure| failure.long).filter(|f| f.long >= PATIENCE) {
-        let detail = format!("{}, for {} s; its log says why", failure.what, failure.long.as_secs());
-        return Some(("FAILING", detail));
+    if let Some(failure) = longest_failure(signs.clone()).filter(|failure| failure.long >= PATIENCE) {
+        return Some(fails(failure));
     }
     let turned = signs.map(|sign| sign.turned).max().filter(|turned| *turned >= PATIENCE)?;
     Some((STANDS_STILL, format!("its loop has not come round for {} s; look at its log", turned.as_secs())))
+}
+
+fn longest_failure<'a>(signs: impl Iterator<Item = &'a Sign>) -> Option<&'a Failing> {
+    signs.filter_map(|sign| sign.failing.as_ref()).max_by_key(|failure| failure.long)
+}
+
+fn fails(failure: &Failing) -> Finding {
+    ("FAILING", format!("{}, for {} s; its log says why", failure.what, failure.long.as_secs()))
 }
 
 fn silent(waited: Duration) -> String {

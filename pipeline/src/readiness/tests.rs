@@ -153,6 +153,17 @@ fn a_group_stands_still_once_something_has_waited_for_long_and_nothing_was_done(
 }
 
 #[test]
+fn a_group_that_stands_still_and_fails_since_a_little_less_long_says_why() {
+    let mut looks = Looks::new();
+    let waits = [waiting("worker:stock", "orders/0", 5)];
+    looks.pass(10, &waits);
+    let sight = Sight { waiting: waits.to_vec(), ..well() };
+    let sight = with(sight, failing(sign("worker:stock", "c"), 9, "batches"));
+    let told = looks.judge.judge(&sight, &expected(), looks.now + SECOND);
+    assert_eq!(roles(told), only("worker:stock", "FAILING"));
+}
+
+#[test]
 fn a_group_that_is_behind_and_moves_does_not_stand_still() {
     let mut looks = Looks::new();
     for progress in 0..60 {

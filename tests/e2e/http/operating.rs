@@ -180,6 +180,8 @@ async fn figures_and_why_a_group_stands_still_are_for_this_machine_and_for_admin
         assert!(figures.body.contains("ordermill_http_request_seconds"), "{}", figures.body);
     }
 
+    // What was seen just now is told again for a moment.
+    until("the halt is told", async || look(&shop, "/readyz").await.body.contains(REASON)).await;
     for (answer, is_told_why) in [
         (look(&shop, "/readyz").await, true),
         (from_outside("/readyz", Some(ADMIN_KEY)).await, true),
