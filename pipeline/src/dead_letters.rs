@@ -14,7 +14,9 @@ pub mod replays;
 
 pub(crate) mod aside;
 pub(crate) mod flood;
+pub(crate) mod lines;
 pub(crate) mod parked_keys;
+pub(crate) mod verdicts;
 pub(crate) mod working;
 
 use jiff::Timestamp;

@@ -9,6 +9,7 @@
 
 mod cache;
 mod contention;
+mod foreseen;
 mod load;
 pub(crate) mod statement;
 mod turns;
@@ -31,6 +32,7 @@ use cache::{Cache, Recalled};
 use contention::{Contention, Means};
 use turns::{Turn, Turns};
 
+pub(crate) use foreseen::Foreseen;
 pub(crate) use load::{Beside, Load};
 pub use load::{Follows, Keys, KeysOf, Loaded, Lock, StoredDocument, Table, load};
 pub use statement::{Answer, Rows, Shortfall, Statement, Unwritten, is_taken_key};

@@ -53,7 +53,7 @@ view! {
         /// The replay.
         #[serde(flatten)]
         pub replay: ReplayView = replay.into(),
-        /// The letters, in the order in which they were put aside.
+        /// The letters: those of a key one after the other, otherwise in the order in which they were put aside.
         pub items: Vec<ItemView> = items.into_iter().map(ItemView::from).collect(),
     }
 }

@@ -1,54 +1,68 @@
-//! Attempts at messages: all of one, or nothing of it.
+//! Attempts at letters: all of one, or nothing of it. Each is tried twice at most, together with others and alone.
 
 use jiff::Timestamp;
 use sqlx::{Connection as _, PgConnection};
 
 use super::{Batch, Handled, Handler, Runtime, rejection};
 use crate::dead_letters::Code;
-use crate::dead_letters::working::Attempt;
-use crate::journal::{JournalError, Keys, Loaded, Lock, Statement, Stored, load};
-use crate::record::{Received, Record};
+use crate::dead_letters::verdicts::Attempt;
+use crate::dead_letters::working::Letter;
+use crate::journal::{Foreseen, JournalError, Keys, Loaded, Lock, Statement, Stored, load};
+use crate::record::Received;
 use crate::supervised::without_panic;
 
-/// Who tries messages, and the time that this happens at.
+/// Who tries letters, and the time that this happens at.
 pub(super) struct Attempter<'a, H> {
     pub(super) runtime: &'a Runtime,
     pub(super) handler: &'a H,
     pub(super) now: Timestamp,
 }
 
+/// What letters are tried on.
+pub(super) enum On<'a> {
+    /// On the rows, inside the caller's transaction.
+    Rows(&'a mut PgConnection),
+    /// On documents in memory, by that connection where they are not known yet. Nothing is locked or written, so what only the
+    /// database refuses is not foreseen.
+    Memory(&'a mut PgConnection, &'a mut Foreseen),
+}
+
+/// What came of events that were tried as one: whether each changed anything, and what was written because of them; or why they
+/// can't be applied.
+type Applied = Result<(Vec<bool>, Option<Stored>), (Code, String)>;
+
 impl<H: Handler> Attempter<'_, H> {
-    /// Tries to apply messages inside the caller's transaction: together, or, where that can't be, one after the other. Of
-    /// what can't be applied nothing is left in the transaction. Where they are `of_one_key`, nothing is applied behind such
-    /// a message, and the answer ends with it. Answers what came of each, and what was written because of all.
+    /// Tries to apply letters: together, or, where that can't be, one after the other. Of what can't be applied nothing is
+    /// left. Where they are `of_one_key`, nothing is applied behind such a letter, and the answer ends with it. Answers what
+    /// came of each, and what was written because of all.
     ///
     /// # Errors
     /// Where the same may work later.
     pub(super) async fn attempt(
         &self,
-        connection: &mut PgConnection,
-        records: impl Iterator<Item = &Record>,
+        mut on: On<'_>,
+        letters: &[Letter],
         of_one_key: bool,
     ) -> Result<(Vec<Attempt>, Vec<Stored>), JournalError> {
-        let mut received: Vec<_> = records.map(Record::receive).collect();
+        let mut received: Vec<_> = letters.iter().map(|letter| letter.record.receive()).collect();
         if let Some(first) = received.iter().position(Result::is_err).filter(|_| of_one_key) {
             received.truncate(first + 1);
         }
         let events: Vec<&Received<H::Event>> = received.iter().flatten().collect();
         if events.len() > 1
-            && let Ok((effects, stored)) = self.apply(connection, &events).await?
+            && let Ok((effects, stored)) = self.apply(&mut on, &events).await?
         {
-            return Ok((told(received, &effects), vec![stored]));
+            return Ok((told(received, &effects), stored.into_iter().collect()));
         }
         let (mut attempts, mut all_stored) = (Vec::new(), Vec::new());
         for received in received {
             let applied = match received {
-                Ok(event) => self.apply(connection, &[&event]).await?,
+                Ok(event) => self.apply(&mut on, &[&event]).await?,
                 Err(why) => Err(why),
             };
             let ends = of_one_key && applied.is_err();
             attempts.push(applied.map(|(effects, stored)| {
-                all_stored.push(stored);
+                all_stored.extend(stored);
                 effects.first() == Some(&true)
             }));
             if ends {
@@ -58,17 +72,24 @@ impl<H: Handler> Attempter<'_, H> {
         Ok((attempts, all_stored))
     }
 
-    /// Applies events as one batch: all of it, or nothing of it is left in the transaction.
-    async fn apply(
+    /// Applies events as one: all of it, or nothing of it is left.
+    async fn apply(&self, on: &mut On<'_>, events: &[&Received<H::Event>]) -> Result<Applied, JournalError> {
+        match on {
+            On::Rows(connection) => self.apply_to_rows(connection, events).await,
+            On::Memory(connection, foreseen) => self.foresee(connection, foreseen, events).await,
+        }
+    }
+
+    async fn apply_to_rows(
         &self,
         connection: &mut PgConnection,
         events: &[&Received<H::Event>],
-    ) -> Result<Result<(Vec<bool>, Stored), (Code, String)>, JournalError> {
+    ) -> Result<Applied, JournalError> {
         let mut savepoint = connection.begin().await?;
         match self.write(&mut savepoint, events).await {
-            Ok(written) => {
+            Ok((effects, stored)) => {
                 savepoint.commit().await?;
-                Ok(Ok(written))
+                Ok(Ok((effects, Some(stored))))
             }
             Err(error) => {
                 let Some(code) = rejection(&error) else { return Err(error) };
@@ -83,54 +104,36 @@ impl<H: Handler> Attempter<'_, H> {
         connection: &mut PgConnection,
         events: &[&Received<H::Event>],
     ) -> Result<(Vec<bool>, Stored), JournalError> {
-        let loaded = self.load(&mut *connection, events, Lock::ForUpdate).await?;
+        let loaded = load(&mut *connection, H::tables(), &self.keys(events), Lock::ForUpdate).await?;
         let Handled { writes, effects } = self.decide(&loaded, events)?;
         let stored =
             self.runtime.journal.write(Statement::default(), loaded, writes, self.now, connection).await?;
         Ok((effects, stored))
     }
 
-    /// What would come of messages, each after those before it that can be applied. Nothing is locked or written, so what
-    /// only the database refuses is not foreseen.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub(super) async fn foresee(
+    async fn foresee(
         &self,
         connection: &mut PgConnection,
-        records: impl Iterator<Item = &Record>,
-    ) -> Result<Vec<Attempt>, JournalError> {
-        let received: Vec<_> = records.map(Record::receive).collect();
-        let events: Vec<&Received<H::Event>> = received.iter().flatten().collect();
-        let loaded = self.load(connection, &events, Lock::None).await?;
-        match self.decide(&loaded, &events) {
-            Ok(handled) => return Ok(told(received, &handled.effects)),
-            Err(error) if rejection(&error).is_none() => return Err(error),
-            Err(_) => {}
-        }
-        let mut applied = Vec::new();
-        let attempts = received.iter().map(|received| {
-            applied.push(received.as_ref().map_err(Clone::clone)?);
-            match self.decide(&loaded, &applied) {
-                Ok(handled) => Ok(handled.effects.last() == Some(&true)),
-                Err(error) => {
-                    applied.pop();
-                    Err((rejection(&error).unwrap_or(Code::Bug), error.to_string()))
-                }
+        foreseen: &mut Foreseen,
+        events: &[&Received<H::Event>],
+    ) -> Result<Applied, JournalError> {
+        let loaded = foreseen.load(connection, H::tables(), &self.keys(events)).await?;
+        match self.decide(&loaded, events) {
+            Ok(Handled { writes, effects }) => {
+                foreseen.take_in(writes.changes);
+                Ok(Ok((effects, None)))
             }
-        });
-        Ok(attempts.collect())
+            Err(error) => match rejection(&error) {
+                Some(code) => Ok(Err((code, error.to_string()))),
+                None => Err(error),
+            },
+        }
     }
 
-    async fn load(
-        &self,
-        connection: &mut PgConnection,
-        events: &[&Received<H::Event>],
-        lock: Lock,
-    ) -> Result<Loaded, sqlx::Error> {
+    fn keys(&self, events: &[&Received<H::Event>]) -> Keys {
         let mut keys = Keys::default();
         events.iter().for_each(|received| self.handler.keys(&received.event, &mut keys));
-        load(connection, H::tables(), &keys, lock).await
+        keys
     }
 
     fn decide(&self, loaded: &Loaded, events: &[&Received<H::Event>]) -> Result<Handled, JournalError> {
@@ -140,7 +143,7 @@ impl<H: Handler> Attempter<'_, H> {
     }
 }
 
-/// What came of messages of which all that hold an event were applied together.
+/// What came of letters of which all that hold an event were applied together.
 fn told<E>(received: Vec<Result<Received<E>, (Code, String)>>, effects: &[bool]) -> Vec<Attempt> {
     let mut effects = effects.iter();
     received.into_iter().map(|received| received.map(|_| effects.next() == Some(&true))).collect()

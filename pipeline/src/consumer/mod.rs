@@ -7,6 +7,7 @@
 mod assignment;
 mod attempt;
 mod batch;
+mod dry_run;
 mod feed;
 mod foreign_cap;
 mod gathered;

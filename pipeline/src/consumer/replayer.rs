@@ -2,7 +2,7 @@
 //!
 //! Letters and their verdicts are one transaction, so a process that dies in the middle leaves exact verdicts behind, and
 //! the next one goes on. The keys' rows in `parked_key` are locked meanwhile: the consumer of the same group, wherever it
-//! runs, waits with later messages of the key, and finds them released or puts them aside.
+//! runs, waits with later messages of the key, and finds them released or puts them aside. A dry run locks none of them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 use tracing::Level;
 use uuid::Uuid;
 
-use super::attempt::Attempter;
+use super::attempt::{Attempter, On};
+use super::dry_run::{DryRuns, Foretold};
 use super::{Handler, Runtime};
-use crate::dead_letters::working::{self, Attempt, Decision, Letter, Task, Work};
-use crate::dead_letters::{Code, Rejection, State, Verdict, aside, halts};
+use crate::dead_letters::verdicts::{Decision, Sifted};
+use crate::dead_letters::working::{self, Letter, Task, Work};
+use crate::dead_letters::{Code, Rejection, Verdict, aside, halts};
 use crate::journal::{JournalError, Loaded, Statement, Stored, Writes};
 use crate::metrics::GroupLabel;
 use crate::pulse::Pulse;
-use crate::record::Record;
 use crate::retry::Retry;
 
 /// How often the rows are looked at while there is nothing to do, but letters that are not done with.
@@ -31,8 +32,13 @@ const LETTERS_MAX: i64 = 100;
 
 /// Works until shutdown. Never gives up.
 pub(super) async fn run<H: Handler>(runtime: Runtime, handler: Arc<H>, pulse: Pulse) {
-    let mut replayer =
-        Replayer { runtime: &runtime, handler: handler.as_ref(), has_rate: false, any_letters: false };
+    let mut replayer = Replayer {
+        runtime: &runtime,
+        handler: handler.as_ref(),
+        has_rate: false,
+        any_letters: false,
+        dry_runs: DryRuns::default(),
+    };
     let mut retry = Retry::forever(LOOK_EVERY, Duration::from_secs(5));
     let mut counted_at: Option<Instant> = None;
     while !runtime.shutdown.is_cancelled() {
@@ -82,14 +88,18 @@ struct Replayer<'a, H> {
     has_rate: bool,
     /// There are letters that are not done with.
     any_letters: bool,
+    dry_runs: DryRuns,
 }
 
-impl<H: Handler> Replayer<'_, H> {
+impl<'a, H: Handler> Replayer<'a, H> {
     /// Does one thing, if there is one to do.
     async fn turn(&mut self) -> Result<bool, JournalError> {
         let working::Ahead { any_work, any_letters } =
             working::ahead(&self.runtime.journal.pool, H::GROUP).await?;
         self.any_letters = any_letters;
+        if !any_work {
+            self.dry_runs = DryRuns::default();
+        }
         Ok(any_work && (self.release().await? || self.replay().await?))
     }
 
@@ -104,7 +114,7 @@ impl<H: Handler> Replayer<'_, H> {
         wait.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or(LOOK_EVERY).min(LOOK_EVERY)
     }
 
-    async fn begin(&self) -> Result<(Work, Attempter<'_, H>), JournalError> {
+    async fn begin(&self) -> Result<(Work, Attempter<'a, H>), JournalError> {
         let now = self.runtime.journal.now();
         let transaction = self.runtime.journal.begin().await?;
         let work = Work { transaction, group: H::GROUP.to_owned(), now };
@@ -117,7 +127,8 @@ impl<H: Handler> Replayer<'_, H> {
         let (mut work, attempts) = self.begin().await?;
         let Some(key) = work.releasing_key().await? else { return Ok(false) };
         let waiting = work.waiting(&key, LETTERS_MAX).await?;
-        let (outcomes, mut stored) = attempts.attempt(&mut work.transaction, records(&waiting), true).await?;
+        let (outcomes, mut stored) =
+            attempts.attempt(On::Rows(&mut work.transaction), &waiting, true).await?;
         let applied = work.settle(&waiting, &outcomes, None).await?.len();
         // The key's row is locked, so nothing comes to wait meanwhile.
         let all_applied = applied == waiting.len() && (applied as u64) < LETTERS_MAX.unsigned_abs();
@@ -145,13 +156,35 @@ impl<H: Handler> Replayer<'_, H> {
     async fn replay(&mut self) -> Result<bool, JournalError> {
         let (mut work, attempts) = self.begin().await?;
         let Some(task) = work.next_task(LETTERS_MAX).await? else { return Ok(false) };
+        self.has_rate = task.has_rate;
+        if task.dry_run {
+            return self.foresee(work, &attempts, &task).await;
+        }
         let letters = work.lock(&task.dead_letter_ids).await?;
         let (decisions, stored) = decide(&mut work, &attempts, &task, letters).await?;
         work.decide(&task, &decisions).await?;
         work.transaction.commit().await?;
-        self.has_rate = task.has_rate;
         self.log_decisions(&task, &decisions);
         stored.into_iter().for_each(|stored| self.runtime.committed(self.handler, stored));
+        Ok(true)
+    }
+
+    /// Says what would come of the next letters that a replay wants. Answers whether it has come any further.
+    async fn foresee(
+        &mut self,
+        mut work: Work,
+        attempts: &Attempter<'_, H>,
+        task: &Task,
+    ) -> Result<bool, JournalError> {
+        let Foretold { decisions, went_on } = self.dry_runs.decide(&mut work, attempts, task).await?;
+        if decisions.is_empty() {
+            // Of its rate nothing is used up.
+            work.transaction.rollback().await?;
+            return Ok(went_on);
+        }
+        work.decide(task, &decisions).await?;
+        work.transaction.commit().await?;
+        self.log_decisions(task, &decisions);
         Ok(true)
     }
 
@@ -194,69 +227,22 @@ impl<H: Handler> Replayer<'_, H> {
     }
 }
 
-/// Applies letters, and says what came of each; or, for a dry run, what would come of it, and nothing is written.
+/// Applies letters, and says what came of each.
 async fn decide<H: Handler>(
     work: &mut Work,
     attempts: &Attempter<'_, H>,
     task: &Task,
     letters: Vec<Letter>,
 ) -> Result<(Vec<Decision>, Vec<Stored>), JournalError> {
-    let (mut decisions, tried, waiting) = sift(task, letters);
-    let (outcomes, stored) = if task.dry_run {
-        for letter in &waiting {
-            // It would be released by its key's letter, if the replay has that, too, and everything before it can be applied.
-            let upto = work.up_to(task, letter).await?;
-            let mut outcomes = attempts.foresee(&mut work.transaction, records(&upto)).await?;
-            let own = outcomes.pop().filter(|_| outcomes.iter().all(Result::is_ok));
-            decisions
-                .push(own.map_or_else(|| of(letter, Verdict::Waiting, None), |own| verdict((letter, own))));
-        }
-        (attempts.foresee(&mut work.transaction, records(&tried)).await?, Vec::new())
-    } else {
-        // What waits behind a letter that is being tried or released is left for later.
-        let is_tried = |id: Uuid| tried.iter().any(|letter| letter.dead_letter_id == id);
-        let is_left = |letter: &&Letter| !letter.waits_for.is_some_and(is_tried);
-        decisions.extend(waiting.iter().filter(is_left).map(|letter| of(letter, Verdict::Waiting, None)));
-        let (outcomes, stored) = attempts.attempt(&mut work.transaction, records(&tried), false).await?;
-        let applied = work.settle(&tried, &outcomes, Some(task.replay_id)).await?;
-        work.release(&applied).await?;
-        (outcomes, stored)
-    };
-    decisions.extend(tried.iter().zip(outcomes).map(verdict));
+    let Sifted { mut decisions, failed, waiting } = Sifted::of(task, letters);
+    // What waits behind a letter that is being tried or released is left for later.
+    let is_tried = |id: Uuid| failed.iter().any(|letter| letter.dead_letter_id == id);
+    let is_left = |letter: &&Letter| !letter.waits_for.is_some_and(is_tried);
+    let waits = |letter: &Letter| Decision::plain(letter.dead_letter_id, Verdict::Waiting);
+    decisions.extend(waiting.iter().filter(is_left).map(waits));
+    let (outcomes, stored) = attempts.attempt(On::Rows(&mut work.transaction), &failed, false).await?;
+    let applied = work.settle(&failed, &outcomes, Some(task.replay_id)).await?;
+    work.release(&applied).await?;
+    decisions.extend(failed.iter().zip(outcomes).map(|(letter, outcome)| Decision::of(letter, outcome)));
     Ok((decisions, stored))
-}
-
-/// Letters by what is to be done with them: verdicts on those that need not be tried, those that are tried, and those that wait
-/// behind another.
-fn sift(task: &Task, letters: Vec<Letter>) -> (Vec<Decision>, Vec<Letter>, Vec<Letter>) {
-    let (mut decisions, mut tried, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
-    for letter in letters {
-        match letter.state {
-            State::Parked | State::Replayed => tried.push(letter),
-            State::Resolved => decisions.push(of(&letter, letter.verdict_in(task), None)),
-            State::Discarded => {
-                let detail = Some("it has been discarded meanwhile".to_owned());
-                decisions.push(of(&letter, Verdict::FailedAgain, detail));
-            }
-            // One that is being released is left for later.
-            State::Waiting if letter.releasing => {}
-            State::Waiting => waiting.push(letter),
-        }
-    }
-    (decisions, tried, waiting)
-}
-
-fn of(letter: &Letter, verdict: Verdict, detail: Option<String>) -> Decision {
-    Decision { dead_letter_id: letter.dead_letter_id, verdict, detail }
-}
-
-fn verdict((letter, attempt): (&Letter, Attempt)) -> Decision {
-    match attempt {
-        Ok(had_effect) => of(letter, Verdict::of_effect(had_effect), None),
-        Err((code, error)) => of(letter, Verdict::FailedAgain, Some(format!("{}: {error}", code.name()))),
-    }
-}
-
-fn records(letters: &[Letter]) -> impl Iterator<Item = &Record> {
-    letters.iter().map(|letter| &letter.record)
 }

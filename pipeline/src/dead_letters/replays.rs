@@ -95,17 +95,22 @@ pub async fn request(
     )
     .execute(&mut *connection)
     .await?;
-    // Rows are locked by id, as everybody does; items are numbered in the order in which they were put aside.
+    // Rows are locked by id, as everybody does. Items are numbered key by key, so that whoever works them off comes to each key once, and
+    // otherwise in the order in which they were put aside.
     sqlx::query!(
         "WITH chosen AS (
-             SELECT dead_letter_id, group_name, ordinal FROM dead_letter WHERE dead_letter_id = ANY($2)
+             SELECT dead_letter_id, group_name, topic, record_key, ordinal FROM dead_letter
+             WHERE dead_letter_id = ANY($2)
              ORDER BY dead_letter_id FOR UPDATE
          ), marked AS (
              UPDATE dead_letter d SET state = 'REPLAYED' FROM chosen c
              WHERE d.dead_letter_id = c.dead_letter_id AND d.state = 'PARKED' AND NOT $3
          )
          INSERT INTO dead_letter_replay_item (replay_id, ordinal, dead_letter_id, group_name)
-         SELECT $1, row_number() OVER (ORDER BY ordinal), dead_letter_id, group_name FROM chosen",
+         SELECT $1, row_number() OVER (ORDER BY first_of_key, ordinal), dead_letter_id, group_name
+         FROM (
+             SELECT c.*, min(ordinal) OVER (PARTITION BY group_name, topic, record_key) AS first_of_key
+             FROM chosen c) AS of_keys",
         replay_id,
         &selected,
         options.dry_run,
@@ -315,7 +320,7 @@ pub async fn groups_at_work(pool: &PgPool, replay_id: Uuid) -> Result<Vec<String
     .await
 }
 
-/// The letters of a replay, in the order in which they were put aside.
+/// The letters of a replay: those of a key one after the other, otherwise in the order in which they were put aside.
 ///
 /// # Errors
 /// Where the database fails.

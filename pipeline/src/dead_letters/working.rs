@@ -6,7 +6,8 @@ use sqlx::types::Json;
 use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::{Code, State, Verdict, storable};
+use super::verdicts::{Attempt, Decision};
+use super::{State, Verdict, storable};
 use crate::database;
 use crate::log::RecordPlace;
 use crate::record::Record;
@@ -19,7 +20,7 @@ pub(crate) struct Task {
     requested_at: Timestamp,
     /// Whether the replay takes only so many letters a second.
     pub(crate) has_rate: bool,
-    /// In the order in which they were put aside.
+    /// Those of a key one after the other, in the order in which they were put aside.
     pub(crate) dead_letter_ids: Vec<Uuid>,
 }
 
@@ -58,16 +59,6 @@ pub(crate) async fn next_due(pool: &PgPool, group: &str) -> Result<Option<Timest
     Ok(due.map(|at| at.to_jiff()))
 }
 
-/// What came of an attempt at one message: whether it changed anything, or why it can't be applied.
-pub(crate) type Attempt = Result<bool, (Code, String)>;
-
-/// The verdict on a letter.
-pub(crate) struct Decision {
-    pub(crate) dead_letter_id: Uuid,
-    pub(crate) verdict: Verdict,
-    pub(crate) detail: Option<String>,
-}
-
 /// A parked key.
 pub(crate) struct Key {
     pub(crate) topic: String,
@@ -77,6 +68,8 @@ pub(crate) struct Key {
 /// A letter that is to be applied, with everything that is needed for it.
 pub(crate) struct Letter {
     pub(crate) dead_letter_id: Uuid,
+    /// Its place in the order in which messages were put aside.
+    pub(crate) ordinal: i64,
     pub(crate) state: State,
     pub(crate) record: Record,
     resolved_at: Option<Timestamp>,
@@ -179,14 +172,14 @@ impl Work {
         Ok(())
     }
 
-    /// These letters, in the order in which they were put aside.
-    async fn letters(&mut self, ids: &[Uuid]) -> Result<Vec<Letter>, sqlx::Error> {
+    /// These letters, in the order in which they were put aside. Nothing is locked.
+    pub(crate) async fn letters(&mut self, ids: &[Uuid]) -> Result<Vec<Letter>, sqlx::Error> {
         let rows = sqlx::query!(
             r#"SELECT d.dead_letter_id, d.topic, d.partition, d.record_offset,
                    coalesce(d.record_key, d.foreign_record_key) AS record_key,
                    d.headers AS "headers: Json<Vec<StoredHeader>>", d.payload, d.authentic, d.state AS "state: State", d.resolved_at,
                    d.resolved_by, coalesce(d.had_effect, false) AS "had_effect!",
-                   p.dead_letter_id AS "waits_for?", coalesce(p.releasing, false) AS "releasing!"
+                   d.ordinal, p.dead_letter_id AS "waits_for?", coalesce(p.releasing, false) AS "releasing!"
                FROM dead_letter d
                LEFT JOIN parked_key p
                    ON p.group_name = d.group_name AND p.topic = d.topic AND p.record_key = d.record_key
@@ -199,6 +192,7 @@ impl Work {
             let place = RecordPlace { topic: row.topic, partition: row.partition, offset: row.record_offset };
             Letter {
                 dead_letter_id: row.dead_letter_id,
+                ordinal: row.ordinal,
                 state: row.state,
                 record: Record::stored(place, row.record_key, &row.headers.0, row.payload, row.authentic),
                 resolved_at: row.resolved_at.map(|at| at.to_jiff()),
@@ -266,28 +260,6 @@ impl Work {
         )
         .fetch_all(&mut *self.transaction)
         .await
-    }
-
-    /// What would be applied before a letter that waits and with it: its key's letter, if the replay has that, and what waits
-    /// up to the letter, in order. Nothing where the replay does not have it.
-    pub(crate) async fn up_to(&mut self, task: &Task, letter: &Letter) -> Result<Vec<Letter>, sqlx::Error> {
-        let ids = sqlx::query_scalar!(
-            "SELECT w.dead_letter_id
-             FROM dead_letter l
-             JOIN parked_key p
-                 ON p.group_name = l.group_name AND p.topic = l.topic AND p.record_key = l.record_key
-             JOIN dead_letter_replay_item i ON i.replay_id = $1 AND i.dead_letter_id = p.dead_letter_id
-             JOIN dead_letter w
-                 ON w.group_name = l.group_name AND w.topic = l.topic AND w.record_key = l.record_key
-                     AND w.ordinal <= l.ordinal
-                     AND (w.state = 'WAITING' OR w.dead_letter_id = p.dead_letter_id)
-             WHERE l.dead_letter_id = $2",
-            task.replay_id,
-            letter.dead_letter_id,
-        )
-        .fetch_all(&mut *self.transaction)
-        .await?;
-        self.letters(&ids).await
     }
 
     /// Notes what came of letters, and answers which have been applied, by that replay or as ones that waited. Those that

@@ -89,11 +89,7 @@ impl Cache {
     pub(super) fn recall(&self, tables: &'static [Table], keys: &Keys) -> Recalled {
         let (mut loaded, mut missing, mut of_tables) = (Loaded::recalled(tables), Vec::new(), Vec::new());
         for table in tables {
-            let mut wanted: BTreeSet<Uuid> = keys.of_table(table.name).cloned().unwrap_or_default();
-            if let Some(follows) = &table.follows {
-                let of = loaded.documents.iter().filter(|document| document.table == follows.of);
-                wanted.extend(of.flat_map(|document| (follows.keys.0)(document)));
-            }
+            let wanted = loaded.wanted(table, keys);
             if !wanted.is_empty() {
                 of_tables.push(table.name);
             }

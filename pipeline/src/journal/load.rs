@@ -151,6 +151,16 @@ impl Loaded {
         self.documents.push(document);
     }
 
+    /// The keys of a table that are asked for, and those that follow from what is there of the tables before it.
+    pub(super) fn wanted(&self, table: &Table, keys: &Keys) -> BTreeSet<Uuid> {
+        let mut wanted = keys.of_table(table.name).cloned().unwrap_or_default();
+        if let Some(follows) = &table.follows {
+            let of = self.documents.iter().filter(|document| document.table == follows.of);
+            wanted.extend(of.flat_map(|document| (follows.keys.0)(document)));
+        }
+        wanted
+    }
+
     /// What it was decided from.
     pub(super) fn keys(&self) -> BTreeSet<Key> {
         self.versions.keys().chain(&self.taken_for_absent).copied().collect()

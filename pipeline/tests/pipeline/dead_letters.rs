@@ -32,51 +32,55 @@ fn now() -> Timestamp {
 }
 
 impl Log {
-    async fn letters(&self, state: State) -> Vec<Letter> {
+    pub(crate) async fn letters(&self, state: State) -> Vec<Letter> {
         let filter = Filter { state: Some(state), ..Filter::default() };
         letters::list(&self.pool, &filter, None, 10_000).await.unwrap()
     }
 
-    async fn until_letters(&self, state: State, count: usize) -> Vec<Letter> {
+    pub(crate) async fn until_letters(&self, state: State, count: usize) -> Vec<Letter> {
         until("the letters are there", async || self.letters(state).await.len() == count).await;
         self.letters(state).await
     }
 
     /// Has the rule be gone that 13 breaks.
-    async fn forgive_thirteen(&self) {
+    pub(crate) async fn forgive_thirteen(&self) {
         sqlx::query("ALTER TABLE applied DROP CONSTRAINT no_thirteen").execute(&self.pool).await.unwrap();
     }
 
-    async fn request(&self, selection: Selection, options: Options) -> Result<Requested, ReplayError> {
+    pub(crate) async fn request(
+        &self,
+        selection: Selection,
+        options: Options,
+    ) -> Result<Requested, ReplayError> {
         let mut transaction = database::begin(&self.pool).await.unwrap();
         let requested = replays::request(&mut transaction, &selection, options, ACTOR, now()).await;
         transaction.commit().await.unwrap();
         requested
     }
 
-    async fn until_done(&self, replay_id: Uuid) -> Verdicts {
+    pub(crate) async fn until_done(&self, replay_id: Uuid) -> Verdicts {
         let progress = async || replays::get(&self.pool, replay_id).await.unwrap().unwrap();
         until("the replay is done", async || progress().await.progress == Progress::Done).await;
         progress().await.verdicts
     }
 
-    async fn replay(&self, selection: Selection, options: Options) -> Verdicts {
+    pub(crate) async fn replay(&self, selection: Selection, options: Options) -> Verdicts {
         let requested = self.request(selection, options).await.unwrap();
         self.until_done(requested.replay_id).await
     }
 
-    async fn verdicts(&self, replay_id: Uuid) -> Vec<Option<Verdict>> {
+    pub(crate) async fn verdicts(&self, replay_id: Uuid) -> Vec<Option<Verdict>> {
         let items = replays::items(&self.pool, replay_id).await.unwrap();
         items.into_iter().map(|item| item.verdict).collect()
     }
 }
 
-fn parked() -> Selection {
+pub(crate) fn parked() -> Selection {
     Selection::Filter(Filter::default())
 }
 
-const AS_IT_IS: Options = Options { dry_run: false, rate_per_second: None };
-const DRY_RUN: Options = Options { dry_run: true, rate_per_second: None };
+pub(crate) const AS_IT_IS: Options = Options { dry_run: false, rate_per_second: None };
+pub(crate) const DRY_RUN: Options = Options { dry_run: true, rate_per_second: None };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn five_later_messages_of_a_key_wait_behind_its_dead_letter_and_then_apply_in_order() {

@@ -24,6 +24,10 @@ pub(crate) struct Recorder {
     pub(crate) failures: AtomicUsize,
     /// Decisions that were begun.
     pub(crate) decisions: AtomicUsize,
+    /// Events that were decided upon, each as often as it was.
+    pub(crate) applications: AtomicUsize,
+    /// An event that is not the next of its key breaks a rule.
+    pub(crate) in_order: bool,
     /// An event that stands in the document already is passed over, as deciders do; otherwise it breaks a rule.
     pub(crate) tolerant: bool,
     /// When set, a decision waits for a permit before it is told, with the rows loaded and locked.
@@ -80,6 +84,7 @@ impl Handler for Recorder {
 
     fn decide(&self, loaded: &Loaded, batch: &Batch<'_, Event>) -> Result<Handled, JournalError> {
         self.decisions.fetch_add(1, Ordering::SeqCst);
+        self.applications.fetch_add(batch.events.len(), Ordering::SeqCst);
         let mut documents: BTreeMap<Uuid, Vec<Uuid>> =
             loaded.documents.iter().map(read_document).collect::<Result<_, _>>()?;
         let (mut changed, mut applied, mut handled) =
@@ -94,6 +99,9 @@ impl Handler for Recorder {
             if self.tolerant && known.contains(&received.event_id) {
                 handled.effects.push(false);
                 continue;
+            }
+            if self.in_order && i64::try_from(known.len() + 1) != Ok(charged.held) {
+                return Err(JournalError::Rule("not the next of its key".to_owned()));
             }
             known.push(received.event_id);
             changed.insert(charged.user_id);

@@ -8,6 +8,7 @@ mod audit;
 mod batches;
 mod consumer;
 mod dead_letters;
+mod dry_runs;
 mod eras;
 mod foreign;
 mod foreign_ends;

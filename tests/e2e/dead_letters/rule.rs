@@ -172,6 +172,35 @@ async fn an_order_of_which_a_step_was_discarded_is_refused_at_its_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_judges_what_waits_after_what_is_before_it() {
+    let shop = Shop::new().await;
+    let clock = Clock::manual(Timestamp::now());
+    let running = shop.open_at(clock.clone()).await;
+    let (user, lamp) = (shop.user(10_000).await, shop.product(100, 9).await);
+    let poison = Poison::of(&shop, lamp).await;
+    let order_id = id(&shop.submit(&user, &[(lamp, 1)]).await["order_id"]);
+    until_letters(&shop, "stock", "PARKED", 1).await;
+    clock.advance(SignedDuration::from_secs(61));
+    until_letters(&shop, "stock", "WAITING", 1).await;
+    let (failed, waits) = (shop.get("/dead-letters?state=PARKED"), shop.get("/dead-letters?state=WAITING"));
+    let letters = [ids(&failed.await), ids(&waits.await)].concat();
+    let dry_run = json!({"ids": letters, "dry_run": true});
+    assert_eq!(counts(&replay(&shop, &dry_run).await), json!({"FAILED_AGAIN": 1, "WAITING": 1}));
+
+    poison.cure(&shop).await;
+    assert_eq!(counts(&replay(&shop, &dry_run).await), json!({"APPLIED": 2}));
+    let decided =
+        "SELECT count(*) FROM event_log WHERE type IN ('stock.reserved', 'stock.released', 'stock.refused')";
+    assert_eq!(shop.count(decided).await, 0, "a dry run changes nothing");
+    assert_eq!(counts(&replay(&shop, &json!({"ids": letters})).await), json!({"APPLIED": 2}));
+    assert_eq!(shop.settled(order_id).await["failure"]["code"], "DEADLINE_EXCEEDED");
+    assert_eq!((shop.balance(&user).await, shop.stock(lamp).await), ((10_000, 0), 9));
+    shop.until_quiet().await;
+    running.stop().await;
+    shop.assert_verified().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_only_the_database_refuses_is_put_aside_and_replayed_all_the_same() {
     let (shop, running) = open_shop().await;
     let (user, lamp, chair) =
