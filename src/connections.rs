@@ -174,12 +174,13 @@ impl ConnectionArgs {
     /// Kafka at `brokers`, with the settings and the security that were given.
     ///
     /// # Errors
-    /// Where a setting is not of the form NAME=VALUE, the security is given by halves, or a file can't be read.
+    /// Where a setting is not of the form NAME=VALUE or none that the client takes, the security is given by halves, or a file can't be read.
     pub fn kafka(&self, brokers: &str) -> Result<KafkaConfig> {
         let prefix = self.topic_prefix.as_deref().unwrap_or_default();
         let mut kafka = KafkaConfig::new(brokers, prefix, self.wire_secrets()?);
         kafka.settings = settings(&self.kafka_settings)?;
         kafka.security = self.kafka_security.given().security()?;
+        kafka.check()?;
         Ok(kafka)
     }
 }
@@ -197,11 +198,11 @@ pub fn admin_key_file(data_dir: &Path) -> PathBuf {
 }
 
 fn settings(given: &[String]) -> Result<BTreeMap<String, String>> {
+    // What was given is not told: it may be a password.
+    const NO_PAIR: &str = "a --kafka-setting is not of the form NAME=VALUE";
     let pair = |text: &String| {
-        let (name, value) =
-            text.split_once('=').with_context(|| format!("{text:?} is not of the form NAME=VALUE"))?;
+        let (name, value) = text.split_once('=').context(NO_PAIR)?;
         let (name, value) = (name.trim(), value.trim());
-        // Its value may be a password, which must not be told.
         ensure!(
             !is_reserved(name),
             "{name} is no setting for --kafka-setting: give --kafka-security-protocol and its like, or their variables"
@@ -221,7 +222,8 @@ mod tests {
         let settings = settings(&given).unwrap();
         assert_eq!(settings["socket.timeout.ms"], "10000");
         assert_eq!(settings["a"], "b=c");
-        assert!(super::settings(&["nonsense".to_owned()]).is_err());
+        let told = super::settings(&["sesame".to_owned()]).unwrap_err().to_string();
+        assert!(told.contains("NAME=VALUE") && !told.contains("sesame"), "{told}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use thiserror::Error;
 
 use crate::authenticity::{Keyring, Secrets};
 use security::Security;
@@ -48,6 +49,11 @@ pub struct KafkaConfig {
     pub keyring: Keyring,
 }
 
+/// A setting that the client does not take. Its value is not told: it may be a password.
+#[derive(Debug, Error)]
+#[error("Kafka's client does not take the setting {0}: it knows none of that name, or not with that value")]
+pub struct UnfitSetting(String);
+
 impl KafkaConfig {
     /// Kafka at `brokers`, with `prefix` before every name, and records that are authentic by `secrets`.
     #[must_use]
@@ -71,6 +77,17 @@ impl KafkaConfig {
     #[must_use]
     pub fn full_name(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
+    }
+
+    /// Looks at the settings that were given: an error of a client that does not take one would show its value.
+    ///
+    /// # Errors
+    /// [`UnfitSetting`].
+    pub fn check(&self) -> Result<(), UnfitSetting> {
+        match self.client().create_native_config() {
+            Err(KafkaError::ClientConfig(_, _, name, _)) => Err(UnfitSetting(name)),
+            _ => Ok(()),
+        }
     }
 
     /// What a client is made from that needs nothing of its own.
@@ -130,6 +147,26 @@ pub(crate) fn bounds<C: ConsumerContext>(
                 _ if started.elapsed() < deadline => std::thread::sleep(ASK_AGAIN_AFTER),
                 _ => return Err(error),
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authenticity::RootSecret;
+
+    #[test]
+    fn a_setting_that_the_client_does_not_take_is_named_and_its_value_is_not_told() {
+        let with = |name: &str, value: &str| {
+            let mut kafka = KafkaConfig::new("127.0.0.1:1", "", RootSecret::generate().unwrap().into());
+            kafka.settings.insert(name.to_owned(), value.to_owned());
+            kafka.check().map_err(|error| error.to_string())
+        };
+        assert_eq!(with("socket.timeout.ms", "10000"), Ok(()));
+        for name in ["sasl.pasword", "socket.timeout.ms"] {
+            let told = with(name, "sesame").unwrap_err();
+            assert!(told.contains(name) && !told.contains("sesame"), "{told}");
         }
     }
 }

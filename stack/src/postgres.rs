@@ -38,11 +38,13 @@ const FAST_SHUTDOWN: Duration = Duration::from_secs(30);
 const IMMEDIATE_SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// What the server is told on its command line, before [`PostgresOptions::settings`].
-const SETTINGS: [(&str, &str); 12] = [
+const SETTINGS: [(&str, &str); 13] = [
     ("listen_addresses", "127.0.0.1"),
     // None: everything goes over the loopback address with a password.
     ("unix_socket_directories", ""),
     ("logging_collector", "off"),
+    // Its log would show the rows that a constraint refuses, names and addresses among them.
+    ("log_error_verbosity", "terse"),
     ("max_connections", "500"),
     // What is acknowledged stays, and what is measured is measured so, whatever else is configured.
     ("fsync", "on"),

@@ -203,7 +203,7 @@ impl<'a, H: Handler> Replayer<'a, H> {
             dead_letter_id = %letter.dead_letter_id,
             correlation_id = ?letter.record.correlation_id(),
             code = code.name(),
-            error,
+            error = code.told(&error),
             "a message that waited behind a dead letter failed"
         );
         let (first_failed_at, last_failed_at) = (work.now, work.now);
@@ -217,9 +217,9 @@ impl<'a, H: Handler> Replayer<'a, H> {
     fn log_decisions(&self, task: &Task, decisions: &[Decision]) {
         for Decision { dead_letter_id, verdict, detail } in decisions {
             let (replay_id, dry_run, verdict) = (task.replay_id, task.dry_run, verdict.name());
+            // Why one has failed stands with the replay: that may quote the message.
             if tracing::enabled!(Level::DEBUG) || detail.is_some() {
-                let detail = detail.as_deref();
-                tracing::info!(group = H::GROUP, %replay_id, %dead_letter_id, dry_run, verdict, detail, "replayed");
+                tracing::info!(group = H::GROUP, %replay_id, %dead_letter_id, dry_run, verdict, "replayed");
             }
         }
         let count = decisions.len();
