@@ -52,9 +52,8 @@ CREATE TABLE log_segment (
     actor           smallint[] COMPRESSION lz4 NOT NULL,
     -- Of a user, who.
     actor_id        uuid[]     COMPRESSION lz4,
-    -- Which HTTP request wrote it: its id, as in `X-Request-Id`, and its idempotency key where it had one.
+    -- Which HTTP request wrote it: its id, as in `X-Request-Id`. Its idempotency key is the client's own text, and is not kept here.
     request_id      uuid[]     COMPRESSION lz4,
-    idempotency_key text[]     COMPRESSION lz4,
     -- The spans that they happened in: of each 25 bytes, the trace id, span id and flags of a W3C traceparent.
     trace           bytea      COMPRESSION lz4 NOT NULL,
     data            bytea[]    COMPRESSION lz4 NOT NULL,
@@ -92,17 +91,16 @@ SELECT s.number * 100000 + e.ordinal AS position, e.event_id, topic.word AS topi
     CASE e.correlation_id WHEN '00000000-0000-0000-0000-000000000000' THEN e.aggregate_id ELSE e.correlation_id END
         AS correlation_id,
     e.cause_id, CASE WHEN e.actor_id IS NULL THEN actor.word ELSE actor.word || ':' || e.actor_id END AS actor,
-    e.request_id, e.idempotency_key,
+    e.request_id,
     '00-' || encode(substr(s.trace, 25 * e.ordinal::integer - 24, 16), 'hex')
         || '-' || encode(substr(s.trace, 25 * e.ordinal::integer - 8, 8), 'hex')
         || '-' || encode(substr(s.trace, 25 * e.ordinal::integer, 1), 'hex') AS traceparent,
     s.at, e.data, e.headers, s.number AS segment, s.about, e.topic AS topic_code
 FROM log_segment s
     CROSS JOIN LATERAL unnest(s.event_id, s.aggregate_id, s.sequence, s.topic, s.type, s.version, s.partition, s.key,
-        s.correlation_id, s.cause_id, s.actor, s.actor_id, s.request_id, s.idempotency_key, s.data, s.record_key,
-        s.headers) WITH ORDINALITY
+        s.correlation_id, s.cause_id, s.actor, s.actor_id, s.request_id, s.data, s.record_key, s.headers) WITH ORDINALITY
         AS e (event_id, aggregate_id, sequence, topic, type, version, partition, key, correlation_id, cause_id, actor,
-            actor_id, request_id, idempotency_key, data, record_key, headers, ordinal)
+            actor_id, request_id, data, record_key, headers, ordinal)
     JOIN log_word topic ON topic.code = e.topic
     JOIN log_word type ON type.code = e.type
     JOIN log_word actor ON actor.code = e.actor;

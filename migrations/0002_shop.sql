@@ -10,8 +10,26 @@ CREATE TABLE users (
     email      text        UNIQUE,
     created_at timestamptz NOT NULL,
     erased_at  timestamptz,
-    CHECK (erased_at IS NOT NULL OR (name IS NOT NULL AND email IS NOT NULL))
+    CHECK ((erased_at IS NULL) = (name IS NOT NULL) AND (erased_at IS NULL) = (email IS NOT NULL))
 );
+
+-- What people have said in words of their own about what belongs to a user: why an order is cancelled or a coupon taken away, which number a
+-- carrier has for a shipment. Neither the log nor documents have it, and it goes when the user is erased (docs/adr/0032).
+CREATE TABLE notes (
+    -- The order, the user's coupon or the shipment.
+    about   uuid NOT NULL,
+    -- As it is called where it is shown.
+    kind    text NOT NULL CHECK (kind IN ('reason', 'tracking_number')),
+    -- To whom that belongs.
+    user_id uuid NOT NULL REFERENCES users,
+    words   text NOT NULL,
+    PRIMARY KEY (about, kind)
+);
+CREATE INDEX notes_user ON notes (user_id);
+
+-- The server would keep samples of these columns, also of what is erased.
+ALTER TABLE users ALTER name SET STATISTICS 0, ALTER email SET STATISTICS 0;
+ALTER TABLE notes ALTER words SET STATISTICS 0;
 
 -- A key is valid until it expires, its grace ends or it is revoked, whichever comes first.
 CREATE TABLE api_keys (
@@ -43,7 +61,7 @@ CREATE TABLE idempotency_keys (
     -- SHA-256 of the parsed request body.
     body_hash  bytea       NOT NULL,
     status     smallint    NOT NULL,
-    -- Of an accepted order there is neither: the answer is made again from the event.
+    -- Of an accepted order there is neither: the answer is made again from the event. No answer has what stands in notes.
     location   text,
     body       text,
     -- The order that was accepted.

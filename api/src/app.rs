@@ -3,11 +3,10 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use ordermill_domain::capability::{Capability, Decided};
+use ordermill_domain::capability::Capability;
 use ordermill_pipeline::follower;
 use ordermill_pipeline::journal::{Journal, Keys};
 use ordermill_pipeline::log::Origin;
-use ordermill_store::{Decision, Written};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,6 +18,7 @@ use crate::config::ApiConfig;
 use crate::idempotency::RunningKeys;
 use crate::identities::Identities;
 use crate::metrics::ApiMetrics;
+use crate::outcome::Outcome;
 use crate::problem::Problem;
 use crate::product_cache::ProductCache;
 use crate::rate_limits::RateLimits;
@@ -147,17 +147,18 @@ impl Api {
     ///
     /// # Errors
     /// Those of `decide`, or where the database fails.
-    pub(crate) async fn decide<C: Capability, T: Send + 'static>(
+    pub(crate) async fn decide<C: Capability, D: Into<Outcome> + Send + 'static, T: Send + 'static>(
         &self,
         keys: Keys,
         origin: Origin,
-        mut decide: impl FnMut(&mut C) -> Result<(Vec<Decided>, T), Problem> + Send + 'static,
+        mut decide: impl FnMut(&mut C) -> Result<(D, T), Problem> + Send + 'static,
     ) -> Result<T, Problem> {
         let journal = self.journal.clone();
         self.uninterrupted(async move {
             ordermill_store::decide(&journal, &keys, |state| {
                 let (decided, answer) = decide(state)?;
-                Ok(Decision::of(Written::asked_for(decided, &origin), answer))
+                let outcome: Outcome = decided.into();
+                Ok(outcome.decision(&origin, answer))
             })
             .await
         })

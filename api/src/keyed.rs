@@ -5,10 +5,10 @@ use axum::extract::{FromRequest, FromRequestParts, MatchedPath, RawPathParams, R
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method};
 use jiff::Timestamp;
-use ordermill_domain::capability::{Capability, Decided};
+use ordermill_domain::capability::Capability;
 use ordermill_pipeline::journal::{JournalError, Keys, Projection as _, Statement};
+use ordermill_store::Decision;
 use ordermill_store::idempotency::{self, FirstAnswer, Keep, Request};
-use ordermill_store::{Decision, Written};
 use serde::de::DeserializeOwned;
 use sqlx::{Postgres, Transaction};
 use utoipa::IntoParams;
@@ -17,6 +17,7 @@ use crate::app::Api;
 use crate::auth::Caller;
 use crate::body::Json;
 use crate::idempotency::{Answer, RunningKey, in_use, replay};
+use crate::outcome::Outcome;
 use crate::path;
 use crate::problem::{Code, Problem, Refuses};
 use crate::request::RequestContext;
@@ -60,7 +61,6 @@ where
         let Ok(context) = RequestContext::from_request_parts(&mut parts, api).await;
         let route = route(&mut parts, api).await?;
         let Json { value, hash } = Json::from_request(HttpRequest::from_parts(parts, body), api).await?;
-        let context = context.keyed(&key);
         let who: Caller = caller.into();
         let request = Request { caller: who.name(), route, key, body_hash: hash };
         Ok(Keyed { caller, path, context, request, body: value })
@@ -171,17 +171,18 @@ impl Api {
     ///
     /// # Errors
     /// As [`Api::once`].
-    pub(crate) async fn decide_once<C: Capability>(
+    pub(crate) async fn decide_once<C: Capability, D: Into<Outcome> + Send + 'static>(
         &self,
         request: Request,
         context: RequestContext,
         keys: Keys,
-        mut decide: impl FnMut(&mut C) -> Result<(Vec<Decided>, FirstAnswer), Problem> + Send + 'static,
+        mut decide: impl FnMut(&mut C) -> Result<(D, FirstAnswer), Problem> + Send + 'static,
     ) -> Result<Answer, Problem> {
         let origin = context.origin(request.caller.clone());
         let decide = move |state: &mut C| {
             let (decided, answer) = decide(state)?;
-            Ok((Written::asked_for(decided, &origin), answer))
+            let outcome: Outcome = decided.into();
+            Ok(outcome.decision(&origin, answer))
         };
         self.once(request, |api, turn| async move { api.decide_in_turn(turn, &keys, decide).await }).await
     }
@@ -195,13 +196,14 @@ impl Api {
         &self,
         turn: FirstTurn,
         keys: &Keys,
-        mut decide: impl FnMut(&mut C) -> Result<(Vec<Written>, FirstAnswer), Problem>,
+        mut decide: impl FnMut(&mut C) -> Result<Decision<FirstAnswer>, Problem>,
     ) -> Result<Answer, Problem> {
         let request = &turn.request;
         let done = ordermill_store::decide(&self.journal, keys, |state: &mut C| {
-            let (written, answer) = decide(state).map_err(NotDone::Refused)?;
-            let keep = Keep { request: request.clone(), answer: answer.clone(), at: *state.now() };
-            Ok(Decision { written, beside: vec![Box::new(keep)], answer })
+            let mut decision = decide(state).map_err(NotDone::Refused)?;
+            let keep = Keep { request: request.clone(), answer: decision.answer.clone(), at: *state.now() };
+            decision.beside.push(Box::new(keep));
+            Ok(decision)
         });
         match done.await {
             Ok(first) => Ok(Answer { first, is_replay: false }),

@@ -24,6 +24,7 @@ mod metrics;
 mod observe;
 mod openapi;
 mod order_command;
+mod outcome;
 mod paging;
 mod path;
 mod peer;

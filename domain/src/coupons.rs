@@ -416,14 +416,14 @@ impl Coupons {
     ///
     /// # Errors
     /// [`InUse`] where it is used for an order.
-    pub fn revoke(&mut self, user_coupon_id: Uuid, reason: String) -> Result<Option<Decided>, InUse> {
+    pub fn revoke(&mut self, user_coupon_id: Uuid) -> Result<Option<Decided>, InUse> {
         let Some(coupon) = self.user_coupons.get(&user_coupon_id) else { return Ok(None) };
         match coupon.state {
             UserCouponState::Used => Err(InUse),
             UserCouponState::Expired | UserCouponState::Revoked => Ok(None),
             UserCouponState::Issued => {
                 let (coupon_id, user_id) = (coupon.coupon_id, coupon.user_id);
-                Ok(self.record([CouponRevoked { user_coupon_id, coupon_id, user_id, reason }.into()]).pop())
+                Ok(self.record([CouponRevoked { user_coupon_id, coupon_id, user_id }.into()]).pop())
             }
         }
     }
@@ -720,7 +720,7 @@ mod tests {
         assert_eq!(coupons.expire(own).unwrap().event.name(), "coupon.expired");
         assert_eq!(coupons.expire(own), None);
         let (mut coupons, own) = with_one_issued();
-        assert!(coupons.revoke(own, "abuse".to_owned()).unwrap().is_some());
+        assert!(coupons.revoke(own).unwrap().is_some());
         assert_eq!(
             names(&coupons.react(&placed(5, user(0), own, 500), Timestamp::UNIX_EPOCH)),
             ["coupon.refused"]
@@ -731,7 +731,7 @@ mod tests {
     fn a_coupon_that_is_used_is_not_revoked() {
         let (mut coupons, own) = with_one_issued();
         coupons.react(&placed(1, user(0), own, 500), Timestamp::UNIX_EPOCH);
-        assert_eq!(coupons.revoke(own, "abuse".to_owned()), Err(InUse));
+        assert_eq!(coupons.revoke(own), Err(InUse));
     }
 
     #[test]

@@ -297,15 +297,14 @@ impl Capability for Orders {
 
 impl Orders {
     fn evolve_shipments(&mut self, event: &Event, at: Timestamp) {
-        let (shipment_id, order_id, lines, tracking_number) = match event {
-            Event::OrderPartiallyShipped(e) => (e.shipment_id, e.order_id, &e.lines, &e.tracking_number),
-            Event::OrderShipped(e) => (e.shipment_id, e.order_id, &e.lines, &e.tracking_number),
+        let (shipment_id, order_id, lines) = match event {
+            Event::OrderPartiallyShipped(e) => (e.shipment_id, e.order_id, &e.lines),
+            Event::OrderShipped(e) => (e.shipment_id, e.order_id, &e.lines),
             Event::OrderShipmentDelivered(e) => return self.deliver(e.shipment_id, at),
             Event::OrderDelivered(e) => return self.deliver(e.shipment_id, at),
             _ => return,
         };
-        let (lines, tracking_number) = (lines.clone(), tracking_number.clone());
-        let shipment = Shipment { order_id, lines, tracking_number, created_at: at, delivered_at: None };
+        let shipment = Shipment { order_id, lines: lines.clone(), created_at: at, delivered_at: None };
         self.shipments.insert(shipment_id, shipment);
     }
 

@@ -15,9 +15,6 @@ pub struct Shipment {
     pub order_id: Uuid,
     /// What is in it.
     pub lines: Vec<StockLine>,
-    /// The carrier's number for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tracking_number: Option<String>,
     /// When it left.
     #[serde(with = "times::required")]
     pub created_at: Timestamp,

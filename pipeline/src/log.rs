@@ -37,15 +37,6 @@ pub struct RecordPlace {
     pub offset: i64,
 }
 
-/// The HTTP request that wrote an event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestRef {
-    /// The request's id.
-    pub id: Uuid,
-    /// The key under which it may be repeated, where it has one.
-    pub idempotency_key: Option<String>,
-}
-
 /// An event that is about to be appended to the log.
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -73,8 +64,8 @@ pub struct Entry {
     pub cause_id: Option<Uuid>,
     /// Who caused it.
     pub actor: String,
-    /// The request that wrote it, where one did.
-    pub request: Option<RequestRef>,
+    /// The id of the HTTP request that wrote it, where one did.
+    pub request: Option<Uuid>,
     /// The span that it happened in.
     pub trace: TraceContext,
     /// The payload.
@@ -145,8 +136,8 @@ pub struct Origin {
     pub cause_id: Option<Uuid>,
     /// Who caused it.
     pub actor: String,
-    /// The request that writes it, where one does.
-    pub request: Option<RequestRef>,
+    /// The id of the HTTP request that writes it, where one does.
+    pub request: Option<Uuid>,
     /// The span that it happens in.
     pub trace: TraceContext,
 }
@@ -229,8 +220,7 @@ pub(crate) fn add(statement: &mut Statement, known: &Words, entries: &[Entry], a
     segment.some("cause_id", |e| e.cause_id);
     segment.each("actor", |e| code(actor_of(&e.actor).0));
     segment.some("actor_id", |e| actor_of(&e.actor).1);
-    segment.some("request_id", |e| e.request.as_ref().map(|request| request.id));
-    segment.some("idempotency_key", |e| e.request.as_ref().and_then(|r| r.idempotency_key.as_deref()));
+    segment.some("request_id", |e| e.request);
     segment.each("data", |e| e.data.as_slice());
     segment.some("record_key", |e| e.record_key.as_deref());
     segment.some("headers", |e| e.headers.as_ref());

@@ -171,7 +171,5 @@ events! {
         pub coupon_id: Uuid,
         /// Who had it.
         pub user_id: Uuid,
-        /// Why, in the words of whoever did it.
-        pub reason: String,
     }
 }

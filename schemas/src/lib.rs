@@ -8,7 +8,8 @@
 //! this list.
 //!
 //! Architecture Invariant: an event says what happened, in the past tense, and carries no name and no
-//! e-mail address of a person. Whoever reads it needs no database.
+//! e-mail address of a person, nor what people say in words of their own about what belongs to a user. Whoever reads it
+//! needs no database.
 
 /// Calls a macro with every capability of the shop: the noun that names its file in every crate, and the name of its topic in
 /// [`Topic`] and of its rules in `domain`. In parentheses stand nouns with topics of their own that the same rules change.

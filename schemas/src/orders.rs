@@ -157,9 +157,6 @@ events! {
         pub user_id: Uuid,
         /// The ordinal of this change of the order: 1 is its placing, every modification and a cancellation count on.
         pub round: i32,
-        /// Why, in the words of whoever cancelled it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub reason: Option<String>,
         /// When the cancellation is overdue.
         pub deadline_at: Timestamp,
     }
@@ -265,9 +262,6 @@ events! {
         pub shipment_id: Uuid,
         /// What is in it.
         pub lines: Vec<StockLine>,
-        /// The carrier's number for it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub tracking_number: Option<String>,
     }
 
     /// The last of the order was shipped.
@@ -280,9 +274,6 @@ events! {
         pub shipment_id: Uuid,
         /// What is in it.
         pub lines: Vec<StockLine>,
-        /// The carrier's number for it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub tracking_number: Option<String>,
     }
 
     /// A shipment has arrived, and the order is not complete with it.

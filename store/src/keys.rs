@@ -161,17 +161,19 @@ async fn is_established(
     }
 }
 
-/// Revokes all keys of a user, those included that were replaced and are still good; their hashes.
+/// Revokes all keys of a user who is being erased, those included that were replaced and are still good, and takes the names from them that somebody
+/// has chosen; their hashes.
 ///
 /// # Errors
 /// Where the database fails.
-pub async fn revoke_of(
+pub(crate) async fn revoke_of(
     connection: &mut PgConnection,
     user_id: Uuid,
     now: Timestamp,
 ) -> Result<Vec<Vec<u8>>, sqlx::Error> {
     sqlx::query_scalar!(
-        "UPDATE api_keys SET revoked_at = $2 WHERE user_id = $1 AND revoked_at IS NULL RETURNING key_hash",
+        "UPDATE api_keys SET revoked_at = coalesce(revoked_at, $2), name = 'erased' WHERE user_id = $1
+         RETURNING key_hash",
         user_id,
         now.to_sqlx() as _,
     )

@@ -11,6 +11,7 @@ mod documents;
 pub mod idempotency;
 pub mod keys;
 pub mod migrations;
+pub mod notes;
 pub mod order_lists;
 pub mod orders;
 pub mod payments;

@@ -4,11 +4,13 @@
 //! letters by their order.
 
 use jiff::Timestamp;
-use ordermill_pipeline::log::{RecordPlace, RequestRef};
+use ordermill_pipeline::log::RecordPlace;
 use ordermill_pipeline::topics::is_dead_letter_topic;
 use ordermill_schemas::Money;
 use sqlx::PgPool;
 use uuid::Uuid;
+
+use crate::notes::NoteRow;
 
 /// An event of an order's story.
 #[derive(Clone, Debug)]
@@ -25,12 +27,14 @@ pub struct TimelineRow {
     pub at: Timestamp,
     /// Who.
     pub actor: String,
-    /// The HTTP request that wrote it, where one did.
-    pub request: Option<RequestRef>,
+    /// The id of the HTTP request that wrote it, where one did.
+    pub request: Option<Uuid>,
     /// The span that it happened in, a W3C `traceparent`.
     pub traceparent: String,
     /// The payload.
     pub data: Vec<u8>,
+    /// What was said with it in words of one's own, which the log does not have; nothing once the user is erased.
+    pub note: Option<NoteRow>,
     /// Its place in the log.
     pub log_position: i64,
     /// The event that caused it.
@@ -143,7 +147,7 @@ async fn events(pool: &PgPool, order_id: Uuid) -> Result<Vec<TimelineRow>, sqlx:
            )
            SELECT e.position AS "position!", e.event_id AS "event_id!", e.aggregate_id AS "aggregate_id!",
                e.topic AS "topic!", e.partition AS "partition!", e.type AS "event_type!", e.version AS "version!",
-               e.at AS "at!", e.actor AS "actor!", e.request_id, e.idempotency_key,
+               e.at AS "at!", e.actor AS "actor!", e.request_id,
                e.traceparent AS "traceparent!", e.data AS "data!", e.cause_id,
                e.position <= coalesce((SELECT position FROM relay_cursor), 0) AS "published!",
                nullif(place.offsets[e.position % 100000], -1) AS "offset?",
@@ -152,10 +156,16 @@ async fn events(pool: &PgPool, order_id: Uuid) -> Result<Vec<TimelineRow>, sqlx:
                    WHERE p.topic = e.topic AND p.partition = e.partition AND p.label_position >= e.position
                    ORDER BY group_name
                ) AS "read_by!",
-               b.kind AS "kind?", b.amount AS "amount?", b.balance_after AS "balance_after?"
+               b.kind AS "kind?", b.amount AS "amount?", b.balance_after AS "balance_after?",
+               n.kind AS "note_kind?", n.words AS "note_words?"
            FROM story e
            LEFT JOIN (SELECT * FROM balance_entries WHERE about @> ARRAY[$1]) b ON b.entry_id = e.event_id
            LEFT JOIN log_place place ON place.number = e.segment
+           LEFT JOIN notes n ON n.about = CASE
+                   WHEN e.type = 'order.cancelling' THEN e.aggregate_id
+                   WHEN e.type IN ('order.partially_shipped', 'order.shipped')
+                       THEN (convert_from(e.data, 'UTF8')::jsonb ->> 'shipment_id')::uuid
+               END AND n.kind = CASE e.type WHEN 'order.cancelling' THEN 'reason' ELSE 'tracking_number' END
            ORDER BY e.position"#,
         order_id,
     )
@@ -168,9 +178,10 @@ async fn events(pool: &PgPool, order_id: Uuid) -> Result<Vec<TimelineRow>, sqlx:
         version: row.version,
         at: row.at.to_jiff(),
         actor: row.actor,
-        request: row.request_id.map(|id| RequestRef { id, idempotency_key: row.idempotency_key }),
+        request: row.request_id,
         traceparent: row.traceparent,
         data: row.data,
+        note: row.note_kind.zip(row.note_words).map(|(kind, words)| NoteRow { kind, words }),
         log_position: row.position,
         cause_id: row.cause_id,
         // Of what is to be published again the former place may still stand there.

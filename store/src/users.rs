@@ -1,10 +1,12 @@
-//! Users. Names and e-mail addresses stand here and nowhere else.
+//! Users. Names and e-mail addresses stand here and nowhere else, and what was said about what belongs to a user in `notes.rs`.
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use ordermill_pipeline::journal::{Projection, Shortfall, Statement};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
+
+use crate::{keys, notes};
 
 /// A user who has not been erased.
 #[derive(Clone, Debug)]
@@ -69,7 +71,8 @@ pub async fn find(pool: &PgPool, user_id: Uuid) -> Result<Option<User>, sqlx::Er
     .await
 }
 
-/// Erases who a user is; the id stays, with all that belongs to it. `false` where there is no such user.
+/// Erases who a user is, and what was said in words of one's own about what belongs to the user; the id stays, with all that belongs to it.
+/// `None` where there is no such user, else the hashes of the user's keys, which are revoked.
 ///
 /// # Errors
 /// Where the database fails.
@@ -77,13 +80,18 @@ pub async fn erase(
     connection: &mut PgConnection,
     user_id: Uuid,
     now: Timestamp,
-) -> Result<bool, sqlx::Error> {
+) -> Result<Option<Vec<Vec<u8>>>, sqlx::Error> {
     let erased = sqlx::query!(
         "UPDATE users SET name = NULL, email = NULL, erased_at = $2 WHERE user_id = $1 AND erased_at IS NULL",
         user_id,
         now.to_sqlx() as _,
     )
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
-    Ok(erased.rows_affected() == 1)
+    if erased.rows_affected() == 0 {
+        return Ok(None);
+    }
+    // The user's row is locked by now: who was adding a note has added it, and who comes later finds nobody to add it for.
+    notes::erase_of(connection, user_id).await?;
+    Ok(Some(keys::revoke_of(connection, user_id, now).await?))
 }

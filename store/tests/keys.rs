@@ -60,8 +60,10 @@ async fn user(pool: &PgPool) -> Uuid {
 /// Erases a user as the API does.
 async fn erase(pool: &PgPool, user_id: Uuid, at: Timestamp) -> Vec<Vec<u8>> {
     let mut transaction = database::begin(pool).await.unwrap();
-    assert!(ordermill_store::users::erase(&mut transaction, user_id, at).await.unwrap());
-    let mut revoked = keys::revoke_of(&mut transaction, user_id, at).await.unwrap();
+    let mut revoked = ordermill_store::users::erase(&mut transaction, user_id, at)
+        .await
+        .unwrap()
+        .expect("there is such a user");
     transaction.commit().await.unwrap();
     revoked.sort();
     revoked
@@ -190,6 +192,9 @@ async fn whoever_is_erased_has_no_key_any_more_nor_gets_one() {
     for number in [1, 2] {
         assert_eq!(standing(&pool, number, start()).await, Some(Standing::Revoked));
     }
+    let names = sqlx::query_scalar("SELECT DISTINCT name FROM api_keys WHERE user_id = $1").bind(kim);
+    let names: Vec<String> = names.fetch_all(&pool).await.unwrap();
+    assert_eq!(names, ["erased"], "somebody has chosen the names");
     let refused = keys::create(&pool, &hash(3), &new("app", Some(kim), None), start()).await.unwrap_err();
     assert!(matches!(refused, KeysError::NoSuchUser(_)), "{refused}");
     let refused = keys::rotate(&pool, &KeyRef::Id(rotated.key_id), &hash(3), start(), start()).await;

@@ -20,6 +20,7 @@ mod modifications;
 mod orders;
 mod output;
 mod overload;
+mod personal_data;
 mod rate_limits;
 mod readiness;
 mod recovery;

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::support::{ADMIN_KEY, Shop, id, lines_of};
+use crate::support::{ADMIN_KEY, Shop, answer, id, lines_of};
 
 async fn ship(shop: &Shop, order_id: Uuid, lines: &[(Uuid, i32)]) -> (StatusCode, Value) {
     let body = json!({"lines": lines_of(lines), "tracking_number": "6112 4711"});
@@ -37,7 +37,11 @@ async fn an_order_leaves_in_parts_and_is_delivered_when_all_of_it_is() {
         (&order["status"], &order["lines"][0]["shipped_quantity"]),
         (&json!("PARTIALLY_SHIPPED"), &json!(2))
     );
-    assert_eq!(deliver(&shop, &first).await["status"], "DELIVERED");
+    let delivered = deliver(&shop, &first).await;
+    assert_eq!(
+        (&delivered["status"], &delivered["tracking_number"]),
+        (&json!("DELIVERED"), &json!("6112 4711"))
+    );
     assert_eq!(shop.get(&path).await["status"], "PARTIALLY_SHIPPED");
     for too_much in [&[(lamp, 2)][..], &[(chair, 2)], &[(Uuid::nil(), 1)]] {
         let (status, problem) = ship(&shop, order_id, too_much).await;
@@ -58,6 +62,25 @@ async fn an_order_leaves_in_parts_and_is_delivered_when_all_of_it_is() {
     assert_eq!(shop.get(&path).await, delivered);
     running.stop().await;
     shop.assert_verified().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shipment_that_is_repeated_is_answered_as_before_and_its_number_is_not_kept_with_the_answer() {
+    let shop = Shop::new().await;
+    let running = shop.open().await;
+    let (user, lamp) = (shop.user(100_000).await, shop.product(1_000, 9).await);
+    let order_id = id(&shop.order(&user, &[(lamp, 3)]).await["order_id"]);
+    let body = json!({"lines": lines_of(&[(lamp, 1)]), "tracking_number": "6112 4711"});
+    let ship = async || {
+        let request = shop.request(Method::POST, &format!("/orders/{order_id}/shipments"));
+        answer(request.header("Idempotency-Key", "parcel").json(&body)).await
+    };
+    let first = ship().await;
+    assert_eq!((first.0, &first.1["tracking_number"]), (StatusCode::CREATED, &json!("6112 4711")));
+    assert_eq!(ship().await, first);
+    assert_eq!(shop.count("SELECT count(*) FROM shipments").await, 1);
+    assert_eq!(shop.count("SELECT count(*) FROM idempotency_keys WHERE body LIKE '%4711%'").await, 0);
+    running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,7 +41,7 @@ pub(crate) const ADMIN_KEY: &str = "om_admin_key_of_the_tests_0123456789";
 pub(crate) const ADMIN: &str = "tests";
 /// The zone whose days shops in this process go by.
 pub(crate) const TIME_ZONE: &str = "Asia/Seoul";
-const CALLBACK_SECRET: &str = "secret of the tests";
+pub(crate) const CALLBACK_SECRET: &str = "secret of the tests";
 pub(crate) const PARTITIONS: i16 = 4;
 
 /// Database, topics, gateway and an address for the API; nothing runs in it yet.
@@ -190,13 +190,32 @@ impl Shop {
 
     /// The same as the user whom the address of the database names.
     pub(crate) fn start_as(&self, database_url: &str, arguments: &[&str]) -> Child {
+        self.program(database_url, arguments).start().unwrap()
+    }
+
+    /// Starts a part as a process that logs whatever it has to say.
+    pub(crate) fn start_talkative(&self, arguments: &[&str]) -> Child {
+        self.program(&self.connections.database_url, arguments).env("RUST_LOG", "debug").start().unwrap()
+    }
+
+    fn program(&self, database_url: &str, arguments: &[&str]) -> Program {
         let name = arguments.join("-").replace('/', "_");
         let log = self.scratch.path().join(format!("{name}-{}.log", Uuid::new_v4().simple()));
         let program = Program::new(arguments.join(" "), PathBuf::from(ORDERMILL), log);
         let environment = self.environment(database_url);
         let program =
             environment.into_iter().fold(program, |program, (name, value)| program.env(name, value));
-        program.args(arguments.iter().copied()).start().unwrap()
+        program.args(arguments.iter().copied())
+    }
+
+    /// What processes of the shop have written into files, by the file: their logs, and the gateway's ledger.
+    pub(crate) fn written(&self) -> Vec<(String, String)> {
+        let files = fs::read_dir(self.scratch.path()).unwrap().map(|file| file.unwrap().path());
+        let read = |file: PathBuf| {
+            let text = String::from_utf8_lossy(&fs::read(&file).unwrap()).into_owned();
+            (file.display().to_string(), text)
+        };
+        files.filter(|file| file.is_file() && *file != self.wire_secret_file).map(read).collect()
     }
 
     /// Runs a command to its end: `["verify", "--json"]`.

@@ -2,7 +2,7 @@
 
 use ordermill_domain::payments::{Balance, Payments};
 use ordermill_store::balances::{self, EntryRow};
-use ordermill_store::{Written, users};
+use ordermill_store::{Decision, Written, users};
 
 use crate::routes::prelude::*;
 
@@ -137,7 +137,7 @@ async fn charge_balance(
         let decided = state.charge(user_id, amount).ok_or_else(path::unknown::<path::User>)?;
         let view = ChargeView::of(&state.balances[&user_id], Uuid::now_v7(), amount, state.now);
         let written = Written::new(view.entry_id, decided, origin.clone());
-        Ok((vec![written], first_answer(201, None, &view)?))
+        Ok(Decision::of(vec![written], first_answer(201, None, &view)?))
     };
     let book = |api: Api, turn| async move {
         // Who is erased keeps the balance, but nobody puts money in.

@@ -8,6 +8,7 @@ pub(crate) use jiff::Timestamp;
 pub(crate) use ordermill_domain::aggregate::Aggregate as _;
 pub(crate) use ordermill_pipeline::journal::Keys;
 pub(crate) use ordermill_schemas::Money;
+pub(crate) use ordermill_store::notes::{self, Note, NoteKind};
 
 pub(crate) use serde::{Deserialize, Serialize};
 pub(crate) use utoipa::openapi::schema::ObjectBuilder;
@@ -23,6 +24,7 @@ pub(crate) use crate::etag;
 pub(crate) use crate::idempotency::{Answer, first_answer};
 pub(crate) use crate::keyed::Keyed;
 pub(crate) use crate::openapi::{group, words};
+pub(crate) use crate::outcome::Outcome;
 pub(crate) use crate::paging::{self, Items, Page, PageQuery, query};
 pub(crate) use crate::path::{self, Id};
 pub(crate) use crate::prefer::Prefer;

@@ -4,6 +4,7 @@ use ordermill_domain::orders::{Order, Orders};
 use ordermill_domain::shipments::Shipment;
 use ordermill_schemas::stock::StockLine;
 use ordermill_store::shipments;
+use serde_json::{Map, Value};
 
 use crate::order_command::{order_of, refusal};
 use crate::routes::orders::note_order;
@@ -21,7 +22,7 @@ struct NewShipment {
     /// What is in it, each product once.
     #[schema(value_type = Vec<ShipmentLine>, min_items = 1, max_items = 50)]
     lines: Vec<Object<ShipmentLine>>,
-    /// The carrier's number for it.
+    /// The carrier's number for it. It is erased with the user.
     #[schema(example = "6112 0000 4711", min_length = 1, max_length = 100)]
     tracking_number: Option<String>,
 }
@@ -63,7 +64,7 @@ enum ShipmentStatus {
 view! {
     /// A shipment.
     #[schema(as = Shipment)]
-    struct ShipmentView of(shipment: Shipment, shipment_id: Uuid)
+    struct ShipmentView of(shipment: Shipment, shipment_id: Uuid, tracking_number: Option<String>)
     where
         is_delivered = shipment.delivered_at.is_some();
         status = if is_delivered { ShipmentStatus::Delivered } else { ShipmentStatus::Shipped };
@@ -77,11 +78,20 @@ view! {
         /// What is in it.
         #[schema(value_type = Vec<ShipmentLine>)]
         lines: Vec<StockLine>,
-        /// The carrier's number for it.
-        tracking_number?: String,
+        /// The carrier's number for it, until the user is erased.
+        tracking_number?: String = tracking_number,
         /// When it left.
         created_at: Timestamp,
     }
+}
+
+/// The answer with the number in it. What is kept for repetitions has none, so that nothing is left there once the user is erased: a repetition
+/// has the same body, and says it again.
+fn numbered(mut answer: Answer, tracking_number: Option<String>) -> Result<Answer, Problem> {
+    let mut members: Map<String, Value> = serde_json::from_str(&answer.first.body)?;
+    members.insert("tracking_number".to_owned(), tracking_number.into());
+    answer.first.body = Value::Object(members).to_string();
+    Ok(answer)
 }
 
 /// The shipment as it stands in the state.
@@ -107,17 +117,18 @@ async fn ship_order(
 ) -> Result<Answer, Problem> {
     note_order(order_id);
     let (lines, tracking_number) = body.check()?;
-    api.decide_once(request, context, Keys::of(Order::NOUN, order_id), move |state: &mut Orders| {
-        order_of(state, caller, order_id)?;
-        let shipment_id = Uuid::now_v7();
-        let (lines, tracking_number) = (lines.clone(), tracking_number.clone());
-        let decided = state
-            .command(order_id, |order| order.ship(shipment_id, lines, tracking_number).map(Some))
-            .map_err(refusal)?;
-        let view = ShipmentView::of(shipment_of(state, shipment_id)?.clone(), shipment_id);
-        Ok((decided, first_answer(201, None, &view)?))
-    })
-    .await
+    let number = tracking_number.clone();
+    let ship = move |state: &mut Orders| {
+        let user_id = order_of(state, caller, order_id)?.purchase.user_id;
+        let (shipment_id, lines) = (Uuid::now_v7(), lines.clone());
+        let decided =
+            state.command(order_id, |order| order.ship(shipment_id, lines).map(Some)).map_err(refusal)?;
+        let note = |words| Note { about: shipment_id, kind: NoteKind::TrackingNumber, user_id, words };
+        let view = ShipmentView::of(shipment_of(state, shipment_id)?.clone(), shipment_id, None);
+        Ok((Outcome::noted(decided, number.clone().map(note)), first_answer(201, None, &view)?))
+    };
+    let shipped = api.decide_once(request, context, Keys::of(Order::NOUN, order_id), ship).await?;
+    numbered(shipped, tracking_number)
 }
 
 /// A shipment has arrived (administrators)
@@ -137,9 +148,10 @@ async fn deliver_shipment(
     Id(shipment_id, _): Id<path::Shipment>,
     context: RequestContext,
 ) -> Result<JsonAnswer<ShipmentView>, Problem> {
-    let unknown = path::unknown::<path::Shipment>;
-    let order_id = shipments::order_of(&api.journal.pool, shipment_id).await?.ok_or_else(unknown)?;
+    let (unknown, pool) = (path::unknown::<path::Shipment>, &api.journal.pool);
+    let order_id = shipments::order_of(pool, shipment_id).await?.ok_or_else(unknown)?;
     note_order(order_id);
+    let tracking_number = notes::find(pool, shipment_id, NoteKind::TrackingNumber).await?;
     let (mut keys, origin) = (Keys::of(Order::NOUN, order_id), context.origin(caller.name()));
     keys.add(Shipment::NOUN, shipment_id);
     let deliver = move |state: &mut Orders| {
@@ -151,7 +163,7 @@ async fn deliver_shipment(
         Ok((decided, shipment_of(state, shipment_id)?.clone()))
     };
     let shipment = api.decide(keys, origin, deliver).await?;
-    Ok(JsonAnswer(ShipmentView::of(shipment, shipment_id)))
+    Ok(JsonAnswer(ShipmentView::of(shipment, shipment_id, tracking_number)))
 }
 
 #[cfg(test)]
@@ -164,6 +176,19 @@ mod tests {
         };
         let tracking_number = tracking_number.map(str::to_owned);
         NewShipment { lines: lines.iter().map(line).collect(), tracking_number }
+    }
+
+    #[test]
+    fn an_answer_says_the_number_of_the_request_and_what_is_kept_says_none() {
+        let kept =
+            first_answer(201, None, &serde_json::json!({"tracking_number": null, "lines": []})).unwrap();
+        for (number, body) in [
+            (Some("6112".to_owned()), r#"{"lines":[],"tracking_number":"6112"}"#),
+            (None, r#"{"lines":[],"tracking_number":null}"#),
+        ] {
+            let answer = numbered(Answer { first: kept.clone(), is_replay: false }, number).unwrap();
+            assert_eq!((answer.first.status, answer.first.body.as_str()), (201, body));
+        }
     }
 
     #[test]

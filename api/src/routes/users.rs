@@ -4,7 +4,7 @@ use ordermill_domain::payments::Payments;
 use ordermill_pipeline::database;
 use ordermill_pipeline::journal::JournalError;
 use ordermill_store::users::{self, SignUp, User};
-use ordermill_store::{Decision, Written, keys};
+use ordermill_store::{Decision, Written};
 
 use crate::keys::new_api_key;
 use crate::rate_limits::MaySignUp;
@@ -135,8 +135,8 @@ async fn get_user(
 
 /// Erase a user
 ///
-/// Name and e-mail address are erased and all keys revoked; orders and balance stay under the id. Nobody sees the user
-/// again, and the address can sign up anew.
+/// Name and e-mail address are erased, and so is what was said about the user's orders and coupons: reasons and tracking numbers. All keys are
+/// revoked; orders and balance stay under the id. Nobody sees the user again, and the address can sign up anew.
 #[utoipa::path(
     delete,
     path = "/v1/users/{user_id}",
@@ -152,15 +152,14 @@ async fn erase_user(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Erases the user and revokes the keys, or nothing. It needs no event: who a user is stands in none.
+/// Erases the user and revokes the keys, or nothing. It needs no event: neither who a user is nor what people have said stands in any.
 async fn forget(api: Api, user_id: Uuid) -> Result<(), Problem> {
     let now = api.journal.now();
     let mut transaction = database::begin(&api.journal.pool).await?;
-    if !users::erase(&mut transaction, user_id, now).await? {
+    let Some(key_hashes) = users::erase(&mut transaction, user_id, now).await? else {
         transaction.rollback().await?;
         return Err(path::unknown::<path::User>());
-    }
-    let key_hashes = keys::revoke_of(&mut transaction, user_id, now).await?;
+    };
     transaction.commit().await?;
     api.identities.revoke(key_hashes).await;
     tracing::info!(%user_id, "a user was erased");

@@ -39,12 +39,12 @@ impl Order {
     ///
     /// # Errors
     /// [`Refusal`] where it was shipped, was refused, or is busy.
-    pub fn cancel(&self, reason: Option<String>, deadline_at: Timestamp) -> Result<Option<Event>, Refusal> {
+    pub fn cancel(&self, deadline_at: Timestamp) -> Result<Option<Event>, Refusal> {
         match self.status {
             OrderStatus::Confirmed => {
                 let Purchase { order_id, user_id, .. } = self.purchase;
                 let round = self.round + 1;
-                Ok(Some(OrderCancelling { order_id, user_id, round, reason, deadline_at }.into()))
+                Ok(Some(OrderCancelling { order_id, user_id, round, deadline_at }.into()))
             }
             OrderStatus::Cancelling | OrderStatus::Cancelled => Ok(None),
             OrderStatus::PartiallyShipped | OrderStatus::Shipped | OrderStatus::Delivered => {
@@ -96,12 +96,7 @@ impl Order {
     ///
     /// # Errors
     /// [`Refusal`] where less is left of a line, or the order is not confirmed or partially shipped.
-    pub fn ship(
-        &self,
-        shipment_id: Uuid,
-        lines: Vec<StockLine>,
-        tracking_number: Option<String>,
-    ) -> Result<Event, Refusal> {
+    pub fn ship(&self, shipment_id: Uuid, lines: Vec<StockLine>) -> Result<Event, Refusal> {
         if !matches!(self.status, OrderStatus::Confirmed | OrderStatus::PartiallyShipped) {
             return Err(Refusal::Busy);
         }
@@ -117,9 +112,9 @@ impl Order {
         let is_complete = self.purchase.lines.iter().all(|line| left(line) == asked(line.product_id));
         let Purchase { order_id, user_id, .. } = self.purchase;
         Ok(if is_complete {
-            OrderShipped { order_id, user_id, shipment_id, lines, tracking_number }.into()
+            OrderShipped { order_id, user_id, shipment_id, lines }.into()
         } else {
-            OrderPartiallyShipped { order_id, user_id, shipment_id, lines, tracking_number }.into()
+            OrderPartiallyShipped { order_id, user_id, shipment_id, lines }.into()
         })
     }
 

@@ -215,7 +215,7 @@ impl World {
     }
 
     pub(super) fn cancel(&mut self, order_id: Uuid) -> bool {
-        self.command(order_id, |order| order.cancel(None, Timestamp::UNIX_EPOCH))
+        self.command(order_id, |order| order.cancel(Timestamp::UNIX_EPOCH))
     }
 
     pub(super) fn modify(&mut self, order_id: Uuid, lines: Vec<OrderLine>) -> bool {
@@ -227,7 +227,7 @@ impl World {
 
     pub(super) fn ship(&mut self, order_id: Uuid, product_id: Uuid, quantity: i32) -> bool {
         let lines = vec![StockLine { product_id, quantity }];
-        self.command(order_id, |order| order.ship(Uuid::from_u128(7), lines, None).map(Some))
+        self.command(order_id, |order| order.ship(Uuid::from_u128(7), lines).map(Some))
     }
 
     pub(super) fn expire(&mut self, order_id: Uuid) -> bool {

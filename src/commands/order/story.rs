@@ -101,9 +101,8 @@ fn details(item: &TimelineEvent) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(request) = &item.request {
         let route = request.route.unwrap_or("a request");
-        let key = request.idempotency_key.as_deref().map(|key| format!(", key {key}")).unwrap_or_default();
         let trace = item.trace_id.as_deref().map(|id| format!(", trace {id}")).unwrap_or_default();
-        lines.push(format!("request {}: {route}{key}{trace}", request.request_id));
+        lines.push(format!("request {}: {route}{trace}", request.request_id));
     }
     lines.extend(words(&item.data));
     if let Some(gateway) = &item.gateway {

@@ -74,11 +74,7 @@ fn a_place_says_how_far_it_is_known() {
 #[test]
 fn what_belongs_to_an_event_stands_below_it() {
     let mut captured = event(1, "balance.captured", 0);
-    captured.request = Some(RequestView {
-        request_id: Uuid::from_u128(5),
-        route: Some("POST /v1/orders"),
-        idempotency_key: Some("cart-1".to_owned()),
-    });
+    captured.request = Some(RequestView { request_id: Uuid::from_u128(5), route: Some("POST /v1/orders") });
     captured.balance_entry = Some(BalanceEntry {
         entry_id: Uuid::from_u128(1),
         kind: "USED".to_owned(),
@@ -102,7 +98,7 @@ fn what_belongs_to_an_event_stands_below_it() {
         json!({"failure": {"code": "OUT_OF_STOCK", "detail": "two are left"}, "reason": "a\u{1b}[2J"});
     let lines = lines(&[captured]);
     let expected = [
-        format!("request {}: POST /v1/orders, key cart-1", Uuid::from_u128(5)),
+        format!("request {}: POST /v1/orders", Uuid::from_u128(5)),
         "failure: OUT_OF_STOCK, two are left".to_owned(),
         r"reason: a\u{1b}[2J".to_owned(),
         format!("gateway: charge {}", Uuid::from_u128(7)),

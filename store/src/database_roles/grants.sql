@@ -32,7 +32,7 @@ GRANT SELECT ON SEQUENCE log_segment_number_seq TO ordermill_api, ordermill_rela
 -- The log is added to and never changed. Its transaction ids and numbers are drawn, never given: the relay's cut rests on that (docs/adr/0002).
 GRANT INSERT (word) ON log_word TO {services};
 GRANT INSERT (at, events, about, event_id, aggregate_id, sequence, topic, type, version, partition, key, correlation_id, cause_id, actor,
-    actor_id, request_id, idempotency_key, trace, data, record_key, headers) ON log_segment TO ordermill_api, {workers};
+    actor_id, request_id, trace, data, record_key, headers) ON log_segment TO ordermill_api, {workers};
 
 -- Signs of life.
 GRANT SELECT ON heartbeat TO ordermill_api, ordermill_operator;
@@ -67,6 +67,7 @@ GRANT SELECT ON consumer_offset, log_place, balance_entries, sales TO ordermill_
 
 -- The API signs up, accepts, and does what clients ask for. It locks the table of keys at its start.
 GRANT SELECT, INSERT, UPDATE (name, email, erased_at) ON users TO ordermill_api;
+GRANT SELECT, INSERT, DELETE ON notes TO ordermill_api;
 GRANT SELECT, INSERT, UPDATE ON api_keys TO ordermill_api;
 GRANT SELECT, INSERT, DELETE ON idempotency_keys TO ordermill_api;
 GRANT INSERT, UPDATE ON orders, shipments, products, stock, balances TO ordermill_api;
@@ -80,8 +81,9 @@ GRANT SELECT, INSERT, UPDATE ON sales TO ordermill_worker_sales;
 GRANT SELECT, UPDATE ON orders, user_coupons TO ordermill_worker_timers;
 GRANT SELECT, INSERT, UPDATE ON coupon_uses TO ordermill_worker_timers;
 
--- Operators have the relay publish again, work keys, and put sums of sales in place of the live ones. Of users they see the ids alone. They
--- change neither when a user has signed up nor when an offset was moved: they lock such rows.
+-- Operators have the relay publish again, work keys, and put sums of sales in place of the live ones. Of users they see the ids alone, and what
+-- was said of their orders, as timelines tell it. They change neither when a user has signed up nor when an offset was moved: they lock such rows.
+GRANT SELECT ON notes TO ordermill_operator;
 GRANT UPDATE (repeat_after, repeat_topics) ON relay_cursor TO ordermill_operator;
 GRANT INSERT, UPDATE ON wire_key TO ordermill_operator;
 GRANT SELECT, INSERT, UPDATE (replaced_until, revoked_at) ON api_keys TO ordermill_operator;

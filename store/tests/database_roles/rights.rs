@@ -73,6 +73,7 @@ fn written_by(role: DatabaseRole) -> BTreeSet<&'static str> {
             "idempotency_keys",
             "log_segment",
             "log_word",
+            "notes",
             "orders",
             "products",
             "shipments",
@@ -117,7 +118,7 @@ fn written_by(role: DatabaseRole) -> BTreeSet<&'static str> {
 /// The tables that a role may take rows from.
 fn emptied_by(role: DatabaseRole) -> BTreeSet<&'static str> {
     let tables: &[&str] = match role {
-        DatabaseRole::Api => &["idempotency_keys", "parked_key"],
+        DatabaseRole::Api => &["idempotency_keys", "notes", "parked_key"],
         DatabaseRole::Relay | DatabaseRole::Worker("timers") => &["heartbeat"],
         DatabaseRole::Operator => &["parked_key", "sales"],
         DatabaseRole::Worker("payments") => &["gateway_lease", "heartbeat", "parked_key"],
@@ -133,7 +134,7 @@ fn seen_by(role: DatabaseRole) -> BTreeSet<&'static str> {
     match role {
         DatabaseRole::Api | DatabaseRole::Operator => {
             seen.extend(kinds().map(|kind| kind.noun));
-            seen.extend(["balance_entries", "consumer_offset", "heartbeat", "log_place", "sales"]);
+            seen.extend(["balance_entries", "consumer_offset", "heartbeat", "log_place", "notes", "sales"]);
         }
         DatabaseRole::Worker("payments") => seen.extend(["orders"]),
         DatabaseRole::Relay | DatabaseRole::Worker(_) => {}
@@ -277,6 +278,7 @@ async fn names_and_keys_are_seen_by_those_alone_who_need_them() {
         let may = |allowed: &[DatabaseRole]| allowed.contains(&role);
         for (statement, is_allowed) in [
             ("SELECT name, email FROM users", may(&[DatabaseRole::Api])),
+            ("SELECT words FROM notes", may(&[DatabaseRole::Api, DatabaseRole::Operator])),
             ("SELECT key_hash FROM api_keys", may(&[DatabaseRole::Api, DatabaseRole::Operator])),
             ("SELECT body FROM idempotency_keys", may(&[DatabaseRole::Api])),
         ] {

@@ -209,15 +209,14 @@ impl Story {
         self.settle();
         let part = |line: &OrderLine, quantity| vec![StockLine { product_id: line.product_id, quantity }];
         let parts = [(self.id(), part(&shop.lamp, 2)), (self.id(), part(&shop.chair, 4))];
-        for (number, (shipment_id, lines)) in parts.iter().enumerate() {
-            let tracking = (number == 0).then(|| "6112 4711".to_owned());
-            self.command(order, |order| order.ship(*shipment_id, lines.clone(), tracking).map(Some));
+        for (shipment_id, lines) in &parts {
+            self.command(order, |order| order.ship(*shipment_id, lines.clone()).map(Some));
             self.command(order, |order| order.deliver(*shipment_id).map(Some));
         }
         let third = self.place(shop.bob, shop.lines(3, 0), PaymentMethod::BankTransfer, None);
         self.settle();
         let shipment_id = self.id();
-        self.command(third, |order| order.ship(shipment_id, part(&shop.lamp, 1), None).map(Some));
+        self.command(third, |order| order.ship(shipment_id, part(&shop.lamp, 1)).map(Some));
     }
 
     /// Confirmed with the welcome coupon, and cancelled: money, stock and coupon come back.
@@ -226,7 +225,7 @@ impl Story {
         let order = self.place(shop.ann, shop.lines(4, 1), PaymentMethod::Balance, Some(welcome));
         self.settle();
         let deadline_at = self.deadline();
-        self.command(order, |order| order.cancel(Some("too bright".to_owned()), deadline_at));
+        self.command(order, |order| order.cancel(deadline_at));
         self.settle();
     }
 
@@ -266,7 +265,7 @@ impl Story {
         self.append(described);
         self.tick();
         let own = user_coupon_id(welcome_claim_id(shop.bob));
-        let revoked = self.deciders.coupons.revoke(own, "abuse".to_owned()).unwrap();
+        let revoked = self.deciders.coupons.revoke(own).unwrap();
         self.append(revoked);
         self.now += SignedDuration::from_hours(24 * 31);
         self.tick();
@@ -283,7 +282,7 @@ impl Story {
         self.settle();
         self.gateway = Gateway::IsSilent;
         let deadline_at = self.deadline();
-        self.command(order, |order| order.cancel(None, deadline_at));
+        self.command(order, |order| order.cancel(deadline_at));
         self.modify(other, shop.lines(1, 1));
         self.place(shop.bob, shop.lines(0, 6), PaymentMethod::Card, None);
         self.settle();

@@ -103,7 +103,7 @@ pub(super) async fn list_user_coupons(
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Revocation {
-    /// Why.
+    /// Why. It is erased with the user.
     #[schema(example = "Abuse", min_length = 1, max_length = 500)]
     reason: String,
 }
@@ -131,10 +131,14 @@ pub(super) async fn revoke_user_coupon(
     Checks::all(|checks| checks.text("reason", &value.reason, &limits::REASON_LENGTH))?;
     let (keys, origin) = (Keys::of(UserCoupon::NOUN, user_coupon_id), context.origin(caller.name()));
     let revoke = move |state: &mut Coupons| {
-        let decided = state.revoke(user_coupon_id, value.reason.clone()).map_err(|_| {
+        let decided = state.revoke(user_coupon_id).map_err(|_| {
             Problem::new(Code::CouponNotUsable, "the coupon is used for an order, so it can't be taken away")
         })?;
-        Ok((decided.into_iter().collect(), ()))
+        let owner = state.user_coupons.get(&user_coupon_id).map(|coupon| coupon.user_id);
+        let words = value.reason.clone();
+        let note =
+            owner.map(|user_id| Note { about: user_coupon_id, kind: NoteKind::Reason, user_id, words });
+        Ok((Outcome::noted(decided.into_iter().collect(), note), ()))
     };
     api.decide(keys, origin, revoke).await?;
     let row = coupons::find_user_coupon(&api.journal.pool, user_coupon_id).await?;

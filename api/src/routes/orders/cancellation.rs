@@ -11,7 +11,7 @@ use crate::routes::prelude::*;
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Cancellation {
-    /// Why, for the order's timeline.
+    /// Why, for the order's timeline. It is erased with the user.
     #[schema(example = "Ordered by mistake", min_length = 1, max_length = 500)]
     reason: Option<String>,
 }
@@ -55,11 +55,12 @@ pub(super) async fn cancel_order(
     let reason = body.check()?;
     let deadline = api.deadline();
     let cancel = move |state: &mut Orders| {
-        order_of(state, caller, order_id)?;
+        let user_id = order_of(state, caller, order_id)?.purchase.user_id;
         let deadline_at = deadline(state.now);
-        let decided =
-            state.command(order_id, |order| order.cancel(reason.clone(), deadline_at)).map_err(refusal)?;
-        Ok((decided, first_answer_of(state, caller, order_id)?))
+        let decided = state.command(order_id, |order| order.cancel(deadline_at)).map_err(refusal)?;
+        let note =
+            reason.clone().map(|words| Note { about: order_id, kind: NoteKind::Reason, user_id, words });
+        Ok((Outcome::noted(decided, note), first_answer_of(state, caller, order_id)?))
     };
     let cancelled = api.decide_once(request, context, Keys::of(Order::NOUN, order_id), cancel).await?;
     answer(&api, Some(order_id), prefer, cancelled).await

@@ -33,7 +33,7 @@ view! {
     /// Something that happened.
     pub struct TimelineEvent of(row: TimelineRow, sequence: u32, cause_sequence: Option<u32>, gateway: Option<Gateway>)
     where
-        data = parts::payload(&row.data);
+        data = parts::with_note(parts::payload(&row.data), row.note);
         request = row.request.map(|request| RequestView::of(request, &row.event_type));
         trace = row.traceparent.parse::<TraceContext>().ok();
     {
@@ -53,7 +53,8 @@ view! {
         /// The trace that it belongs to, as in the logs.
         #[schema(example = "4bf92f3577b34da6a3ce929d0e0e4736")]
         pub trace_id?: String = trace.map(TraceContext::trace_id),
-        /// The event's payload, as its JSON Schema says.
+        /// The event's payload, as its JSON Schema says; with the `reason` of a cancellation or the `tracking_number` of a shipment, where one
+        /// was given and the user was not erased since.
         #[schema(value_type = Object)]
         pub data: Value = data,
         /// The place in the log.

@@ -1,4 +1,5 @@
-use ordermill_pipeline::log::{RecordPlace, RequestRef};
+use ordermill_pipeline::log::RecordPlace;
+use ordermill_store::notes::NoteRow;
 use ordermill_store::timeline::DeadLetterRow;
 use serde_json::json;
 
@@ -20,6 +21,7 @@ fn row(number: u128, event_type: &str, data: &Value) -> TimelineRow {
         request: None,
         traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned(),
         data: data.to_string().into_bytes(),
+        note: None,
         log_position: 7,
         cause_id: None,
         topic: "orders".to_owned(),
@@ -34,10 +36,9 @@ fn row(number: u128, event_type: &str, data: &Value) -> TimelineRow {
 }
 
 fn placed(actor: &str) -> TimelineRow {
-    let request = RequestRef { id: REQUEST, idempotency_key: Some("cart-1".to_owned()) };
     TimelineRow {
         actor: actor.to_owned(),
-        request: Some(request),
+        request: Some(REQUEST),
         kafka: Some(RecordPlace { topic: "orders".to_owned(), partition: 3, offset: 9 }),
         read_by: vec!["stock".to_owned()],
         ..row(1, "order.placed", &json!({"a": 1}))
@@ -60,7 +61,7 @@ fn an_event_has_the_members_of_the_contract() {
         "type": "order.placed",
         "at": "1970-01-01T00:00:00Z",
         "actor": "admin:minji",
-        "request": {"request_id": REQUEST, "route": "POST /v1/orders", "idempotency_key": "cart-1"},
+        "request": {"request_id": REQUEST, "route": "POST /v1/orders"},
         "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
         "data": {"a": 1},
         "log_position": 7,
@@ -100,6 +101,16 @@ fn a_customer_is_not_told_which_administrator_it_was() {
     let items = shown(vec![placed("admin:minji"), placed(OWNER)], &customer());
     assert_eq!((&items[0]["actor"], &items[1]["actor"]), (&json!("admin"), &json!(OWNER)));
     assert!(!json!(items).to_string().contains("minji"), "{items:?}");
+}
+
+#[test]
+fn what_was_said_with_an_event_stands_in_its_data_whoever_reads_it() {
+    let note = Some(NoteRow { kind: "reason".to_owned(), words: "too bright".to_owned() });
+    let cancelling = TimelineRow { note, ..row(1, "order.cancelling", &json!({"round": 2})) };
+    for reader in [Reader::Admin, customer()] {
+        let items = shown(vec![cancelling.clone()], &reader);
+        assert_eq!(items[0]["data"], json!({"round": 2, "reason": "too bright"}));
+    }
 }
 
 #[test]

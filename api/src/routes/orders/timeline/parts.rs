@@ -1,8 +1,9 @@
-//! What an event of a timeline is shown with: its request, its place, its balance entry, its dead letter.
+//! What an event of a timeline is shown with: its request, its note, its place, its balance entry, its dead letter.
 
 use jiff::Timestamp;
-use ordermill_pipeline::log::{RecordPlace, RequestRef};
+use ordermill_pipeline::log::RecordPlace;
 use ordermill_schemas::Money;
+use ordermill_store::notes::NoteRow;
 use ordermill_store::timeline::{BalanceEntryRow, DeadLetterRow};
 use serde_json::Value;
 use uuid::Uuid;
@@ -12,15 +13,12 @@ use crate::view::view;
 view! {
     /// The HTTP request that wrote an event.
     #[schema(as = TimelineRequest)]
-    pub struct RequestView of(request: RequestRef, event_type: &str) {
+    pub struct RequestView of(request_id: Uuid, event_type: &str) {
         /// Its id, as its answer said in `X-Request-Id`.
-        pub request_id: Uuid = request.id,
+        pub request_id: Uuid = request_id,
         /// Its method and route.
         #[schema(example = "POST /v1/orders")]
         pub route?: &'static str = route(event_type),
-        /// Its `Idempotency-Key`, where it had one.
-        #[schema(example = "cart-4711")]
-        pub idempotency_key?: String,
     }
 }
 
@@ -106,4 +104,12 @@ view! {
 /// The payload as JSON. Only a dead letter's can be something else; then its text has to do.
 pub(super) fn payload(data: &[u8]) -> Value {
     serde_json::from_slice(data).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(data).into_owned()))
+}
+
+/// The payload with what was said with the event, which the log does not have.
+pub(super) fn with_note(mut payload: Value, note: Option<NoteRow>) -> Value {
+    if let (Value::Object(members), Some(NoteRow { kind, words })) = (&mut payload, note) {
+        members.insert(kind, words.into());
+    }
+    payload
 }
