@@ -230,7 +230,10 @@ async fn a_process_that_trusts_another_ca_or_none_does_not_start() {
         )
         .await;
     assert_eq!(code, Some(2), "{line}");
-    assert!(line.contains("the gateway does not answer") && line.contains("invalid peer certificate"), "{line}");
+    assert!(
+        line.contains("the gateway does not answer") && line.contains("invalid peer certificate"),
+        "{line}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
