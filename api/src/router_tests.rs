@@ -273,6 +273,23 @@ async fn fields_that_are_out_of_range_are_listed() {
 }
 
 #[tokio::test]
+async fn a_time_that_no_answer_could_tell_is_refused() {
+    let router = router_with_keys().await;
+    let headers = [ADMIN_KEY, IDEMPOTENCY_KEY];
+    // In UTC it is in the year before the year 1, for which RFC 3339 has no name.
+    let coupon = r#"{"name":"Spring","discount":{"type":"FIXED","value":1},"quantity":1,"claimable_from":"0001-01-01T00:00:00+09:00"}"#;
+    for (method, path, body, field) in [
+        ("POST", "/v1/coupons", coupon, "claimable_from"),
+        ("GET", "/v1/dead-letters?to=0001-01-01T00:00:00%2B09:00", "", "to"),
+    ] {
+        let answer = ask(&router, method, path, &headers, body).await;
+        assert_eq!((answer.status, answer.code()), (422, "VALIDATION_FAILED"), "{path}");
+        let errors = answer.json()["errors"].clone();
+        assert_eq!((&errors[0]["field"], &errors[0]["code"]), (&field.into(), &"MALFORMED".into()), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_database_that_is_away_is_no_bug_of_ours_and_no_word_of_it_gets_out() {
     let router = router_with_keys().await;
     let order = format!(r#"{{"user_id":"{USER}","lines":[{{"product_id":"{USER}","quantity":1}}]}}"#);

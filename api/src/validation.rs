@@ -62,14 +62,14 @@ pub(crate) mod limits {
     pub(crate) const PAGE: RangeInclusive<i64> = 1..=100;
 }
 
-/// The first instant in UTC whose year has four digits, the year 0.
-const FIRST: Timestamp = Timestamp::constant(-62_167_219_200, 0);
+/// The first time of a year that RFC 3339 can write, and that is not before our era.
+const FIRST: Timestamp = Timestamp::constant(-62_135_596_800, 0);
 
 /// Reads a time as RFC 3339 writes it, whose years have four digits. Other programs know earlier ones, and the database does
-/// not know all of those. By its offset a time of the year 0 can be of the year before in UTC, in which it is shown.
+/// not know all of those. With an offset it may be written within the years and lie before them: an answer could not tell it.
 pub(crate) fn time(text: &str) -> Option<Timestamp> {
-    let is_signed = text.trim_start().starts_with(['-', '+']);
-    text.parse().ok().filter(|time: &Timestamp| !is_signed && *time >= FIRST)
+    let time: Option<Timestamp> = text.parse().ok().filter(|_| !text.trim_start().starts_with(['-', '+']));
+    time.filter(|time| *time >= FIRST)
 }
 
 /// Collects what is wrong with the fields of a request.
@@ -260,7 +260,8 @@ mod tests {
             ("2026-01-31T09:00:00Z", true),
             ("2026-01-31T09:00:00.123456+09:00", true),
             ("0001-01-01T00:00:00Z", true),
-            ("0000-01-01T00:00:00Z", true),
+            ("0001-01-01T00:00:00+00:01", false),
+            ("0000-12-31T23:59:59Z", false),
             ("0000-01-01T00:59:59+01:00", false),
             ("-005000-01-01T00:00:00Z", false),
             ("+002026-01-31T09:00:00Z", false),

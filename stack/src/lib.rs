@@ -12,6 +12,7 @@
 //! - Where a server is given a certificate, it answers by TLS alone.
 //! - What is kept is its owner's alone: directories are 0700 and files 0600, whatever the umask is and an earlier version has made.
 
+mod cache;
 mod certificates;
 mod child;
 mod claim;
@@ -25,6 +26,8 @@ mod processes;
 mod programs;
 mod progress;
 mod runtime;
+#[cfg(feature = "testing")]
+mod schemathesis;
 mod scratch;
 mod server;
 mod spawner;
@@ -43,6 +46,8 @@ pub use ports::free_port;
 pub use postgres::{Postgres, PostgresOptions, postgres_program};
 pub use programs::sibling_program;
 pub use progress::Progress::{self, Quiet};
+#[cfg(feature = "testing")]
+pub use schemathesis::schemathesis;
 pub use scratch::Scratch;
 pub use server::Server;
 #[cfg(feature = "testing")]

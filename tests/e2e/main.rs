@@ -28,6 +28,7 @@ mod relay;
 mod replay;
 mod roles;
 mod sales;
+mod schemathesis;
 mod secure;
 mod shares;
 mod shipments;

@@ -154,7 +154,8 @@ mod tests {
     #[test]
     fn the_corpus_has_a_cursor_of_every_list() {
         let texts: Vec<String> = corpus("cursors").flat_map(|bytes| texts(&bytes)).collect();
-        let lists: [(&str, fn(&str) -> bool); 5] = [
+        type Reads = fn(&str) -> bool;
+        let lists: [(&str, Reads); 5] = [
             ("entries of a balance", reads_back::<i32>),
             ("dead letters", reads_back::<i64>),
             ("orders", reads_back::<Uuid>),
