@@ -17,8 +17,8 @@ use crate::peer;
 use crate::problem::{Code, Problem, Refuses};
 use crate::refusals::Reason;
 
-/// How long it may take to see whether an operator asks how everything is: the database that would say so may be what does not answer.
-const OPERATOR_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long it may take to see whether an operator asks: the database that would say so may be what does not answer.
+pub(crate) const OPERATOR_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Whose key the request carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -81,7 +81,7 @@ fn complete(document: &mut Written, group: &str) {
             let parameters: Vec<_> = path::parameters(path).chain(key).chain(own).collect();
             operation.parameters = (!parameters.is_empty()).then_some(parameters);
             let responses = &mut operation.responses.responses;
-            if path.starts_with(LIMITED_PATHS) {
+            if path.starts_with(LIMITED_PATHS) || operation.security.is_some() {
                 responses.insert("429".to_owned(), response(&[Code::RateLimited]).into());
             }
             for (status, response) in responses {

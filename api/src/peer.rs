@@ -3,8 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::ConnectInfo;
-use axum::http::Extensions;
+use axum::http::header::HOST;
 use axum::http::request::Parts;
+use axum::http::uri::Authority;
+use axum::http::{Extensions, HeaderMap};
 
 /// Headers by which a proxy tells that it asks for somebody else.
 const PASSED_ON: [&str; 6] =
@@ -15,11 +17,29 @@ pub(crate) fn address(extensions: &Extensions) -> Option<IpAddr> {
     extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip())
 }
 
-/// Whether a program on this machine asks, and for itself. A proxy on this machine that passes a request on asks for somebody who
-/// may be anywhere.
+/// Whether whoever is at the other end says that it asks for somebody else, who may be anywhere.
+pub(crate) fn is_passed_on(headers: &HeaderMap) -> bool {
+    PASSED_ON.iter().any(|name| headers.contains_key(*name))
+}
+
+/// Whether a program on this machine asks, for itself and by a name of this machine. A browser here asks for a page from elsewhere, too, by the
+/// name under which it has that page, where somebody has that name lead to this machine.
 pub(crate) fn is_this_machine(parts: &Parts) -> bool {
     let is_loopback = address(&parts.extensions).is_some_and(|address| address.to_canonical().is_loopback());
-    is_loopback && !PASSED_ON.iter().any(|name| parts.headers.contains_key(*name))
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    is_loopback
+        && !is_passed_on(&parts.headers)
+        && hosts.all(|host| host.to_str().is_ok_and(is_own_name))
+        && parts.uri.authority().is_none_or(|authority| is_own_name(authority.as_str()))
+}
+
+/// Whether a host, with or without a port, is this machine whoever looks the name up.
+fn is_own_name(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host();
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost")
+        || address.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 #[cfg(test)]
@@ -66,6 +86,23 @@ mod tests {
         ] {
             assert!(!is_this_machine_at(Some("127.0.0.1:1"), Some(header)), "{header:?}");
         }
-        assert!(is_this_machine_at(Some("127.0.0.1:1"), Some(("Host", "shop.example.com"))));
+    }
+
+    #[test]
+    fn who_asks_by_another_name_is_not_of_this_machine() {
+        for own in ["localhost", "LocalHost:8080", "127.0.0.1:8080", "127.9.9.9", "[::1]:8080", "[::1]"] {
+            assert!(is_this_machine_at(Some("127.0.0.1:1"), Some(("Host", own))), "{own}");
+        }
+        for other in [
+            "shop.example.com",
+            "a.localhost",
+            "localhost.example.com:80",
+            "10.0.0.1",
+            "[fe80::1]:8080",
+            "",
+            "a b",
+        ] {
+            assert!(!is_this_machine_at(Some("127.0.0.1:1"), Some(("Host", other))), "{other}");
+        }
     }
 }

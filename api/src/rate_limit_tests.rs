@@ -1,15 +1,18 @@
 //! Tests of the whole router on how often anybody may ask. No allowance fills while a test runs: each takes an hour.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpListener};
 use std::time::Duration;
 
 use axum::Router;
 use ordermill_store::keys::Identity;
+use sqlx::postgres::PgPoolOptions;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::rate_limits::{ForwardedHeader, Networks, Proxies, Rate, RateLimitConfig};
-use crate::router;
-use crate::testing::{Received, api_without_database_with, ask_from};
+use crate::testing::{Parts, Received, api_without_database_with, ask_from, parts_without_database};
+use crate::{Api, router};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const CUSTOMER: (&str, &str) = ("authorization", "Bearer om_customer");
@@ -77,7 +80,7 @@ async fn an_address_that_asks_too_often_is_told_when_to_come_again_whatever_key_
 }
 
 #[tokio::test]
-async fn every_path_of_the_shop_counts_and_those_of_operation_do_not() {
+async fn every_path_of_the_shop_counts_and_those_of_operation_do_not_unless_a_key_is_shown() {
     let router = limited(RateLimitConfig { by_address: an_hour(3), ..no_limits() }).await;
     for path in ["/healthz", "/metrics", "/openapi.json", "/docs/", "/nowhere"] {
         for _ in 0..4 {
@@ -90,6 +93,19 @@ async fn every_path_of_the_shop_counts_and_those_of_operation_do_not() {
         assert_eq!(get(&router, FIRST, path, &[]).await.status, status, "{path}");
     }
     assert_eq!(get(&router, FIRST, "/healthz", &[]).await.status, 200);
+    // What needs no key looks at one all the same, so keys could be tried there.
+    for (path, status) in [
+        ("/metrics", 401),
+        ("/nowhere", 404),
+        ("/docs/", 200),
+        ("/metrics", 429),
+        ("/readyz", 429),
+        ("/healthz", 200),
+    ] {
+        let shown = [("authorization", "Basic om_nobodys")];
+        assert_eq!(get(&router, SECOND, path, &shown).await.status, status, "{path}");
+    }
+    assert_eq!(get(&router, SECOND, "/metrics", &[]).await.status, 401);
 }
 
 #[tokio::test]
@@ -127,6 +143,21 @@ async fn an_administrator_is_served_from_an_address_for_which_nothing_is_left() 
 }
 
 #[tokio::test]
+async fn whoever_shows_a_key_where_nothing_is_left_is_answered_though_the_database_says_nothing() {
+    // It takes connections, and never answers.
+    let database = TcpListener::bind((HERE, 0)).unwrap();
+    let Parts { mut journal, mut config, metrics, registry } = parts_without_database();
+    let url = format!("postgres://nobody@{}/nothing", database.local_addr().unwrap());
+    journal.pool = PgPoolOptions::new().acquire_timeout(HOUR).connect_lazy(&url).unwrap();
+    config.rate_limits = RateLimitConfig { by_address: an_hour(1), ..no_limits() };
+    let router = router(Api::start(journal, config, metrics, registry, &CancellationToken::new()).unwrap());
+    assert_eq!(ask(&router, FIRST, &[]).await, 401);
+    let answer =
+        timeout(Duration::from_secs(20), ask(&router, FIRST, &[("authorization", "Bearer om_nobodys")]));
+    assert_eq!(answer.await, Ok(429));
+}
+
+#[tokio::test]
 async fn signing_up_has_an_allowance_of_its_own_for_each_address() {
     let router = limited(RateLimitConfig { sign_ups: an_hour(2), ..no_limits() }).await;
     let sign_up = async |peer: &str| {
@@ -134,6 +165,9 @@ async fn signing_up_has_an_allowance_of_its_own_for_each_address() {
     };
     assert_eq!((sign_up(FIRST).await, sign_up(FIRST).await, sign_up(FIRST).await), (400, 400, 429));
     assert_eq!(sign_up(SECOND).await, 400);
+    // Of version 6 a wider network counts than elsewhere: whoever rents a server has as many smaller ones as they like.
+    assert_eq!((sign_up("2001:db8:0:1::1").await, sign_up("2001:db8:0:2::1").await), (400, 400));
+    assert_eq!((sign_up("2001:db8:0:3::1").await, sign_up("2001:db8:1:1::1").await), (429, 400));
     assert_eq!(ask(&router, FIRST, &[CUSTOMER]).await, 422, "all else goes on");
     assert_eq!(get(&router, FIRST, "/v1/users/me", &[CUSTOMER]).await.status, 404);
 }
@@ -193,6 +227,19 @@ async fn behind_a_trusted_proxy_its_client_counts_and_behind_any_other_the_proxy
     // A proxy that nobody trusts is a client like any other.
     assert_eq!(through("198.51.100.9", "192.0.2.1").await, 401);
     assert_eq!(through("198.51.100.9", "192.0.2.2").await, 429);
+}
+
+#[tokio::test]
+async fn what_a_proxy_on_this_machine_passes_on_is_limited_though_nobody_has_named_it() {
+    let limits = RateLimitConfig { by_address: an_hour(1), unlimited: Networks::loopback(), ..no_limits() };
+    for header in ["x-forwarded-for", "forwarded", "via", "x-real-ip"] {
+        let router = limited(limits.clone()).await;
+        for peer in [HERE, "::ffff:127.0.0.1"] {
+            let expected = if peer == HERE { 401 } else { 429 };
+            assert_eq!(ask(&router, peer, &[(header, FIRST)]).await, expected, "{peer} {header}");
+        }
+        assert_eq!(ask(&router, HERE, &[]).await, 401, "what this machine asks for itself");
+    }
 }
 
 #[tokio::test]

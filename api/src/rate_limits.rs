@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderMap};
+use axum::http::{Extensions, HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use governor::clock::DefaultClock;
@@ -18,9 +18,10 @@ use ipnet::IpNet;
 use ordermill_store::keys::Identity;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use tokio::time::timeout;
 
 use crate::app::Api;
-use crate::auth::KeyHash;
+use crate::auth::{KeyHash, OPERATOR_TIMEOUT};
 use crate::metrics::ByLabel;
 use crate::peer;
 use crate::problem::Problem;
@@ -31,10 +32,14 @@ pub use self::allowance::{NotARate, Rate};
 
 use self::allowance::{Allowance, Payer};
 
-/// What the path of everything begins with that is limited.
+/// What the path of everything begins with that is limited. Elsewhere it is whoever shows a key, which may be looked up.
 pub(crate) const LIMITED_PATHS: &str = "/v1/";
+/// The path that is never limited: whoever restarts a process goes by it.
+const HEALTH: &str = "/healthz";
 /// How much of an address of version 6 counts: what lies behind it belongs to one subscriber, who has as many addresses as they like.
 const SUBSCRIBER_BITS_V6: u8 = 64;
+/// The same where somebody signs up, which is worth something: many subscribers have as many networks as 48 bits leave.
+const SIGN_UP_BITS_V6: u8 = 48;
 /// How much of an address the log has: enough to know a network of one's own by it, too little to know a person.
 const LOGGED_BITS_V4: u8 = 24;
 const LOGGED_BITS_V6: u8 = 48;
@@ -100,7 +105,7 @@ impl By {
     }
 }
 
-/// The address that a request counts for. A request that has none is not limited.
+/// The address that a request comes from. A request that has none is not limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Counted(IpAddr);
 
@@ -138,13 +143,14 @@ impl RateLimits {
         }
     }
 
-    /// The address that a request counts for; `None` where it is not limited. Whoever is hidden behind a proxy counts for the proxy and
-    /// has no part in what that may.
+    /// The address that a request comes from; `None` where it is not limited. Whoever is hidden behind a proxy, or comes through one that nobody
+    /// trusts, counts for the proxy and has no part in what that may.
     fn counted(&self, extensions: &Extensions, headers: &HeaderMap) -> Option<Counted> {
-        let peer = peer::address(extensions).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let peer = peer::address(extensions).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)).to_canonical();
         let source = self.proxies.source(peer, headers);
-        let is_unlimited = !source.is_hidden && self.unlimited.contain(source.address);
-        (!is_unlimited).then(|| Counted(subscriber(source.address)))
+        let is_hidden = source.is_hidden || (source.address == peer && peer::is_passed_on(headers));
+        let is_unlimited = !is_hidden && self.unlimited.contain(source.address);
+        (!is_unlimited).then_some(Counted(source.address))
     }
 
     /// Takes one request from an allowance.
@@ -183,11 +189,13 @@ impl RateLimits {
 
 impl Api {
     /// Takes one request from an allowance of an address. Only where nothing is left it is looked whether an administrator asks, so that
-    /// this costs nothing otherwise.
+    /// this costs nothing otherwise. Where the database does not say so in time, nobody is one: whoever is refused is not to hold a place.
     async fn draw(&self, by: By, Counted(address): Counted, headers: &HeaderMap) -> Result<(), Problem> {
-        let Err(limited) = self.rate_limits.draw(by, Payer::Address(address)) else { return Ok(()) };
+        let Err(limited) = self.rate_limits.draw(by, Payer::Address(subscriber(address, by))) else {
+            return Ok(());
+        };
         let is_administrators = match KeyHash::of(headers) {
-            Some(key) => key.is_administrators(&self.identities).await,
+            Some(key) => timeout(OPERATOR_TIMEOUT, key.is_administrators(&self.identities)).await == Ok(true),
             None => false,
         };
         if is_administrators { Ok(()) } else { Err(self.rate_limits.refuse(limited)) }
@@ -196,7 +204,8 @@ impl Api {
 
 /// The layer that counts each request by its address, whoever sends it.
 pub(crate) async fn limit(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    if request.uri().path().starts_with(LIMITED_PATHS)
+    let (path, shows_key) = (request.uri().path(), request.headers().contains_key(header::AUTHORIZATION));
+    if (path.starts_with(LIMITED_PATHS) || (shows_key && path != HEALTH))
         && let Some(address) = api.rate_limits.counted(request.extensions(), request.headers())
     {
         if let Err(problem) = api.draw(By::Address, address, request.headers()).await {
@@ -223,10 +232,11 @@ impl FromRequestParts<Api> for MaySignUp {
 }
 
 /// The part of an address that tells one who asks from another.
-fn subscriber(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(_) => network(address, SUBSCRIBER_BITS_V6).addr(),
+fn subscriber(address: IpAddr, by: By) -> IpAddr {
+    match (address, by) {
+        (IpAddr::V4(_), _) => address,
+        (IpAddr::V6(_), By::SignUps) => network(address, SIGN_UP_BITS_V6).addr(),
+        (IpAddr::V6(_), By::Address | By::Caller) => network(address, SUBSCRIBER_BITS_V6).addr(),
     }
 }
 
@@ -256,10 +266,17 @@ mod tests {
 
     #[test]
     fn a_subscriber_is_one_address_of_version_4_or_a_network_of_version_6() {
-        let of = |text: &str| subscriber(text.parse().unwrap()).to_string();
-        assert_eq!(of("203.0.113.7"), "203.0.113.7");
-        assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
-        assert_eq!(of("2001:db8:1:3::"), "2001:db8:1:3::");
+        let of = |text: &str, by| subscriber(text.parse().unwrap(), by).to_string();
+        for by in [By::Address, By::SignUps] {
+            assert_eq!(of("203.0.113.7", by), "203.0.113.7");
+        }
+        assert_eq!(of("2001:db8:1:2:3:4:5:6", By::Address), "2001:db8:1:2::");
+        assert_eq!(of("2001:db8:1:3::", By::Address), "2001:db8:1:3::");
+        assert_eq!(
+            of("2001:db8:1:2:3:4:5:6", By::SignUps),
+            "2001:db8:1::",
+            "a network to sign up from is wider"
+        );
     }
 
     #[test]

@@ -73,6 +73,7 @@ async fn everybody_is_told_what_does_not_answer_and_operators_what_that_means() 
     for (peer, headers, is_told_more) in [
         (THIS_MACHINE, &[][..], true),
         (THIS_MACHINE, &[("x-forwarded-for", "203.0.113.7")], false),
+        (THIS_MACHINE, &[("host", "shop.example.com:8080")], false),
         (ELSEWHERE, &[ADMIN_KEY], true),
         (ELSEWHERE, &[CUSTOMER_KEY], false),
         (ELSEWHERE, &[("authorization", "Bearer om_nobody")], false),
@@ -106,6 +107,8 @@ async fn figures_are_told_to_this_machine_and_to_administrators_and_to_nobody_el
     for (peer, headers, status) in [
         (THIS_MACHINE, &[][..], 200),
         (THIS_MACHINE, &[CUSTOMER_KEY], 200),
+        (THIS_MACHINE, &[("host", "localhost:8080")], 200),
+        (THIS_MACHINE, &[("host", "shop.example.com:8080")], 401),
         (THIS_MACHINE, &[("x-forwarded-for", "127.0.0.1")], 401),
         (THIS_MACHINE, &[("x-forwarded-for", "203.0.113.7"), ADMIN_KEY], 200),
         (ELSEWHERE, &[], 401),
