@@ -270,6 +270,19 @@ CREATE TABLE dead_letter (
         (state = 'RESOLVED') = (resolved_at IS NOT NULL) AND (state = 'RESOLVED') = (had_effect IS NOT NULL)),
     CONSTRAINT dead_letter_edited_keeps_the_original CHECK (edited OR original_payload IS NULL)
 );
+-- Privileges know no former values: whoever may edit a letter could otherwise say that it came so.
+CREATE FUNCTION keep_original() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT new.edited OR new.original_payload
+        IS DISTINCT FROM CASE WHEN old.edited THEN old.original_payload ELSE old.payload END
+    THEN
+        RAISE EXCEPTION 'a letter keeps what it was';
+    END IF;
+    RETURN new;
+END $$;
+CREATE TRIGGER dead_letter_keeps_the_original BEFORE UPDATE OF payload, original_payload, edited ON dead_letter
+    FOR EACH ROW WHEN ((new.payload, new.original_payload, new.edited)
+        IS DISTINCT FROM (old.payload, old.original_payload, old.edited)) EXECUTE FUNCTION keep_original();
 CREATE INDEX dead_letter_group ON dead_letter (group_name, topic, dead_letter_id);
 CREATE UNIQUE INDEX dead_letter_ordinal ON dead_letter (ordinal);
 -- What waits behind a letter, in order.

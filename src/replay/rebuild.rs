@@ -63,11 +63,18 @@ impl Undecodable {
 /// A connection that keeps other replays away until it is closed.
 ///
 /// # Errors
-/// Where another one is at work.
+/// Where another one is at work, or others could do there what we may.
 pub(super) async fn keep_others_away(pool: &PgPool) -> Result<PoolConnection<Postgres>> {
     let mut connection = pool.acquire().await?;
     if !shadow::lock(&mut connection).await.map_err(explain)? {
         bail!("another replay is at work in this database; wait for its end");
+    }
+    if shadow::is_a_trap(&mut connection).await.map_err(explain)? {
+        bail!(
+            "this user has the rights of the owner of the tables, and operators could do the same by what they leave in the schema \
+             replay: give a user who is a member of ordermill_operator alone as DATABASE_URL, or take the schema from them by DROP SCHEMA \
+             replay CASCADE; they have it again after `ordermill roles`"
+        );
     }
     Ok(connection)
 }

@@ -20,7 +20,7 @@ BEGIN
     END LOOP;
 END $$;
 
--- Operators own the schema of the shadow, which the owner of the tables makes. To hand it over, and to write there as well, the owner is one of
+-- Operators own the schema of the shadow, which the owner of the tables makes. To hand it over, and to take it back, the owner is one of
 -- them.
 DO $$
 DECLARE

@@ -13,9 +13,21 @@ BEGIN
     PERFORM pg_advisory_xact_lock(491495646579);
 END $$;
 
--- What is not said any more is taken away.
-REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {all};
-REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM {all};
+-- What is not said any more is taken away, also from everybody, and from the roles of workers that there are no more.
+REVOKE ALL ON ALL TABLES IN SCHEMA public FROM PUBLIC, {all};
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM PUBLIC, {all};
+DO $$
+DECLARE
+    former name;
+BEGIN
+    FOR former IN
+        SELECT rolname FROM pg_roles
+        WHERE rolname LIKE 'ordermill\_worker\_%' AND rolname::text <> ALL (string_to_array('{all}', ', '))
+    LOOP
+        EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA public FROM %I', former);
+        EXECUTE format('REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM %I', former);
+    END LOOP;
+END $$;
 
 -- Nobody makes anything, not even for the time of a session.
 GRANT USAGE ON SCHEMA public TO {all};
@@ -23,6 +35,23 @@ REVOKE CREATE ON SCHEMA public FROM PUBLIC, {all};
 DO $$
 BEGIN
     EXECUTE format('REVOKE CREATE, TEMPORARY ON DATABASE %I FROM PUBLIC, {all}', current_database());
+END $$;
+-- Whoever owns neither the schema nor the database is only warned that this was not done.
+DO $$
+DECLARE
+    holder name;
+BEGIN
+    FOREACH holder IN ARRAY string_to_array('{all}', ', ') LOOP
+        IF has_schema_privilege(holder, 'public', 'CREATE') OR NOT has_schema_privilege(holder, 'public', 'USAGE')
+            OR has_database_privilege(holder, current_database(), 'CREATE, TEMPORARY')
+        THEN
+            RAISE insufficient_privilege USING MESSAGE = format(
+                '%s must have USAGE on schema public and may make nothing: have the owner of the database run this, or '
+                    || 'GRANT USAGE ON SCHEMA public TO %1$I; REVOKE CREATE ON SCHEMA public FROM PUBLIC, %1$I; '
+                    || 'REVOKE CREATE, TEMPORARY ON DATABASE %2$I FROM PUBLIC, %1$I',
+                holder, current_database());
+        END IF;
+    END LOOP;
 END $$;
 
 -- Everybody sees how far the relay is, which wire key signs, and the log.
@@ -56,7 +85,8 @@ GRANT SELECT, INSERT, UPDATE ON halted_group TO {consumers};
 GRANT SELECT, UPDATE (next_at) ON dead_letter_replay TO {consumers};
 GRANT SELECT, UPDATE (verdict, detail, decided_at) ON dead_letter_replay_item TO {consumers};
 
--- Whoever works dead letters, over HTTP or by the command. What was done is written down and stays.
+-- Whoever works dead letters, over HTTP or by the command. What was done is written down and stays, and so does what a message was: a trigger
+-- sees to it.
 GRANT SELECT, UPDATE (state, payload, original_payload, edited) ON dead_letter TO ordermill_api, ordermill_operator;
 GRANT SELECT, UPDATE (releasing), DELETE ON parked_key TO ordermill_api, ordermill_operator;
 GRANT SELECT, UPDATE (resumed_at, unchecked_until) ON halted_group TO ordermill_api, ordermill_operator;

@@ -28,6 +28,19 @@ pub async fn lock(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1) AS "locked!""#, LOCK).fetch_one(connection).await
 }
 
+/// Whether others may change what is in the schema, and we have the rights of the owner of the tables: by a trigger there they would have them,
+/// too. To take another role on for that time does not help, since the trigger can put it off.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn is_a_trap(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let is_a_trap = "SELECT EXISTS (
+        SELECT FROM pg_namespace n, pg_class log
+        WHERE n.nspname = $1 AND log.oid = 'public.log_segment'::regclass AND n.nspowner <> log.relowner
+            AND pg_has_role(log.relowner, 'USAGE'))";
+    sqlx::query_scalar(is_a_trap).bind(SCHEMA).fetch_one(connection).await
+}
+
 /// The shadow's tables, ready to be written to.
 #[derive(Clone, Debug)]
 pub struct Shadow {
@@ -45,15 +58,20 @@ impl Shadow {
             "BEGIN;
              DO $$
              DECLARE
-                 former regclass;
+                 former text;
              BEGIN
                  IF to_regnamespace('{SCHEMA}') IS NULL THEN
                      CREATE SCHEMA {SCHEMA};
                  END IF;
+                 -- A sequence may go with its table, and a view with what it shows.
                  FOR former IN
-                     SELECT oid FROM pg_class WHERE relnamespace = to_regnamespace('{SCHEMA}') AND relkind = 'r'
+                     SELECT format('%s IF EXISTS {SCHEMA}.%I CASCADE', kind, relname)
+                     FROM pg_class JOIN (VALUES ('r', 'TABLE'), ('p', 'TABLE'), ('f', 'FOREIGN TABLE'), ('v', 'VIEW'),
+                         ('m', 'MATERIALIZED VIEW'), ('c', 'TYPE'), ('S', 'SEQUENCE')) AS k (letter, kind)
+                         ON letter = relkind::text
+                     WHERE relnamespace = to_regnamespace('{SCHEMA}') ORDER BY relkind = 'S'
                  LOOP
-                     EXECUTE format('DROP TABLE %s CASCADE', former);
+                     EXECUTE 'DROP ' || former;
                  END LOOP;
              END $$;"
         );

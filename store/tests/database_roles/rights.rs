@@ -271,6 +271,39 @@ async fn nobody_makes_changes_or_drops_tables_nor_gets_around_what_guards_them()
 }
 
 #[tokio::test]
+async fn whoever_edits_a_letter_can_not_say_that_it_came_otherwise() {
+    let pool = pool().await;
+    let letters = "DELETE FROM dead_letter;
+        INSERT INTO dead_letter (dead_letter_id, group_name, topic, partition, record_offset, headers, payload, authentic, attempts,
+            code, error, first_failed_at, last_failed_at)
+        SELECT gen_random_uuid(), 'stock', 'orders', 0, ordinal, '[]', payload, true, 1, 'RULE', '', now(), now()
+        FROM unnest(ARRAY['as it came'::bytea, NULL]) WITH ORDINALITY AS l (payload, ordinal)";
+    for role in [DatabaseRole::Api, DatabaseRole::Operator] {
+        sqlx::raw_sql(letters).execute(&pool).await.unwrap();
+        let mut connection = connection_as(&pool, role).await;
+        for (change, is_kept) in [
+            ("payload = 'forged'", false),
+            ("payload = 'forged', edited = true, original_payload = 'forged, too'", false),
+            ("payload = 'forged', edited = true, original_payload = payload", true),
+            ("payload = original_payload, edited = false, original_payload = NULL", false),
+            ("original_payload = payload", false),
+            ("payload = 'again'", true),
+            ("payload = 'again', edited = true", true),
+            ("state = 'DISCARDED'", true),
+        ] {
+            let answer = run(&mut connection, &format!("UPDATE dead_letter SET {change}")).await;
+            match answer {
+                Ok(()) => assert!(is_kept, "{role}: {change}"),
+                Err(error) => assert!(!is_kept && error.to_string().contains("keeps what it was"), "{error}"),
+            }
+        }
+        let originals = sqlx::query_scalar("SELECT original_payload FROM dead_letter ORDER BY record_offset");
+        let originals: Vec<Option<Vec<u8>>> = originals.fetch_all(&pool).await.unwrap();
+        assert_eq!(originals, [Some(b"as it came".to_vec()), None], "{role}");
+    }
+}
+
+#[tokio::test]
 async fn names_and_keys_are_seen_by_those_alone_who_need_them() {
     let pool = pool().await;
     for role in DatabaseRole::all() {

@@ -6,7 +6,7 @@ use ordermill_pipeline::database::{self, NOT_ALLOWED, Told};
 use ordermill_stack::{Private, TestStack};
 use ordermill_store::database_roles::{self, DatabaseRole, Lacking, RolesError, workers};
 use ordermill_store::migrations;
-use ordermill_store::replay::shadow::Shadow;
+use ordermill_store::replay::shadow::{self, Shadow};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use uuid::Uuid;
@@ -25,6 +25,28 @@ async fn what_a_role_has_been_given_besides_is_taken_away_when_roles_are_set_up_
         (DatabaseRole::Relay, "DELETE FROM orders WHERE false"),
         (DatabaseRole::Api, "UPDATE log_segment SET data = NULL WHERE false"),
         (DatabaseRole::Operator, "CREATE TABLE public.mine (id integer)"),
+    ] {
+        assert_refused(&mut connection_as(&pool, role).await, role, statement).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_everybody_or_the_role_of_a_former_worker_has_been_given_is_taken_away_as_well() {
+    // Roles belong to the cluster.
+    let postgres = Private::postgres().unwrap();
+    let pool = migrated(&postgres.url("postgres")).await;
+    let former = DatabaseRole::Worker("former");
+    let given = "CREATE ROLE ordermill_worker_former;
+        GRANT SELECT, INSERT (data) ON log_segment TO ordermill_worker_former;
+        GRANT USAGE ON SEQUENCE log_segment_number_seq TO ordermill_worker_former;
+        GRANT SELECT ON users TO PUBLIC";
+    sqlx::raw_sql(given).execute(&pool).await.unwrap();
+    database_roles::set_up(&pool).await.unwrap();
+    for (role, statement) in [
+        (former, "SELECT FROM log_segment"),
+        (former, "INSERT INTO log_segment (data) VALUES (NULL)"),
+        (former, "SELECT nextval('log_segment_number_seq')"),
+        (DatabaseRole::Relay, "SELECT FROM users"),
     ] {
         assert_refused(&mut connection_as(&pool, role).await, role, statement).await;
     }
@@ -69,10 +91,25 @@ async fn operators_and_owner_make_the_shadow_one_after_the_other_whoever_has_mad
     for user in [Some(&users[0]), Some(&users[1]), None, Some(&users[0])] {
         let become_user = user.map_or_else(|| "DEFAULT".to_owned(), String::clone);
         run(&mut connection, &format!("SET SESSION AUTHORIZATION {become_user}")).await.unwrap();
+        // What operators leave there would be done with the rights of the owner.
+        assert_eq!(shadow::is_a_trap(&mut connection).await.unwrap(), user.is_none());
         Shadow::make(&mut connection).await.unwrap();
         // What others have made of it goes with it.
-        run(&mut connection, "CREATE VIEW replay.late AS SELECT key FROM replay.orders").await.unwrap();
+        for change in [
+            "CREATE VIEW replay.late AS SELECT key FROM replay.orders",
+            "CREATE MATERIALIZED VIEW replay.kept AS SELECT 1 AS n",
+            "CREATE TABLE replay.numbered (n integer GENERATED ALWAYS AS IDENTITY)",
+            "CREATE TABLE replay.parted (n integer) PARTITION BY LIST (n)",
+            "CREATE SEQUENCE replay.numbers",
+            "DROP TABLE replay.stock",
+            "CREATE VIEW replay.stock AS SELECT 1 AS n",
+        ] {
+            run(&mut connection, change).await.unwrap();
+        }
     }
+    run(&mut connection, "SET SESSION AUTHORIZATION DEFAULT; DROP SCHEMA replay CASCADE").await.unwrap();
+    Shadow::make(&mut connection).await.unwrap();
+    assert!(!shadow::is_a_trap(&mut connection).await.unwrap(), "it is the owner's alone");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,4 +166,28 @@ async fn an_owner_who_may_not_make_roles_is_told_what_to_do_and_goes_on_once_it_
     assert!(database_roles::set_up(&owner).await.unwrap(), "it is done already");
     let mut connection = owner.acquire().await.unwrap().detach();
     Shadow::make(&mut connection).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_owns_the_tables_and_not_the_database_is_told_what_is_left_to_be_taken_away() {
+    let postgres = Private::postgres().unwrap();
+    let admin = database::connect(&postgres.url("postgres"), "test", 2).await.unwrap();
+    let shop = "CREATE USER shop PASSWORD 'shop' CREATEROLE;
+        GRANT CREATE ON DATABASE postgres TO shop; GRANT CREATE ON SCHEMA public TO shop";
+    sqlx::raw_sql(shop).execute(&admin).await.unwrap();
+    let options = PgConnectOptions::from_str(&postgres.url("postgres")).unwrap();
+    let owner = options.username("shop").password("shop");
+    let owner = PgPoolOptions::new().connect_with(owner).await.unwrap();
+    migrations::run(&owner).await.unwrap();
+    let refused = database_roles::set_up(&owner).await.unwrap_err();
+    let RolesError::NotGranted { source, .. } = &refused else { panic!("{refused}") };
+    let told = source.to_string();
+    assert!(
+        told.contains("REVOKE CREATE, TEMPORARY ON DATABASE postgres FROM PUBLIC, ordermill_api"),
+        "{told}"
+    );
+    sqlx::raw_sql(AssertSqlSafe(database_roles::script())).execute(&admin).await.unwrap();
+    database_roles::set_up(&owner).await.unwrap();
+    let mut connection = connection_as(&admin, DatabaseRole::Api).await;
+    assert_refused(&mut connection, DatabaseRole::Api, "CREATE TEMPORARY TABLE mine (id integer)").await;
 }
