@@ -205,7 +205,7 @@ fn settings(given: &[String]) -> Result<BTreeMap<String, String>> {
         let (name, value) = (name.trim(), value.trim());
         ensure!(
             !is_reserved(name),
-            "{name} is no setting for --kafka-setting: give --kafka-security-protocol and its like, or their variables"
+            "{name} is no setting for --kafka-setting: give --kafka-brokers, --kafka-security-protocol and their like, or their variables"
         );
         Ok((name.to_owned(), value.to_owned()))
     };
@@ -228,9 +228,21 @@ mod tests {
 
     #[test]
     fn what_keeps_kafka_safe_is_no_setting_and_its_value_is_not_told() {
-        for name in ["security.protocol", "sasl.password", "enable.ssl.certificate.verification"] {
+        for name in [
+            "security.protocol",
+            "sasl.password",
+            "sasl.oauthbearer.config",
+            "ssl.ca.certificate.stores",
+            "ssl.cipher.suites",
+            "ssl.endpoint.identification.algorithm",
+            "enable.ssl.certificate.verification",
+            "bootstrap.servers",
+            "metadata.broker.list",
+        ] {
             let error = settings(&[format!("{name} = sesame")]).unwrap_err().to_string();
             assert!(error.contains("--kafka-security-protocol") && !error.contains("sesame"), "{error}");
         }
+        let own = ["ssl.certificate.location=/own.pem".to_owned(), "ssl.key.location=/own.key".to_owned()];
+        assert_eq!(settings(&own).unwrap().len(), 2, "a certificate of our own weakens nothing");
     }
 }

@@ -1,19 +1,24 @@
 //! The database, as commands open it and as they tell that it failed.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Result, anyhow};
 use ordermill_pipeline::database::{self, NOT_ALLOWED};
 use sqlx::PgPool;
-
-/// What an operator is told where there is no answer.
-pub(crate) const NOT_THERE: &str =
-    "PostgreSQL does not answer; check that it runs and that DATABASE_URL names it";
 
 /// Opens a pool, or says in one line that the database is not there.
 ///
 /// # Errors
-/// Where it does not answer.
+/// Where it does not answer, or the URL can't be used.
 pub async fn connect_pool(url: &str, name: &str, connections_max: u32) -> Result<PgPool> {
-    database::connect(url, &format!("ordermill-{name}"), connections_max).await.context(NOT_THERE)
+    database::connect(url, &format!("ordermill-{name}"), connections_max).await.map_err(not_connected)
+}
+
+/// What an operator is told where there is no connection.
+pub(crate) fn not_connected(error: sqlx::Error) -> anyhow::Error {
+    match error {
+        sqlx::Error::Configuration(reason) => anyhow!("DATABASE_URL can't be used: {reason}"),
+        error => anyhow::Error::new(error)
+            .context("PostgreSQL does not answer; check that it runs and that DATABASE_URL names it"),
+    }
 }
 
 /// A database error in words that say what to do.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use ordermill_pipeline::kafka::access::Role;
 use ordermill_pipeline::kafka::security::{Login, Mechanism, Security};
-use ordermill_stack::{make_private_dir, write_private};
+use ordermill_stack::{make_private_dir, properties_text, write_private};
 use uuid::Uuid;
 
 /// The user who may do everything. Its password stands in the broker's own settings, so it can log in before anybody else is known there.
@@ -98,9 +98,10 @@ impl KafkaUsers {
         write_private(&settings, &text)?;
         let text = format!(
             "bootstrap.servers={brokers}\nsecurity.protocol=SASL_SSL\nssl.truststore.type=PEM\n\
-             ssl.truststore.location={ca_file}\nsasl.mechanism=SCRAM-SHA-512\n\
+             ssl.truststore.location={}\nsasl.mechanism=SCRAM-SHA-512\n\
              sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required \
-             username=\"{user}\" password=\"{password}\";\n"
+             username=\"{user}\" password=\"{password}\";\n",
+            properties_text(&self.ca_file.to_string_lossy())
         );
         write_private(&java, &text)?;
         Ok(settings)
@@ -120,7 +121,7 @@ mod tests {
     #[test]
     fn each_user_keeps_a_password_of_its_own_that_nobody_else_can_read() {
         let dir = tempfile::tempdir().unwrap();
-        let users = KafkaUsers::keep(dir.path(), "ca.pem".into()).unwrap();
+        let users = KafkaUsers::keep(dir.path(), "가.pem".into()).unwrap();
         let names = Role::ALL.map(Role::name).into_iter().chain([OWNER]);
         let mut passwords: Vec<String> = names.map(|user| users.password(user).unwrap()).collect();
         let (settings, count) = (users.write_settings_of_readers("127.0.0.1:1").unwrap(), passwords.len());
@@ -128,7 +129,11 @@ mod tests {
             assert_eq!(entry.unwrap().metadata().unwrap().permissions().mode() & 0o077, 0);
         }
         let reader = users.password("reader").unwrap();
-        assert!(fs::read_to_string(settings).unwrap().contains(&format!("sasl.password={reader}\n")));
+        let java = fs::read_to_string(settings.with_extension("properties")).unwrap();
+        assert!(java.contains("ssl.truststore.location=\\uac00.pem\n"), "Java reads Latin-1: {java}");
+        let settings = fs::read_to_string(settings).unwrap();
+        assert!(settings.contains(&format!("sasl.password={reader}\n")), "{settings}");
+        assert!(settings.contains("ssl.ca.location=가.pem\n"), "{settings}");
         let again = KafkaUsers::keep(dir.path(), "ca.pem".into()).unwrap();
         assert_eq!(again.password("relay").unwrap(), users.password("relay").unwrap());
         passwords.sort();

@@ -7,11 +7,11 @@
 //! The API has two kinds. Where it decides about what a worker decides about as well, the worker waits for its turn
 //! (`pipeline/src/journal/turns.rs`), which begins before there is a connection to write with. Those connections nobody has who reads.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use ordermill_pipeline::database;
 use sqlx::PgPool;
 
-use crate::database::NOT_THERE;
+use crate::database::not_connected;
 
 /// How many connections a process opens at most, whatever runs in it. Workers have what relay and API leave. They can hold two for each group for as long as
 /// a lock lasts, one for the timers and one for what the gateway has answered; all else of theirs is short statements, for which there must be one more.
@@ -85,5 +85,5 @@ impl Parts {
 }
 
 async fn open(url: &str, name: &str, connections_max: u32) -> Result<PgPool> {
-    database::connect_service(url, &format!("ordermill-{name}"), connections_max).await.context(NOT_THERE)
+    database::connect_service(url, &format!("ordermill-{name}"), connections_max).await.map_err(not_connected)
 }

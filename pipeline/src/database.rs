@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 use sqlx::{Connection as _, PgPool, Postgres, Transaction};
 
 use crate::database_sockets;
@@ -22,6 +22,9 @@ const INSUFFICIENT_PRIVILEGE: &str = "42501";
 pub const NOT_ALLOWED: &str = "the user of DATABASE_URL may not do that: give a user who is a member of the role that may, or the owner of the \
     tables; after `ordermill migrate` run `ordermill roles` again (docs/OPERATIONS.md, \"Database roles\")";
 
+/// How a URL names the CA that is to be believed.
+const CA: [&str; 3] = ["sslrootcert=", "ssl-root-cert=", "ssl-ca="];
+
 /// What to do after an error of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -38,7 +41,7 @@ pub enum Next {
 /// No session may sit idle in a transaction for long: the relay waits for those that have drawn a number of the log.
 ///
 /// # Errors
-/// Where the URL is malformed or the server does not answer.
+/// Where the URL is malformed or names a CA that would verify nobody (both are [`sqlx::Error::Configuration`]), or the server does not answer.
 pub async fn connect(url: &str, name: &str, connections_max: u32) -> Result<PgPool, sqlx::Error> {
     open(url, name, connections_max, &[]).await
 }
@@ -71,7 +74,7 @@ async fn open(
     connections_max: u32,
     settings: &[(&str, &str)],
 ) -> Result<PgPool, sqlx::Error> {
-    let options = PgConnectOptions::from_str(url)?.application_name(name);
+    let options = options_of(url)?.application_name(name);
     let port = options.get_port();
     let ours = [
         ("idle_in_transaction_session_timeout", "30s"),
@@ -112,6 +115,16 @@ async fn open(
 #[must_use]
 pub fn is_spent(pool: &PgPool) -> bool {
     pool.num_idle() == 0 && pool.size() >= pool.options().get_max_connections()
+}
+
+fn options_of(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
+    let options = PgConnectOptions::from_str(url)?;
+    let has_ca = url.split(['?', '&']).skip(1).any(|pair| CA.iter().any(|name| pair.starts_with(name)));
+    if has_ca && !matches!(options.get_ssl_mode(), PgSslMode::VerifyCa | PgSslMode::VerifyFull) {
+        let reason = "a CA is given (sslrootcert), but nobody would be verified: add sslmode=verify-full, or leave the CA out";
+        return Err(sqlx::Error::Configuration(reason.into()));
+    }
+    Ok(options)
 }
 
 /// Begins a transaction. The only place that may: a `begin` whose caller goes away returns its connection
@@ -179,6 +192,20 @@ fn next_after_code(code: &str) -> Next {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ca_by_which_nobody_would_be_verified_is_refused_with_what_to_do() {
+        let of = |query: &str| options_of(&format!("postgres://u:p@h:1/d?{query}"));
+        for halves in
+            ["sslrootcert=/ca.pem", "sslmode=require&sslrootcert=/ca.pem", "ssl-ca=/ca.pem&sslmode=disable"]
+        {
+            let error = of(halves).unwrap_err().to_string();
+            assert!(error.contains("add sslmode=verify-full"), "{halves}: {error}");
+        }
+        for whole in ["sslmode=verify-full&sslrootcert=/ca.pem", "sslmode=verify-ca", "sslmode=require", ""] {
+            assert!(of(whole).is_ok(), "{whole}");
+        }
+    }
 
     #[test]
     fn the_sqlstate_says_what_to_do_next() {

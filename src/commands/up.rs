@@ -390,7 +390,8 @@ fn announce(file: &StackFile, readers: Option<&Path>) -> Result<()> {
     let readers = readers.map(|settings| {
         let settings = settings.display();
         format!(
-            "It is secure: servers answer by TLS alone. Who reads along (this line needs kcat):\nkcat -F {settings} -C -t {}orders -e\n\n",
+            "It is secure: PostgreSQL, Kafka and the gateway answer by TLS alone; the API speaks plain HTTP on this machine.\n\
+             Who reads along (this line needs kcat):\nkcat -F {settings} -C -t {}orders -e\n\n",
             file.topic_prefix
         )
     });

@@ -2,10 +2,10 @@
 
 use std::fs::{self, DirBuilder, File, Metadata, Permissions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
-use nix::unistd::Uid;
+use nix::unistd::{Gid, Uid};
 
 use crate::error::{Result, StackError};
 
@@ -95,14 +95,25 @@ fn take_from_others(path: &Path, metadata: &Metadata, bits: u32) -> Result<()> {
 /// # Errors
 /// Where it can't be written.
 pub fn write_private(path: &Path, text: &str) -> Result<()> {
+    write_private_of(path, text, None)
+}
+
+/// The same as a file of another user's. It is given away before it has its name: in a directory of theirs they may put something else there, which
+/// is not theirs, as soon as it has.
+pub(crate) fn write_private_of(path: &Path, text: &str, user: Option<(Uid, Gid)>) -> Result<()> {
     let half = path.with_extension("new");
     // One that is there keeps its mode when it is written to; so it goes first.
     let _ = fs::remove_file(&half);
     let file = File::options().write(true).create_new(true).mode(0o600).open(&half);
     // It is there before its name is: half of a secret would be none.
-    file.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&half, path))
-        .map_err(StackError::io("write", path))
+    let write = |mut file: File| {
+        file.write_all(text.as_bytes())?;
+        if let Some((uid, gid)) = user {
+            fchown(&file, Some(uid.as_raw()), Some(gid.as_raw()))?;
+        }
+        file.sync_all()
+    };
+    file.and_then(write).and_then(|()| fs::rename(&half, path)).map_err(StackError::io("write", path))
 }
 
 /// Removes a directory and all that is in it.
@@ -157,6 +168,23 @@ mod tests {
         set_mode(dir.path(), 0o1777);
         private_data_dir(dir.path()).unwrap();
         assert_eq!(mode(dir.path()), 0o1777);
+    }
+
+    #[test]
+    fn a_file_for_another_user_is_theirs_and_what_a_link_there_names_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, outside) = (dir.path().join("file"), dir.path().join("outside"));
+        fs::write(&outside, "not theirs").unwrap();
+        for name in ["file", "file.new"] {
+            symlink(&outside, dir.path().join(name)).unwrap();
+        }
+        let own = (Uid::effective(), Gid::effective());
+        let user = if own.0.is_root() { (Uid::from_raw(65_533), Gid::from_raw(65_533)) } else { own };
+        write_private_of(&file, "theirs", Some(user)).unwrap();
+        let owner = |path: &Path| path.symlink_metadata().unwrap().uid();
+        assert_eq!([owner(&file), owner(&outside)], [user.0.as_raw(), own.0.as_raw()]);
+        assert_eq!((fs::read_to_string(&file).unwrap().as_str(), mode(&file)), ("theirs", 0o600));
+        assert_eq!(fs::read_to_string(&outside).unwrap(), "not theirs");
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::files::{close, make_private_dir, remove_if_there};
 use crate::server::Server;
 use crate::{ports, programs};
 
+pub use config::properties_text;
 pub use jars::KAFKA_VERSION;
 #[cfg(feature = "testing")]
 pub(crate) use probe::answers_within;

@@ -40,7 +40,7 @@ pub use child::{Child, Program};
 pub use error::{Result, StackError};
 pub use files::{make_private_dir, private_data_dir, write_private};
 pub use gateway::{Gateway, GatewayOptions};
-pub use kafka::{KAFKA_VERSION, Kafka, KafkaOptions, KafkaSecurity};
+pub use kafka::{KAFKA_VERSION, Kafka, KafkaOptions, KafkaSecurity, properties_text};
 pub use nix::sys::signal::Signal;
 pub use ports::free_port;
 pub use postgres::{Postgres, PostgresOptions, postgres_program};

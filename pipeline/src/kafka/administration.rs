@@ -71,10 +71,8 @@ pub async fn allow(kafka: &KafkaConfig, rights: &[Right]) -> Result<(), Administ
         };
         let refusals =
             ask(&kafka, native::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_CREATEACLS, send, refused_rights)?;
-        match refusals.into_iter().zip(&rights).find_map(|(refusal, right)| Some((refusal?, right))) {
-            Some((reason, right)) => Err(AdministrationError::Refused { what: right.to_string(), reason }),
-            None => Ok(()),
-        }
+        let answers = refusals.into_iter().zip(&rights);
+        done(answers.map(|(reason, right)| Some((right.to_string(), reason?))).collect(), rights.len())
     })
     .await
 }
@@ -104,14 +102,21 @@ pub async fn set_passwords(
             }
         };
         let kind = native::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_ALTERUSERSCRAMCREDENTIALS;
-        match ask(&kafka, kind, send, refused_passwords)?.into_iter().next() {
-            Some((user, reason)) => {
-                Err(AdministrationError::Refused { what: format!("{user} gets a password"), reason })
-            }
-            None => Ok(()),
-        }
+        done(ask(&kafka, kind, send, refused_passwords)?, users.len())
     })
     .await
+}
+
+/// What the answers come to: to each what was refused, and why; none where it was done. What has no answer was not done.
+fn done(answers: Vec<Option<(String, String)>>, asked: usize) -> Result<(), AdministrationError> {
+    let answered = answers.len();
+    match answers.into_iter().flatten().next() {
+        Some((what, reason)) => Err(AdministrationError::Refused { what, reason }),
+        None if answered < asked => {
+            Err(AdministrationError::NotDone(format!("it has answered {answered} of {asked} questions")))
+        }
+        None => Ok(()),
+    }
 }
 
 async fn on_a_thread(
@@ -185,8 +190,8 @@ fn refused_rights(event: *mut native::rd_kafka_event_t) -> Vec<Option<String>> {
     }
 }
 
-/// Whose password was refused, and why.
-fn refused_passwords(event: *mut native::rd_kafka_event_t) -> Vec<(String, String)> {
+/// Of each user, that a password was refused, and why; none where it was not.
+fn refused_passwords(event: *mut native::rd_kafka_event_t) -> Vec<Option<(String, String)>> {
     // SAFETY: the event is alive, and so is all that it shows. One of another kind shows nothing.
     unsafe {
         let result = native::rd_kafka_event_AlterUserScramCredentials_result(event);
@@ -198,9 +203,10 @@ fn refused_passwords(event: *mut native::rd_kafka_event_t) -> Vec<(String, Strin
         let refused = |index| {
             let answer = *answers.add(index);
             let reason = refusal(native::rd_kafka_AlterUserScramCredentials_result_response_error(answer))?;
-            Some((text(native::rd_kafka_AlterUserScramCredentials_result_response_user(answer)), reason))
+            let user = text(native::rd_kafka_AlterUserScramCredentials_result_response_user(answer));
+            Some((format!("{user} gets a password"), reason))
         };
-        (0..count).filter_map(refused).collect()
+        (0..count).map(refused).collect()
     }
 }
 
@@ -327,5 +333,22 @@ impl<T> Drop for Owned<T> {
     fn drop(&mut self) {
         // SAFETY: it is alive, and this is the function for it.
         unsafe { (self.destroy)(self.pointer) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_or_has_no_answer_is_not_done() {
+        let refused = || Some(("relay gets a password".to_owned(), "no".to_owned()));
+        assert!(done(vec![None, None], 2).is_ok());
+        let error = done(vec![None, refused()], 2).unwrap_err().to_string();
+        assert!(error.contains("refuses that relay gets a password: no"), "{error}");
+        for answers in [vec![], vec![None]] {
+            let error = done(answers, 2).unwrap_err().to_string();
+            assert!(error.contains("of 2 questions; check that it runs"), "{error}");
+        }
     }
 }

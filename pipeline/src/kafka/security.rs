@@ -9,18 +9,14 @@ use std::{fmt, fs};
 
 use thiserror::Error;
 
-/// Settings of librdkafka that follow from [`Security`], so that none of them can be weakened or told to the list of processes.
-const RESERVED: [&str; 9] = [
-    "security.protocol",
-    "ssl.ca.location",
-    "ssl.ca.pem",
-    "enable.ssl.certificate.verification",
-    "ssl.endpoint.identification.algorithm",
-    "sasl.mechanism",
-    "sasl.mechanisms",
-    "sasl.username",
-    "sasl.password",
-];
+/// Settings of librdkafka that say whom we ask and whom we believe. They follow from [`Security`], so that none of them can be weakened or told to
+/// the list of processes.
+const RESERVED: [&str; 3] =
+    ["bootstrap.servers", "metadata.broker.list", "enable.ssl.certificate.verification"];
+/// With what all others of them begin.
+const RESERVED_PREFIXES: [&str; 3] = ["security.", "ssl.", "sasl."];
+/// Those that begin so and weaken nothing: where a certificate of the client is.
+const FREE: [&str; 2] = ["ssl.certificate.location", "ssl.key.location"];
 
 /// Where a file of certificates begins to be one.
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
@@ -79,7 +75,8 @@ impl Security {
 /// Whether a setting of librdkafka is one of those that are given otherwise.
 #[must_use]
 pub fn is_reserved(setting: &str) -> bool {
-    RESERVED.contains(&setting)
+    let is_of_security = RESERVED_PREFIXES.iter().any(|prefix| setting.starts_with(prefix));
+    RESERVED.contains(&setting) || (is_of_security && !FREE.contains(&setting))
 }
 
 /// Who somebody is to the broker.

@@ -32,12 +32,12 @@ pub(crate) fn write_server(
          listeners={listener}://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}\n\
          advertised.listeners={listener}://127.0.0.1:{broker}\n\
          log.dirs={}\n",
-        escape(&data.to_string_lossy())
+        properties_text(&data.to_string_lossy())
     );
     text.push_str(&security.map(secure).unwrap_or_default());
     for (name, value) in settings {
         // Writing to a string can't fail.
-        let _ = writeln!(text, "{name}={}", escape(value));
+        let _ = writeln!(text, "{name}={}", properties_text(value));
     }
     write_private(path, &text)
 }
@@ -45,7 +45,7 @@ pub(crate) fn write_server(
 /// The security of a broker. What stands further down wins.
 fn secure(security: &KafkaSecurity) -> String {
     let KafkaSecurity { tls, owner, password } = security;
-    let file = |path: &Path| escape(&path.to_string_lossy());
+    let file = |path: &Path| properties_text(&path.to_string_lossy());
     SECURE
         .replace("{certificate}", &file(&tls.certificate))
         .replace("{ca}", &file(&tls.ca))
@@ -58,9 +58,21 @@ pub(crate) fn write_log4j(path: &Path) -> Result<()> {
     write_private(path, LOG4J)
 }
 
-/// In a properties file a backslash begins an escape.
-fn escape(value: &str) -> String {
-    value.replace('\\', "\\\\")
+/// A value as a properties file of Java has it: there a backslash begins an escape, a line ends the value, and all is Latin-1.
+#[must_use]
+pub fn properties_text(value: &str) -> String {
+    let mut text = String::with_capacity(value.len());
+    for unit in value.encode_utf16() {
+        match u8::try_from(unit) {
+            Ok(b'\\') => text.push_str(r"\\"),
+            Ok(byte @ b' '..=b'~') => text.push(char::from(byte)),
+            _ => {
+                // Writing to a string can't fail.
+                let _ = write!(text, "\\u{unit:04x}");
+            }
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -69,6 +81,13 @@ mod tests {
 
     use super::*;
     use crate::certificates::ServerTls;
+
+    #[test]
+    fn a_value_is_latin_1_and_one_line_whatever_is_in_it() {
+        assert_eq!(properties_text("/home/Kim Lee/~x"), "/home/Kim Lee/~x");
+        assert_eq!(properties_text("/집/가\\b"), r"/\uc9d1/\uac00\\b");
+        assert_eq!(properties_text("é😀\n\t"), r"\u00e9\ud83d\ude00\u000a\u0009");
+    }
 
     #[test]
     fn settings_of_the_caller_come_last_so_that_they_win() {

@@ -1,7 +1,7 @@
 //! The cluster on disk: where it lies, whose it is, and how it is made so that it is there whole or not at all.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::installation::Installation;
 use crate::certificates::ServerTls;
 use crate::child::Program;
 use crate::error::{Result, StackError};
-use crate::files::{remove_if_there, write_private};
+use crate::files::{remove_if_there, write_private_of};
 
 /// Where clusters lie whose data directory the PostgreSQL user can't enter.
 const ELSEWHERE: &str = "/var/lib/ordermill";
@@ -56,9 +56,8 @@ impl Cluster {
         let unfinished = unfinished(&home);
         remove_if_there(&unfinished)?;
         make_home(&unfinished, user)?;
-        let password = unfinished.join("password");
-        write_private(&password, &format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()))?;
-        give(&password, user)?;
+        let password = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+        write_private_of(&unfinished.join("password"), &password, user)?;
         initdb(&installation, &unfinished, &dir.join("postgres-initdb.log"), user)?;
         fs::rename(&unfinished, &home).map_err(StackError::io("rename", &unfinished))?;
         if home != link(dir) {
@@ -97,8 +96,7 @@ impl Cluster {
         let certificate = &tls.certificate;
         let text = fs::read_to_string(certificate).map_err(StackError::io("read", certificate))?;
         for (file, text) in [(self.certificate(), text.as_str()), (self.hba(), HBA_TLS)] {
-            write_private(&file, text)?;
-            give(&file, self.user)?;
+            write_private_of(&file, text, self.user)?;
         }
         Ok(())
     }
@@ -196,12 +194,8 @@ fn can_enter(dir: &Path, (uid, gid): (Uid, Gid)) -> Result<bool> {
 fn make_home(home: &Path, user: Option<(Uid, Gid)>) -> Result<()> {
     fs::create_dir(home).map_err(StackError::io("create", home))?;
     fs::set_permissions(home, fs::Permissions::from_mode(0o700)).map_err(StackError::io("close", home))?;
-    give(home, user)
-}
-
-fn give(path: &Path, user: Option<(Uid, Gid)>) -> Result<()> {
     let Some((uid, gid)) = user else { return Ok(()) };
-    chown(path, Some(uid.as_raw()), Some(gid.as_raw())).map_err(StackError::io("give away", path))
+    lchown(home, Some(uid.as_raw()), Some(gid.as_raw())).map_err(StackError::io("give away", home))
 }
 
 /// Passwords on every connection, since other users of the machine reach the loopback address too.
