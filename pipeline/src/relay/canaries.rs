@@ -39,7 +39,7 @@ pub(super) struct Canaries {
     due_at: Instant,
     /// Since when they are sent, as nothing else moves.
     quiet_since: Option<Instant>,
-    /// Since when one is under way.
+    /// Since when one is under way and Kafka has acknowledged nothing.
     sent_at: Option<Instant>,
     /// Since when Kafka refuses them.
     refused_since: Option<Instant>,
@@ -59,9 +59,11 @@ impl Canaries {
         }
     }
 
-    /// Kafka has acknowledged records.
+    /// Kafka has acknowledged records: whatever is wrong with canaries, it holds nothing up.
     pub(super) fn moved(&mut self, now: Instant) {
         self.quiet_since = None;
+        self.refused_since = None;
+        self.sent_at = self.sent_at.map(|_| now);
         self.due_at = self.due_at.max(now + QUIET);
     }
 
@@ -93,12 +95,12 @@ impl Canaries {
         self.quiet_since
     }
 
-    /// Since when one has not been acknowledged.
+    /// Since when Kafka has acknowledged nothing, where one is under way.
     pub(super) fn sent_at(&self) -> Option<Instant> {
         self.sent_at
     }
 
-    /// Since when Kafka takes none.
+    /// Since when Kafka takes none, as far as is known.
     pub(super) fn refused_since(&self) -> Option<Instant> {
         self.refused_since
     }
@@ -149,6 +151,26 @@ mod tests {
         canaries.acknowledged();
         assert_eq!(canaries.sent_at(), None);
         assert!(canaries.next(sent_at + 9 * QUIET).is_some());
+    }
+
+    #[test]
+    fn while_records_are_acknowledged_no_canary_holds_anything_up() {
+        let begin = Instant::now();
+        let mut canaries = Canaries::new(1, Refusals::default(), begin);
+        assert!(canaries.next(begin + QUIET).is_some());
+        let later = begin + 9 * QUIET;
+        canaries.moved(later);
+        assert_eq!(canaries.sent_at(), Some(later), "it is waited for anew");
+        assert_eq!(canaries.next(later + QUIET), None, "it is still under way");
+        canaries.acknowledged();
+        canaries.moved(later + QUIET);
+        assert_eq!(canaries.sent_at(), None);
+        let mut refusals = Refusals::default();
+        [begin, begin + QUIET].into_iter().for_each(|at| refusals.refused(at));
+        let mut canaries = Canaries::new(1, refusals, begin);
+        assert_eq!(canaries.refused_since(), Some(begin));
+        canaries.moved(begin + QUIET);
+        assert_eq!(canaries.refused_since(), None);
     }
 
     #[test]

@@ -343,7 +343,7 @@ impl<S: Segment> Core<S> {
         self.window.stands_since()
     }
 
-    /// How long a hole in the log has been waiting for transactions to end.
+    /// For how long transactions that are open have held up what was committed.
     pub(crate) fn waited_for_transactions(&self, now: Instant) -> Duration {
         self.numbers.waited(now)
     }

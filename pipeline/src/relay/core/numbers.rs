@@ -261,9 +261,13 @@ impl<S: Segment> Numbers<S> {
         untold
     }
 
-    /// How long a hole has been waiting for transactions to end.
+    /// For how long transactions that are open have held up what was committed: a number that is missing before it may be theirs.
     pub(super) fn waited(&self, now: Instant) -> Duration {
-        self.fence.map_or(Duration::ZERO, |fence| now.saturating_duration_since(fence.set_at))
+        let has_come =
+            |missing: &Missing| missing.number < self.next || self.waiting.contains_key(&missing.number);
+        let missing = self.missing.filter(|missing| !has_come(missing));
+        let since = missing.zip(self.fence).map(|(missing, fence)| missing.since.max(fence.set_at));
+        since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 }
 
@@ -333,6 +337,26 @@ mod tests {
         assert!(taken(&mut numbers).is_empty());
         numbers.answered(&again, answer(&[], 60, None), later);
         assert_eq!(taken(&mut numbers), [3]);
+    }
+
+    #[test]
+    fn open_transactions_hold_nothing_up_once_the_number_that_was_missing_has_come() {
+        let (mut numbers, begin) = (Numbers::new(1, ROOM), Instant::now());
+        let (second, later) = (Duration::from_secs(1), begin + Duration::from_secs(20));
+        numbers.told(3);
+        let (_, question) = numbers.due(begin).unwrap();
+        numbers.answered(&question, answer(&[], 50, Some(60)), begin);
+        assert_eq!(numbers.waited(later), later - begin);
+        numbers.told(1);
+        assert_eq!(numbers.waited(later), Duration::ZERO);
+        assert_eq!(taken(&mut numbers), [1]);
+        assert_eq!(numbers.waited(later), Duration::ZERO);
+        assert!(numbers.due(later).is_some());
+        assert_eq!(numbers.waited(later + second), second, "the next one is missing since then");
+        numbers.told(2);
+        assert_eq!(taken(&mut numbers), [2, 3]);
+        assert_eq!(numbers.due(later + second), None);
+        assert_eq!(numbers.waited(later + second), Duration::ZERO);
     }
 
     #[test]
