@@ -81,18 +81,17 @@ impl Signs {
     async fn keep(self, shutdown: CancellationToken) {
         let mut ticks = tokio::time::interval(WRITE_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let write = async {
-            loop {
-                tokio::select! {
-                    _ = ticks.tick() => {}
-                    () = self.0.begun.notified() => {}
-                }
-                if let Err(error) = self.write().await {
-                    tracing::warn!(error = %Told(&error), "no sign of life could be written");
-                }
+        loop {
+            // What is being written is not given up: it could reach the database after the role has left.
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = ticks.tick() => {}
+                () = self.0.begun.notified() => {}
             }
-        };
-        let _: Option<()> = shutdown.run_until_cancelled(write).await;
+            if let Err(error) = self.write().await {
+                tracing::warn!(error = %Told(&error), "no sign of life could be written");
+            }
+        }
     }
 
     /// Writes those of all roles that are at work.

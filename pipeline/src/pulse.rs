@@ -25,8 +25,8 @@ struct State {
     quiet_since: Option<Instant>,
 }
 
-/// Since when something does not work, and what. Whoever may ask whether the shop is ready reads it, so it is a text of ours, and never that of
-/// an error.
+/// Since when something does not work, and what. Readiness tells operators, who may be others than those who read the logs, so it is a text of
+/// ours, and never that of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Trouble {
     since: Instant,
@@ -57,6 +57,12 @@ impl Pulse {
         let mut state = self.state();
         let since = state.trouble.map_or_else(Instant::now, |trouble| trouble.since);
         state.trouble = Some(Trouble { since, what });
+    }
+
+    /// What does not work, if anything does not.
+    #[must_use]
+    pub fn failure(&self) -> Option<&'static str> {
+        self.state().trouble.map(|trouble| trouble.what)
     }
 
     /// The loop waits for others, since then and in vain so far; or for nobody. What was said before is forgotten.

@@ -19,8 +19,6 @@ pub const PARTITIONS_DEFAULT: i16 = 12;
 pub const PARTITIONS_DEFAULT_ON_ONE_MACHINE: i16 = 1;
 /// How long records are kept in Kafka; the log in the database keeps them for good.
 const RETENTION_MS: &str = "604800000";
-/// The same of canaries, which tell nothing later.
-const CANARY_RETENTION_MS: &str = "3600000";
 /// How soon a topic that is not known yet is looked for again.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// How long the broker has for an answer.
@@ -106,13 +104,9 @@ pub(crate) async fn ensure_named(
 ) -> Result<Vec<String>, TopicsError> {
     let names: Vec<String> = names.iter().map(|name| kafka.full_name(name)).collect();
     let canary = kafka.full_name(canary::TOPIC);
-    // -1 takes the broker's own default of replicas.
-    let new = |name| NewTopic::new(name, i32::from(partitions), TopicReplication::Fixed(-1));
     let mut topics: Vec<NewTopic<'_>> =
-        names.iter().map(|name| new(name).set("retention.ms", RETENTION_MS)).collect();
-    let of_canaries = NewTopic::new(&canary, canary::PARTITIONS, TopicReplication::Fixed(-1));
-    // What is old goes once its segment is closed.
-    topics.push(of_canaries.set("retention.ms", CANARY_RETENTION_MS).set("segment.ms", CANARY_RETENTION_MS));
+        names.iter().map(|name| new_topic(name, i32::from(partitions))).collect();
+    topics.push(new_topic(&canary, canary::PARTITIONS));
     let admin: AdminClient<DefaultClientContext> = kafka.client().create()?;
     for result in admin.create_topics(&topics, &options()).await? {
         match result {
@@ -130,6 +124,13 @@ pub(crate) async fn ensure_named(
         Some((topic, found)) => Err(TopicsError::PartitionCount { topic, found, expected: partitions }),
         None => Ok(names),
     }
+}
+
+/// A topic that is to be made. That of the canaries keeps its records for as long as the others: a member that waits while its group has
+/// stopped would otherwise lose its place there, and have to join anew.
+fn new_topic(name: &str, partitions: i32) -> NewTopic<'_> {
+    // -1 takes the broker's own default of replicas.
+    NewTopic::new(name, partitions, TopicReplication::Fixed(-1)).set("retention.ms", RETENTION_MS)
 }
 
 /// Deletes these topics, named without prefix, with all they hold; those that do not exist are passed over. Returns

@@ -52,11 +52,16 @@ pub(crate) async fn until_named(shop: &Shop, what: &str) -> Named {
 
 /// Has the database refuse every change of the rows of a table, until [`let_change`].
 async fn refuse_changes(shop: &Shop, table: &str) {
+    refuse_changes_where(shop, table, "true").await;
+}
+
+/// The same of those that fulfil a condition on the row's `OLD` and `NEW`.
+async fn refuse_changes_where(shop: &Shop, table: &str, condition: &str) {
     let refuse = format!(
         "CREATE FUNCTION refuse_for_a_test() RETURNS trigger LANGUAGE plpgsql AS $$
          BEGIN RAISE EXCEPTION 'a secret of the database'; END $$;
          CREATE TRIGGER refuse_for_a_test BEFORE UPDATE ON {table}
-             FOR EACH ROW EXECUTE FUNCTION refuse_for_a_test()"
+             FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION refuse_for_a_test()"
     );
     sqlx::raw_sql(AssertSqlSafe(refuse)).execute(&shop.pool).await.unwrap();
 }
@@ -150,6 +155,24 @@ async fn timers_that_fail_are_named_until_they_do_not() {
     shop.behave(&json!({"timeout_before": 0.0})).await;
     let order = shop.settled(id(&order["order_id"])).await;
     assert_eq!(order["failure"]["code"], "DEADLINE_EXCEEDED", "{order}");
+    running.stop().await;
+    shop.assert_verified().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_of_the_gateway_that_cannot_be_written_are_named_until_they_can() {
+    let shop = Shop::new().await;
+    let running = shop.open().await;
+    let (user, lamp) = (shop.user(50_000).await, shop.product(10_000, 5).await);
+    // Whoever is not asked any more has been answered.
+    refuse_changes_where(&shop, "payments", "OLD.state ? 'asked' AND NOT NEW.state ? 'asked'").await;
+    let order = shop.submit(&user, &[(lamp, 1)]).await;
+    let named = until_named(&shop, "worker:payments").await;
+    assert!(named.detail.starts_with("what the gateway has answered can't be written"), "{}", named.detail);
+    let_change(&shop).await;
+    shop.until_ready().await;
+    shop.settled(id(&order["order_id"])).await;
+    shop.until_quiet().await;
     running.stop().await;
     shop.assert_verified().await;
 }

@@ -24,7 +24,7 @@ use ordermill_pipeline::pacing::pause_after;
 use ordermill_pipeline::pulse::Pulse;
 use ordermill_pipeline::readiness::worker_role;
 use ordermill_pipeline::retry::Retry;
-use ordermill_pipeline::supervised::without_panic;
+use ordermill_pipeline::supervised::{self, without_panic};
 use ordermill_pipeline::trace::TraceContext;
 use ordermill_store::payments::{self, Intent, LEASE};
 use ordermill_store::{Decision, Written, decide};
@@ -53,6 +53,8 @@ const RENEW_EVERY: Duration = Duration::from_secs(LEASE.as_secs() / 3);
 const TAKE_OVER_EVERY: Duration = Duration::from_secs(1);
 /// How many of them are taken at once.
 const TAKE_OVER_MAX: i64 = 500;
+/// What does not work where answers are not written.
+const UNWRITTEN: &str = "what the gateway has answered can't be written";
 /// How long calls under way may take to finish at shutdown.
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
 
@@ -155,10 +157,25 @@ pub(crate) fn start(
     // They work for the worker, and are told of as it is.
     let role = worker_role(Worker::Payments.name());
     let pulse = || runtime.signs.pulse(&role);
-    tasks.spawn(settle_all(runtime.clone(), answered, pulse()));
+    let settling = pulse();
+    let settle = {
+        let (runtime, pulse) = (runtime.clone(), settling.clone());
+        move |batch| settle_batch(runtime.clone(), batch, pulse.clone())
+    };
+    tasks.spawn(settle_all(answered, settling, settle));
     let holder = Uuid::new_v4();
-    tasks.spawn(renew_leases(runtime.clone(), queue.under_way.clone(), holder, pulse()));
-    tasks.spawn(take_over(runtime.clone(), queue.clone(), holder, pulse()));
+    let renew = {
+        let (runtime, under_way, pulse) = (runtime.clone(), queue.under_way.clone(), pulse());
+        move || tokio::spawn(renew_leases(runtime.clone(), under_way.clone(), holder, pulse.clone()))
+    };
+    let take_over = {
+        let (runtime, queue, pulse) = (runtime.clone(), queue.clone(), pulse());
+        move || tokio::spawn(take_over(runtime.clone(), queue.clone(), holder, pulse.clone()))
+    };
+    let shutdown = runtime.shutdown.clone();
+    tasks.spawn(async move { supervised::run("the renewal of leases", &shutdown, renew).await });
+    let shutdown = runtime.shutdown.clone();
+    tasks.spawn(async move { supervised::run("taking over of leases", &shutdown, take_over).await });
     Ok((queue, Executor { tasks, pool: runtime.journal.pool.clone(), holder }))
 }
 
@@ -187,13 +204,19 @@ async fn ask_all<A: Future<Output = Outcome> + Send + 'static>(
 }
 
 /// Writes outcomes as they come, many in one transaction.
-async fn settle_all(runtime: Runtime, mut answered: mpsc::Receiver<Answered>, pulse: Pulse) {
+async fn settle_all<S: Future<Output = ()> + Send + 'static>(
+    mut answered: mpsc::Receiver<Answered>,
+    pulse: Pulse,
+    settle: impl Fn(Vec<Answered>) -> S,
+) {
     let mut batch = Vec::with_capacity(SETTLE_MAX);
     while answered.recv_many(&mut batch, SETTLE_MAX).await > 0 {
         let (began, settled) = (Instant::now(), batch.len());
         let batch = std::mem::take(&mut batch);
         // In a task of its own: where it panics, the places are given back, and what comes later is settled all the same.
-        let _ = tokio::spawn(settle_batch(runtime.clone(), batch, pulse.clone())).await;
+        if tokio::spawn(settle(batch)).await.is_err() {
+            pulse.fails(UNWRITTEN);
+        }
         tokio::time::sleep(pause_after(settled, began.elapsed())).await;
     }
 }
@@ -204,11 +227,14 @@ async fn settle_batch(runtime: Runtime, batch: Vec<Answered>, pulse: Pulse) {
     let mut retry = Retry::forever(Duration::from_millis(20), Duration::from_secs(2));
     while let Err(error) = settle(&runtime.journal, &batch).await {
         if error.next() != Next::Retry {
-            settle_one_by_one(&runtime, &batch).await;
-            break;
+            if settle_one_by_one(&runtime, &batch).await {
+                break;
+            }
+            pulse.fails(UNWRITTEN);
+            return;
         }
         tracing::warn!(%error, count = batch.len(), "outcomes could not be written; tried again");
-        pulse.fails("what the gateway has answered can't be written");
+        pulse.fails(UNWRITTEN);
         tokio::select! {
             () = runtime.shutdown.cancelled() => return,
             () = tokio::time::sleep(retry.next_delay()) => {}
@@ -217,12 +243,19 @@ async fn settle_batch(runtime: Runtime, batch: Vec<Answered>, pulse: Pulse) {
     pulse.works();
 }
 
-async fn settle_one_by_one(runtime: &Runtime, batch: &[Answered]) {
+/// Answers whether any could be written.
+async fn settle_one_by_one(runtime: &Runtime, batch: &[Answered]) -> bool {
+    let mut is_any_written = false;
     for answered in batch {
-        if let Err(error) = settle(&runtime.journal, std::slice::from_ref(answered)).await {
-            tracing::error!(order_id = %answered.0.intent.order_id, %error, "an outcome could not be written");
+        match settle(&runtime.journal, std::slice::from_ref(answered)).await {
+            Ok(()) => is_any_written = true,
+            Err(error) => {
+                let order_id = answered.0.intent.order_id;
+                tracing::error!(%order_id, %error, "an outcome could not be written");
+            }
         }
     }
+    is_any_written
 }
 
 async fn settle(journal: &Journal, batch: &[Answered]) -> Result<(), JournalError> {
@@ -287,6 +320,7 @@ async fn take_over(runtime: Runtime, queue: GatewayQueue, holder: Uuid, pulse: P
         // What there is no place for is left to others.
         let at_most = queue.under_way.free().min(TAKE_OVER_MAX);
         if at_most == 0 {
+            pulse.works();
             continue;
         }
         match payments::take_over(pool, holder, runtime.journal.now(), at_most).await {
@@ -313,6 +347,39 @@ mod tests {
 
     /// Longer than a busy machine takes.
     const IN_TIME: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn answers_whose_writing_panics_are_said_not_to_be_written_and_later_ones_are_written() {
+        let (answers, answered) = mpsc::channel(1);
+        let (sender, mut asked) = mpsc::unbounded_channel();
+        let queue = GatewayQueue { sender, under_way: UnderWay::new(1) };
+        let pulse = Pulse::default();
+        let settle = {
+            let (pulse, has_panicked) = (pulse.clone(), Arc::new(AtomicBool::new(false)));
+            move |_batch: Vec<Answered>| {
+                let (pulse, has_panicked) = (pulse.clone(), has_panicked.clone());
+                async move {
+                    assert!(has_panicked.swap(true, Ordering::SeqCst), "a bug");
+                    pulse.works();
+                }
+            }
+        };
+        let settling = tokio::spawn(settle_all(answered, pulse.clone(), settle));
+        for failure in [Some(UNWRITTEN), None] {
+            let answer = async {
+                queue.offer(void(1));
+                let outcome = Outcome { result: GatewayResult::Voided(1), attempts: Vec::new() };
+                answers.send((asked.recv().await.unwrap(), outcome)).await.unwrap();
+                // There is a place again once it is settled, and shortly after it is told how.
+                while queue.under_way.free() == 0 || pulse.failure() != failure {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(IN_TIME, answer).await.unwrap();
+        }
+        drop(answers);
+        settling.await.unwrap();
+    }
 
     #[tokio::test]
     async fn what_panics_gives_its_place_back_and_is_asked_again() {

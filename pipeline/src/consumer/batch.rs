@@ -17,6 +17,7 @@ use crate::dead_letters::parked_keys::ParkedKeys;
 use crate::dead_letters::{Code, Rejection};
 use crate::journal::{JournalError, Keys, Load, Loaded, Lock, Shortfall, Statement, Unwritten, Writes};
 use crate::metrics::GroupMetrics;
+use crate::pulse::Pulse;
 use crate::record::{Received, Record};
 use crate::supervised::without_panic;
 
@@ -92,6 +93,7 @@ pub(super) struct Attempts {
 pub(super) struct Batches<'a, H> {
     pub(super) runtime: &'a Runtime,
     pub(super) handler: &'a H,
+    pub(super) pulse: &'a Pulse,
     pub(super) metrics: GroupMetrics,
     pub(super) flood: FloodGuard,
     /// Some key of the group was parked when this was last looked at, or it has not been looked at since partitions came.
@@ -141,6 +143,8 @@ impl<H: Handler> Batches<'_, H> {
         // Why the next record is put aside, once it is known that it can't be applied.
         let mut refusal: Option<(Code, String)> = None;
         while !gathered.left().is_empty() {
+            // To find many that can't be applied takes a while.
+            self.pulse.beat();
             let left = gathered.left();
             let count = if refusal.is_some() { 1 } else { search.next(left.len()).min(left.len()) };
             let (items, progress) = (&left[..count], gathered.progress(count));

@@ -12,6 +12,7 @@ mod feed;
 mod foreign_cap;
 mod gathered;
 mod mark;
+mod membership;
 mod offsets;
 mod reader;
 mod reading;

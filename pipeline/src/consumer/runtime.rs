@@ -17,6 +17,7 @@ use super::batch::{Attempts, BatchError, Batches};
 use super::feed::Feed;
 use super::foreign_cap::ForeignCap;
 use super::gathered::Gathered;
+use super::membership::Membership;
 use super::reader::Reader;
 use super::taking::{Taken, meet_canary, take};
 use super::watchdog::Watchdog;
@@ -74,6 +75,7 @@ fn consume<H: Handler>(runtime: &Runtime, config: &ConsumerConfig, handler: &H, 
         watchdog: Watchdog::new(all.collect(), Instant::now()),
         foreign_cap: ForeignCap::default(),
         canary: Label::START,
+        membership: Membership::default(),
     };
     while !runtime.shutdown.is_cancelled() {
         lasting.watchdog.joins(Instant::now());
@@ -86,7 +88,12 @@ fn consume<H: Handler>(runtime: &Runtime, config: &ConsumerConfig, handler: &H, 
         if let Err(error) = outcome {
             let delay = retry.next_delay();
             tracing::warn!(group = H::GROUP, %error, delay_ms = delay.as_millis(), "the member joins anew");
-            pulse.fails("it joins its group again and again");
+            if lasting.membership.ends() {
+                pulse.fails("it joins its group again and again");
+            } else {
+                // What did not work is another's now, or is tried anew.
+                pulse.works();
+            }
             let sleep = async { tokio::time::sleep(delay).await };
             Handle::current().block_on(runtime.shutdown.run_until_cancelled(sleep));
         }
@@ -99,6 +106,7 @@ struct Lasting {
     foreign_cap: ForeignCap,
     /// The last canary that was met.
     canary: Label,
+    membership: Membership,
 }
 
 struct Member<'a, H> {
@@ -172,7 +180,7 @@ impl<'a, H: Handler> Member<'a, H> {
         let flood = FloodGuard::new(config.flood_limit);
         Ok(Member {
             runtime,
-            batches: Batches { runtime, handler, metrics, flood, any_parked: true },
+            batches: Batches { runtime, handler, pulse, metrics, flood, any_parked: true },
             pulse,
             consumer,
             feed: Feed::new(inbox, H::IS_PATIENT),
@@ -192,7 +200,9 @@ impl<'a, H: Handler> Member<'a, H> {
             if self.assignment(|state| state.reader.generation()) > 0 {
                 self.pulse.beat();
                 // Whoever comes round has no batch left that fails.
-                self.pulse.works();
+                if self.lasting.membership.is_for_good(Instant::now()) {
+                    self.pulse.works();
+                }
             }
             // A batch that was held may have seen one.
             self.notice_rebalance();
@@ -305,7 +315,7 @@ impl<'a, H: Handler> Member<'a, H> {
             self.assignment(|state| state.reader.stored(gathered.stored()));
             let delay = match outcome {
                 Ok(()) => {
-                    retry.succeeded();
+                    self.succeeded(retry);
                     return Ok(());
                 }
                 Err(BatchError::Fenced) => return Err(BatchError::Fenced.into()),
@@ -329,6 +339,13 @@ impl<'a, H: Handler> Member<'a, H> {
                 return Ok(());
             }
         }
+    }
+
+    /// Something was applied.
+    fn succeeded(&mut self, retry: &mut Retry) {
+        retry.succeeded();
+        self.lasting.membership.works();
+        self.pulse.works();
     }
 
     /// Waits with all partitions paused, so that the member stays one and nothing overtakes the batch. Answers whether the

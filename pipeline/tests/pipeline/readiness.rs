@@ -95,6 +95,33 @@ async fn a_group_that_hangs_in_a_batch_is_told_to_stand_still_until_it_goes_on()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_looks_in_a_batch_for_what_cannot_be_applied_comes_round_meanwhile() {
+    const LETTERS: usize = 8;
+    let log = Log::new().await;
+    let recorder = Arc::new(Recorder { gate: Some(Semaphore::new(0)), ..Recorder::default() });
+    let (relay, consumer) = (log.relay(), log.consumer(recorder.clone()));
+    Lookout::new(&log).until_ready().await;
+    for _ in 0..LETTERS {
+        log.append(Uuid::new_v4(), 13).await;
+    }
+    let turned =
+        "SELECT (extract(epoch FROM turned_at) * 1000)::bigint FROM heartbeat WHERE role = 'worker:recorder'";
+    let waits = "SELECT count(*) FROM heartbeat WHERE role = 'worker:recorder' AND at - turned_at > interval '1 second'";
+    for _ in 0..4 {
+        until("it waits in a decision", async || log.count(waits).await == 1).await;
+        let before = log.count(turned).await;
+        // Whatever is tried is decided twice at most: by what is remembered, and by what is loaded.
+        recorder.gate.as_ref().unwrap().add_permits(2);
+        until("it has come round", async || log.count(turned).await > before + 500).await;
+    }
+    recorder.gate.as_ref().unwrap().add_permits(100);
+    let letters = i64::try_from(LETTERS).unwrap();
+    until("all are put aside", async || log.count("SELECT count(*) FROM dead_letter").await == letters).await;
+    consumer.stop().await;
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_applies_is_seen_although_a_member_says_that_all_is_well() {
     let log = Log::new().await;
     let (relay, consumer) = (log.relay(), log.consumer(Arc::default()));

@@ -49,7 +49,7 @@ impl<H: Handler> Member<'_, H> {
         if is_applied {
             self.fetch(&fetch)?;
             if !events.is_empty() {
-                retry.succeeded();
+                self.succeeded(retry);
             }
         } else {
             self.feed.ends_all();
