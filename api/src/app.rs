@@ -101,6 +101,7 @@ impl Api {
         ));
         let readiness = Arc::new(Readiness::new(&journal, &config, &metrics));
         tasks.spawn(readiness.clone().watch(shutdown.clone()));
+        tasks.spawn(readiness.clone().follow_the_oldest(shutdown.clone()));
         let identities = Identities::start(&journal, &tasks, &drained);
         tasks.spawn(identities.clone().keep(shutdown.clone()));
         let shared = Shared {

@@ -3,7 +3,7 @@
 //! Relay and workers are looked at all the time, since only what was seen before tells what moves; who asks is told what was seen last.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -28,7 +28,9 @@ use crate::problem::FieldError;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long a look holds: readiness may be asked often.
 const LOOK_HOLDS: Duration = Duration::from_millis(500);
-/// How long the database has for an answer.
+/// How often is asked how old the oldest order is.
+const AGE_EVERY: Duration = Duration::from_secs(5);
+/// How long the database has for a look.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the last look holds where the database does not answer.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(5);
@@ -60,6 +62,7 @@ pub(crate) struct Readiness {
     order_deadline: Duration,
     metrics: ApiMetrics,
     watch: Mutex<Watch>,
+    oldest: Oldest,
     kafka: KafkaProbe,
 }
 
@@ -71,7 +74,24 @@ struct Watch {
     /// When the database has answered last.
     answered_at: Option<Instant>,
     troubles: Vec<Trouble>,
-    oldest: Option<Duration>,
+}
+
+/// How long the oldest order has been under way, as the last answer told.
+#[derive(Debug, Default)]
+struct Oldest(std::sync::Mutex<Option<Duration>>);
+
+impl Oldest {
+    /// Takes in an answer; where there is none, what was told before stays.
+    fn answered(&self, answer: Result<Option<Duration>, sqlx::Error>) {
+        match answer {
+            Ok(age) => *self.0.lock().unwrap_or_else(PoisonError::into_inner) = age,
+            Err(error) => tracing::warn!(%error, "the database does not say how old the oldest order is"),
+        }
+    }
+
+    fn age(&self) -> Option<Duration> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Readiness {
@@ -83,6 +103,7 @@ impl Readiness {
             order_deadline: config.order_deadline,
             metrics: metrics.clone(),
             watch: Mutex::default(),
+            oldest: Oldest::default(),
             kafka: KafkaProbe { config: config.kafka.clone(), state: Mutex::default() },
         }
     }
@@ -98,9 +119,22 @@ impl Readiness {
         let _: Option<()> = stop.run_until_cancelled(watch).await;
     }
 
+    /// Asks now and then how old the oldest order is, until the stop. Nobody who asks whether the shop is ready waits for that. One question is
+    /// asked at a time and none is given up halfway, since its connection would be in use until the database is done with it all the same:
+    /// that ends a statement that takes too long.
+    pub(crate) async fn follow_the_oldest(self: Arc<Self>, stop: CancellationToken) {
+        let follow = async {
+            loop {
+                self.oldest.answered(self.age_of_the_oldest().await);
+                tokio::time::sleep(AGE_EVERY).await;
+            }
+        };
+        let _: Option<()> = stop.run_until_cancelled(follow).await;
+    }
+
     /// What is not ready.
     pub(crate) async fn seen(&self) -> Seen {
-        let ((troubles, oldest), kafka_answers) = tokio::join!(self.look(LOOK_HOLDS), self.kafka.answers());
+        let (troubles, kafka_answers) = tokio::join!(self.look(LOOK_HOLDS), self.kafka.answers());
         let mut missing: Vec<FieldError> = troubles.into_iter().map(field).collect();
         if !kafka_answers {
             let detail = "the broker does not answer; orders are accepted and wait".into();
@@ -108,16 +142,16 @@ impl Readiness {
             let behind_the_database = missing.iter().take_while(|error| error.field == DATABASE).count();
             missing.insert(behind_the_database, kafka);
         }
-        Seen { missing, oldest }
+        Seen { missing, oldest: self.oldest.age() }
     }
 
     /// What relay and workers are in trouble with, or that the database does not answer; as it was seen, unless that is older than it may be.
-    async fn look(&self, holds: Duration) -> (Vec<Trouble>, Option<Duration>) {
+    async fn look(&self, holds: Duration) -> Vec<Trouble> {
         // One looks, whoever else asks meanwhile is told the same.
         let mut watch = self.watch.lock().await;
         if watch.looked_at.is_none_or(|at| at.elapsed() >= holds) {
-            match tokio::time::timeout(DATABASE_TIMEOUT, self.ask()).await {
-                Ok(Ok((sight, oldest))) => watch.saw(&sight, &self.expected, oldest, Instant::now()),
+            match tokio::time::timeout(DATABASE_TIMEOUT, look(&self.pool, &self.expected)).await {
+                Ok(Ok(sight)) => watch.saw(&sight, &self.expected, Instant::now()),
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "the database does not say whether the shop is ready");
                     watch.saw_nothing(self.why_nothing(), Instant::now());
@@ -132,11 +166,10 @@ impl Readiness {
             watch.looked_at = Some(Instant::now());
             self.show(&watch);
         }
-        (watch.troubles.clone(), watch.oldest)
+        watch.troubles.clone()
     }
 
-    async fn ask(&self) -> Result<(Sight, Option<Duration>), sqlx::Error> {
-        let sight = look(&self.pool, &self.expected).await?;
+    async fn age_of_the_oldest(&self) -> Result<Option<Duration>, sqlx::Error> {
         let earliest = orders::earliest_deadline(&self.pool).await?;
         // What an order has left of its time tells how long it has been under way.
         let (now, given) = (self.clock.now(), SignedDuration::try_from(self.order_deadline));
@@ -144,7 +177,7 @@ impl Readiness {
             let age = given.unwrap_or_default().saturating_add(now.duration_since(deadline));
             Duration::try_from(age).unwrap_or_default()
         };
-        Ok((sight, earliest.map(age)))
+        Ok(earliest.map(age))
     }
 
     fn why_nothing(&self) -> &'static str {
@@ -158,15 +191,14 @@ impl Readiness {
             let label = RoleLabel { role: role.to_owned() };
             self.metrics.not_ready.get_or_create(&label).set(troubled.contains(role).into());
         }
-        let oldest = watch.oldest.unwrap_or_default().as_secs();
+        let oldest = self.oldest.age().unwrap_or_default().as_secs();
         self.metrics.oldest_order_seconds.set(i64::try_from(oldest).unwrap_or(i64::MAX));
     }
 }
 
 impl Watch {
-    fn saw(&mut self, sight: &Sight, expected: &Expected, oldest: Option<Duration>, now: Instant) {
+    fn saw(&mut self, sight: &Sight, expected: &Expected, now: Instant) {
         self.troubles = self.judge.judge(sight, expected, now);
-        self.oldest = oldest;
         self.answered_at = Some(now);
     }
 
@@ -276,11 +308,21 @@ mod tests {
         watch.saw_nothing(SILENT, begin);
         assert_eq!(roles(&watch), [DATABASE], "it has never answered");
         let expected = Expected { roles: vec!["relay".to_owned()], ..Expected::default() };
-        watch.saw(&Sight::default(), &expected, Some(DATABASE_PATIENCE), begin);
+        watch.saw(&Sight::default(), &expected, begin);
         assert_eq!(roles(&watch), ["relay"]);
         watch.saw_nothing(SILENT, begin + DATABASE_PATIENCE / 2);
-        assert_eq!((roles(&watch), watch.oldest), (vec!["relay"], Some(DATABASE_PATIENCE)), "as it was seen");
+        assert_eq!(roles(&watch), ["relay"], "as it was seen");
         watch.saw_nothing(SILENT, begin + DATABASE_PATIENCE);
-        assert_eq!((roles(&watch), watch.oldest), (vec![DATABASE], None));
+        assert_eq!(roles(&watch), [DATABASE]);
+    }
+
+    #[test]
+    fn an_age_that_cannot_be_told_is_taken_for_what_it_was() {
+        let (oldest, age) = (Oldest::default(), Some(AGE_EVERY));
+        oldest.answered(Ok(age));
+        oldest.answered(Err(sqlx::Error::PoolTimedOut));
+        assert_eq!(oldest.age(), age);
+        oldest.answered(Ok(None));
+        assert_eq!(oldest.age(), None);
     }
 }

@@ -178,6 +178,23 @@ async fn answers_of_the_gateway_that_cannot_be_written_are_named_until_they_can(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn orders_that_nobody_can_read_make_no_database_that_does_not_answer() {
+    let shop = Shop::new().await;
+    let running = shop.open().await;
+    let mut held = shop.pool.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE").execute(&mut *held).await.unwrap();
+    let held_at = Instant::now();
+    until("it would have been named", async || {
+        assert!(look(&shop, "database").await.is_none());
+        held_at.elapsed() > Duration::from_secs(12)
+    })
+    .await;
+    held.rollback().await.unwrap();
+    shop.until_ready().await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_stands_still_is_named_in_a_shop_in_which_nothing_moves() {
     let kafka = Private::kafka().unwrap();
     let shop = Shop::with_kafka(&kafka.brokers()).await;
