@@ -18,8 +18,8 @@ pub use sight::{Failing, Sight, Sign, Stopped, Waiting, look};
 
 /// The role of the relay.
 pub const RELAY: &str = "relay";
-/// For so long anything may fail, stand still with something waiting, or meet no canary, of which one is sent every five seconds: a rebalance and a
-/// change of leaders take some seconds.
+/// For so long anything may fail, stand still with something waiting, or meet no canary with nothing to do, of which one is sent every five
+/// seconds: a rebalance and a change of leaders take some seconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// For so long one partition may stand still while the group moves others, which may be before it.
 const PATIENCE_WITH_A_PARTITION: Duration = Duration::from_secs(60);
@@ -88,7 +88,8 @@ impl Judge {
             if signs.is_empty() {
                 tell(
                     "NOT_ANSWERING",
-                    "no sign of life for some seconds; orders are accepted and wait".to_owned(),
+                    "no process of it has been at work for some seconds; orders are accepted and wait"
+                        .to_owned(),
                 );
             }
             if let Some(halted) = halted {
@@ -159,7 +160,8 @@ impl Judge {
         self.moved_at.extend(moved.into_iter().map(|role| (role, now)));
     }
 
-    /// For how long a group has met no canary although the relay has sent them.
+    /// For how long a group has met no canary although the relay has sent them. While there is something to do it shows nothing: canaries
+    /// come after what was there before them.
     fn misses_canaries(
         &mut self,
         role: &str,
@@ -178,7 +180,17 @@ impl Judge {
             // Their partition may just go from one member to another.
             now.saturating_duration_since(*self.unmet_since.entry(role.to_owned()).or_insert(now))
         };
-        Some(unmet.min(quiet)).filter(|unmet| *unmet >= PATIENCE)
+        Some(unmet.min(quiet)).filter(|unmet| *unmet >= PATIENCE && self.has_been_idle(role, now))
+    }
+
+    /// Whether a role has had nothing to do for a while.
+    fn has_been_idle(&self, role: &str, now: Instant) -> bool {
+        !self.waits.keys().any(|(of, _)| of == role) && !self.moves(role, now)
+    }
+
+    /// Whether a role has moved something lately.
+    fn moves(&self, role: &str, now: Instant) -> bool {
+        self.moved_at.get(role).is_some_and(|at| now.saturating_duration_since(*at) < PATIENCE)
     }
 
     /// For how long something has waited where a role stands still.
@@ -186,8 +198,7 @@ impl Judge {
         let waits = self.waits.iter().filter(|((of, _), _)| of == role);
         let since = waits.map(|(_, wait)| wait.since).min()?;
         let waited = now.saturating_duration_since(since);
-        let moves = self.moved_at.get(role).is_some_and(|at| now.saturating_duration_since(*at) < PATIENCE);
-        let patience = if moves { PATIENCE_WITH_A_PARTITION } else { PATIENCE };
+        let patience = if self.moves(role, now) { PATIENCE_WITH_A_PARTITION } else { PATIENCE };
         (waited >= patience).then_some(waited)
     }
 }

@@ -70,7 +70,7 @@ pub struct Waiting {
     pub role: String,
     /// Where: a partition of a topic; empty for the relay.
     pub place: String,
-    /// How far the role has come there.
+    /// Something that grows with all that the role does there, be it that it applies something or that it passes it over.
     pub progress: i64,
 }
 
@@ -123,13 +123,15 @@ pub async fn look(pool: &PgPool, expected: &Expected) -> Result<Sight, sqlx::Err
                    FROM halted_group WHERE resumed_at IS NULL), '[]') AS "halted!: Json<Vec<Stopped>>",
                coalesce((
                    SELECT jsonb_agg(jsonb_build_object('group', g.group_name, 'place', g.topic || '/' || (p.ordinal - 1),
-                       'progress', coalesce(o.label_position, 0)))
+                       'progress', coalesce(o.label_position + o.next_offset, 0)))
                    FROM unnest($2::text[], $3::text[]) AS g (group_name, topic)
                        CROSS JOIN LATERAL jsonb_array_elements(c.tails -> g.topic)
                            WITH ORDINALITY AS p (last, ordinal)
                        LEFT JOIN consumer_offset o
                            ON o.group_name = g.group_name AND o.topic = g.topic AND o.partition = p.ordinal - 1
-                   WHERE (p.last ->> 0)::bigint > coalesce(o.label_position, 0)), '[]') AS "behind!: Json<Vec<Behind>>"
+                   -- What lies below `published_after` this era has not published: nobody waits for it.
+                   WHERE (p.last ->> 0)::bigint > c.published_after
+                       AND (p.last ->> 0)::bigint > coalesce(o.label_position, 0)), '[]') AS "behind!: Json<Vec<Behind>>"
            FROM relay_cursor c"#,
         SILENT_AFTER_S,
         &groups,

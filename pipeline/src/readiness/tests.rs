@@ -234,6 +234,27 @@ fn a_group_that_meets_no_canary_while_they_are_sent_stands_still() {
 }
 
 #[test]
+fn a_group_with_a_backlog_meets_no_canary_before_it_is_done_and_need_not() {
+    let (mut judge, mut now) = (Judge::default(), Instant::now());
+    let mut look = |met, waiting: &[Waiting]| {
+        now += SECOND;
+        let sight = Sight { waiting: waiting.to_vec(), ..canaries(Some(600), Some(met)) };
+        roles(judge.judge(&sight, &expected(), now))
+    };
+    let mut met = 0;
+    for progress in 0..60 {
+        met += 1;
+        assert_eq!(look(met, &[waiting("worker:stock", "orders/0", progress)]), []);
+    }
+    // It is done, and the next canary is about to come.
+    for _ in 0..10 {
+        met += 1;
+        assert_eq!(look(met, &[]), []);
+    }
+    assert_eq!(look(met + 1, &[]), only("worker:stock", "STANDS_STILL"));
+}
+
+#[test]
 fn of_a_group_one_member_meets_the_canaries() {
     let other = Sign { canary: Some(SECOND * 600), ..sign("worker:stock", "d") };
     assert_eq!(told(&with(canaries(Some(600), Some(3)), other)), []);

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use ordermill_pipeline::audit;
 use ordermill_pipeline::metrics::GroupLabel;
-use ordermill_pipeline::readiness::{self, Expected, Judge, RELAY, Trouble, worker_role};
+use ordermill_pipeline::readiness::{self, Expected, Judge, RELAY, Trouble, Waiting, worker_role};
 use ordermill_schemas::{Topic, headers};
 use ordermill_stack::{Private, TestStack};
 use rdkafka::admin::{AdminClient, AdminOptions};
@@ -34,6 +34,11 @@ impl<'a> Lookout<'a> {
         let roles = vec![RELAY.to_owned(), worker_role("recorder")];
         let groups = vec![("recorder".to_owned(), vec!["balances".to_owned()])];
         Lookout { log, expected: Expected { roles, groups }, judge: Judge::default() }
+    }
+
+    /// Where something waits.
+    async fn waiting(&self) -> Vec<Waiting> {
+        readiness::look(&self.log.pool, &self.expected).await.unwrap().waiting
     }
 
     async fn look(&mut self) -> Vec<Trouble> {
@@ -137,6 +142,40 @@ async fn what_nobody_applies_is_seen_although_a_member_says_that_all_is_well() {
     lookout.until_ready().await;
     consumer.stop().await;
     relay.stop().await;
+}
+
+/// Has the cursor say that the last record of the only partition is that one, of an era that has published nothing up to `after`.
+async fn publish(log: &Log, last: i64, after: i64) {
+    let says = "UPDATE relay_cursor SET published_after = $2,
+        tails = jsonb_build_object('balances', jsonb_build_array(jsonb_build_array($1::bigint, null)))";
+    sqlx::query(says).bind(last).bind(after).execute(&log.pool).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_this_era_has_not_published_waits_for_nobody() {
+    let log = Log::new().await;
+    let lookout = Lookout::new(&log);
+    publish(&log, 900_001, 900_000).await;
+    assert_eq!(lookout.waiting().await.len(), 1);
+    publish(&log, 900_001, 900_001).await;
+    assert_eq!(lookout.waiting().await, []);
+}
+
+#[tokio::test]
+async fn a_group_that_passes_over_what_it_need_not_apply_moves() {
+    let log = Log::new().await;
+    let lookout = Lookout::new(&log);
+    publish(&log, 900_001, 0).await;
+    let mut before = lookout.waiting().await;
+    for (label, offset) in [(100_001_i64, 1_i64), (100_001, 2), (200_001, 2)] {
+        let moves = "INSERT INTO consumer_offset (group_name, topic, partition, label_position, next_offset)
+            VALUES ('recorder', 'balances', 0, $1, $2) ON CONFLICT (group_name, topic, partition)
+            DO UPDATE SET label_position = excluded.label_position, next_offset = excluded.next_offset";
+        sqlx::query(moves).bind(label).bind(offset).execute(&log.pool).await.unwrap();
+        let now = lookout.waiting().await;
+        assert!(now.len() == 1 && now[0].progress > before[0].progress, "{before:?} {now:?}");
+        before = now;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
