@@ -274,7 +274,7 @@ CREATE TABLE dead_letter (
 CREATE FUNCTION keep_original() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF NOT new.edited OR new.original_payload
-        IS DISTINCT FROM CASE WHEN old.edited THEN old.original_payload ELSE old.payload END
+        IS DISTINCT FROM (CASE WHEN old.edited THEN old.original_payload ELSE old.payload END)
     THEN
         RAISE EXCEPTION 'a letter keeps what it was';
     END IF;

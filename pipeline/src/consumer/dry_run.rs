@@ -185,7 +185,9 @@ impl Line {
     ) -> Result<Vec<Decision>, JournalError> {
         let mut decisions = Vec::new();
         while !self.is_blocked && self.upto < stretch.last() && *left > 0 {
-            let limit = STEP_MAX.min(*left);
+            // The letter that failed is tried by itself, as in a replay: what waits behind it may only be tried once it is applied, and
+            // both together may keep a rule that one of them breaks.
+            let limit = if self.upto == 0 { 1 } else { STEP_MAX.min(*left) };
             let letters = work.line(&stretch.key, self.upto, stretch.last(), limit).await?;
             // The others are done with by now.
             let Some(last) = letters.last() else { break };
