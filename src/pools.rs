@@ -6,6 +6,8 @@
 //!
 //! The API has two kinds. Where it decides about what a worker decides about as well, the worker waits for its turn
 //! (`pipeline/src/journal/turns.rs`), which begins before there is a connection to write with. Those connections nobody has who reads.
+//! Orders and claims are taken in rounds, which wait for no lock. They have connections of their own as well: others who decide may wait
+//! for locks that a worker holds which has stopped in the middle of a batch.
 
 use anyhow::Result;
 use ordermill_pipeline::database;
@@ -15,7 +17,7 @@ use crate::database::not_connected;
 
 /// How many connections a process opens at most, whatever runs in it. Workers have what relay and API leave. They can hold two for each group for as long as
 /// a lock lasts, one for the timers and one for what the gateway has answered; all else of theirs is short statements, for which there must be one more.
-const ALL: u32 = 24;
+const ALL: u32 = 27;
 /// How many the relay has: it reads the log while it writes its cursor, and keeps its lease while it goes back.
 const RELAY: u32 = 3;
 /// How many a relay's process has besides, for its start, its signs of life and its wire keys.
@@ -24,7 +26,9 @@ const BESIDE_THE_RELAY: u32 = 2;
 pub const READING: u32 = 5;
 /// How many it decides with, beside relay and workers.
 const DECIDING: u32 = 3;
-/// The same in a process of its own, out of all.
+/// How many there are for the rounds in which orders and claims are taken: of each one at a time, and one in reserve.
+const ROUNDS: u32 = 3;
+/// How many the API decides with in a process of its own, out of all.
 const DECIDING_ALONE: u32 = 8;
 
 /// What runs in a process.
@@ -50,6 +54,8 @@ pub(crate) struct Pools {
     pub(crate) reading: PgPool,
     /// Those that it decides with.
     pub(crate) deciding: PgPool,
+    /// Those by which it takes orders and claims.
+    pub(crate) rounds: PgPool,
 }
 
 impl Parts {
@@ -60,25 +66,29 @@ impl Parts {
     pub(crate) async fn connect(self, url: &str) -> Result<Pools> {
         Ok(match self {
             Parts::All => Pools {
-                workers: open(url, "workers", ALL - RELAY - READING - DECIDING).await?,
+                workers: open(url, "workers", ALL - RELAY - READING - DECIDING - ROUNDS).await?,
                 relay: open(url, "relay", RELAY).await?,
                 reading: open(url, "api", READING).await?,
                 deciding: open(url, "api-deciding", DECIDING).await?,
+                rounds: open(url, "api-rounds", ROUNDS).await?,
             },
             Parts::Api => {
-                let reading = open(url, "api", ALL - DECIDING_ALONE).await?;
+                let reading = open(url, "api", ALL - DECIDING_ALONE - ROUNDS).await?;
                 let deciding = open(url, "api-deciding", DECIDING_ALONE).await?;
-                Pools { workers: reading.clone(), relay: reading.clone(), reading, deciding }
+                let rounds = open(url, "api-rounds", ROUNDS).await?;
+                Pools { workers: reading.clone(), relay: reading.clone(), reading, deciding, rounds }
             }
             Parts::Relay => {
                 let process = open(url, "relay-process", BESIDE_THE_RELAY).await?;
                 let relay = open(url, "relay", RELAY).await?;
-                Pools { reading: process.clone(), deciding: process.clone(), workers: process, relay }
+                let (reading, deciding, rounds) = (process.clone(), process.clone(), process.clone());
+                Pools { workers: process, relay, reading, deciding, rounds }
             }
             Parts::Workers => {
-                let workers = open(url, "workers", ALL).await?;
-                let (relay, reading, deciding) = (workers.clone(), workers.clone(), workers.clone());
-                Pools { workers, relay, reading, deciding }
+                let workers = open(url, "workers", ALL - ROUNDS).await?;
+                let (relay, reading) = (workers.clone(), workers.clone());
+                let (deciding, rounds) = (workers.clone(), workers.clone());
+                Pools { workers, relay, reading, deciding, rounds }
             }
         })
     }

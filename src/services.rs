@@ -65,6 +65,8 @@ pub struct Services {
     relay_pool: PgPool,
     /// The journal over the API's connections.
     api_journal: Journal,
+    /// The journal over those by which it takes orders and claims.
+    rounds_journal: Journal,
     instance: String,
     registry: Arc<Registry>,
     worker_metrics: WorkerMetrics,
@@ -81,7 +83,7 @@ impl Services {
     }
 
     async fn of(parts: Parts, connections: &Connections, shutdown: CancellationToken) -> Result<Services> {
-        let Pools { workers: pool, relay: relay_pool, reading, deciding } =
+        let Pools { workers: pool, relay: relay_pool, reading, deciding, rounds } =
             parts.connect(&connections.database_url).await?;
         let partitions = relay::partitions(&pool).await.map_err(not_set_up)?;
         admission::admitted(&connections.kafka).await?;
@@ -96,6 +98,7 @@ impl Services {
         let words = words();
         journal.learn(words.iter().map(String::as_str)).await.map_err(explain)?;
         let api_journal = journal.over(reading, &deciding);
+        let rounds_journal = journal.over(rounds.clone(), &rounds);
         let instance = instance();
         let signs = Signs::start(&journal.pool, &instance, &shutdown);
         let runtime = Runtime { journal, metrics, signs, shutdown };
@@ -108,6 +111,7 @@ impl Services {
             connections: connections.clone(),
             relay_pool,
             api_journal,
+            rounds_journal,
             instance,
             registry: Arc::new(registry),
             worker_metrics,
@@ -117,7 +121,7 @@ impl Services {
 
     /// Has everything go by that clock.
     pub fn go_by(&mut self, clock: &Clock) {
-        for journal in [&mut self.runtime.journal, &mut self.api_journal] {
+        for journal in [&mut self.runtime.journal, &mut self.api_journal, &mut self.rounds_journal] {
             journal.clock = clock.clone();
         }
     }
@@ -125,10 +129,11 @@ impl Services {
     /// Closes the connections to the database, at once for whoever waits for one; done once all have come back.
     pub(crate) fn close(&self) -> impl Future<Output = ()> {
         let (workers, api) = (self.runtime.journal.close(), self.api_journal.close());
-        let relay = self.relay_pool.close();
+        let (rounds, relay) = (self.rounds_journal.close(), self.relay_pool.close());
         async move {
             workers.await;
             api.await;
+            rounds.await;
             relay.await;
         }
     }
@@ -204,6 +209,7 @@ impl Services {
         let callback_secret = callback_secret.unwrap_or_default();
         let mut config = ApiConfig::new(self.connections.kafka.clone(), callback_secret, time_zone);
         config.connections_max = open_files::make_room_for(config.connections_max);
+        config.rounds = Some(self.rounds_journal.clone());
         config.pipeline = expected();
         let order_groups = [Worker::Orders, Worker::Stock, Worker::Payments];
         config.order_groups = order_groups.map(|worker| worker.name().to_owned()).to_vec();

@@ -104,13 +104,14 @@ impl Api {
         tasks.spawn(readiness.clone().follow_the_oldest(shutdown.clone()));
         let identities = Identities::start(&journal, &tasks, &drained);
         tasks.spawn(identities.clone().keep(shutdown.clone()));
+        let rounds = config.rounds.clone().unwrap_or_else(|| journal.clone());
         let shared = Shared {
             identities,
             refusals: Refusals::new(metrics.authentication_failures.clone()),
             rate_limits: RateLimits::new(&config.rate_limits, metrics.requests_limited.clone()),
             running_keys: RunningKeys::default(),
-            acceptance: Acceptance::start(&journal, &config, &metrics, &tasks, &drained),
-            claiming: Claiming::start(&journal, &config, &tasks, &drained),
+            acceptance: Acceptance::start(&rounds, &config, &metrics, &tasks, &drained),
+            claiming: Claiming::start(&rounds, &config, &tasks, &drained),
             waiting: Waiting::start(&journal, &metrics, &tasks, shutdown),
             waiting_claims: Waiting::start(&journal, &metrics, &tasks, shutdown),
             waiting_replays: Waiting::start(&journal, &metrics, &tasks, shutdown),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
+use ordermill_pipeline::journal::Journal;
 use ordermill_pipeline::kafka::KafkaConfig;
 use ordermill_pipeline::readiness::Expected;
 
@@ -30,6 +31,8 @@ pub struct ApiConfig {
     pub verifier: Option<Verifier>,
     /// How often anybody may ask.
     pub rate_limits: RateLimitConfig,
+    /// What orders and claims are taken by, over connections that nobody else has; without it by those of everybody.
+    pub rounds: Option<Journal>,
     /// How many submissions may wait to be accepted, and as many claims to be written; more are turned away.
     pub accept_queue_max: usize,
     /// How many submissions are accepted, or claims written, in one commit at most.
@@ -60,6 +63,7 @@ impl ApiConfig {
             callback_secret: callback_secret.to_owned(),
             verifier: None,
             rate_limits: RateLimitConfig::default(),
+            rounds: None,
             accept_queue_max: 4_096,
             accept_batch_max: 256,
             connections_max: 8_192,

@@ -16,7 +16,7 @@ use ordermill_schemas::Topic;
 use ordermill_store::orders;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
-use sqlx::PgPool;
+use sqlx::{Connection as _, PgConnection, PgPool};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -154,13 +154,13 @@ impl Readiness {
                 Ok(Ok(sight)) => watch.saw(&sight, &self.expected, Instant::now()),
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "the database does not say whether the shop is ready");
-                    watch.saw_nothing(self.why_nothing(), Instant::now());
+                    watch.saw_nothing(self.why_nothing().await, Instant::now());
                 }
                 Err(_) => {
                     tracing::warn!(
                         "the database does not say within {DATABASE_TIMEOUT:?} whether the shop is ready"
                     );
-                    watch.saw_nothing(self.why_nothing(), Instant::now());
+                    watch.saw_nothing(self.why_nothing().await, Instant::now());
                 }
             }
             watch.looked_at = Some(Instant::now());
@@ -180,8 +180,17 @@ impl Readiness {
         Ok(earliest.map(age))
     }
 
-    fn why_nothing(&self) -> &'static str {
-        if database::is_spent(&self.pool) { SPENT } else { SILENT }
+    /// Where the database is away, connections that are being made count as used, so somebody else asks it.
+    async fn why_nothing(&self) -> &'static str {
+        if !database::is_spent(&self.pool) {
+            return SILENT;
+        }
+        let options = self.pool.connect_options();
+        let other = async { PgConnection::connect_with(&options).await?.ping().await };
+        match tokio::time::timeout(DATABASE_TIMEOUT, other).await {
+            Ok(Ok(())) => SPENT,
+            _ => SILENT,
+        }
     }
 
     fn show(&self, watch: &Watch) {

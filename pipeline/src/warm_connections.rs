@@ -74,7 +74,12 @@ impl WarmConnections {
             let at_rest = self.lock().pop();
             drop(at_rest);
         }
-        database::begin(&self.pool).await
+        let begun = database::begin(&self.pool).await;
+        // Meanwhile others may have come to wait, who do not know of those at rest.
+        if database::is_spent(&self.pool) {
+            self.lock().clear();
+        }
+        begun
     }
 
     /// Closes the pool, at once for whoever waits for one of its connections; done once all have come back.

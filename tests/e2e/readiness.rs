@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use ordermill_pipeline::clock::Clock;
+use ordermill_pipeline::database;
 use ordermill_stack::{Private, Signal, TestStack};
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
@@ -181,7 +182,7 @@ async fn answers_of_the_gateway_that_cannot_be_written_are_named_until_they_can(
 async fn orders_that_nobody_can_read_make_no_database_that_does_not_answer() {
     let shop = Shop::new().await;
     let running = shop.open().await;
-    let mut held = shop.pool.begin().await.unwrap();
+    let mut held = database::begin(&shop.pool).await.unwrap();
     sqlx::raw_sql("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE").execute(&mut *held).await.unwrap();
     let held_at = Instant::now();
     until("it would have been named", async || {
