@@ -267,7 +267,8 @@ mod tests {
         let (address, shutdown, served) = start().await;
         for (header, status) in [("", 200), ("x-forwarded-for: 203.0.113.7\r\n", 401)] {
             let mut stream = TcpStream::connect(address).await.unwrap();
-            let request = format!("GET /metrics HTTP/1.1\r\nhost: localhost\r\n{header}connection: close\r\n\r\n");
+            let request =
+                format!("GET /metrics HTTP/1.1\r\nhost: localhost\r\n{header}connection: close\r\n\r\n");
             stream.write_all(request.as_bytes()).await.unwrap();
             let mut answer = String::new();
             tokio::time::timeout(LONG, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
