@@ -58,6 +58,14 @@ pub(crate) struct Pools {
     pub(crate) rounds: PgPool,
 }
 
+impl Pools {
+    /// The same connections for all that runs.
+    fn of_one(pool: &PgPool) -> Pools {
+        let pool = || pool.clone();
+        Pools { workers: pool(), relay: pool(), reading: pool(), deciding: pool(), rounds: pool() }
+    }
+}
+
 impl Parts {
     /// Opens their connections. What does not run has none of its own.
     ///
@@ -76,20 +84,13 @@ impl Parts {
                 let reading = open(url, "api", ALL - DECIDING_ALONE - ROUNDS).await?;
                 let deciding = open(url, "api-deciding", DECIDING_ALONE).await?;
                 let rounds = open(url, "api-rounds", ROUNDS).await?;
-                Pools { workers: reading.clone(), relay: reading.clone(), reading, deciding, rounds }
+                Pools { deciding, rounds, ..Pools::of_one(&reading) }
             }
             Parts::Relay => {
                 let process = open(url, "relay-process", BESIDE_THE_RELAY).await?;
-                let relay = open(url, "relay", RELAY).await?;
-                let (reading, deciding, rounds) = (process.clone(), process.clone(), process.clone());
-                Pools { workers: process, relay, reading, deciding, rounds }
+                Pools { relay: open(url, "relay", RELAY).await?, ..Pools::of_one(&process) }
             }
-            Parts::Workers => {
-                let workers = open(url, "workers", ALL - ROUNDS).await?;
-                let (relay, reading) = (workers.clone(), workers.clone());
-                let (deciding, rounds) = (workers.clone(), workers.clone());
-                Pools { workers, relay, reading, deciding, rounds }
-            }
+            Parts::Workers => Pools::of_one(&open(url, "workers", ALL - ROUNDS).await?),
         })
     }
 }

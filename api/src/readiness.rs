@@ -289,13 +289,7 @@ impl KafkaProbe {
 fn ask(known: Option<Arc<Client>>, kafka: &KafkaConfig) -> Result<Arc<Client>, KafkaError> {
     let client = match known {
         Some(client) => client,
-        None => {
-            let mut config = kafka.client();
-            for (name, value) in &kafka.settings {
-                config.set(name, value);
-            }
-            Arc::new(Client(Some(config.create()?)))
-        }
+        None => Arc::new(Client(Some(kafka.client().create()?))),
     };
     if let Some(consumer) = &client.0 {
         consumer.fetch_metadata(Some(&kafka.full_name(Topic::Orders.name())), KAFKA_TIMEOUT)?;

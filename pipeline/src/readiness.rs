@@ -119,23 +119,18 @@ impl Judge {
         now: Instant,
     ) -> Option<Finding> {
         let unmet = if reads_topics { self.misses_canaries(role, signs, sight, now) } else { None };
-        let told = if role == RELAY {
-            // Whoever stands by may fail.
-            not_leading(sight, signs).or_else(|| failing(leading(sight)))
-        } else {
-            failing(signs.iter().copied())
-        };
-        told.or_else(|| {
+        // Whoever stands by may fail.
+        let at_work: Vec<&Sign> = if role == RELAY { leading(sight).collect() } else { signs.to_vec() };
+        let lacks_a_leader = || not_leading(sight, signs).filter(|_| role == RELAY);
+        let stands_still = || {
             let waited = self.stands_still(role, now)?;
             // It may say itself why, even if it has failed for a little less long.
-            let failure = if role == RELAY {
-                longest_failure(leading(sight))
-            } else {
-                longest_failure(signs.iter().copied())
-            };
-            Some(failure.map_or_else(|| (STANDS_STILL, still(waited)), fails))
-        })
-        .or_else(|| Some((STANDS_STILL, silent(unmet?))))
+            Some(longest_failure(&at_work).map_or_else(|| (STANDS_STILL, still(waited)), fails))
+        };
+        lacks_a_leader()
+            .or_else(|| failing(&at_work))
+            .or_else(stands_still)
+            .or_else(|| Some((STANDS_STILL, silent(unmet?))))
     }
 
     /// Takes in what waits now.
@@ -207,7 +202,7 @@ impl Judge {
 type Finding = (&'static str, String);
 
 /// What the leading relay tells of itself.
-fn leading(sight: &Sight) -> impl Iterator<Item = &Sign> + Clone {
+fn leading(sight: &Sight) -> impl Iterator<Item = &Sign> {
     let leader = sight.leader.as_ref();
     sight.signs.iter().filter(move |sign| sign.role == RELAY && Some(&sign.instance) == leader)
 }
@@ -219,7 +214,7 @@ fn not_leading(sight: &Sight, signs: &[&Sign]) -> Option<Finding> {
         Some(ago) => format!("no relay has led for {} s", ago.as_secs()),
         None => "no relay has led yet".to_owned(),
     };
-    let why = longest_failure(signs.iter().copied()).map_or_else(
+    let why = longest_failure(signs).map_or_else(
         || "look at `ordermill relay status` and at the relays' logs".to_owned(),
         |failure| format!("{}; the relay's log says more", failure.what),
     );
@@ -227,16 +222,16 @@ fn not_leading(sight: &Sight, signs: &[&Sign]) -> Option<Finding> {
 }
 
 /// Something has not worked for long in any of these processes, or a loop has not come round.
-fn failing<'a>(signs: impl Iterator<Item = &'a Sign> + Clone) -> Option<Finding> {
-    if let Some(failure) = longest_failure(signs.clone()).filter(|failure| failure.long >= PATIENCE) {
+fn failing(signs: &[&Sign]) -> Option<Finding> {
+    if let Some(failure) = longest_failure(signs).filter(|failure| failure.long >= PATIENCE) {
         return Some(fails(failure));
     }
-    let turned = signs.map(|sign| sign.turned).max().filter(|turned| *turned >= PATIENCE)?;
+    let turned = signs.iter().map(|sign| sign.turned).max().filter(|turned| *turned >= PATIENCE)?;
     Some((STANDS_STILL, format!("its loop has not come round for {} s; look at its log", turned.as_secs())))
 }
 
-fn longest_failure<'a>(signs: impl Iterator<Item = &'a Sign>) -> Option<&'a Failing> {
-    signs.filter_map(|sign| sign.failing.as_ref()).max_by_key(|failure| failure.long)
+fn longest_failure<'a>(signs: &[&'a Sign]) -> Option<&'a Failing> {
+    signs.iter().filter_map(|sign| sign.failing.as_ref()).max_by_key(|failure| failure.long)
 }
 
 fn fails(failure: &Failing) -> Finding {
